@@ -1,0 +1,107 @@
+"""`POST /v1/chat/completions`: one chat, streamed or whole."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from sanic import HTTPResponse, Request
+from sanic.response import raw
+
+from app import completion
+from app.dialect import ChatRequest, decode_chat, to_messages
+from app.errors import ApiError, NotBuilt
+from app.intake import bearer, body
+from app.line import Line, Ticket
+from app.models import Models
+from app.usage import usage
+from settings import Settings
+from wire import VERSION
+from wire.jobs import ChatJob
+
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # nginx would hold the tokens back
+}
+
+
+class Chat:
+    """The feature: from a request to its answer."""
+
+    def __init__(self, config: Settings, line: Line, models: Models) -> None:
+        self._config = config
+        self._line = line
+        self._models = models
+
+    async def __call__(self, request: Request) -> HTTPResponse | None:
+        """Answer one request.
+
+        Raises:
+            ApiError: nothing has been sent yet, and this is what the client is to be told.
+        """
+        token = bearer(request)
+        if "idempotency-key" in request.headers:
+            raise NotBuilt("Idempotency-Key is not supported yet.")
+        asked = decode_chat(await body(request, self._config.server.body_timeout))
+        job = ChatJob(
+            version=VERSION,
+            id=f"chatcmpl-{secrets.token_hex(16)}",
+            family=self._models.family(asked.model),
+            bearer=token,
+            messages=to_messages(asked.messages),
+        )
+        answer = completion.Answer(
+            job.id, asked.model, int(time.time()), include_usage=asked.include_usage
+        )
+        async with self._line.submit(job) as ticket:
+            if asked.stream:
+                await self._stream(request, asked, job, answer, ticket)
+                return None
+            return await self._whole(job, answer, ticket)
+
+    async def _whole(self, job: ChatJob, answer: completion.Answer, ticket: Ticket) -> HTTPResponse:
+        while answer.finish is None:
+            answer.add(await ticket.events())
+            if answer.failure:
+                raise answer.failure
+        counted = await usage(job.messages, answer.text)
+        return raw(answer.completion(counted), content_type="application/json")
+
+    async def _stream(
+        self,
+        request: Request,
+        asked: ChatRequest,
+        job: ChatJob,
+        answer: completion.Answer,
+        ticket: Ticket,
+    ) -> None:
+        # Until something is sent, a failure still has its real status.
+        first = answer.add(await ticket.events(self._config.stream.grace))
+        if answer.failure and not answer.begun:
+            raise answer.failure
+        response = await request.respond(headers=STREAM_HEADERS)
+        await response.send(first or await self._keepalive(answer, ticket))
+        while not (answer.finish or answer.failure):
+            try:
+                events = await ticket.events(self._config.stream.keepalive_interval)
+            except ApiError as error:
+                await response.send(completion.error(error))
+                break
+            await response.send(answer.add(events) or await self._keepalive(answer, ticket))
+        if answer.finish:
+            end = completion.DONE
+            if asked.include_usage:
+                end = answer.usage_chunk(await usage(job.messages, answer.text)) + end
+            await response.send(end)
+        await response.eof()
+
+    async def _keepalive(self, answer: completion.Answer, ticket: Ticket) -> bytes:
+        match self._config.stream.keepalive:
+            case "comment":
+                place = 0 if ticket.begun else await ticket.place()
+                return completion.comment(f"queued position={place}" if place else "working")
+            case "empty_delta":
+                return answer.empty_delta()
+            case "off":
+                return b""

@@ -1,0 +1,220 @@
+"""OpenAI's dialect: what clients send and what they get, as types. Pure.
+
+Unknown fields are let through, since clients send many that mean nothing here; a field that is
+known but ill-typed is refused with its path.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+from app.errors import BadRequest, NotBuilt
+from wire.events import Finish
+from wire.jobs import Message, Role
+
+
+class TextPart(msgspec.Struct, frozen=True, tag="text"):
+    """A piece of text in a list content."""
+
+    text: str
+
+
+class ImagePart(msgspec.Struct, frozen=True, tag="image_url"):
+    """A picture or file in a list content."""
+
+
+class AudioPart(msgspec.Struct, frozen=True, tag="input_audio"):
+    """Sound in a list content."""
+
+
+class FilePart(msgspec.Struct, frozen=True, tag="file"):
+    """A file in a list content."""
+
+
+class RefusalPart(msgspec.Struct, frozen=True, tag="refusal"):
+    """A refusal that an assistant once gave."""
+
+    refusal: str
+
+
+Part = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
+
+
+class ChatMessage(msgspec.Struct, frozen=True):
+    """One message of the conversation so far."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """What a streamed answer should carry besides."""
+
+    include_usage: bool | None = None
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """The body of `POST /v1/chat/completions`."""
+
+    model: str
+    messages: list[ChatMessage]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a streamed answer ends with its usage."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+_decoder = msgspec.json.Decoder(ChatRequest)
+_PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
+
+
+def decode_chat(body: bytes) -> ChatRequest:
+    """Decode a chat request.
+
+    Raises:
+        BadRequest: it is not JSON, or not of this shape; names the field.
+    """
+    try:
+        request = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        where = _PATH.search(str(error))
+        raise BadRequest(str(error), param=where["path"] if where else None) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"The body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
+    if not request.messages:
+        raise BadRequest("There are no messages.", param="messages")
+    return request
+
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    # The upstream knows no tools of the client's; what they said is still part of the talk.
+    "tool": "user",
+    "function": "user",
+}
+
+
+def to_messages(messages: list[ChatMessage]) -> list[Message]:
+    """The conversation as a job carries it; messages without content are left out.
+
+    Raises:
+        BadRequest: nothing is left.
+        NotBuilt: a part that is no text.
+    """
+    turns = []
+    for index, message in enumerate(messages):
+        if message.content is not None:
+            path = f"messages[{index}].content"
+            turns.append(Message(_ROLES[message.role], _text(message.content, path)))
+    if not turns:
+        raise BadRequest("No message has any content.", param="messages")
+    return turns
+
+
+def _text(content: str | list[Part], path: str) -> str:
+    if isinstance(content, str):
+        return content
+    texts = []
+    for index, part in enumerate(content):
+        match part:
+            case TextPart():
+                texts.append(part.text)
+            case RefusalPart():
+                texts.append(part.refusal)
+            case ImagePart() | AudioPart() | FilePart():
+                where = f"{path}[{index}]"
+                raise NotBuilt("Only text parts can be sent yet.", param=where)
+    return "\n".join(texts)
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """How long the request and the answer are, in tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChunkDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a chunk adds to the message."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """The only choice of a chunk."""
+
+    index: int = 0
+    delta: ChunkDelta
+    logprobs: None = None
+    finish_reason: Finish | None = None
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of a streamed answer."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChunkChoice]
+    usage: Usage | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class CompletionMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole answer."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class CompletionChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """The only choice of a completion."""
+
+    index: int = 0
+    message: CompletionMessage
+    logprobs: None = None
+    finish_reason: Finish
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that is not streamed."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    system_fingerprint: str | None
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of `GET /v1/models`."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of `GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]

@@ -1,0 +1,212 @@
+"""Everything that can be wrong with a request, as OpenAI's error object and its HTTP status.
+
+    ApiError
+     |- BadRequest            400  the client's
+     |- Unauthorized          401
+     |- ModelNotFound         404
+     |- NotFound              404
+     |- MethodNotAllowed      405
+     |- RequestTimeout        408  the client's, or its network's
+     |- BodyTooLarge          413
+     |- HeadersTooLarge       431
+     |- NotBuilt              501  ours, for now
+     |- LineUnavailable       503  ours: Redis is away, or this front end stops
+     |- WaitedTooLong         504
+     |- JobFailed             what `wire.events.Failed` says
+     `- InternalError         500  a bug of ours
+
+The docstring of a class is its default message.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, get_args
+
+import msgspec
+
+from wire.events import Failed, Fault
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """OpenAI's `error` object."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorObject(msgspec.Struct, frozen=True):
+    """What a client gets instead of an answer, as a body or as an SSE message."""
+
+    error: ErrorBody
+
+
+class ApiError(Exception):
+    """Something went wrong."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "invalid_request_error"
+    code: str | None = None
+    retry_after: float | None = None
+    retry: bool = True
+    """Whether an SDK may try again by itself where the status alone would make it."""
+
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+        self.param = param
+
+    @property
+    def http_status(self) -> int:
+        """The status of the answer."""
+        return self.status
+
+    @property
+    def object(self) -> ErrorObject:
+        """What the client is told."""
+        return ErrorObject(ErrorBody(str(self), self.error_type, self.param, self.code))
+
+    @property
+    def error_type(self) -> str:
+        """OpenAI's word for the kind of error."""
+        return self.type
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What tells a client when, and whether, to come again."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["retry-after"] = str(max(1, round(self.retry_after)))
+        if not self.retry:
+            headers["x-should-retry"] = "false"
+        return headers
+
+
+class BadRequest(ApiError):
+    """The request could not be understood."""
+
+    status = 400
+
+
+class Unauthorized(ApiError):
+    """No bearer was given. Send your upstream token as `Authorization: Bearer <token>`."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class ModelNotFound(ApiError):
+    """The model does not exist here. GET /v1/models lists those that do."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class NotFound(ApiError):
+    """There is nothing at this address."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(ApiError):
+    """This address does not take this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class RequestTimeout(ApiError):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class BodyTooLarge(ApiError):
+    """The request body is larger than this gateway takes."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class HeadersTooLarge(ApiError):
+    """The request headers are larger than this gateway takes."""
+
+    status = 431
+    code = "headers_too_large"
+
+
+class NotBuilt(ApiError):
+    """This gateway cannot do that yet."""
+
+    status = 501
+    type = "not_implemented"
+    code = "not_implemented"
+    retry = False
+
+
+class LineUnavailable(ApiError):
+    """The waiting line cannot be reached at the moment. Try again in a few seconds."""
+
+    status = 503
+    type = "server_error"
+    code = "line_unavailable"
+    retry_after = 5.0
+
+
+class WaitedTooLong(ApiError):
+    """The request waited longer than this gateway lets any request wait."""
+
+    status = 504
+    type = "timeout"
+    code = "waited_too_long"
+
+
+class InternalError(ApiError):
+    """Something went wrong inside the gateway. Its log tells more under this request's id."""
+
+    status = 500
+    type = "server_error"
+    code = "internal_error"
+
+
+_OF_FAULT: dict[Fault, tuple[int, str, str]] = {
+    "unauthorized": (401, "invalid_request_error", "invalid_api_key"),
+    "forbidden": (403, "permission_error", "upstream_forbidden"),
+    "too_long": (413, "invalid_request_error", "context_length_exceeded"),
+    "rate_limited": (429, "rate_limit_error", "rate_limit_exceeded"),
+    "upstream_error": (502, "upstream_error", "upstream_error"),
+    "upstream_down": (502, "upstream_error", "upstream_unreachable"),
+    "upstream_timeout": (504, "timeout", "upstream_timeout"),
+    "cancelled": (409, "invalid_request_error", "cancelled"),
+    "gateway_error": (500, "server_error", "internal_error"),
+}
+"""Status, OpenAI type and default code of each fault."""
+
+assert set(_OF_FAULT) == set(get_args(Fault))  # noqa: S101 - a new fault must get its line here
+
+LONGEST_RETRY = 60.0
+"""Seconds: official SDKs ignore a longer `Retry-After` and come again at once, in vain."""
+
+
+class JobFailed(ApiError):
+    """The job ended without a whole answer."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed.message)
+        status, kind, code = _OF_FAULT[failed.fault]
+        self._status, self._type = status, kind
+        self.code = failed.code or code
+        self.retry_after = failed.retry_after
+        self.retry = failed.retry_after is None or failed.retry_after <= LONGEST_RETRY
+
+    @property
+    def http_status(self) -> int:
+        """The status that the fault makes."""
+        return self._status
+
+    @property
+    def error_type(self) -> str:
+        """The type that the fault makes."""
+        return self._type

@@ -1,0 +1,209 @@
+"""A front end's hold on the line: it puts jobs in, receives their events, and lets go of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+
+from arq.connections import ArqRedis
+
+from app.errors import LineUnavailable, WaitedTooLong
+from background import background
+from settings import Settings
+from wire import VERSION
+from wire.events import Event
+from wire.inbox import Inbox, Reply
+from wire.jobs import ChatJob, encode_job
+from wire.queue import Queue
+from wire.reaper import reap
+from wire.redis import AWAY, RedisError
+from wire.seal import Seal
+
+logger = logging.getLogger(__name__)
+
+SUBSCRIBE_PATIENCE = 2.0
+"""Seconds that a request waits for a subscription that is just being made again."""
+
+READY_PATIENCE = 1.0
+"""Seconds that a look at our readiness may take."""
+
+_POOL = "pk-"
+
+
+class Ticket:
+    """One job in the line, and its events."""
+
+    def __init__(self, line: Line, reply: Reply) -> None:
+        self._line = line
+        self._reply = reply
+        config = line.config
+        self._give_up = time.monotonic() + 2 * config.queue.max_wait
+        self._begin_within = config.upstream.connect_timeout + config.upstream.first_event_timeout
+        self._running_late = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer has come."""
+        return self._reply.begun
+
+    async def events(self, patience: float | None = None) -> list[Event]:
+        """The next events, at least one; or none, when `patience` (seconds) has passed.
+
+        Raises:
+            WaitedTooLong: the job did not begin in time. It is cancelled.
+        """
+        until = None if patience is None else time.monotonic() + patience
+        while True:
+            limits = [until] if self.begun else [until, self._give_up]
+            first = min((limit for limit in limits if limit is not None), default=None)
+            wait = None if first is None else max(0.0, first - time.monotonic())
+            try:
+                async with asyncio.timeout(wait):
+                    return await self._reply.events()
+            except TimeoutError:
+                if first == until:
+                    return []
+                await self._give_up_waiting()
+
+    async def _give_up_waiting(self) -> None:
+        # A job that has got its slot at last may still begin; the worker sets it a deadline too.
+        if self._running_late or not await self._line.runs(self._reply.job):
+            raise WaitedTooLong
+        self._running_late = True
+        self._give_up += self._begin_within
+
+    async def place(self) -> int:
+        """The job's place in the line, from 1; 0 when it runs, or nobody can say now."""
+        return await self._line.place(self._reply.job)
+
+
+class Line:
+    """The line as one front end sees it. `front` is its random name in Redis."""
+
+    def __init__(self, redis: ArqRedis, seal: Seal, config: Settings) -> None:
+        self.config = config
+        self.front = secrets.token_hex(8)
+        self._redis = redis
+        self._seal = seal
+        self._queue = Queue(redis, seal, config.queue)
+        self._inbox = Inbox(redis, self._queue, seal, self.front, config.redis.outage_grace)
+        self._letting_go: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Take part in the line for as long as the context lasts. Redis may be away at first."""
+        async with self._inbox.running(), background(self._beat()):
+            yield
+            if self._letting_go:
+                await asyncio.wait(self._letting_go, timeout=self.config.queue.heartbeat)
+        with contextlib.suppress(*AWAY):
+            await self._queue.absent_front(self.front)
+
+    async def _beat(self) -> None:
+        while True:
+            try:
+                await self._queue.present_front(self.front)
+                await reap(self._queue, self._seal)
+            except AWAY as error:
+                logger.warning("Redis is away: %s", type(error).__name__)
+            await asyncio.sleep(self.config.queue.heartbeat)
+
+    @contextlib.asynccontextmanager
+    async def submit(self, job: ChatJob) -> AsyncIterator[Ticket]:
+        """Put a job in line; on leaving the context it is cancelled unless it has ended.
+
+        Raises:
+            LineUnavailable: Redis is away.
+        """
+        try:
+            async with asyncio.timeout(SUBSCRIBE_PATIENCE):
+                await self._inbox.subscribed.wait()
+        except TimeoutError:
+            raise LineUnavailable from None
+        body = self._seal.seal(encode_job(job), f"job {job.id}")
+        upstream = self.config.upstream
+        is_pool = job.bearer.startswith(_POOL)
+
+        async def enqueue() -> None:
+            await self._queue.enqueue(
+                "chat",
+                job.id,
+                account=self._seal.name("account", job.bearer),
+                cap=upstream.per_pool_concurrency if is_pool else upstream.per_account_concurrency,
+                front=self.front,
+                body=body,
+            )
+
+        with self._inbox.open(job.id) as reply:
+            reply.resubmit = enqueue
+            try:
+                try:
+                    await enqueue()
+                except RedisError as error:
+                    logger.warning("a job could not be put in line: %s", type(error).__name__)
+                    raise LineUnavailable from None
+                yield Ticket(self, reply)
+            finally:
+                if not reply.ended:
+                    self._let_go(job.id)
+
+    def _let_go(self, job: str) -> None:
+        # Beside the handler, which is being cancelled or has an error to tell.
+        task = asyncio.create_task(self._cancel(job))
+        self._letting_go.add(task)
+        task.add_done_callback(self._letting_go.discard)
+
+    async def _cancel(self, job: str) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.redis.outage_grace):
+                while True:
+                    try:
+                        await self._queue.cancel(job)
+                        return
+                    except AWAY:
+                        await asyncio.sleep(0.2)
+
+    async def runs(self, job: str) -> bool:
+        """Cancel a job if it still waits; whether it runs."""
+        try:
+            return await self._queue.cancel(job, waiting_only=True) == "running"
+        except AWAY:
+            return False
+
+    async def place(self, job: str) -> int:
+        """See `Ticket.place`."""
+        try:
+            return await self._queue.place(job)
+        except AWAY:
+            return 0
+
+    @property
+    def held(self) -> int:
+        """How many jobs this front end waits for."""
+        return self._inbox.waiting
+
+    async def troubles(self) -> tuple[list[str], list[str]]:
+        """What keeps new requests from being served, and what is amiss besides."""
+        try:
+            async with asyncio.timeout(READY_PATIENCE):
+                workers = await self._queue.workers()
+        except AWAY:
+            return ["Redis cannot be reached"], []
+        fatal, lesser = [], []
+        if not self._inbox.subscribed.is_set():
+            fatal.append("the subscription to Redis is being made again")
+        ours = [w for w in workers if w.fingerprint == self._seal.fingerprint]
+        if not ours:
+            fatal.append("no worker is alive")
+        if len(ours) < len(workers):
+            lesser.append(
+                f"{len(workers) - len(ours)} workers have another GATEWAY_SECRET: "
+                "they cannot unseal the jobs of this front end and take none of them"
+            )
+        if any(w.version != VERSION for w in ours):
+            lesser.append("some workers are of another version")
+        return fatal, lesser

@@ -1,0 +1,211 @@
+"""The HTTP server: routes, what every answer carries, and what goes wrong outside the features."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from typing import Any
+
+import msgspec
+from sanic import HTTPResponse, Request, Sanic
+from sanic import exceptions as sanic_errors
+from sanic.handlers import ErrorHandler
+from sanic.response import BaseHTTPResponse, empty, raw
+
+from app.chat import Chat
+from app.errors import (
+    ApiError,
+    BadRequest,
+    BodyTooLarge,
+    HeadersTooLarge,
+    InternalError,
+    LineUnavailable,
+    MethodNotAllowed,
+    NotBuilt,
+    NotFound,
+    RequestTimeout,
+)
+from app.line import Line
+from app.models import Models
+from app.usage import encoding
+from settings import Settings
+
+logger = logging.getLogger(__name__)
+
+HEADER_TIMEOUT = 30
+"""Seconds that a request's head may take to arrive."""
+
+
+def json(
+    data: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None
+) -> HTTPResponse:
+    """A typed body as a response."""
+    return raw(msgspec.json.encode(data), status, headers, content_type="application/json")
+
+
+def request_id(request: Request) -> str:
+    """The name of one request, in its answer and in our log."""
+    if not hasattr(request.ctx, "id"):
+        request.ctx.id = f"req_{secrets.token_hex(12)}"
+    return str(request.ctx.id)
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The body of `/healthz` and `/readyz`."""
+
+    status: str
+    reasons: list[str] = []
+
+
+class OpenAIErrors(ErrorHandler):
+    """Every error as OpenAI's error object, also those before there is a request."""
+
+    def default(self, request: Request | None, exception: Exception) -> HTTPResponse:
+        """Render any exception."""
+        failure = _translate(exception)
+        if isinstance(failure, InternalError):
+            name = request_id(request) if request else "that never parsed"
+            logger.error("request %s met a bug", name, exc_info=exception)
+        return json(failure.object, failure.http_status, failure.headers)
+
+
+def _translate(exception: Exception) -> ApiError:
+    match exception:
+        case ApiError():
+            return exception
+        case sanic_errors.NotFound():
+            return NotFound()
+        case sanic_errors.MethodNotAllowed():
+            return MethodNotAllowed()
+        case sanic_errors.RequestTimeout():
+            return RequestTimeout()
+        case sanic_errors.PayloadTooLarge():
+            return HeadersTooLarge() if "header" in str(exception).lower() else BodyTooLarge()
+        case sanic_errors.ServiceUnavailable():
+            return LineUnavailable()
+        case sanic_errors.SanicException() if 400 <= exception.status_code < 500:
+            return BadRequest(str(exception) or None)
+        case _:
+            return InternalError()
+
+
+class Server:
+    """The front end's Sanic app, and its life."""
+
+    def __init__(self, config: Settings, line: Line) -> None:
+        self._config = config
+        self._line = line
+        self._models = Models(config.models)
+        self._running = contextlib.AsyncExitStack()
+        self._draining = False
+
+    def attach(self, app: Sanic[Any, Any]) -> None:
+        """Give the app its routes, its error pages and its life."""
+        server = self._config.server
+        stream = self._config.stream
+        longest = 2 * self._config.queue.max_wait + self._config.upstream.max_duration
+        app.config.update(
+            # Sanic counts from the last byte sent; our own deadlines come long before this one.
+            RESPONSE_TIMEOUT=round(longest + stream.keepalive_interval + 3600),
+            REQUEST_TIMEOUT=HEADER_TIMEOUT,
+            REQUEST_MAX_SIZE=server.max_body_bytes,
+            REQUEST_MAX_HEADER_SIZE=16_384,
+            GRACEFUL_SHUTDOWN_TIMEOUT=2,  # the draining before it waits for the answers
+            ACCESS_LOG=False,
+        )
+        app.error_handler = OpenAIErrors()
+        v1 = f"{server.api_prefix}/v1"
+        chat = Chat(self._config, self._line, self._models)
+        # stream=True: the handler reads the body itself, under a deadline of its own.
+        app.add_route(chat, f"{v1}/chat/completions", methods=["POST"], name="chat", stream=True)
+        app.add_route(self._models_list, f"{v1}/models", name="models")
+        app.add_route(self._model, f"{v1}/models/<name:path>", name="model")
+        app.add_route(self._healthz, "/healthz", name="healthz")
+        app.add_route(self._readyz, "/readyz", name="readyz")
+        for uri, method in (
+            (f"{v1}/images/generations", "POST"),
+            (f"{v1}/queue/<id>", "GET"),
+            ("/images/<name>", "GET"),
+            ("/files/<name>", "GET"),
+            ("/metrics", "GET"),
+        ):
+            app.add_route(_not_built, uri, methods=[method], name=uri.replace("/", "_"))
+        app.register_middleware(self._before, "request")
+        app.register_middleware(self._after, "response")
+        app.register_listener(self._start, "before_server_start")
+        app.register_listener(self._drain, "before_server_stop")
+        app.register_listener(self._stop, "after_server_stop")
+
+    # Life
+
+    async def _start(self, _: Sanic[Any, Any]) -> None:
+        await asyncio.to_thread(encoding)
+        await self._running.enter_async_context(self._line.running())
+
+    async def _drain(self, _: Sanic[Any, Any]) -> None:
+        self._draining = True
+        logger.info("stopping: %d answers are under way", self._line.held)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._config.server.drain_timeout):
+                while self._line.held:
+                    await asyncio.sleep(0.05)
+
+    async def _stop(self, _: Sanic[Any, Any]) -> None:
+        await self._running.aclose()
+
+    # Every request and every answer
+
+    async def _before(self, request: Request) -> HTTPResponse | None:
+        if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+            return empty()
+        if self._draining and request.path.startswith(f"{self._config.server.api_prefix}/v1/"):
+            raise LineUnavailable("This front end is stopping. Try again: another one answers.")
+        return None
+
+    async def _after(self, request: Request, response: BaseHTTPResponse) -> None:
+        response.headers["x-request-id"] = request_id(request)
+        self._allow_browser(request, response)
+
+    def _allow_browser(self, request: Request, response: BaseHTTPResponse) -> None:
+        """CORS: pages of the allowed origins may call us and read the answers."""
+        origin, allowed = request.headers.get("origin"), self._config.server.cors_origins
+        if origin is None or not ("*" in allowed or origin in allowed):
+            return
+        response.headers["access-control-allow-origin"] = "*" if "*" in allowed else origin
+        response.headers["vary"] = "origin"
+        response.headers["access-control-expose-headers"] = (
+            "x-request-id, retry-after, x-should-retry"
+        )
+        if request.method == "OPTIONS":
+            response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
+            # Named one by one, since a wildcard would not cover Authorization.
+            wanted = request.headers.get("access-control-request-headers", "")
+            response.headers["access-control-allow-headers"] = (
+                wanted or "authorization, content-type"
+            )
+            response.headers["access-control-max-age"] = "86400"
+
+    # The small answers
+
+    async def _models_list(self, _: Request) -> HTTPResponse:
+        return json(self._models.all())
+
+    async def _model(self, _: Request, name: str) -> HTTPResponse:
+        return json(self._models.one(name))
+
+    async def _healthz(self, _: Request) -> HTTPResponse:
+        return json(Health("ok"))
+
+    async def _readyz(self, _: Request) -> HTTPResponse:
+        fatal, lesser = await self._line.troubles()
+        if self._draining:
+            fatal.append("this front end is stopping")
+        if fatal:
+            return json(Health("unavailable", fatal + lesser), 503)
+        return json(Health("degraded" if lesser else "ok", lesser))
+
+
+async def _not_built(_: Request, **__: str) -> HTTPResponse:
+    raise NotBuilt

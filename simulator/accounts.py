@@ -1,0 +1,138 @@
+"""The caps: who may hold how many conversations at once, and the count of all that happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import msgspec
+
+from simulator.errors import BUSY, TOO_MANY, RefusedError
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How many conversations may be open at once. Bearers that begin with `pk-` are pools."""
+
+    total: int = 64
+    per_account: int = 1
+    per_pool: int = 3
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """What `GET /simulator/stats` shows. The package docstring explains the counters."""
+
+    active: int
+    peak: int
+    peak_per_account: int
+    started: int
+    finished: int
+    aborted: int
+    refused: int
+    errors: int
+    accounts: int
+
+
+@dataclass
+class _Tally:
+    """The counters since one reset. A conversation counts where it started."""
+
+    peak: int = 0
+    peak_per_account: int = 0
+    started: int = 0
+    finished: int = 0
+    aborted: int = 0
+    refused: int = 0
+    errors: int = 0
+    accounts: set[str] = field(default_factory=set)
+
+
+class Accounts:
+    """Enforces the caps. No method waits, so a check and what follows it cannot be torn apart."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._active: Counter[str] = Counter()
+        self._tally = _Tally()
+
+    def check(self, bearer: str) -> None:
+        """Raises RefusedError (429) if the bearer may not start a conversation now."""
+        pool = bearer.startswith("pk-")
+        cap = self._limits.per_pool if pool else self._limits.per_account
+        if self._active[bearer] >= cap:
+            self._tally.refused += 1
+            raise RefusedError(BUSY)
+        if self._active.total() >= self._limits.total:
+            self._tally.refused += 1
+            raise RefusedError(TOO_MANY)
+
+    def hold(self, bearer: str) -> Hold:
+        """Start a conversation: `with accounts.hold(bearer) as hold`. Call `check` just before."""
+        tally = self._tally
+        self._active[bearer] += 1
+        tally.started += 1
+        tally.accounts.add(bearer)
+        tally.peak = max(tally.peak, self._active.total())
+        tally.peak_per_account = max(tally.peak_per_account, self._active[bearer])
+        return Hold(self._active, bearer, tally)
+
+    def count_error(self) -> None:
+        """Count one scripted error answer."""
+        self._tally.errors += 1
+
+    def stats(self) -> Stats:
+        """The counters now."""
+        tally = self._tally
+        return Stats(
+            active=self._active.total(),
+            peak=tally.peak,
+            peak_per_account=tally.peak_per_account,
+            started=tally.started,
+            finished=tally.finished,
+            aborted=tally.aborted,
+            refused=tally.refused,
+            errors=tally.errors,
+            accounts=len(tally.accounts),
+        )
+
+    def reset(self) -> None:
+        """All counters to zero. Open conversations stay active, and end in the old count."""
+        most = max(self._active.values(), default=0)
+        self._tally = _Tally(peak=self._active.total(), peak_per_account=most)
+
+
+class Hold:
+    """One open conversation. It ends once: finished when told so, aborted when the client left."""
+
+    def __init__(self, active: Counter[str], bearer: str, tally: _Tally) -> None:
+        self._active = active
+        self._bearer = bearer
+        self._tally = tally
+        self._open = True
+
+    def finish(self) -> None:
+        """The script is at its end; the account is free again."""
+        if self._open:
+            self._release()
+            self._tally.finished += 1
+
+    def _release(self) -> None:
+        self._open = False
+        self._active[self._bearer] -= 1
+        if not self._active[self._bearer]:
+            del self._active[self._bearer]
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.finish()
+        elif self._open:
+            self._release()
+            self._tally.aborted += 1

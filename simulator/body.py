@@ -1,0 +1,62 @@
+"""The body of a streamed answer on its way to the client."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from simulator import events
+from simulator.clock import Clock
+from simulator.script import Script
+
+
+class CutError(Exception):
+    """The body has come to the byte where the connection is to close; `rest` is still to go."""
+
+    def __init__(self, rest: bytes) -> None:
+        super().__init__()
+        self.rest = rest
+
+
+class Body:
+    """Written in time, with pings while nothing else is due, and cut where the script says."""
+
+    def __init__(self, response: web.StreamResponse, script: Script, clock: Clock) -> None:
+        self._response = response
+        self._clock = clock
+        self._cut_at = script.at if script.fault == "cut" else None
+        self._sent = 0
+        self._ping = script.ping
+        self._pings = events.pings(script)
+        self._last = clock.now()
+
+    async def write(self, when: float, data: bytes) -> None:
+        """Write data at a time of the clock. Raises CutError when the cut falls into it."""
+        await self.wait(when)
+        if self._cut_at is not None:
+            self.spend(data)
+        await self._response.write(data)
+
+    async def wait(self, when: float) -> None:
+        """Wait for a time of the clock, with pings."""
+        if self._ping:
+            while self._last + self._ping < when:
+                self._last += self._ping
+                await self._clock.until(self._last)
+                ping = next(self._pings)
+                self.spend(ping)
+                await self._response.write(ping)
+            self._last = when
+        await self._clock.until(when)
+
+    def spend(self, data: bytes) -> None:
+        """Count data that is about to be written. Raises CutError when the cut falls into it."""
+        if self._cut_at is None:
+            return
+        if self._sent + len(data) >= self._cut_at:
+            raise CutError(data[: self._cut_at - self._sent])
+        self._sent += len(data)
+
+    async def stay(self) -> None:
+        """Send nothing but pings until the client leaves."""
+        while True:
+            await self.wait(self._clock.now() + 3600)

@@ -1,0 +1,539 @@
+"""The rim against a server on loopback that does to each request what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+
+import pytest
+
+from wire import VERSION
+from wire.events import Delta, Done, Event, Failed, Started
+from wire.jobs import ChatJob, Message
+from workers.pandora.client import Pandora, open_session
+from workers.upstream import UpstreamBusy, UpstreamError
+
+DEADLINE = 10.0
+
+JOB = ChatJob(
+    version=VERSION,
+    id="job-1",
+    family="gpt_3_5",
+    bearer="fk-secret-bearer",
+    messages=[Message("user", "a secret question 你好")],
+)
+
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+END_OF_BODY = b"0\r\n\r\n"
+DONE = b"data: [DONE]\n\n"
+PING = b"event: ping\r\ndata: 2023-12-15 08:18:09.331532\r\n\r\n"
+WHOLE = [Started("slug"), Delta("Hel"), Delta("lo"), Done("stop")]
+
+
+def says(text: str, *, finished: bool = False) -> bytes:
+    message = {
+        "id": "m1",
+        "author": {"role": "assistant"},
+        "content": {"content_type": "text", "parts": [text]},
+        "status": "finished_successfully" if finished else "in_progress",
+        "end_turn": True if finished else None,
+        "metadata": {"model_slug": "slug"},
+        "recipient": "all",
+    }
+    return b"data: " + json.dumps({"message": message, "error": None}).encode() + b"\n\n"
+
+
+ANSWER = says("") + says("Hel") + says("Hello") + says("Hello", finished=True)
+
+
+def frame(data: bytes) -> bytes:
+    """Bytes as one piece of a chunked body."""
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+def refusal(
+    status: int, body: bytes, *headers: str, content_type: str = "application/json"
+) -> bytes:
+    lines = [
+        f"HTTP/1.1 {status} X",
+        f"Content-Type: {content_type}",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+class Exchange:
+    """One request as the server sees it, and the means to answer it or to break off."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.head = b""
+        self.body = b""
+
+    async def receive(self) -> bool:
+        """Reads one request; False when the client has closed the connection."""
+        try:
+            self.head = await self._reader.readuntil(b"\r\n\r\n")
+            (length,) = (
+                int(line.split(b":")[1])
+                for line in self.head.split(b"\r\n")
+                if line.lower().startswith(b"content-length:")
+            )
+            self.body = await self._reader.readexactly(length)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return False
+        return True
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def closed_by_client(self) -> None:
+        try:
+            assert await self._reader.read() == b""
+        except ConnectionError:
+            pass
+
+    def reset(self) -> None:
+        """Ends the connection with RST instead of FIN."""
+        sock = self._writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+Script = Callable[[Exchange], Awaitable[None]]
+
+
+class Server:
+    """Answers the n-th request by the n-th script, whatever connection it comes on."""
+
+    def __init__(self, scripts: tuple[Script, ...]) -> None:
+        self.url = ""
+        self.connections = 0
+        self.exchanges: list[Exchange] = []
+        self._scripts = list(scripts)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            while await (exchange := Exchange(reader, writer)).receive():
+                self.exchanges.append(exchange)
+                await self._scripts.pop(0)(exchange)
+                if writer.is_closing():
+                    break
+        except ConnectionError:
+            pass  # the client broke off
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def stop(self) -> None:
+        """Awaits the scripts, whose clients are gone by now; a test that failed may leave one."""
+        if self._tasks:
+            _, waiting = await asyncio.wait(self._tasks, timeout=1.0)
+            for task in waiting:
+                task.cancel()
+
+
+@asynccontextmanager
+async def upstream(*scripts: Script, prefix: str = "") -> AsyncIterator[tuple[Server, Pandora]]:
+    server = Server(scripts)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    server.url = f"http://127.0.0.1:{port}"
+    try:
+        async with asyncio.timeout(DEADLINE), open_session() as session:
+            yield server, Pandora(session, server.url + "/", prefix, connect_timeout=2.0)
+    finally:
+        listener.close()
+        await server.stop()
+
+
+async def collect(pandora: Pandora) -> list[Event]:
+    async with aclosing(pandora.answer(JOB)) as answer:
+        return [event async for events in answer for event in events]
+
+
+async def failure(pandora: Pandora) -> tuple[list[Event], Failed]:
+    """The events that came, and the failure that ended them."""
+    events: list[Event] = []
+
+    async def run() -> None:
+        async with aclosing(pandora.answer(JOB)) as answer:
+            async for batch in answer:
+                events.extend(batch)
+
+    with pytest.raises(UpstreamError) as caught:
+        await run()
+    return events, caught.value.failed
+
+
+async def whole(exchange: Exchange) -> None:
+    await exchange.send(STREAM_HEAD + frame(ANSWER) + frame(DONE) + END_OF_BODY)
+
+
+async def test_a_whole_answer_comes_out_in_order_and_the_request_is_as_documented() -> None:
+    async with upstream(whole, prefix="/abc123de/") as (server, pandora):
+        assert await collect(pandora) == WHOLE
+        (exchange,) = server.exchanges
+        head = exchange.head.decode().lower()
+        assert head.startswith("post /abc123de/backend-api/conversation http/1.1\r\n")
+        assert "authorization: bearer fk-secret-bearer\r\n" in head
+        assert "content-type: application/json\r\n" in head
+        assert "cookie" not in head
+        assert "你好".encode() in exchange.body
+        assert json.loads(exchange.body)["model"] == "text-davinci-002-render-sha"
+
+
+async def test_bytes_cut_anywhere_give_the_same_answer() -> None:
+    async def trickle(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD)
+        stream = ANSWER + PING + DONE
+        for i in range(0, len(stream), 7):
+            await exchange.send(frame(stream[i : i + 7]))
+            await asyncio.sleep(0)
+        await exchange.send(END_OF_BODY)
+
+    async with upstream(trickle) as (_, pandora):
+        assert await collect(pandora) == WHOLE
+
+
+async def test_pings_yield_nothing_and_other_events_are_a_sign_of_life() -> None:
+    turn = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(PING) + frame(b": ping\n\n"))
+        await asyncio.sleep(0.05)
+        await exchange.send(frame(says("")))
+        await turn.wait()
+        await exchange.send(frame(PING + ANSWER + DONE) + END_OF_BODY)
+
+    async with upstream(script) as (_, pandora), aclosing(pandora.answer(JOB)) as answer:
+        assert await anext(answer) == []
+        turn.set()
+        assert await anext(answer) == WHOLE
+        assert [events async for events in answer] == []
+
+
+async def test_a_connection_is_used_again_after_done() -> None:
+    async def late_end(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(ANSWER + DONE))
+        await asyncio.sleep(0.05)
+        await exchange.send(END_OF_BODY)
+
+    async with upstream(whole, late_end, whole) as (server, pandora):
+        for _ in range(3):
+            assert await collect(pandora) == WHOLE
+        assert server.connections == 1
+
+
+async def test_a_body_that_does_not_end_after_done_costs_its_connection_but_not_the_answer() -> (
+    None
+):
+    async def no_end(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(ANSWER + DONE))
+        await exchange.closed_by_client()
+        exchange.close()
+
+    async with upstream(no_end, whole) as (server, pandora):
+        assert await collect(pandora) == WHOLE
+        assert await collect(pandora) == WHOLE
+        assert server.connections == 2
+
+
+async def test_an_error_answer_leaves_the_connection_usable() -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.send(refusal(500, b'{"detail": "Hmm..."}'))
+
+    async with upstream(refuse, whole) as (server, pandora):
+        assert await failure(pandora) == ([], Failed("upstream_error", "Hmm..."))
+        assert await collect(pandora) == WHOLE
+        assert server.connections == 1
+
+
+async def test_closing_the_generator_closes_the_connection_promptly() -> None:
+    closed = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(says("Hel")))
+        await exchange.closed_by_client()
+        closed.set()
+        exchange.close()
+
+    async with upstream(script, whole) as (server, pandora):
+        answer = pandora.answer(JOB)
+        assert await anext(answer) == [Started("slug"), Delta("Hel")]
+        assert not closed.is_set()
+        await answer.aclose()
+        async with asyncio.timeout(0.5):
+            await closed.wait()
+        assert await collect(pandora) == WHOLE
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("head", [b"", STREAM_HEAD])
+async def test_cancelling_closes_the_connection_before_and_within_the_answer(head: bytes) -> None:
+    waiting, closed = asyncio.Event(), asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(head)
+        waiting.set()
+        await exchange.closed_by_client()
+        closed.set()
+        exchange.close()
+
+    async with upstream(script) as (_, pandora):
+        task = asyncio.create_task(collect(pandora))
+        await waiting.wait()
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(0.5):
+            await closed.wait()
+
+
+# ----- what cannot be reached
+
+
+async def test_a_refused_connection_is_down() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        async with open_session() as session:
+            pandora = Pandora(session, f"http://127.0.0.1:{port}")
+            events, failed = await failure(pandora)
+    assert events == []
+    assert failed.fault == "upstream_down"
+    assert str(port) not in failed.message
+
+
+async def test_an_unknown_host_is_down() -> None:
+    async with open_session() as session:
+        _, failed = await failure(Pandora(session, "http://upstream.invalid"))
+    assert failed.fault == "upstream_down"
+
+
+async def test_a_server_without_tls_where_tls_is_expected_is_down() -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(16)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    listener = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    try:
+        port = listener.sockets[0].getsockname()[1]
+        async with open_session() as session:
+            _, failed = await failure(Pandora(session, f"https://127.0.0.1:{port}"))
+    finally:
+        listener.close()
+    assert failed.fault == "upstream_down"
+
+
+async def test_a_reset_or_a_close_before_the_headers_is_down() -> None:
+    async def reset(exchange: Exchange) -> None:
+        exchange.reset()
+
+    async def close(exchange: Exchange) -> None:
+        exchange.close()
+
+    async with upstream(reset, close) as (_, pandora):
+        for _ in range(2):
+            events, failed = await failure(pandora)
+            assert events == []
+            assert failed.fault == "upstream_down"
+
+
+# ----- answers that break off
+
+
+async def test_a_stream_that_breaks_off_in_mid_text_gives_its_text_and_then_fails() -> None:
+    async def close(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(says("Hel") + says("Hello")[:-9]))
+        exchange.close()
+
+    async def reset(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(says("Hel")))
+        await asyncio.sleep(0.05)
+        exchange.reset()
+
+    async def clean_end(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(says("Hel")) + END_OF_BODY)
+
+    async with upstream(close, reset, clean_end) as (_, pandora):
+        for _ in range(3):
+            events, failed = await failure(pandora)
+            assert events == [Started("slug"), Delta("Hel")]
+            assert failed.fault == "upstream_error"
+
+
+async def test_a_stream_that_breaks_off_after_its_turn_is_whole() -> None:
+    async def close(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(ANSWER))
+        exchange.close()
+
+    async def reset(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(ANSWER))
+        await asyncio.sleep(0.05)
+        exchange.reset()
+
+    async def clean_end(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(ANSWER) + END_OF_BODY)
+
+    async with upstream(close, reset, clean_end) as (_, pandora):
+        for _ in range(3):
+            assert await collect(pandora) == WHOLE
+
+
+async def test_what_arrived_before_a_break_is_not_lost_while_its_reader_was_busy() -> None:
+    """aiohttp's `readany` raises for a broken connection before it hands out what it holds."""
+    turn, broken = asyncio.Event(), asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(says("Hel")))
+        await turn.wait()
+        await exchange.send(frame(ANSWER + DONE))
+        exchange.close()
+        broken.set()
+
+    async with upstream(script) as (_, pandora), aclosing(pandora.answer(JOB)) as answer:
+        events: list[Event] = list(await anext(answer))
+        turn.set()
+        await broken.wait()
+        await asyncio.sleep(0.1)  # until the client's side has seen both the bytes and the break
+        async for batch in answer:
+            events += batch
+        assert events == WHOLE
+
+
+async def test_an_error_in_the_stream_fails_after_the_text_before_it() -> None:
+    async def script(exchange: Exchange) -> None:
+        error = (
+            b'data: {"message": null, "error": "Our systems have detected unusual activity"}\n\n'
+        )
+        await exchange.send(STREAM_HEAD + frame(says("Hel") + error + DONE) + END_OF_BODY)
+
+    async with upstream(script) as (_, pandora):
+        assert await failure(pandora) == (
+            [Started("slug"), Delta("Hel")],
+            Failed("forbidden", "Our systems have detected unusual activity"),
+        )
+
+
+async def test_an_event_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(b"data: " + b"x" * 1_000_000))
+        await exchange.closed_by_client()
+        exchange.close()
+
+    monkeypatch.setattr("workers.pandora.client.MAX_EVENT_BYTES", 500_000)
+    async with upstream(script) as (_, pandora):
+        events, failed = await failure(pandora)
+        assert events == []
+        assert "too large" in failed.message
+
+
+# ----- refusals
+
+
+async def test_one_message_at_a_time_is_busy() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(refusal(429, b'{"detail": "Only one message at a time. Please wait."}'))
+
+    async with upstream(script) as (_, pandora):
+        with pytest.raises(UpstreamBusy):
+            await collect(pandora)
+
+
+async def test_a_limit_carries_the_time_to_wait() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(refusal(429, b'{"detail": "Too many."}', "Retry-After: 17"))
+
+    async with upstream(script) as (_, pandora):
+        assert await failure(pandora) == ([], Failed("rate_limited", "Too many.", None, 17.0))
+
+
+async def test_a_200_without_a_stream_and_a_redirect_are_errors() -> None:
+    async def websocket(exchange: Exchange) -> None:
+        await exchange.send(refusal(200, b'{"wss_url": "wss://x"}'))
+
+    async def page(exchange: Exchange) -> None:
+        await exchange.send(refusal(200, b"<html>Welcome", content_type="text/html"))
+
+    async def redirect(exchange: Exchange) -> None:
+        await exchange.send(refusal(307, b"", "Location: /elsewhere"))
+
+    async with upstream(websocket, page, redirect) as (server, pandora):
+        for part in ("WebSocket", "web page", "307"):
+            events, failed = await failure(pandora)
+            assert events == []
+            assert failed.fault == "upstream_error"
+            assert part in failed.message
+        assert len(server.exchanges) == 3
+
+
+async def test_an_error_whose_body_breaks_off_is_judged_by_its_status() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(refusal(401, b'{"detail": "Unauthorized"}')[:-5])
+        exchange.close()
+
+    async with upstream(script) as (_, pandora):
+        assert (await failure(pandora))[1].fault == "unauthorized"
+
+
+# ----- oddities and secrets
+
+
+async def test_an_unfinished_answer_is_counted_and_logged_without_its_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        odd = says("secret text") + b"data: secret noise\n\n" + DONE
+        await exchange.send(STREAM_HEAD + frame(odd) + END_OF_BODY)
+
+    async def close(exchange: Exchange) -> None:
+        exchange.close()
+
+    caplog.set_level(logging.DEBUG)
+    async with upstream(script, close) as (_, pandora):
+        assert (await collect(pandora))[-1] == Done("stop")
+        assert pandora.oddities == {"unfinished": 1, "unknown": 1}
+        await failure(pandora)
+    records = [record for record in caplog.records if record.name.startswith("workers.")]
+    assert [vars(record)["event"] for record in records] == [
+        "upstream_odd_answer",
+        "upstream_unreachable",
+    ]
+    assert "secret" not in " ".join(str(vars(record)) for record in caplog.records)
+
+
+async def test_nothing_is_left_open() -> None:
+    async def hold(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(says("Hel")))
+        await exchange.closed_by_client()
+        exchange.close()
+
+    async with upstream(whole, hold) as (_, pandora):
+        await collect(pandora)
+        async with aclosing(pandora.answer(JOB)) as answer:
+            await anext(answer)
+    gc.collect()  # an unclosed response or connection would warn here, and warnings are errors

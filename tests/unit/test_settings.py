@@ -1,0 +1,250 @@
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import settings
+from settings import NOT_IN_EFFECT, SettingsError, load, not_in_effect
+
+SHIPPED = Path(settings.__file__).parent / "settings.toml"
+
+Load = Callable[..., settings.Settings]
+
+
+@pytest.fixture
+def load_toml(tmp_path: Path) -> Load:
+    """Load settings from this text, this environment, and an empty gpts.toml."""
+
+    def load_text(text: str = "", gpts: str = "", **environ: str) -> settings.Settings:
+        (tmp_path / "mine.toml").write_text(text)
+        (tmp_path / "gpts.toml").write_text(gpts)
+        files = {
+            "GATEWAY_SETTINGS": str(tmp_path / "mine.toml"),
+            "GATEWAY_GPTS": str(tmp_path / "gpts.toml"),
+        }
+        return load(files | environ)
+
+    return load_text
+
+
+def schema() -> dict[str, dict[str, object]]:
+    defaults = settings.Settings()
+    return {
+        section.name: {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in msgspec.structs.asdict(getattr(defaults, section.name)).items()
+        }
+        for section in msgspec.structs.fields(settings.Schema)
+    }
+
+
+def comments() -> Mapping[str, str]:
+    """Each setting's comment in the shipped file."""
+    found: dict[str, str] = {}
+    section, comment = "", ""
+    for line in SHIPPED.read_text().splitlines():
+        if line.startswith("#"):
+            comment += line
+            continue
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line:
+            found[f"{section}.{line.partition(' ')[0]}"] = comment
+        comment = ""
+    return found
+
+
+def test_the_shipped_file_has_every_setting_with_its_default_and_nothing_else() -> None:
+    shipped = tomllib.loads(SHIPPED.read_text())
+    assert shipped == schema()
+    types = {name: {key: type(value) for key, value in t.items()} for name, t in shipped.items()}
+    assert types == {n: {key: type(value) for key, value in t.items()} for n, t in schema().items()}
+
+
+def test_every_setting_has_a_comment_and_those_without_effect_say_so() -> None:
+    assert all(comments().values())
+    marked = {name for name, text in comments().items() if text.endswith("(not in effect yet)")}
+    assert marked == set(NOT_IN_EFFECT)
+
+
+def test_the_shipped_files_load_to_the_defaults() -> None:
+    assert load({}) == settings.Settings()
+
+
+def test_an_empty_file_gives_the_defaults(load_toml: Load, tmp_path: Path) -> None:
+    loaded = load_toml()
+    assert loaded.server == settings.Server()
+    assert loaded.directory == tmp_path
+
+
+def test_a_whole_number_serves_as_a_float(load_toml: Load) -> None:
+    max_wait = load_toml("[queue]\nmax_wait = 20").queue.max_wait
+    assert (max_wait, type(max_wait)) == (20.0, float)
+
+
+def test_the_environment_overrides_the_file_by_the_declared_type(load_toml: Load) -> None:
+    loaded = load_toml(
+        '[server]\nport = "not looked at"\nprocesses = 2',
+        GATEWAY__SERVER__PORT="8080",
+        GATEWAY__SERVER__API_PREFIX="666",
+        GATEWAY__QUEUE__MAX_WAIT="20",
+        GATEWAY__BOT__ENABLED="true",
+        GATEWAY__MODELS__GPT_4_S='["a", "b,c"]',
+        GATEWAY__STREAM__KEEPALIVE="off",
+        GATEWAY__IMAGES__PROMPT_PREFIX="画：",
+        GATEWAY_PORT="tcp://10.0.0.1:80",
+    )
+    assert (loaded.server.port, loaded.server.processes) == (8080, 2)
+    assert loaded.server.api_prefix == "/666"
+    assert loaded.queue.max_wait == 20.0
+    assert loaded.bot.enabled is True
+    assert loaded.models.gpt_4_s == ("a", "b,c")
+    assert loaded.stream.keepalive == "off"
+    assert loaded.images.prompt_prefix == "画："
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[servr]", "servr: no such section; did you mean server?"),
+        ("server = 3", "server: expected a table, got int"),
+        ("[server]\nprot = 1", "server.prot: no such setting; did you mean server.port?"),
+        ('[server]\nport = "80"', "server.port: expected int, got str"),
+        ("[server]\nport = 80.0", "server.port: expected int, got float"),
+        ("[server]\nport = true", "server.port: expected int, got bool"),
+        ("[server]\nport = 65536", "server.port: expected int <= 65535"),
+        ("[bot]\nenabled = 1", "bot.enabled: expected bool, got int"),
+        ("[upstream]\nmax_concurrency = 0", "upstream.max_concurrency: expected int >= 1"),
+        ("[queue]\nmax_wait = -1", "queue.max_wait: expected float > 0.0"),
+        ("[queue]\nmax_wait = nan", "queue.max_wait: expected float > 0.0"),
+        ("[queue]\nmax_wait = inf", "queue.max_wait: expected float <= 604800.0"),
+        ("[queue]\nlease = 3", "queue.heartbeat: expected less than half of queue.lease"),
+        ("[models]\ngpt_3_5 = 'a'", "models.gpt_3_5: expected list, got str"),
+        ("[models]\ngpt_3_5 = [1]", "models.gpt_3_5: expected str, got int"),
+        (
+            "[models]\ngpt_3_5 = ['gpt-4']",
+            "models.gpt_3_5: the model name 'gpt-4' is listed twice",
+        ),
+        (
+            "[stream]\nkeepalive = 'on'",
+            'stream.keepalive: expected one of "comment", "empty_delta", "off"',
+        ),
+        ("[arkose]\ncustom = true", "arkose.urls: expected at least one, as arkose.custom is true"),
+        (
+            "[upstream]\nbase_url = 'pandora:80'",
+            "upstream.base_url: expected a URL that begins with http:// or https://",
+        ),
+        (
+            "[server]\napi_prefix = '/a b'",
+            "server.api_prefix: expected letters, digits and any of - . _ ~ /",
+        ),
+        (
+            "[redis]\nurl = 'http://x'",
+            "redis.url: expected a URL that begins with redis://, rediss:// or unix://",
+        ),
+        (
+            "[redis]\nurl = 'redis+sentinel://x/main'",
+            "redis.url: Sentinel is not built yet; name the master itself, with redis://",
+        ),
+        ("[server", "is not TOML: Expected ']' at the end of a table declaration"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(
+    load_toml: Load, tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_toml(text)
+    assert str(caught.value).startswith(f"{tmp_path / 'mine.toml'}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("GATEWAY__SERVER__PRT", "80", "no such setting; did you mean server.port?"),
+        ("GATEWAY__PORTS", "80", "no such setting"),
+        ("GATEWAY__SERVER__PORT", "1.5", "expected int, got float"),
+        ("GATEWAY__SERVER__PORT", "many", "expected int, written as in TOML"),
+        ("GATEWAY__SERVER__PORT", "1\nhost = 2", "expected int, written as in TOML"),
+        ("GATEWAY__BOT__ENABLED", "True", "expected true or false, written as in TOML"),
+        ("GATEWAY__MODELS__GPT_4_S", "a,b", "expected a list of strings, written as in TOML"),
+    ],
+)
+def test_what_is_wrong_in_the_environment_is_named(
+    load_toml: Load, variable: str, text: str, message: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_toml(**{variable: text})
+    assert str(caught.value) == f"environment: {variable}: {message}"
+
+
+def test_a_file_that_is_named_but_not_there_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        load({"GATEWAY_SETTINGS": str(tmp_path / "none.toml")})
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        load({"GATEWAY_GPTS": str(tmp_path / "none.toml")})
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix"), [("", ""), ("/", ""), ("666 ", "/666"), ("/666/", "/666"), ("a/b", "/a/b")]
+)
+def test_prefixes_come_out_in_one_form(load_toml: Load, given: str, prefix: str) -> None:
+    loaded = load_toml(GATEWAY__SERVER__API_PREFIX=given, GATEWAY__UPSTREAM__API_PREFIX=given)
+    assert (loaded.server.api_prefix, loaded.upstream.api_prefix) == (prefix, prefix)
+
+
+def test_a_role_on_its_own_has_a_usual_redis_but_no_usual_upstream(load_toml: Load) -> None:
+    alone = load_toml()
+    assert alone.redis.role_url == "redis://127.0.0.1:6379/0"
+    with pytest.raises(SettingsError, match=r"^upstream\.base_url: not set"):
+        alone.upstream.require_base_url()
+    told = load_toml(
+        GATEWAY__REDIS__URL="unix:///run/redis.sock",
+        GATEWAY__UPSTREAM__BASE_URL="https://pandora.example.com//",
+    )
+    assert told.redis.role_url == "unix:///run/redis.sock"
+    assert told.upstream.require_base_url() == "https://pandora.example.com"
+
+
+def test_no_secret_shows_in_what_is_printed(load_toml: Load) -> None:
+    loaded = load_toml(
+        GATEWAY__GPTS__KEY_FOR_INFO="fk-hush",
+        GATEWAY__REDIS__URL="redis://me:hush@10.0.0.5:6379/3?password=hush",
+        GATEWAY__UPSTREAM__PROXY="http://me:hush@10.0.0.9:3128",
+    )
+    printed = f"{loaded} {loaded!r}"
+    assert "hush" not in printed
+    assert "10.0.0.5:6379/3" in printed
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:hush/hush@host", "redis://:hush#hush@host", "redis://host:hush", "hush://x"]
+)
+def test_no_password_shows_in_an_error(load_toml: Load, url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_toml(GATEWAY__REDIS__URL=url)
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_only_changed_settings_are_reported_as_not_in_effect(load_toml: Load) -> None:
+    assert not_in_effect(load_toml()) == []
+    changed = load_toml("[bot]\nenabled = true\n[log]\nto_file = true\n[server]\nport = 80")
+    assert not_in_effect(changed) == ["bot.enabled"]
+    assert not_in_effect(load_toml(gpts='[mine]\nid = "g-abc"')) == ["gpts.toml"]
+
+
+def test_gpts_are_read_and_checked(load_toml: Load, tmp_path: Path) -> None:
+    loaded = load_toml(gpts='[mine]\nid = "g-abc-my-gpt"')
+    assert loaded.custom == (("mine", settings.Gpt("g-abc-my-gpt")),)
+    for gpts, message in [
+        ("[mine]\nid = 3", "mine: expected str, got int"),
+        ("[mine]", "mine: object missing required field id"),
+        ('[mine]\nid = "g-a"\nidd = 1', "mine: object contains unknown field idd"),
+        ('[gpt-4]\nid = "g-a"', "gpt-4: the settings give this name to a model"),
+    ]:
+        with pytest.raises(SettingsError) as caught:
+            load_toml(gpts=gpts)
+        assert str(caught.value) == f"{tmp_path / 'gpts.toml'}: {message}"

@@ -1,0 +1,95 @@
+"""What a worker publishes about a job: neutral events, numbered per job and attempt.
+
+The worker side knows nothing of OpenAI's dialect and the front end nothing of the upstream's;
+these types are all they share about an answer.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Finish = Literal["stop", "length", "content_filter"]
+
+Fault = Literal[
+    "unauthorized",  # the upstream refused the client's bearer
+    "forbidden",  # the upstream refused the account or the address
+    "too_long",  # the upstream found the messages too long
+    "rate_limited",  # the account is over an upstream limit
+    "upstream_error",  # the upstream answered with an error, or broke off its answer
+    "upstream_down",  # the upstream could not be reached
+    "upstream_timeout",  # the upstream did not begin, or went silent
+    "cancelled",  # somebody other than this client ended the job
+    "gateway_error",  # our own: a worker died, a log was lost, a bug
+]
+"""Whose fault a failure is. The front end alone knows which HTTP status that makes."""
+
+
+class Started(msgspec.Struct, frozen=True, array_like=True, tag="started"):
+    """The upstream has begun to answer. `model` is its own name for what answers."""
+
+    model: str
+
+
+class Delta(msgspec.Struct, frozen=True, array_like=True, tag="delta"):
+    """The next piece of the answer's text, never empty."""
+
+    text: str
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
+    """The ending of a whole answer."""
+
+    finish: Finish
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """The ending of a job that has no whole answer.
+
+    `message` is for the client and may quote the upstream, so it is never logged.
+    `code` is the upstream's or our own word for the error; `retry_after` is in seconds.
+    """
+
+    fault: Fault
+    message: str
+    code: str | None = None
+    retry_after: float | None = None
+
+
+Event = Started | Delta | Done | Failed
+Ending = Done | Failed
+
+UNNUMBERED = -1
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True):
+    """Consecutive events of one attempt of one job.
+
+    `first` is the number of the first event, counted from 0 in each attempt. It is `UNNUMBERED`
+    for an ending that somebody other than the attempt's worker published, who cannot know how far
+    it came: what was said before it is in the log.
+    """
+
+    job: str
+    attempt: int
+    first: int
+    events: list[Event]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_frame_decoder = msgspec.msgpack.Decoder(list[Batch])
+
+
+def encode_frame(batches: list[Batch]) -> bytes:
+    """Batches as they travel over a channel and stand in a log, still to be sealed."""
+    return _encoder.encode(batches)
+
+
+def decode_frame(frame: bytes) -> list[Batch]:
+    """The inverse of `encode_frame`.
+
+    Raises:
+        msgspec.MsgspecError: the bytes are no frame of this version.
+    """
+    return _frame_decoder.decode(frame)

@@ -1,0 +1,199 @@
+"""The front end's end of the way back: the events of all its jobs, whole and in order.
+
+One subscription serves the process. Pub/sub may lose messages (a reconnect, a Redis restart), so
+the numbers are watched: where one is missing, or a subscription was away, or a job has been silent
+for long, the inbox reads the job's log and goes on from there.
+
+Delivery: a reply gives every event of the job exactly once and in order, an ending last. If a
+missing event cannot be had again, the ending is a `Failed` of our own making. It never hangs: what
+the log cannot heal within `settings.redis.outage_grace` ends so too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import msgspec
+from arq.connections import ArqRedis
+
+from background import background
+from wire import log
+from wire.events import UNNUMBERED, Batch, Ending, Event, Failed, decode_frame
+from wire.queue import Queue, front_channel
+from wire.redis import AWAY
+from wire.seal import Seal, SealError
+from wire.subscription import Subscription
+
+logger = logging.getLogger(__name__)
+
+HEAL_STEP = 0.2
+"""Seconds between two looks into a log for what is missing."""
+
+SILENCE = 10.0
+"""Seconds without an event after which the inbox asks Redis whether the job still exists."""
+
+
+class Reply:
+    """The events of one job, as they come in. Made by `Inbox.open`."""
+
+    def __init__(self, job: str) -> None:
+        self.job = job
+        self.ended = False
+        self.resubmit: Callable[[], Awaitable[object]] | None = None
+        """Puts the job in line again, if Redis has forgotten it before anything was published."""
+        self._events: list[Event] = []
+        self._next = 0
+        self._known = 0
+        self._wake = asyncio.Event()
+        self.heard = time.monotonic()
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer has come."""
+        return self._next > 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether events are known to exist that have not come."""
+        return self._next < self._known
+
+    async def events(self) -> list[Event]:
+        """The events that have come since the last call, at least one; waits for it.
+
+        After an ending there is nothing more to wait for: do not call again.
+        """
+        while not self._events:
+            self._wake.clear()
+            await self._wake.wait()
+        events, self._events = self._events, []
+        return events
+
+    def accept(self, batch: Batch) -> bool:
+        """Take what is new in a batch. False if something before it is missing."""
+        if self.ended:
+            return True
+        first = self._next if batch.first == UNNUMBERED else batch.first
+        self._known = max(self._known, first + len(batch.events))
+        if first > self._next:
+            return False
+        if fresh := batch.events[self._next - first :]:
+            self._next += len(fresh)
+            self._events += fresh
+            self.ended = isinstance(fresh[-1], Ending)
+            self.heard = time.monotonic()
+            self._wake.set()
+        return True
+
+    def fail(self, message: str, code: str) -> None:
+        """End the reply from this side."""
+        self.accept(Batch(self.job, 0, UNNUMBERED, [Failed("gateway_error", message, code=code)]))
+
+
+class Inbox:
+    """Receives for one front end. `front` is its random name and channel."""
+
+    def __init__(
+        self, redis: ArqRedis, queue: Queue, seal: Seal, front: str, outage_grace: float
+    ) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._seal = seal
+        self._channel = front_channel(front)
+        self._outage_grace = outage_grace
+        self._replies: dict[str, Reply] = {}
+        self._healing: dict[str, asyncio.Task[None]] = {}
+        self._subscription = Subscription(redis, self._channel)
+        self.subscribed = self._subscription.confirmed
+        """Set while Redis has confirmed the subscription: only then may jobs be put in line."""
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Receive in the background for as long as the context lasts."""
+        async with background(self._receive(), self._watch_silence()):
+            try:
+                yield
+            finally:
+                for task in self._healing.values():
+                    task.cancel()
+
+    @contextlib.contextmanager
+    def open(self, job: str) -> Iterator[Reply]:
+        """Listen for a job's events; to be opened before the job is put in line."""
+        reply = self._replies[job] = Reply(job)
+        try:
+            yield reply
+        finally:
+            del self._replies[job]
+            if task := self._healing.get(job):
+                task.cancel()
+
+    @property
+    def waiting(self) -> int:
+        """How many replies are open."""
+        return len(self._replies)
+
+    async def _receive(self) -> None:
+        async for message in self._subscription.messages():
+            if message is None:
+                for reply in self._replies.values():
+                    self._heal(reply)
+            else:
+                self._deliver(message[1])
+
+    def _deliver(self, data: bytes) -> None:
+        try:
+            batches = decode_frame(self._seal.open(data, self._channel))
+        except (SealError, msgspec.MsgspecError) as error:
+            logger.error("a frame that is not for us, or of another version: %s", error)
+            return
+        for batch in batches:
+            reply = self._replies.get(batch.job)
+            if reply is not None and (batch.first == UNNUMBERED or not reply.accept(batch)):
+                self._heal(reply)
+
+    async def _watch_silence(self) -> None:
+        while True:
+            await asyncio.sleep(SILENCE / 4)
+            quiet_since = time.monotonic() - SILENCE
+            for reply in self._replies.values():
+                if reply.heard < quiet_since:
+                    reply.heard = time.monotonic()
+                    self._heal(reply)
+
+    def _heal(self, reply: Reply) -> None:
+        if not reply.ended and reply.job not in self._healing:
+            task = asyncio.create_task(self._read_log(reply))
+            self._healing[reply.job] = task
+            task.add_done_callback(lambda _: self._healing.pop(reply.job, None))
+
+    async def _read_log(self, reply: Reply) -> None:
+        """Bring a reply up to date; again and again while something is known to be missing."""
+        give_up = time.monotonic() + self._outage_grace
+        while not reply.ended:
+            try:
+                known = await self._queue.exists(reply.job)
+                for batch in await log.read(self._redis, self._seal, reply.job):
+                    reply.accept(batch)
+                if not known and not reply.ended:
+                    await self._forgotten(reply)
+                elif not reply.behind:
+                    return
+            except AWAY:
+                pass  # the deadline below, or the next confirmed subscription, decides
+            except (SealError, msgspec.MsgspecError):
+                reply.fail("the log of this answer cannot be read", "log_damaged")
+            if time.monotonic() > give_up:
+                reply.fail("part of the answer was lost on its way", "answer_lost")
+            await asyncio.sleep(HEAL_STEP)
+
+    async def _forgotten(self, reply: Reply) -> None:
+        """Redis knows nothing of the job: it was restarted without its last second, or wiped."""
+        if reply.begun or reply.resubmit is None:
+            reply.fail("the job was lost by Redis", "job_lost")
+        else:
+            logger.warning("a waiting job had vanished from Redis and is put in line again")
+            await reply.resubmit()

@@ -1,0 +1,167 @@
+"""The worker's end of the way back: events go out over pub/sub, batched, and into the log.
+
+One publish carries what all of a worker's streams have to say to one front end. An event that comes
+when nothing is pending goes out at once; what comes within the next tick goes out together, so
+a busy worker pays per tick and an idle stream never waits.
+
+Delivery: pub/sub loses what it cannot deliver at once. The log, written every `LOG_STEP` and with
+every ending, does not; both carry the same numbers, so that a reader can tell what it missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+
+from arq.connections import ArqRedis
+
+from background import background
+from wire import log
+from wire.events import Batch, Delta, Done, Ending, Event, encode_frame
+from wire.queue import Claim, Queue, State, front_channel
+from wire.redis import AWAY
+from wire.seal import Seal
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.0025
+"""Seconds between two publishes of a busy worker."""
+
+LOG_STEP = 0.5
+"""Seconds between two writes of the logs: how late a lost message is healed."""
+
+
+class Superseded(Exception):
+    """The attempt is not the current one any more: its worker must stop it and publish nothing."""
+
+
+class Answer:
+    """What one attempt has said so far, and how much of it is out."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.begun = False
+        self._published = 0
+        self._logged = 0
+        self._pending: list[Event] = []
+        self._unlogged: list[Event] = []
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Append events; adjacent pieces of text become one."""
+        for event in events:
+            last = self._pending[-1] if self._pending else None
+            if isinstance(event, Delta) and isinstance(last, Delta):
+                self._pending[-1] = Delta(last.text + event.text)
+            else:
+                self._pending.append(event)
+
+    def take(self) -> Batch:
+        """What is pending, as the next batch to publish."""
+        batch = Batch(self.claim.id, self.claim.attempt, self._published, self._pending)
+        self._published += len(self._pending)
+        self._unlogged += self._pending
+        self._pending = []
+        return batch
+
+    def unlogged(self, *more: Event) -> Batch:
+        """What is published but not known to be in the log, and `more` after it."""
+        return Batch(self.claim.id, self.claim.attempt, self._logged, [*self._unlogged, *more])
+
+    def mark_logged(self, batch: Batch) -> None:
+        """Say that a batch of `unlogged` has been written."""
+        del self._unlogged[: len(batch.events)]
+        self._logged += len(batch.events)
+
+
+class Outbox:
+    """Publishes what a worker's attempts say."""
+
+    def __init__(self, redis: ArqRedis, queue: Queue, seal: Seal) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._seal = seal
+        self._dirty: dict[Answer, None] = {}
+        self._anything = asyncio.Event()
+        self._open: set[Answer] = set()
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Publish and log in the background for as long as the context lasts."""
+        return background(self._publish(), self._write_logs())
+
+    async def say(self, answer: Answer, events: Sequence[Event]) -> None:
+        """Publish events of an attempt, soon and in order.
+
+        Raises:
+            Superseded: these would be the first, and the attempt is not the current one any more.
+            redis.RedisError: these would be the first, and Redis is away.
+        """
+        if not events:
+            return
+        answer.add(events)
+        if answer.begun:
+            self._dirty[answer] = None
+            self._anything.set()
+        else:
+            frame = self._seal_frame(answer.claim.front, [answer.take()])
+            if not await self._queue.begin(answer.claim, frame):
+                raise Superseded
+            answer.begun = True
+            self._open.add(answer)
+
+    async def end(self, answer: Answer, ending: Ending, state: State | None = None) -> bool:
+        """Publish the rest of an attempt and its ending, and free its slot.
+
+        False if the attempt was not the current one any more. `state` defaults to what the ending
+        says.
+
+        Raises:
+            redis.RedisError: Redis is away; may be called again.
+        """
+        self._dirty.pop(answer, None)
+        self._open.discard(answer)
+        claim = answer.claim
+        rest = answer.take()
+        entry = log.seal_entry(self._seal, answer.unlogged(ending))
+        last = Batch(claim.id, claim.attempt, rest.first, [*rest.events, ending])
+        frame = self._seal_frame(claim.front, [last])
+        state = state or ("done" if isinstance(ending, Done) else "failed")
+        return await self._queue.finish(claim.id, claim.attempt, claim.front, state, entry, frame)
+
+    def _seal_frame(self, front: str, batches: list[Batch]) -> bytes:
+        return self._seal.seal(encode_frame(batches), front_channel(front))
+
+    async def _publish(self) -> None:
+        while True:
+            await self._anything.wait()
+            self._anything.clear()
+            by_front: defaultdict[str, list[Batch]] = defaultdict(list)
+            for answer in self._dirty:
+                by_front[answer.claim.front].append(answer.take())
+            self._dirty.clear()
+            try:
+                for front, batches in by_front.items():
+                    await self._redis.publish(
+                        front_channel(front), self._seal_frame(front, batches)
+                    )
+            except AWAY as error:
+                # The front ends will miss these numbers and read them from the log.
+                logger.warning("publishing failed: %s", type(error).__name__)
+            await asyncio.sleep(TICK)
+
+    async def _write_logs(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_STEP)
+            batches = {answer: answer.unlogged() for answer in self._open}
+            behind = {answer: batch for answer, batch in batches.items() if batch.events}
+            if not behind:
+                continue
+            try:
+                await log.append(self._redis, self._seal, list(behind.values()))
+            except AWAY as error:
+                logger.warning("writing logs failed: %s", type(error).__name__)
+                continue
+            for answer, batch in behind.items():
+                answer.mark_logged(batch)

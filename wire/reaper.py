@@ -1,0 +1,35 @@
+"""Ends, or gives back to the line, the jobs whose worker is gone. Every process takes part."""
+
+from __future__ import annotations
+
+import logging
+
+from wire import log
+from wire.events import UNNUMBERED, Batch, Failed, encode_frame
+from wire.queue import Queue, State, front_channel
+from wire.seal import Seal
+
+logger = logging.getLogger(__name__)
+
+
+async def reap(queue: Queue, seal: Seal) -> None:
+    """Look once for leases that ended; of several callers one acts, whichever comes first.
+
+    Raises:
+        redis.RedisError: Redis is away; the next call makes up for it.
+    """
+    back, lapsed = await queue.reap()
+    if back:
+        logger.warning("%d jobs of a worker that died went back to their place", back)
+    for job in lapsed:
+        state: State
+        if job.cancelled:
+            ending, state = Failed("cancelled", "the request was cancelled"), "cancelled"
+        else:
+            message = "the worker that held this conversation died"
+            ending, state = Failed("gateway_error", message, code="worker_lost"), "failed"
+        batch = Batch(job.id, job.attempt, UNNUMBERED, [ending])
+        frame = seal.seal(encode_frame([batch]), front_channel(job.front))
+        entry = log.seal_entry(seal, batch)
+        if await queue.finish(job.id, job.attempt, job.front, state, entry, frame):
+            logger.warning("a worker died in the middle of an answer (job %s)", job.id)

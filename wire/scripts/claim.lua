@@ -1,0 +1,34 @@
+-- Claim up to `want` jobs for a worker, and the leases to run them.
+-- Returns a list of {id, attempt, score, account, front, body}.
+local queue, worker, want, max_concurrency, lease, gap, settle = unpack(ARGV)
+
+local calm = undisturbed(tonumber(gap))
+if calm < tonumber(settle) then return {} end
+
+local rested = redis.call('ZRANGEBYSCORE', RESTING, '-inf', now, 'LIMIT', 0, 100)
+for _, account in ipairs(rested) do
+  redis.call('ZREM', RESTING, account)
+  fill_seats(account)
+end
+
+local claimed = {}
+local free = math.min(tonumber(want), tonumber(max_concurrency) - redis.call('ZCARD', LEASES))
+while #claimed < free do
+  local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+  if #head == 0 then break end
+  local id, score = head[1], head[2]
+  local job = redis.call('HMGET', job_key(id), 'account', 'front', 'body')
+  local account, front, body = job[1], job[2], job[3]
+  if not account then
+    redis.call('ZREM', queue, id) -- its record expired: nobody waits for it any more
+  elseif redis.call('EXISTS', front_key(front)) == 0 then
+    close_job(id, account, queue, 'cancelled', 60000) -- its front end died, and its client with it
+  else
+    redis.call('ZREM', queue, id)
+    local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
+    redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker)
+    redis.call('ZADD', LEASES, now + lease, id)
+    claimed[#claimed + 1] = {id, attempt, score, account, front, body}
+  end
+end
+return claimed

@@ -1,0 +1,19 @@
+-- A worker's heartbeat: its presence, and the leases of all its jobs, in one call.
+-- Returns a list of {id, word}: 'lost' (not its job any more) or 'cancel' (nobody wants it).
+local worker, presence, presence_ttl, lease, gap = unpack(ARGV, 1, 5)
+
+redis.call('SET', 'gateway:worker:' .. worker, presence, 'PX', presence_ttl)
+local calm = undisturbed(tonumber(gap))
+local verdicts = {}
+for i = 6, #ARGV, 2 do
+  local id, attempt = ARGV[i], ARGV[i + 1]
+  local job = redis.call('HMGET', job_key(id), 'state', 'worker', 'attempt', 'cancel', 'front')
+  if job[1] ~= 'running' or job[2] ~= worker or job[3] ~= attempt then
+    verdicts[#verdicts + 1] = {id, 'lost'}
+  else
+    redis.call('ZADD', LEASES, now + lease, id)
+    local alone = calm > tonumber(lease) and redis.call('EXISTS', front_key(job[5])) == 0
+    if job[4] or alone then verdicts[#verdicts + 1] = {id, 'cancel'} end
+  end
+end
+return verdicts

@@ -1,0 +1,96 @@
+"""Sealing: what crosses or rests in Redis can be read by nobody who lacks the gateway's secret.
+
+All roles of a gateway share one secret. From it come the key for names (HMAC) and, for every
+process, a key of its own for sealing (AES-256-GCM): a sealed box begins with the random salt of the
+process that made it, the box's number is its nonce, so no nonce is ever used twice with one key
+however many processes share the secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+_SALT = 16
+_NONCE = 12
+
+SECRET_FILE = ".gateway-secret"  # noqa: S105 - its name
+
+
+class SealError(Exception):
+    """A box was not sealed with this secret, for this purpose, or was altered."""
+
+
+class Seal:
+    """Seals and opens boxes with one secret, and makes names that tell nothing."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._salt = secrets.token_bytes(_SALT)
+        self._count = 0
+        self._own_key = self._key(self._salt)
+        self._key_of = lru_cache(maxsize=1024)(self._key)
+
+    def _key(self, salt: bytes) -> AESGCM:
+        return AESGCM(hmac.digest(self._secret, b"box" + salt, hashlib.sha256))
+
+    def seal(self, plain: bytes, purpose: str) -> bytes:
+        """Encrypt `plain`; it opens only for the same `purpose`."""
+        nonce = self._count.to_bytes(_NONCE, "big")
+        self._count += 1
+        return self._salt + nonce + self._own_key.encrypt(nonce, plain, purpose.encode())
+
+    def open(self, box: bytes, purpose: str) -> bytes:
+        """The inverse of `seal`.
+
+        Raises:
+            SealError: another secret or purpose, or an altered box.
+        """
+        salt, nonce, sealed = box[:_SALT], box[_SALT : _SALT + _NONCE], box[_SALT + _NONCE :]
+        try:
+            return self._key_of(salt).decrypt(nonce, sealed, purpose.encode())
+        except (InvalidTag, ValueError) as error:
+            raise SealError("sealed with another GATEWAY_SECRET, or damaged") from error
+
+    def name(self, kind: str, value: str) -> str:
+        """A stable name for a secret value (a bearer, say) that does not give the value away."""
+        return hmac.new(self._secret, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()[:32]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells two secrets apart without telling either: eight hex digits."""
+        return self.name("fingerprint", "")[:8]
+
+
+def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
+    """`GATEWAY_SECRET`, or else the content of a 0600 file in `directory`, made if it is missing.
+
+    Roles start together: the file appears whole and only once, whoever is first (a link to a
+    finished file either is made or finds one there).
+
+    Raises:
+        OSError: the file can neither be read nor be made.
+    """
+    if given := environ.get("GATEWAY_SECRET"):
+        return given.encode()
+    path = directory / SECRET_FILE
+    if not path.exists():
+        draft = directory / f"{SECRET_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            draft.unlink()
+    return path.read_bytes().strip()

@@ -1,0 +1,68 @@
+"""`python -m workers`: one worker process, until SIGTERM (drains) or a second one (at once)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+
+import uvloop
+
+import logs
+import settings
+from wire.redis import connect
+from wire.seal import Seal, load_secret
+from workers.pandora.client import Pandora, open_session
+from workers.worker import Worker
+
+logger = logging.getLogger("workers")
+
+
+async def serve(config: settings.Settings) -> None:
+    """Run a worker with the real Redis and the real upstream."""
+    seal = Seal(load_secret(config.directory, os.environ))
+    redis = connect(config.redis.role_url)
+    async with open_session() as session:
+        upstream = Pandora(
+            session,
+            base_url=config.upstream.require_base_url(),
+            api_prefix=config.upstream.api_prefix,
+            connect_timeout=config.upstream.connect_timeout,
+        )
+        worker = Worker(secrets.token_hex(8), redis, seal, upstream, config)
+        main = asyncio.create_task(worker.main())
+        stopping = False
+
+        def stop() -> None:
+            nonlocal stopping
+            main.cancel() if stopping else worker.drain()
+            stopping = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        try:
+            await main
+        except asyncio.CancelledError:
+            logger.warning("stopped at once: what was held is left to its leases")
+        finally:
+            await redis.aclose()
+
+
+def main() -> None:
+    """Read the settings and serve."""
+    try:
+        config = settings.load()
+        config.upstream.require_base_url()
+    except settings.SettingsError as error:
+        sys.exit(str(error))
+    logs.configure(config.log.level)
+    for name in settings.not_in_effect(config):
+        logger.warning("setting %s is not in effect yet", name)
+    uvloop.run(serve(config))
+
+
+if __name__ == "__main__":
+    main()

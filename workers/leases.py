@@ -1,0 +1,95 @@
+"""The right to hold upstream slots: renewed in one call per heartbeat, given up before it ends.
+
+A lease ends by Redis' clock. This process goes by its own monotonic clock, counted from before the
+last renewal that worked, so it is always the earlier of the two to act: a worker that cannot renew
+closes its conversations while nobody else can have been given their slots.
+
+The one exception is a Redis that is down for everyone. Then nobody can take the slots either, and
+for one lease period after its return nothing is reclaimed, so conversations may go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import settings
+from wire import VERSION
+from wire.queue import Presence, Queue
+from wire.redis import AWAY, is_down_for_everyone
+from wire.seal import Seal
+from workers.attempt import Attempt, Stop
+
+logger = logging.getLogger(__name__)
+
+MARGIN = 0.5
+"""Seconds before the end of an unrenewed lease at which its conversation is closed."""
+
+RETRY = 0.25
+"""Seconds between two tries to renew while Redis is away."""
+
+
+class Leases:
+    """All that this worker holds."""
+
+    def __init__(
+        self, queue: Queue, seal: Seal, worker: str, max_jobs: int, config: settings.Queue
+    ) -> None:
+        self._queue = queue
+        self._presence = Presence(worker, VERSION, seal.fingerprint, max_jobs)
+        self._beat = config.heartbeat
+        self._lease = config.lease
+        self._held: dict[str, Attempt] = {}
+        self._renewed = time.monotonic()
+
+    def hold(self, attempt: Attempt) -> None:
+        """Keep an attempt's lease from now on."""
+        self._held[attempt.claim.id] = attempt
+
+    def drop(self, attempt: Attempt) -> None:
+        """Renew it no longer."""
+        self._held.pop(attempt.claim.id, None)
+
+    def stop(self, job: str, why: Stop, attempt_number: int | None = None) -> None:
+        """Stop a job we hold, if it is (still) this attempt of it."""
+        attempt = self._held.get(job)
+        if attempt and attempt_number in (None, attempt.claim.attempt):
+            attempt.stop(why)
+
+    def stop_all(self, why: Stop) -> None:
+        """Stop every job we hold."""
+        for attempt in list(self._held.values()):
+            attempt.stop(why)
+
+    async def keep(self, each_beat: Callable[[], Awaitable[object]]) -> None:
+        """Renew for ever, at every heartbeat; `each_beat` runs after each renewal."""
+        down_for_everyone = False
+        while True:
+            asked = time.monotonic()
+            left = self._renewed + self._lease - MARGIN - asked
+            if left <= 0 and self._held and not down_for_everyone:
+                logger.error(
+                    "leases could not be renewed: closing %d conversations", len(self._held)
+                )
+                self.stop_all("lost")
+                self._held.clear()
+            try:
+                async with asyncio.timeout(min(self._beat, left) if left > 0 else self._beat):
+                    await self._renew()
+                self._renewed = asked
+                down_for_everyone = False
+                await each_beat()
+                pause = self._beat - (time.monotonic() - asked)
+            except AWAY as error:
+                if is_down_for_everyone(error):
+                    down_for_everyone = True
+                logger.warning("leases not renewed: %s", type(error).__name__)
+                pause = RETRY
+            await asyncio.sleep(max(pause, 0.0))
+
+    async def _renew(self) -> None:
+        held = [attempt.claim for attempt in self._held.values()]
+        for job, verdict in await self._queue.renew(self._presence, held):
+            self.stop(job, verdict)

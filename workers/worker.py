@@ -1,0 +1,231 @@
+"""The worker: arq's, with the line's own claiming, leases and endings.
+
+arq runs the jobs (its record of a job, its function table, its tasks). What differs: jobs are
+claimed in one script together with their lease, so no running job stays in the waiting set; the
+loop is woken by pub/sub and polls only as a safety net; it outlives a Redis that is away; and every
+job that is claimed here gets its one ending here, or goes back to its place, on every path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import msgspec
+from arq.connections import ArqRedis
+from arq.worker import Worker as ArqWorker
+from arq.worker import func
+
+from background import background
+from settings import Settings
+from wire.events import Ending, Failed
+from wire.jobs import Lane, decode_job
+from wire.outbox import Outbox, Superseded
+from wire.queue import Claim, Queue, State, worker_channel
+from wire.reaper import reap
+from wire.redis import AWAY
+from wire.seal import Seal, SealError
+from wire.subscription import Subscription
+from workers import chat
+from workers.attempt import Attempt
+from workers.leases import Leases
+from workers.upstream import Upstream, UpstreamBusy
+
+logger = logging.getLogger(__name__)
+
+LANE: Lane = "chat"
+
+SHORTEST_REST, LONGEST_REST = 5.0, 60.0
+"""Seconds that an account rests after the upstream called it busy, the first time and at most."""
+
+
+async def _chat(ctx: dict[str, Worker]) -> None:
+    """arq's function for the lane: the job id is all it gets, the rest came with the claim."""
+    await ctx["worker"].hold(str(ctx["job_id"]))
+
+
+class Worker(ArqWorker):
+    """Holds up to `workers.max_jobs` conversations. `id` names it in Redis."""
+
+    def __init__(
+        self, id: str, redis: ArqRedis, seal: Seal, upstream: Upstream, config: Settings
+    ) -> None:
+        super().__init__(
+            [func(_chat, name=LANE)],
+            redis_pool=redis,
+            handle_signals=False,
+            max_jobs=config.workers.max_jobs,
+            # Our own deadlines end a job; arq's is a net far below them.
+            job_timeout=config.upstream.max_duration + 3600,
+            max_tries=2**31,  # the line counts attempts; arq would end a job without a word
+            retry_jobs=False,
+            keep_result=0,
+            log_results=False,
+            job_serializer=msgspec.msgpack.Encoder(enc_hook=repr).encode,
+            job_deserializer=msgspec.msgpack.decode,
+        )
+        self.ctx["worker"] = self
+        self.id = id
+        self.queue = Queue(redis, seal, config.queue)
+        self.outbox = Outbox(redis, self.queue, seal)
+        self.leases = Leases(self.queue, seal, id, config.workers.max_jobs, config.queue)
+        self._seal = seal
+        self._upstream = upstream
+        self._config = config
+        self._attempts: dict[str, Attempt] = {}
+        self._wake = asyncio.Event()
+        self._draining = False
+
+    async def main(self) -> None:
+        """Work until `drain` is called, and finish what is held then."""
+        async with self.outbox.running(), background(self._keep_leases(), self._listen()):
+            logger.info("worker %s takes up to %d jobs", self.id, self.max_jobs)
+            while not self._draining:
+                await self._wait_for_work()
+                try:
+                    await self._poll_iteration()
+                except AWAY as error:
+                    logger.warning("nothing claimed, Redis is away: %s", type(error).__name__)
+            await self._drain()
+        with contextlib.suppress(*AWAY):
+            await self.queue.absent_worker(self.id)
+
+    def drain(self) -> None:
+        """Take no more jobs and end `main` when those held are done, or their time is up."""
+        self._draining = True
+        self._wake.set()
+
+    async def _wait_for_work(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.poll_delay_s):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _poll_iteration(self) -> None:
+        want = self.max_jobs - len(self.tasks)
+        if want <= 0:
+            return
+        limit = self._config.upstream.max_concurrency
+        for claim in await self.queue.claim(LANE, self.id, want, limit):
+            attempt = self._attempts[claim.id] = Attempt(claim)
+            self.leases.hold(attempt)
+            self.tasks[claim.id] = asyncio.create_task(self._run(attempt))
+
+    async def _listen(self) -> None:
+        own = worker_channel(self.id)
+        subscription = Subscription(self.pool, own, self.queue.nudge_channel(LANE))
+        async for message in subscription.messages():
+            if message is not None and message[0] == own:
+                job, _, attempt = message[1].decode().partition(" ")
+                self.leases.stop(job, "cancel", int(attempt))
+            else:
+                self._wake.set()
+
+    async def _keep_leases(self) -> None:
+        await self.leases.keep(partial(reap, self.queue, self._seal))
+
+    # One attempt, from its claim to its ending.
+
+    async def _run(self, attempt: Attempt) -> None:
+        job = attempt.claim.id
+        try:
+            await self.run_job(job, int(attempt.claim.score))
+            if not attempt.settled:  # arq ended it without calling our function
+                ending = Failed("gateway_error", "the job's record was lost", code="job_lost")
+                await self._end(attempt, ending)
+        except AWAY as error:
+            # Not begun: its lease runs out, and it goes back to its place.
+            logger.warning("job %s not started, Redis is away: %s", job, type(error).__name__)
+        finally:
+            self.leases.drop(attempt)
+            del self._attempts[job]
+            del self.tasks[job]
+            self._wake.set()
+
+    async def hold(self, job: str) -> None:
+        """Hold the conversation of a claimed job and give it its ending."""
+        attempt = self._attempts[job]
+        conversation = asyncio.create_task(self._converse(attempt.claim, attempt))
+        attempt.converse(conversation)
+        try:
+            await asyncio.wait([conversation])
+        finally:
+            conversation.cancel()  # only if we are torn down ourselves
+        await self._settle(attempt, conversation)
+
+    async def _converse(self, claim: Claim, attempt: Attempt) -> Ending:
+        request = decode_job(self._seal.open(claim.body, f"job {claim.id}"))
+        return await chat.converse(
+            request, attempt.answer, self._upstream, self.outbox, self._config.upstream
+        )
+
+    async def _settle(self, attempt: Attempt, conversation: asyncio.Task[Ending]) -> None:
+        """What comes of a conversation that is over: an ending, or another attempt later."""
+        begun = attempt.answer.begun
+        try:
+            await self._end(attempt, conversation.result())
+        except asyncio.CancelledError:
+            match attempt.stopped:
+                case "cancel":
+                    ending = Failed("cancelled", "the request was cancelled", code="cancelled")
+                    await self._end(attempt, ending, "cancelled")
+                case "drain" if begun:
+                    message = "the worker that held this conversation was stopped"
+                    await self._end(attempt, Failed("gateway_error", message, "worker_stopped"))
+                case "drain":
+                    await self._insist(attempt, partial(self.queue.hand_back, attempt.claim))
+                case "lost":
+                    attempt.settled = True
+                case None:
+                    raise
+        except UpstreamBusy:
+            logger.info("job %s: its account is busy upstream and rests", attempt.claim.id)
+            rest = partial(self.queue.rest, attempt.claim, SHORTEST_REST, LONGEST_REST)
+            await self._insist(attempt, rest)
+        except Superseded:
+            attempt.settled = True
+        except (SealError, msgspec.MsgspecError) as error:
+            logger.error("job %s cannot be read: %s", attempt.claim.id, error)
+            message = "this worker cannot read the request"
+            await self._end(attempt, Failed("gateway_error", message, "unreadable_job"))
+        except AWAY:
+            await self._insist(attempt, partial(self.queue.hand_back, attempt.claim))
+        except Exception:
+            logger.exception("job %s met a bug", attempt.claim.id)
+            await self._end(attempt, Failed("gateway_error", "internal error", "internal_error"))
+
+    async def _end(self, attempt: Attempt, ending: Ending, state: State | None = None) -> None:
+        await self._insist(attempt, partial(self.outbox.end, attempt.answer, ending, state))
+
+    async def _insist(self, attempt: Attempt, settle: Callable[[], Awaitable[bool]]) -> None:
+        """Say how an attempt ended, again and again while Redis is away, within its grace."""
+        try:
+            async with asyncio.timeout(self._config.redis.outage_grace):
+                while not attempt.settled:
+                    try:
+                        await settle()
+                        attempt.settled = True
+                    except AWAY:
+                        await asyncio.sleep(0.2)
+        except TimeoutError:
+            logger.error("job %s could not be ended, Redis is away", attempt.claim.id)
+            attempt.settled = True  # by whoever finds its lease lapsed
+
+    async def _drain(self) -> None:
+        logger.info("worker %s stops, %d jobs are held", self.id, len(self.tasks))
+        if self.tasks:
+            await asyncio.wait(self.tasks.values(), timeout=self._config.workers.drain_timeout)
+        self.leases.stop_all("drain")
+        if self.tasks:
+            await asyncio.wait(self.tasks.values(), timeout=self._config.redis.outage_grace)
+
+    # arq's own bookkeeping, which the line has done in the scripts that ended the job.
+
+    async def finish_job(self, *args: object, **kwargs: object) -> None:
+        """Nothing to do: the ending's script has removed what arq keeps of a job."""
+
+    async def finish_failed_job(self, *args: object, **kwargs: object) -> None:
+        """As above; `_run` sees that the job has no ending yet and gives it one."""

@@ -40,10 +40,12 @@ class Chat:
         Raises:
             ApiError: nothing has been sent yet, and this is what the client is to be told.
         """
+        server = self._config.server
+        given = await body(request, server.max_body_bytes, server.body_timeout)
         token = bearer(request)
         if "idempotency-key" in request.headers:
             raise NotBuilt("Idempotency-Key is not supported yet.")
-        asked = decode_chat(await body(request, self._config.server.body_timeout))
+        asked = decode_chat(given)
         job = ChatJob(
             version=VERSION,
             id=f"chatcmpl-{secrets.token_hex(16)}",

@@ -73,6 +73,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 _PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
+_MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
 
 def decode_chat(body: bytes) -> ChatRequest:
@@ -84,8 +85,7 @@ def decode_chat(body: bytes) -> ChatRequest:
     try:
         request = _decoder.decode(body)
     except msgspec.ValidationError as error:
-        where = _PATH.search(str(error))
-        raise BadRequest(str(error), param=where["path"] if where else None) from None
+        raise BadRequest(str(error), param=_param(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"The body is not valid JSON: {error}") from None
     except RecursionError:
@@ -93,6 +93,13 @@ def decode_chat(body: bytes) -> ChatRequest:
     if not request.messages:
         raise BadRequest("There are no messages.", param="messages")
     return request
+
+
+def _param(complaint: str) -> str | None:
+    """The path of the field that a decoder complains of."""
+    path, missing = _PATH.search(complaint), _MISSING.search(complaint)
+    parts = [path["path"] if path else "", missing["name"] if missing else ""]
+    return ".".join(filter(None, parts)) or None
 
 
 _ROLES: dict[str, Role] = {

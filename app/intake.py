@@ -6,7 +6,7 @@ import asyncio
 
 from sanic import Request
 
-from app.errors import RequestTimeout, Unauthorized
+from app.errors import BodyTooLarge, RequestTimeout, Unauthorized
 
 
 def bearer(request: Request) -> str:
@@ -20,23 +20,32 @@ def bearer(request: Request) -> str:
     token = token.strip()
     if not given:
         raise Unauthorized
-    if scheme.lower() != "bearer" or not token or not token.isascii() or " " in token:
+    if scheme.lower() != "bearer" or not token or not token.isascii() or not token.isprintable() or " " in token:
         raise Unauthorized("The Authorization header must read `Bearer <token>`.")
     return token
 
 
-async def body(request: Request, timeout: float) -> bytes:
-    """The request's body, which has `timeout` seconds to arrive.
+async def body(request: Request, limit: int, timeout: float) -> bytes:
+    """The request's body: at most `limit` bytes, which have `timeout` seconds to arrive.
 
     Raises:
-        RequestTimeout: it did not.
+        RequestTimeout: they did not.
+        BodyTooLarge: there are more.
     """
+    parts, size = [], 0
     try:
         async with asyncio.timeout(timeout):
-            await request.receive_body()  # type: ignore[no-untyped-call]
+            async for part in request.stream:
+                size += len(part)
+                # What is too much is still read, and thrown away: a client that is cut off while
+                # it sends does not see our answer.
+                if size <= limit:
+                    parts.append(part)
     except TimeoutError:
         raise RequestTimeout("The request body did not arrive in time.") from None
+    if size > limit:
+        raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
     # Sanic stops reading at 64 KB and never resumes; it would not see that the client has left.
     if request.transport is not None:
         request.transport.resume_reading()  # type: ignore[attr-defined]  # as every loop's has
-    return request.body
+    return b"".join(parts)

@@ -167,6 +167,11 @@ class Server:
     async def _after(self, request: Request, response: BaseHTTPResponse) -> None:
         response.headers["x-request-id"] = request_id(request)
         self._allow_browser(request, response)
+        # A body that nobody read (a 404, a 408): Sanic would go on reading it, for as long as an
+        # answer may take. The connection ends with this answer instead.
+        if request.stream is not None and request.stream.request_body:
+            request.stream.request_body = None
+            request.stream.keep_alive = False
 
     def _allow_browser(self, request: Request, response: BaseHTTPResponse) -> None:
         """CORS: pages of the allowed origins may call us and read the answers."""

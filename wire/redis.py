@@ -33,7 +33,9 @@ def connect(url: str, connections: int = 50) -> ArqRedis:
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
     )
-    return ArqRedis(pool)
+    client = ArqRedis(pool)
+    client.auto_close_connection_pool = True  # the pool is nobody else's
+    return client
 
 
 def is_down_for_everyone(error: BaseException) -> bool:

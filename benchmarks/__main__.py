@@ -1,0 +1,43 @@
+"""`python -m benchmarks [names...]`: run all benchmarks, or those named."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import signal
+import sys
+from importlib.metadata import version
+
+from benchmarks import cpu_per_token, first_token, idle
+
+BENCHMARKS = {
+    "first_token": first_token.main,
+    "cpu_per_token": cpu_per_token.main,
+    "idle": idle.main,
+}
+LIBRARIES = ("sanic", "aiohttp", "arq", "redis", "hiredis", "msgspec", "uvloop")
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description="What the gateway costs.")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}; by default all")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS:
+            parser.error(f"no benchmark {name!r}: there are {', '.join(BENCHMARKS)}")
+    # SIGTERM ends as Ctrl-C does, with every process that was started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores")
+    print(", ".join(f"{library} {version(library)}" for library in LIBRARIES))
+    for name in names:
+        print(flush=True)
+        BENCHMARKS[name]()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

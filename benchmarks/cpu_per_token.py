@@ -1,0 +1,68 @@
+"""What a token costs the gateway, beside what it costs to pass the upstream's bytes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+
+import psutil
+import uvloop
+
+from benchmarks.gateway import gateway, passthrough
+from benchmarks.load import Steady, load
+from benchmarks.question import OPENAI, UPSTREAM, Dialect
+
+STREAMS = 100
+INTERVAL = 0.01
+WORDS = 400
+ROUNDS = 3
+TARGET = 3.0
+
+ASKED = STREAMS / INTERVAL
+"""Tokens a second."""
+
+
+def main() -> None:
+    """Measure in turns and print."""
+    ours: list[Steady] = []
+    bare: list[Steady] = []
+    with gateway(slots=STREAMS) as running, passthrough(running.upstream) as (url, part):
+        for _ in range(ROUNDS):
+            ours.append(_load(running.chat, OPENAI, running.parts))
+            bare.append(_load(url, UPSTREAM, {"pass-through": part}))
+    print(f"CPU per token, {STREAMS} streams of {1 / INTERVAL:.0f} tokens a second,", end=" ")
+    print(f"{ROUNDS} rounds in turns, in microseconds")
+    totals = [_print("gateway", ours), _print("pass-through", bare)]
+    ratios = [
+        f"{sum(_costs(o).values()) / sum(_costs(b).values()):.2f}"
+        for o, b in zip(ours, bare, strict=True)
+    ]
+    print(f"  ratio {totals[0] / totals[1]:.2f} (target: at most {TARGET}); ", end="")
+    print(f"by round {', '.join(ratios)}")
+
+
+def _load(url: str, dialect: Dialect, parts: Mapping[str, psutil.Process]) -> Steady:
+    return uvloop.run(load(url, dialect, parts, streams=STREAMS, words=WORDS, interval=INTERVAL))
+
+
+def _costs(run: Steady) -> dict[str, float]:
+    return {part: run.per_token(part) for part in run.cpu}
+
+
+def _print(name: str, runs: list[Steady]) -> float:
+    """Print the parts and the sum, and what was achieved. Returns the median of the sums."""
+    costs = [_costs(run) for run in runs]
+    if len(costs[0]) > 1:
+        for part in costs[0]:
+            _row(f"  {part}", [cost[part] for cost in costs])
+    sums = [sum(cost.values()) for cost in costs]
+    _row(name, sums)
+    rate = median(run.rate for run in runs)
+    busy = median(run.busy for run in runs)
+    late = "" if rate >= 0.95 * ASKED else f" of {ASKED:.0f} asked: THE MACHINE IS SATURATED"
+    print(f"    {rate:.0f} tokens a second{late}, all cores {busy:.0f} % busy")
+    return median(sums)
+
+
+def _row(name: str, values: list[float]) -> None:
+    print(f"  {name:14}{median(values):8.1f}   ({min(values):.1f} to {max(values):.1f})")

@@ -1,0 +1,64 @@
+"""How much later the first token comes through the idle gateway than from the upstream itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from statistics import median, quantiles
+
+import aiohttp
+import uvloop
+
+from benchmarks.gateway import gateway
+from benchmarks.question import OPENAI, UPSTREAM, Dialect, answer, directive, headers
+
+PAIRS = 100
+WARM_UP = 10
+WORDS = 5
+INTERVAL = 0.01
+TARGET = 8.0  # milliseconds
+
+
+def main() -> None:
+    """Measure and print."""
+    with gateway(slots=4) as running:
+        through, direct = uvloop.run(_measure(running.chat, running.conversation))
+    print(f"time to the first token, {PAIRS} pairs, in milliseconds")
+    print(f"  {'':12}{'median':>8}{'p95':>8}")
+    for name, times in (("gateway", through), ("upstream", direct)):
+        print(f"  {name:12}{median(times):8.2f}{quantiles(times, n=20)[-1]:8.2f}")
+    later = median(through) - median(direct)
+    print(f"  the gateway adds {later:.2f} (target: at most {TARGET:.0f})")
+
+
+async def _measure(chat: str, conversation: str) -> tuple[list[float], list[float]]:
+    through, direct = [], []
+    timeout = aiohttp.ClientTimeout(total=10)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        for n in range(WARM_UP + PAIRS):
+            pair = (
+                await _first_token(session, chat, OPENAI),
+                await _first_token(session, conversation, UPSTREAM),
+            )
+            if n >= WARM_UP:
+                through.append(pair[0])
+                direct.append(pair[1])
+    return through, direct
+
+
+async def _first_token(session: aiohttp.ClientSession, url: str, dialect: Dialect) -> float:
+    """Milliseconds from the question to the first word. Reads and checks the whole answer."""
+    body = dialect.body(directive(WORDS, INTERVAL))
+    stream, first = b"", None
+    asked = time.perf_counter()
+    async with session.post(url, data=body, headers=headers("bench")) as response:
+        assert response.status == 200, await response.text()
+        async for data in response.content.iter_any():
+            stream += data
+            if first is None and dialect.first_word in stream:
+                first = time.perf_counter()
+    assert first is not None
+    assert dialect.text(stream) == answer(WORDS)
+    # The next question comes to an idle gateway, and not in step with anything that has a period.
+    await asyncio.sleep(0.01)
+    return (first - asked) * 1000

@@ -1,0 +1,128 @@
+"""A whole gateway on free ports of 127.0.0.1, each part a process whose CPU time can be read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from deploy import child
+from deploy.redis import EmbeddedRedis
+
+HOST = "127.0.0.1"
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway: its URLs, its upstream's, and its processes by name."""
+
+    url: str
+    upstream: str
+    parts: Mapping[str, psutil.Process]
+
+    @property
+    def chat(self) -> str:
+        """Where a chat is asked for."""
+        return f"{self.url}/v1/chat/completions"
+
+    @property
+    def conversation(self) -> str:
+        """Where the upstream is asked directly."""
+        return f"{self.upstream}/backend-api/conversation"
+
+
+@contextlib.contextmanager
+def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
+    """A gateway with one worker that holds up to `slots` conversations, ready to answer.
+
+    Without `simulator` nobody answers at its upstream. All processes end with the context.
+    """
+    with contextlib.ExitStack() as stack:
+        # As safe as `make run`: each write is on disk before it is answered.
+        redis = stack.enter_context(EmbeddedRedis(appendonly=True))
+        port, upstream_port = _free_port(), _free_port()
+        url, upstream = f"http://{HOST}:{port}", f"http://{HOST}:{upstream_port}"
+        if simulator:
+            arguments = (f"--port={upstream_port}", f"--max-active={slots}")
+            stack.enter_context(process("simulator", *arguments))
+            _wait(f"{upstream}/simulator/stats")
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        settings = directory / "settings.toml"
+        settings.touch()
+        # No settings but these: not the operator's file, nor what else the environment says.
+        environ = {name: text for name, text in os.environ.items() if "GATEWAY" not in name} | {
+            "GATEWAY_SETTINGS": str(settings),
+            "GATEWAY__SERVER__HOST": HOST,
+            "GATEWAY__SERVER__PORT": str(port),
+            "GATEWAY__REDIS__URL": redis.url,
+            "GATEWAY__UPSTREAM__BASE_URL": upstream,
+            "GATEWAY__UPSTREAM__MAX_CONCURRENCY": str(slots),
+            "GATEWAY__WORKERS__MAX_JOBS": str(slots),
+            "GATEWAY__LOG__LEVEL": "WARNING",
+        }
+        parts = {
+            "front end": stack.enter_context(process("app", environ=environ)),
+            "worker": stack.enter_context(process("workers", environ=environ)),
+            "Redis": psutil.Process(redis.process.pid),
+        }
+        _wait(f"{url}/readyz")
+        yield Gateway(url, upstream, parts)
+
+
+@contextlib.contextmanager
+def passthrough(upstream: str) -> Iterator[tuple[str, psutil.Process]]:
+    """A running `benchmarks.passthrough` in front of `upstream`: its URL and its process."""
+    port = _free_port()
+    with process("benchmarks.passthrough", upstream, str(port)) as part:
+        _wait(f"http://{HOST}:{port}/ready")
+        yield f"http://{HOST}:{port}/backend-api/conversation", part
+
+
+@contextlib.contextmanager
+def process(
+    module: str, *arguments: str, environ: Mapping[str, str] | None = None
+) -> Iterator[psutil.Process]:
+    """`python -m module`, which ends with the context.
+
+    What it prints is shown if anything fails.
+    """
+    with tempfile.TemporaryFile() as output:
+        command = [sys.executable, "-m", module, *arguments]
+        started = child.spawn(command, environ=environ, output=output)
+        try:
+            yield psutil.Process(started.pid)
+        except Exception:
+            printed = os.pread(output.fileno(), 10_000, 0).decode(errors="replace")
+            print(f"{module} printed:\n{printed}", file=sys.stderr)
+            raise
+        finally:
+            child.stop(started, STOP_TIMEOUT)
+
+
+def _wait(url: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - an http URL of our own
+                return
+        except OSError as error:  # refused, timed out, or not 200 yet
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{url} did not answer in {START_TIMEOUT:.0f} s") from error
+        time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

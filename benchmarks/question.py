@@ -1,0 +1,97 @@
+"""The same question in the gateway's dialect and in the upstream's, and how each answers it."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one side is asked, and how its stream shows a word and the whole answer.
+
+    `first_word` is in the bytes that bring the first text, and in none before. `words` counts the
+    words of a middle piece of the stream. `text` is the answer in a whole stream, which has to end
+    with `[DONE]`.
+    """
+
+    body: Callable[[str], bytes]
+    first_word: bytes
+    words: Callable[[bytes], int]
+    text: Callable[[bytes], str]
+
+
+def directive(words: int, interval: float) -> str:
+    """A prompt to which the simulator answers with `answer(words)`, in a steady pace."""
+    return f"[[sim words={words} interval={interval} delay={interval}]]"
+
+
+def answer(words: int) -> str:
+    """What the simulator says."""
+    return " ".join(f"w{n}" for n in range(words))
+
+
+def headers(bearer: str) -> dict[str, str]:
+    """The headers of either dialect."""
+    return {
+        "Authorization": f"Bearer {bearer}",
+        "Content-Type": "application/json",
+        "Accept": "text/event-stream",
+        "Accept-Encoding": "identity",
+    }
+
+
+def _openai_body(prompt: str) -> bytes:
+    messages = [{"role": "user", "content": prompt}]
+    return msgspec.json.encode({"model": "gpt-3.5-turbo", "stream": True, "messages": messages})
+
+
+def _openai_text(stream: bytes) -> str:
+    chunks = [msgspec.json.decode(data) for data in _messages(stream)]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+
+
+def _upstream_body(prompt: str) -> bytes:
+    message = {
+        "id": str(uuid.uuid4()),
+        "author": {"role": "user"},
+        "content": {"content_type": "text", "parts": [prompt]},
+    }
+    return msgspec.json.encode(
+        {
+            "action": "next",
+            "messages": [message],
+            "parent_message_id": str(uuid.uuid4()),
+            "model": "text-davinci-002-render-sha",
+        }
+    )
+
+
+def _upstream_text(stream: bytes) -> str:
+    events = [msgspec.json.decode(data) for data in _messages(stream)]
+    texts = [event["message"]["content"]["parts"][0] for event in events if event.get("message")]
+    return str(texts[-1])
+
+
+def _messages(stream: bytes) -> list[bytes]:
+    blocks = [block for block in stream.split(b"\n\n") if block.startswith(b"data: ")]
+    assert blocks[-1] == b"data: [DONE]", f"an answer ended with {stream[-300:]!r}"
+    return [block.removeprefix(b"data: ") for block in blocks[:-1]]
+
+
+_WORD = re.compile(rb"\bw\d")
+
+OPENAI = Dialect(
+    _openai_body, b'"content":"w0', lambda stream: len(_WORD.findall(stream)), _openai_text
+)
+UPSTREAM = Dialect(
+    # Each event repeats all words so far and brings one more.
+    _upstream_body,
+    b'"parts": ["w0',
+    lambda stream: stream.count(b"data: {"),
+    _upstream_text,
+)

@@ -1,0 +1,46 @@
+"""One gateway for the tests that only talk to it; those that kill parts of it start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from tests.e2e.gateway import Gateway
+
+
+@pytest.fixture(scope="session")
+def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with three workers and one front end."""
+    with Gateway(
+        tmp_path_factory.mktemp("gateway"),
+        stream__grace="0.5",
+        stream__keepalive_interval="0.3",
+        upstream__first_event_timeout="3",
+        upstream__idle_timeout="2",
+        server__body_timeout="1",
+    ) as gateway:
+        yield gateway.start(workers=3)
+
+
+@pytest.fixture
+def gateway(shared_gateway: Gateway) -> Gateway:
+    """The shared gateway, with nothing going on and the simulator's counts at zero."""
+    shared_gateway.wait_idle()
+    shared_gateway.reset()
+    return shared_gateway
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> Iterator[OpenAI]:
+    """The official client, with a bearer of its own and no retries of its own."""
+    with OpenAI(base_url=f"{gateway.url}/v1", api_key="bearer-of-a-bot", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where a test's own gateway writes what its roles print."""
+    return tmp_path

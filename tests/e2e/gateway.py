@@ -1,0 +1,205 @@
+"""A whole gateway of real processes, which a test may kill and start again, one by one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from deploy.child import spawn, stop
+from deploy.redis import EmbeddedRedis
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Gateway:
+    """Redis with its log, a simulator, workers and front ends, on free ports of this machine.
+
+    `overrides` are settings as the environment gives them: `queue__max_wait="5"`.
+    """
+
+    def __init__(
+        self, directory: Path, *, simulator: tuple[str, ...] = (), **overrides: str
+    ) -> None:
+        self.directory = directory
+        self.redis = EmbeddedRedis(appendonly=True)
+        self._simulator_options = simulator
+        self._overrides = overrides
+        self._outputs = 0
+        self._children: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.fronts: list[subprocess.Popen[bytes]] = []
+        self.urls: list[str] = []
+
+    def __enter__(self) -> Gateway:
+        self.redis.start()
+        self._start_simulator()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for child in reversed(self._children):
+            child.send_signal(signal.SIGCONT)
+            stop(child, 5)
+        self.redis.close()
+
+    @property
+    def url(self) -> str:
+        """Where the first front end listens."""
+        return self.urls[0]
+
+    def start(self, *, workers: int = 1, fronts: int = 1) -> Gateway:
+        """Start the roles and wait until requests would be served."""
+        for _ in range(fronts):
+            self.start_front()
+        for _ in range(workers):
+            self.start_worker()
+        self.wait_ready()
+        return self
+
+    def start_front(self, port: int | None = None) -> str:
+        """Start one more front end; its URL."""
+        port = port or free_port()
+        self.fronts.append(self._spawn("app", GATEWAY__SERVER__PORT=str(port)))
+        self.urls.append(f"http://127.0.0.1:{port}")
+        return self.urls[-1]
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """Start one more worker."""
+        self.workers.append(self._spawn("workers"))
+        return self.workers[-1]
+
+    def wait_ready(self, timeout: float = 20.0) -> None:
+        """Wait until every front end says that it is ready."""
+
+        def ready() -> bool:
+            return all(status(f"{url}/readyz") == 200 for url in self.urls)
+
+        until(ready, timeout, "a front end is not ready")
+
+    def stats(self) -> dict[str, int]:
+        """What the simulator has seen."""
+        with urllib.request.urlopen(f"{self.simulator}/simulator/stats", timeout=5) as answer:
+            counted: dict[str, int] = json.load(answer)
+        return counted
+
+    def reset(self, **script: object) -> None:
+        """Zero the simulator's counts; what it answers to prompts without a directive."""
+        post(f"{self.simulator}/simulator/reset", {})
+        if script:
+            post(f"{self.simulator}/simulator/script", script)
+
+    def wait_idle(self, timeout: float = 5.0) -> None:
+        """Wait until the simulator holds no conversation."""
+        until(lambda: self.stats()["active"] == 0, timeout, "a conversation still runs upstream")
+
+    def printed(self) -> str:
+        """Everything that all roles have printed."""
+        return "\n".join(
+            file.read_text(errors="replace") for file in sorted(self.directory.glob("*.log"))
+        )
+
+    def _start_simulator(self) -> None:
+        child = self._spawn("simulator", "--port", "0", *self._simulator_options)
+        log = self.directory / f"{self._outputs:02d}-simulator.log"
+        found = until(
+            lambda: re.search(r"ready on (http://\S+)", log.read_text()), 10, "no simulator"
+        )
+        assert child.poll() is None
+        self.simulator = found[1]
+
+    def _spawn(self, module: str, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+        self._outputs += 1
+        settings = {f"GATEWAY__{name.upper()}": value for name, value in self._overrides.items()}
+        path = self.directory / f"{self._outputs:02d}-{module}.log"
+        with path.open("wb") as output:
+            child = spawn(
+                [sys.executable, "-m", module, *arguments],
+                environ={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT),
+                    "PYTHONUNBUFFERED": "1",
+                    "GATEWAY_SECRET": "the secret of the tests",
+                    "GATEWAY__REDIS__URL": self.redis.url,
+                    "GATEWAY__UPSTREAM__BASE_URL": getattr(self, "simulator", ""),
+                    "GATEWAY__SERVER__HOST": "127.0.0.1",
+                    **settings,
+                    **environ,
+                },
+                output=output,
+            )
+        self._children.append(child)
+        return child
+
+
+def free_port() -> int:
+    """A port nobody listens on, below those that outgoing connections take."""
+    for port in range(21_000 + os.getpid() % 5000, 32_000):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            if port not in _taken:
+                _taken.add(port)
+                return port
+    raise OSError("no free port")
+
+
+_taken: set[int] = set()
+
+
+def until(probe: Callable[[], T | None], timeout: float, otherwise: str) -> T:
+    """Ask until the answer is true, at most `timeout` seconds; the answer."""
+    deadline = time.monotonic() + timeout
+    while not (found := probe()):
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
+    return found
+
+
+def status(url: str) -> int:
+    """The HTTP status of a GET; 0 when nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def post(url: str, body: object) -> None:
+    """A POST that must work."""
+    data = json.dumps(body).encode()
+    with urllib.request.urlopen(url, data=data, timeout=5) as answer:
+        assert answer.status < 300
+
+
+@contextmanager
+def frozen(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop a process with SIGSTOP for as long as the context lasts."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)

@@ -1,0 +1,274 @@
+"""`python -m deploy.local` as a person has it: a real process, its output, its signals."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from deploy.redis import EmbeddedRedis
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+
+READY = "Ctrl-C stops it."  # the last line before it keeps serving
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Run:
+    """One `make run`. Its output is read to the end, so that it never waits for us."""
+
+    def __init__(self, **environ: str) -> None:
+        self.port = int(environ.get("GATEWAY__SERVER__PORT") or free_port())
+        self.printed = ""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.local"],
+            cwd=ROOT,
+            env={
+                **clean,
+                "GATEWAY_SECRET": "of this test",
+                "GATEWAY__SERVER__HOST": "127.0.0.1",
+                "GATEWAY__SERVER__PORT": str(self.port),
+                **environ,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._lines: Queue[str] = Queue()
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout:
+            for line in self.process.stdout:
+                self._lines.put(line.decode())
+        self._lines.put("")
+
+    def wait_for(self, text: str) -> str:
+        """All that was printed, up to and with the line that has `text` in it."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.printed:
+            try:
+                line = self._lines.get(timeout=deadline - time.monotonic())
+            except (Empty, ValueError):
+                pytest.fail(f"{text!r} did not come within {PATIENCE} s:\n{self.printed}")
+            assert line, f"it ended without {text!r}:\n{self.printed}"
+            self.printed += line
+        return self.printed
+
+    def wait_for_end(self) -> int:
+        """Its exit status."""
+        status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        while line := self._lines.get_nowait():
+            self.printed += line
+        return status
+
+    def children(self) -> dict[str, psutil.Process]:
+        """What it started, by name."""
+        found = {}
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            command = " ".join(process.cmdline())
+            name = re.search(r"-m (app|workers|simulator)\b|(redis-server|valkey-server)", command)
+            assert name, command
+            found[name[1] or "redis"] = process
+        return found
+
+    def ask(self, prompt: str, while_streaming: Callable[[], None] = lambda: None) -> str:
+        """The answer to a prompt, through the official client; something happens in the middle."""
+        texts = []
+        url = f"http://127.0.0.1:{self.port}/v1"
+        with openai.OpenAI(base_url=url, api_key="a-key", max_retries=0) as client:
+            for chunk in client.chat.completions.create(
+                model="gpt-4-s", messages=[{"role": "user", "content": prompt}], stream=True
+            ):
+                if text := chunk.choices[0].delta.content:
+                    texts.append(text)
+                    if len(texts) == 1:
+                        while_streaming()
+        return "".join(texts)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(PATIENCE)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        # A zombie is dead, but not yet waited for by its new parent.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def assert_gone(processes: Mapping[str, psutil.Process]) -> None:
+    assert len(processes) == 4
+    deadline = time.monotonic() + 5
+    while alive := [name for name, process in processes.items() if is_alive(process)]:
+        assert time.monotonic() < deadline, f"left behind: {alive}"
+        time.sleep(0.01)  # no signal comes from a process that is not our child
+
+
+NAMES = ("shared", "interrupted", "impatient", "terminated", "killed", "bereft")
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[dict[str, Run]]:
+    """One gateway to talk to, and one for every way to end it. They start side by side."""
+    runs = {name: Run() for name in NAMES}
+    yield runs
+    for run in runs.values():
+        run.close()
+
+
+@pytest.fixture
+def gateway(runs: dict[str, Run]) -> Run:
+    runs["shared"].wait_for(READY)
+    return runs["shared"]
+
+
+@pytest.fixture
+def own(runs: dict[str, Run], request: pytest.FixtureRequest) -> Run:
+    """The gateway that the test names with `ends`."""
+    run = runs[request.param]
+    run.wait_for(READY)
+    return run
+
+
+def ends(name: str) -> pytest.MarkDecorator:
+    """Marks a test that brings the gateway of this name to its end."""
+    return pytest.mark.parametrize("own", [name], indirect=True, ids=[""])
+
+
+def test_it_answers_a_sample_question_and_says_how_to_go_on(gateway: Run) -> None:
+    printed = gateway.printed
+    assert "This is the simulator speaking" in printed
+    assert f"The gateway serves http://127.0.0.1:{gateway.port}/v1" in printed
+    assert "Answers come from a simulator" in printed
+    assert "GATEWAY__UPSTREAM__BASE_URL=" in printed
+    assert "INFO" not in printed
+    assert set(gateway.children()) == {"app", "workers", "simulator", "redis"}
+
+
+def test_the_curl_it_prints_works_as_it_stands(gateway: Run) -> None:
+    curl = re.search(r"^  curl (?:.*\\\n)+.*$", gateway.printed, re.MULTILINE)
+    assert curl
+    done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("data: [DONE]\n\n")
+
+
+def test_the_official_client_gets_an_answer(gateway: Run) -> None:
+    assert gateway.ask("[[sim echo=1]] 你好, 世界") == "你好, 世界"
+
+
+def test_a_port_in_use_is_said_in_a_sentence(gateway: Run) -> None:
+    second = Run(GATEWAY__SERVER__PORT=str(gateway.port))
+    assert second.wait_for_end() == 1
+    assert second.printed.strip().startswith(f"Port {gateway.port} is in use")
+    assert "Traceback" not in second.printed
+
+
+def test_a_wrong_setting_is_said_in_a_sentence() -> None:
+    run = Run(GATEWAY__QUEUE__MAX_WAITS="3")
+    assert run.wait_for_end() == 1
+    assert run.printed.startswith("environment: GATEWAY__QUEUE__MAX_WAITS: no such setting")
+
+
+def test_with_a_redis_and_an_upstream_of_the_operators_it_starts_neither_and_asks_nothing() -> None:
+    with EmbeddedRedis() as server:
+        run = Run(
+            GATEWAY__REDIS__URL=server.url,
+            GATEWAY__UPSTREAM__BASE_URL="http://127.0.0.1:9",
+            GATEWAY__UPSTREAM__API_PREFIX="prefix",
+        )
+        try:
+            printed = run.wait_for(READY)
+            assert "Bearer $KEY" in printed
+            assert "you:" not in printed
+            assert "simulator" not in printed
+            assert set(run.children()) == {"app", "workers"}
+            run.process.send_signal(signal.SIGINT)
+            assert run.wait_for_end() == 0
+            assert server.process.poll() is None
+        finally:
+            run.close()
+
+
+@ends("interrupted")
+def test_ctrl_c_stops_everything_with_status_0(own: Run) -> None:
+    children = own.children()
+    own.process.send_signal(signal.SIGINT)
+    assert own.wait_for_end() == 0
+    assert_gone(children)
+
+
+@ends("impatient")
+def test_a_second_ctrl_c_does_not_wait_for_answers(own: Run) -> None:
+    children = own.children()
+
+    def stop() -> None:
+        own.process.send_signal(signal.SIGINT)
+        own.wait_for("Ctrl-C again stops at once")
+        own.process.send_signal(signal.SIGINT)
+
+    begun = time.monotonic()
+    with pytest.raises((openai.APIError, httpx.TransportError)):
+        own.ask("[[sim words=1000 interval=0.1]]", while_streaming=stop)
+    assert own.wait_for_end() == 0
+    assert time.monotonic() - begun < 4
+    assert_gone(children)
+
+
+@ends("terminated")
+def test_sigterm_lets_an_answer_finish_first(own: Run) -> None:
+    children = own.children()
+    answer = own.ask(
+        "[[sim words=40 interval=0.02]]",
+        while_streaming=lambda: own.process.send_signal(signal.SIGTERM),
+    )
+    assert answer.split() == [f"w{n}" for n in range(40)]
+    assert own.wait_for_end() == 0
+    assert_gone(children)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere children can outlive a SIGKILL")
+@ends("killed")
+def test_a_sigkill_leaves_no_process_behind(own: Run) -> None:
+    children = own.children()
+    own.process.kill()
+    assert own.wait_for_end() == -signal.SIGKILL
+    assert_gone(children)
+
+
+@ends("bereft")
+def test_when_a_process_of_it_dies_it_says_which_and_stops_the_others(own: Run) -> None:
+    children = own.children()
+    children["workers"].kill()
+    assert own.wait_for_end() == 1
+    assert "the worker was killed by SIGKILL, so everything is stopped" in own.printed
+    assert_gone(children)

@@ -1,0 +1,47 @@
+"""A real Redis for every test: one server for all, emptied in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from arq.connections import ArqRedis
+
+import settings
+from deploy.redis import EmbeddedRedis
+from wire.queue import Queue
+from wire.redis import connect
+from wire.seal import Seal
+
+QUICK = settings.Queue(lease=1.2, heartbeat=0.2)
+"""Leases that end soon, for tests that wait for it."""
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    """The server. A test that stops it starts it again."""
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+async def redis(redis_server: EmbeddedRedis, loop: object) -> AsyncIterator[ArqRedis]:
+    """A client of an empty Redis."""
+    client = connect(redis_server.url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def seal() -> Seal:
+    """The secret that all roles of a test share."""
+    return Seal(b"a secret of the tests")
+
+
+@pytest.fixture
+async def queue(redis: ArqRedis, seal: Seal) -> Queue:
+    """A line with quick leases, which a front end called `front` uses."""
+    line = Queue(redis, seal, QUICK)
+    await line.present_front("front")
+    return line

@@ -1,0 +1,292 @@
+"""The line's scripts on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from arq.connections import ArqRedis
+
+from tests.integration.conftest import QUICK
+from wire import VERSION
+from wire.queue import Claim, Presence, Queue, front_channel, log_key, worker_channel
+
+ENTRY = b"entry"
+FRAME = b"frame"
+
+
+async def enqueue(queue: Queue, id: str, account: str = "account", cap: int = 1) -> None:
+    assert await queue.enqueue("chat", id, account=account, cap=cap, front="front", body=b"body")
+
+
+async def claim(queue: Queue, want: int = 10, limit: int = 100, worker: str = "w") -> list[Claim]:
+    """Claim as a worker does: again and again, until there is something or the line has settled."""
+    deadline = time.monotonic() + 2 * QUICK.heartbeat + 0.3
+    while time.monotonic() < deadline:
+        await queue.present_front("front")
+        if claims := await queue.claim("chat", worker, want, limit):
+            return claims
+        await asyncio.sleep(0.02)
+    return []
+
+
+async def finish(queue: Queue, claim: Claim) -> bool:
+    return await queue.finish(claim.id, claim.attempt, "front", "done", ENTRY, FRAME)
+
+
+async def beat(queue: Queue, *held: Claim, seconds: float, worker: str = "w") -> list[str]:
+    """Let time pass with everybody's heartbeats in it; the verdicts on `held`."""
+    said = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        await queue.present_front("front")
+        presence = Presence(worker, VERSION, "fingerprint", 10)
+        said += [word for _, word in await queue.renew(presence, held)]
+        await asyncio.sleep(QUICK.heartbeat)
+    return said
+
+
+def ids(claims: list[Claim]) -> list[str]:
+    return [c.id for c in claims]
+
+
+async def test_jobs_are_claimed_in_the_order_they_came(queue: Queue) -> None:
+    for n in range(5):
+        await enqueue(queue, f"job-{n}", account=f"account-{n}")
+    claims = await claim(queue)
+    assert ids(claims) == [f"job-{n}" for n in range(5)]
+    assert all(c.attempt == 1 and c.body == b"body" and c.front == "front" for c in claims)
+
+
+async def test_the_cap_of_the_whole_upstream_holds_however_many_workers_claim(queue: Queue) -> None:
+    for n in range(20):
+        await enqueue(queue, f"job-{n}", account=f"account-{n}")
+    assert len(await claim(queue, want=2, limit=3, worker="w1")) == 2
+    assert len(await queue.claim("chat", "w2", 10, 3)) == 1
+    assert await queue.claim("chat", "w3", 10, 3) == []
+
+
+async def test_an_account_holds_no_more_than_its_cap_and_blocks_nobody(queue: Queue) -> None:
+    for n in range(3):
+        await enqueue(queue, f"full-{n}", account="full")
+    for n in range(3):
+        await enqueue(queue, f"pool-{n}", account="pool", cap=2)
+    await enqueue(queue, "other", account="other")
+    first = await claim(queue)
+    assert ids(first) == ["full-0", "pool-0", "pool-1", "other"]
+    assert await finish(queue, first[0])
+    assert ids(await claim(queue)) == ["full-1"]
+
+
+async def test_a_claimed_job_is_out_of_the_waiting_set(queue: Queue, redis: ArqRedis) -> None:
+    await enqueue(queue, "job")
+    assert await redis.zcard(queue.name("chat")) == 1
+    await claim(queue)
+    assert await redis.zcard(queue.name("chat")) == 0
+
+
+async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    await enqueue(queue, "job")
+    (claimed,) = await claim(queue)
+    await queue.begin(claimed, FRAME)
+    assert await finish(queue, claimed)
+    left = {key.decode() for key in await redis.keys("*")}
+    assert left == {
+        "gateway:pulse",
+        "gateway:account:account",
+        "gateway:job:job",
+        log_key("job"),
+        front_channel("front"),
+    }
+    for key in ("gateway:job:job", log_key("job"), "gateway:account:account"):
+        assert 0 < await redis.pttl(key) <= 24 * 3600 * 1000
+    assert await redis.hget("gateway:job:job", "body") is None
+
+
+async def test_only_one_ending_is_ever_accepted(queue: Queue) -> None:
+    await enqueue(queue, "job")
+    (claimed,) = await claim(queue)
+    outcomes = await asyncio.gather(*(finish(queue, claimed) for _ in range(10)))
+    assert sorted(outcomes) == [False] * 9 + [True]
+
+
+async def test_a_stale_attempt_can_neither_begin_nor_end_nor_rest(queue: Queue) -> None:
+    await enqueue(queue, "job")
+    (stale,) = await claim(queue)
+    assert await queue.hand_back(stale)
+    (current,) = await claim(queue)
+    assert current.attempt == 2
+    assert not await queue.begin(stale, FRAME)
+    assert not await finish(queue, stale)
+    assert not await queue.rest(stale, 5, 60)
+    assert not await queue.hand_back(stale)
+    assert await finish(queue, current)
+
+
+async def test_a_job_handed_back_stands_in_its_old_place(queue: Queue) -> None:
+    for n in range(3):
+        await enqueue(queue, f"job-{n}", account=f"account-{n}")
+    (first,) = await claim(queue, want=1)
+    assert await queue.hand_back(first)
+    assert ids(await claim(queue)) == ["job-0", "job-1", "job-2"]
+
+
+async def test_a_busy_account_rests_and_its_job_comes_first_after_it(queue: Queue) -> None:
+    for n in range(2):
+        await enqueue(queue, f"job-{n}", account="busy", cap=2)
+    await enqueue(queue, "free", account="free")
+    (first,) = await claim(queue, want=1)
+    assert await queue.rest(first, 0.5, 2)
+    assert ids(await claim(queue)) == ["free"], "the account's other job must rest too"
+    rested = time.monotonic()
+    claims: list[Claim] = []
+    while not claims:
+        claims = await claim(queue)
+    assert ids(claims) == ["job-0", "job-1"]
+    assert time.monotonic() - rested < 1.5
+
+
+async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    await enqueue(queue, "job")
+
+    async def rest() -> float:
+        claims: list[Claim] = []
+        while not claims:
+            claims = await claim(queue)
+        await queue.rest(claims[0], 0.2, 0.6)
+        until = await redis.zscore("gateway:resting", "account")
+        now, micro = await redis.time()
+        return round(until / 1000 - (now + micro / 1e6), 1)
+
+    assert [await rest() for _ in range(3)] == [0.2, 0.4, 0.6]
+    claims = []
+    while not claims:
+        claims = await claim(queue)
+    await queue.begin(claims[0], FRAME)
+    assert await redis.hget("gateway:account:account", "rest") is None
+
+
+async def test_a_renewed_lease_is_kept_and_one_that_is_not_goes_back(queue: Queue) -> None:
+    await enqueue(queue, "kept", account="a")
+    await enqueue(queue, "dead", account="b")
+    kept, dead = await claim(queue)
+    assert await beat(queue, kept, seconds=QUICK.lease * 2) == []
+    assert await queue.reap() == (1, [])
+    assert ids(await claim(queue)) == ["dead"]
+    assert not await finish(queue, dead)
+    assert await finish(queue, kept)
+
+
+async def test_a_job_that_has_begun_is_not_tried_again_when_its_worker_dies(queue: Queue) -> None:
+    await enqueue(queue, "job")
+    (claimed,) = await claim(queue)
+    assert await queue.begin(claimed, FRAME)
+    await beat(queue, seconds=QUICK.lease * 2)
+    back, (lapsed,) = await queue.reap()
+    assert (back, lapsed.id, lapsed.attempt, lapsed.cancelled) == (0, "job", 1, False)
+    assert await queue.finish(lapsed.id, lapsed.attempt, lapsed.front, "failed", ENTRY, FRAME)
+    assert await queue.reap() == (0, [])
+
+
+async def test_a_job_that_kills_its_workers_is_given_up(queue: Queue) -> None:
+    await enqueue(queue, "job")
+    for _ in range(2):
+        await claim(queue)
+        await beat(queue, seconds=QUICK.lease * 1.5)
+        assert await queue.reap() == (1, [])
+    await claim(queue)
+    await beat(queue, seconds=QUICK.lease * 1.5)
+    back, (lapsed,) = await queue.reap()
+    assert (back, lapsed.id) == (0, "job")
+
+
+async def test_nothing_is_reclaimed_for_a_lease_period_after_everybody_was_away(
+    queue: Queue,
+) -> None:
+    await enqueue(queue, "job")
+    (claimed,) = await claim(queue)
+    await asyncio.sleep(QUICK.lease * 1.5)  # nobody calls: a partition, or a frozen Redis
+    assert await queue.reap() == (0, [])
+    assert await queue.claim("chat", "w2", 10, 10) == []
+    assert await beat(queue, claimed, seconds=QUICK.lease * 1.2) == []
+    assert await queue.reap() == (0, [])
+    assert await finish(queue, claimed)
+
+
+async def test_a_cancelled_job_leaves_the_line_at_once(queue: Queue, redis: ArqRedis) -> None:
+    for n in range(3):
+        await enqueue(queue, f"job-{n}")
+    assert await queue.cancel("job-0") == "cancelled"
+    assert await queue.cancel("job-1") == "cancelled"
+    assert ids(await claim(queue)) == ["job-2"]
+    assert await queue.cancel("job-0") == "gone"
+    assert await queue.cancel("never") == "gone"
+
+
+async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    await enqueue(queue, "job")
+    (claimed,) = await claim(queue, worker="w")
+    pubsub = redis.pubsub()
+    await pubsub.subscribe(worker_channel("w"))
+    await pubsub.get_message(timeout=5)
+    assert await queue.cancel("job", waiting_only=True) == "running"
+    assert await queue.cancel("job") == "running"
+    message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
+    assert message is not None
+    assert message["data"] == b"job 1"
+    await pubsub.aclose()
+    assert "cancel" in await beat(queue, claimed, seconds=0.1), "the message may have been lost"
+
+
+async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    await enqueue(queue, "kept", account="a")
+    await queue.enqueue("chat", "orphan", account="b", cap=1, front="dead", body=b"body")
+    await enqueue(queue, "next", account="b")
+    assert ids(await claim(queue)) == ["kept", "next"]
+    assert await redis.hget("gateway:job:orphan", "state") == b"cancelled"
+
+
+async def test_a_running_job_whose_front_end_died_is_to_be_cancelled(queue: Queue) -> None:
+    await queue.present_front("dead")
+    await queue.enqueue("chat", "orphan", account="a", cap=1, front="dead", body=b"body")
+    (claimed,) = await claim(queue)
+    assert "cancel" in await beat(queue, claimed, seconds=QUICK.lease * 2.5)
+
+
+async def test_a_job_enqueued_twice_is_there_once(queue: Queue) -> None:
+    await enqueue(queue, "job")
+    again = await queue.enqueue("chat", "job", account="a", cap=1, front="front", body=b"other")
+    assert not again
+    assert ids(await claim(queue)) == ["job"]
+
+
+async def test_places_count_who_is_ahead(queue: Queue) -> None:
+    for n in range(3):
+        await enqueue(queue, f"mine-{n}", account="mine")
+    await enqueue(queue, "other", account="other")
+    assert [await queue.place(f"mine-{n}") for n in range(3)] == [1, 2, 3]
+    assert await queue.place("other") == 2
+    await claim(queue, want=1)
+    assert await queue.place("mine-0") == 0
+    assert await queue.place("other") == 1
+
+
+@pytest.mark.parametrize("count", [3])
+async def test_racing_workers_never_share_a_job(queue: Queue, count: int) -> None:
+    for n in range(60):
+        await enqueue(queue, f"job-{n}", account=f"account-{n}")
+    await claim(queue, want=1)
+    claimed = await asyncio.gather(
+        *(queue.claim("chat", f"w{n % count}", 3, 1000) for n in range(30))
+    )
+    everything = [c.id for claims in claimed for c in claims]
+    assert len(everything) == len(set(everything)) == 59

@@ -308,10 +308,7 @@ class Local:
                 "",
             ]
         else:
-            lines += [
-                f"$KEY is a token that {self._config.upstream.base_url} accepts.",
-                "",
-            ]
+            lines += ["$KEY is a token that your Pandora-Next server accepts.", ""]
         return "\n".join([*lines, "Ctrl-C stops it."])
 
     # Watching, and the end

@@ -1,0 +1,98 @@
+"""A client that leaves frees its place or slot within a second, however it was being answered."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.gateway import Gateway, until
+
+WITHIN = 1.0
+"""Seconds that the contract gives."""
+
+
+class LeavingClient:
+    """A client on a plain socket, so that leaving is one close and nothing else."""
+
+    def __init__(
+        self, gateway: Gateway, prompt: str, *, stream: bool, padding: int = 0, bearer: str = "one"
+    ) -> None:
+        where = urlsplit(gateway.url)
+        body = json.dumps(
+            {
+                "model": "gpt-4-s",
+                "stream": stream,
+                "messages": [{"role": "user", "content": prompt + "x" * padding}],
+            }
+        ).encode()
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\n"
+            f"Authorization: Bearer {bearer}\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode()
+        self._socket = socket.create_connection((where.hostname, where.port), 10)
+        self._socket.sendall(head + body)
+
+    def read_until(self, text: bytes) -> None:
+        received = b""
+        while text not in received:
+            chunk = self._socket.recv(65536)
+            assert chunk, received
+            received += chunk
+
+    def leave(self) -> None:
+        self._socket.close()
+
+
+@pytest.mark.parametrize("padding", [0, 300_000])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "directive", ["words=2000 interval=0.01", "delay=30", "fault=hang", "fault=silence at_word=3"]
+)
+def test_a_client_that_leaves_frees_its_slot(
+    gateway: Gateway, directive: str, *, stream: bool, padding: int
+) -> None:
+    client = LeavingClient(gateway, f"[[sim {directive}]]", stream=stream, padding=padding)
+    until(lambda: gateway.stats()["active"] == 1, 5, "the conversation did not start")
+    if stream and "words" in directive:
+        client.read_until(b'"content":" w3"')
+    left = time.monotonic()
+    client.leave()
+    until(lambda: gateway.stats()["active"] == 0, 5, "the conversation goes on upstream")
+    assert time.monotonic() - left < WITHIN
+    assert gateway.stats()["aborted"] == 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_the_line_frees_its_place(gateway: Gateway, *, stream: bool) -> None:
+    running = LeavingClient(gateway, "[[sim delay=30]]", stream=True)
+    until(lambda: gateway.stats()["active"] == 1, 5, "the first did not start")
+    waiting = LeavingClient(gateway, "[[sim words=1]]", stream=stream, padding=300_000)
+    last = LeavingClient(gateway, "[[sim words=1]]", stream=True)
+    time.sleep(0.7)  # past the grace: the one in line has its 200 by now
+    waiting.leave()
+    time.sleep(WITHIN)
+    running.leave()
+    last.read_until(b"[DONE]")
+    last.leave()
+    stats = gateway.stats()
+    assert (stats["started"], stats["finished"]) == (2, 1), "the one that left was never asked"
+
+
+def test_fifty_clients_that_leave_at_once_leave_nothing_behind(gateway: Gateway) -> None:
+    clients = [
+        LeavingClient(
+            gateway, "[[sim words=2000]]", stream=n % 2 == 0, bearer=f"leaver-{n}", padding=n * 3000
+        )
+        for n in range(50)
+    ]
+    until(lambda: gateway.stats()["active"] == 4, 5, "the slots were not filled")
+    for client in clients:
+        client.leave()
+    until(lambda: gateway.stats()["active"] == 0, 5, "conversations go on upstream")
+    time.sleep(0.3)
+    assert gateway.stats()["active"] == 0, "one that had left was started after all"
+    LeavingClient(gateway, "[[sim words=1]]", stream=True).read_until(b"[DONE]")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from sanic import Request
+from sanic.http import Http
 
 from app.errors import BodyTooLarge, RequestTimeout, Unauthorized
 
@@ -20,7 +22,13 @@ def bearer(request: Request) -> str:
     token = token.strip()
     if not given:
         raise Unauthorized
-    if scheme.lower() != "bearer" or not token or not token.isascii() or not token.isprintable() or " " in token:
+    if (
+        scheme.lower() != "bearer"
+        or not token
+        or not token.isascii()
+        or not token.isprintable()
+        or " " in token
+    ):
         raise Unauthorized("The Authorization header must read `Bearer <token>`.")
     return token
 
@@ -35,7 +43,7 @@ async def body(request: Request, limit: int, timeout: float) -> bytes:
     parts, size = [], 0
     try:
         async with asyncio.timeout(timeout):
-            async for part in request.stream:
+            async for part in cast(Http, request.stream):
                 size += len(part)
                 # What is too much is still read, and thrown away: a client that is cut off while
                 # it sends does not see our answer.

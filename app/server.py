@@ -12,6 +12,7 @@ import msgspec
 from sanic import HTTPResponse, Request, Sanic
 from sanic import exceptions as sanic_errors
 from sanic.handlers import ErrorHandler
+from sanic.http import Http
 from sanic.response import BaseHTTPResponse, empty, raw
 
 from app.chat import Chat
@@ -62,8 +63,10 @@ class Health(msgspec.Struct, frozen=True):
 class OpenAIErrors(ErrorHandler):
     """Every error as OpenAI's error object, also those before there is a request."""
 
-    def default(self, request: Request | None, exception: Exception) -> HTTPResponse:
+    def default(self, request: Request | None, exception: BaseException) -> HTTPResponse:
         """Render any exception."""
+        if isinstance(exception, asyncio.CancelledError):
+            return empty()  # the client has left: nobody will read this
         failure = _translate(exception)
         if isinstance(failure, InternalError):
             name = request_id(request) if request else "that never parsed"
@@ -71,7 +74,7 @@ class OpenAIErrors(ErrorHandler):
         return json(failure.object, failure.http_status, failure.headers)
 
 
-def _translate(exception: Exception) -> ApiError:
+def _translate(exception: BaseException) -> ApiError:
     match exception:
         case ApiError():
             return exception
@@ -169,9 +172,10 @@ class Server:
         self._allow_browser(request, response)
         # A body that nobody read (a 404, a 408): Sanic would go on reading it, for as long as an
         # answer may take. The connection ends with this answer instead.
-        if request.stream is not None and request.stream.request_body:
-            request.stream.request_body = None
-            request.stream.keep_alive = False
+        connection = request.stream
+        if isinstance(connection, Http) and connection.request_body:
+            connection.request_body = None
+            connection.keep_alive = False
 
     def _allow_browser(self, request: Request, response: BaseHTTPResponse) -> None:
         """CORS: pages of the allowed origins may call us and read the answers."""

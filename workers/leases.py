@@ -52,11 +52,13 @@ class Leases:
         """Renew it no longer."""
         self._held.pop(attempt.claim.id, None)
 
-    def stop(self, job: str, why: Stop, attempt_number: int | None = None) -> None:
-        """Stop a job we hold, if it is (still) this attempt of it."""
+    def stop(self, job: str, why: Stop, number: int | None = None) -> bool:
+        """Stop a job, or only attempt `number` of it. False if we do not hold it."""
         attempt = self._held.get(job)
-        if attempt and attempt_number in (None, attempt.claim.attempt):
-            attempt.stop(why)
+        if attempt is None or number not in (None, attempt.claim.attempt):
+            return False
+        attempt.stop(why)
+        return True
 
     def stop_all(self, why: Stop) -> None:
         """Stop every job we hold."""

@@ -78,6 +78,8 @@ class Worker(ArqWorker):
         self._attempts: dict[str, Attempt] = {}
         self._wake = asyncio.Event()
         self._draining = False
+        # Attempts that were cancelled before we learned that we had claimed them.
+        self._overtaken: set[tuple[str, int]] = set()
 
     async def main(self) -> None:
         """Work until `drain` is called, and finish what is held then."""
@@ -109,9 +111,12 @@ class Worker(ArqWorker):
         if want <= 0:
             return
         limit = self._config.upstream.max_concurrency
+        self._overtaken.clear()
         for claim in await self.queue.claim(LANE, self.id, want, limit):
             attempt = self._attempts[claim.id] = Attempt(claim)
             self.leases.hold(attempt)
+            if (claim.id, claim.attempt) in self._overtaken:
+                attempt.stop("cancel")
             self.tasks[claim.id] = asyncio.create_task(self._run(attempt))
 
     async def _listen(self) -> None:
@@ -119,8 +124,9 @@ class Worker(ArqWorker):
         subscription = Subscription(self.pool, own, self.queue.nudge_channel(LANE))
         async for message in subscription.messages():
             if message is not None and message[0] == own:
-                job, _, attempt = message[1].decode().partition(" ")
-                self.leases.stop(job, "cancel", int(attempt))
+                job, _, number = message[1].decode().partition(" ")
+                if not self.leases.stop(job, "cancel", int(number)):
+                    self._overtaken.add((job, int(number)))
             else:
                 self._wake.set()
 

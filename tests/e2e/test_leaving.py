@@ -95,4 +95,6 @@ def test_fifty_clients_that_leave_at_once_leave_nothing_behind(gateway: Gateway)
     until(lambda: gateway.stats()["active"] == 0, 5, "conversations go on upstream")
     time.sleep(0.3)
     assert gateway.stats()["active"] == 0, "one that had left was started after all"
-    LeavingClient(gateway, "[[sim words=1]]", stream=True).read_until(b"[DONE]")
+    last = LeavingClient(gateway, "[[sim words=1]]", stream=True)
+    last.read_until(b"[DONE]")
+    last.leave()

@@ -228,6 +228,14 @@ async def test_a_cancelled_job_leaves_the_line_at_once(queue: Queue, redis: ArqR
     assert await queue.cancel("never") == "gone"
 
 
+async def test_a_cancellation_that_overtakes_its_job_still_counts(queue: Queue) -> None:
+    """A client left while its job was on its way to Redis; the job then ran for nobody."""
+    assert await queue.cancel("job") == "gone"
+    late = await queue.enqueue("chat", "job", account="a", cap=1, front="front", body=b"body")
+    assert not late
+    assert await claim(queue) == []
+
+
 async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
     queue: Queue, redis: ArqRedis
 ) -> None:

@@ -14,4 +14,9 @@ elseif job[1] == 'running' then
   end
   return 'running'
 end
+if not job[1] then
+  -- It may still be on its way here, on another connection: it must not come in after all.
+  redis.call('HSET', job_key(id), 'state', 'cancelled')
+  redis.call('PEXPIRE', job_key(id), keep)
+end
 return 'gone'

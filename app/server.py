@@ -101,7 +101,8 @@ class Server:
         self._config = config
         self._line = line
         self._models = Models(config.models)
-        self._running = contextlib.AsyncExitStack()
+        self._life: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
         self._draining = False
 
     def attach(self, app: Sanic[Any, Any]) -> None:
@@ -143,9 +144,23 @@ class Server:
 
     # Life
 
-    async def _start(self, _: Sanic[Any, Any]) -> None:
+    async def _start(self, app: Sanic[Any, Any]) -> None:
         await asyncio.to_thread(encoding)
-        await self._running.enter_async_context(self._line.running())
+        entered = asyncio.Event()
+        self._life = asyncio.create_task(self._live(app, entered))
+        await entered.wait()
+
+    async def _live(self, app: Sanic[Any, Any], entered: asyncio.Event) -> None:
+        # In a task of its own: Sanic's listeners each run in another one, and what runs beside the
+        # line must find somebody to tell when it fails.
+        try:
+            async with self._line.running():
+                entered.set()
+                await self._stopping.wait()
+        except Exception:
+            logger.critical("the line met a bug; this front end stops", exc_info=True)
+            app.stop()
+            raise
 
     async def _drain(self, _: Sanic[Any, Any]) -> None:
         self._draining = True
@@ -156,7 +171,9 @@ class Server:
                     await asyncio.sleep(0.05)
 
     async def _stop(self, _: Sanic[Any, Any]) -> None:
-        await self._running.aclose()
+        self._stopping.set()
+        if self._life is not None:
+            await self._life
 
     # Every request and every answer
 

@@ -1,0 +1,39 @@
+"""What pytest-sanic 1.9.1 (2021) needs for the Sanic of today, in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sanic import Sanic
+
+
+class TestedSanic(Sanic[Any, Any]):
+    """Sanic has slots now; the plugin sets `is_running` on the app."""
+
+    __slots__ = ("is_running",)
+    __test__ = False
+
+
+def new_app() -> TestedSanic:
+    """An app under a name of its own: Sanic keeps a registry of all names."""
+    Sanic.test_mode = True  # it rewrites its own methods at start, and can do that again
+    return TestedSanic(f"tested-{secrets.token_hex(4)}", configure_logging=False)
+
+
+@asynccontextmanager
+async def started(app: TestedSanic) -> AsyncIterator[None]:
+    """Finalize the app and run its listeners, which the plugin asks for in a way that is gone."""
+    loop = asyncio.get_running_loop()
+    await app._startup()
+    await app._server_event("init", "before", loop=loop)
+    await app._server_event("init", "after", loop=loop)
+    try:
+        yield
+    finally:
+        await app._server_event("shutdown", "before", loop=loop)
+        await app._server_event("shutdown", "after", loop=loop)
+        Sanic.unregister_app(app)

@@ -1,0 +1,37 @@
+"""An upstream that says what a test tells it to, on the same seam as Pandora-Next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from wire.events import Delta, Done, Event, Started
+from wire.jobs import ChatJob
+
+HELLO: list[Event] = [Started("scripted-1"), Delta("hello"), Done("stop")]
+
+
+class ScriptedUpstream:
+    """Says `script` to every job: lists of events are yielded, numbers slept, exceptions raised."""
+
+    def __init__(self, *script: Sequence[Event] | float | Exception) -> None:
+        self.script: tuple[Sequence[Event] | float | Exception, ...] = script or (HELLO,)
+        self.asked: list[ChatJob] = []
+        self.active = 0
+        self.peak = 0
+
+    async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
+        """See `workers.upstream.Upstream`."""
+        self.asked.append(job)
+        self.active += 1
+        self.peak = max(self.peak, self.active)
+        try:
+            for step in self.script:
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, int | float):
+                    await asyncio.sleep(step)
+                else:
+                    yield step
+        finally:
+            self.active -= 1

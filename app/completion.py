@@ -108,7 +108,7 @@ class Answer:
         return self._message([], usage)
 
     def _message(
-        self, choices: list[ChunkChoice], usage: Usage | None | msgspec.UnsetType
+        self, choices: list[ChunkChoice], usage: Usage | msgspec.UnsetType | None
     ) -> bytes:
         chunk = Chunk(
             id=self._id,

@@ -179,7 +179,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     system_fingerprint: str | None
     choices: list[ChunkChoice]
-    usage: Usage | None | msgspec.UnsetType = msgspec.UNSET
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class CompletionMessage(msgspec.Struct, frozen=True, kw_only=True):

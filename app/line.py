@@ -181,10 +181,9 @@ class Line:
         except AWAY:
             return 0
 
-    @property
-    def held(self) -> int:
-        """How many jobs this front end waits for."""
-        return self._inbox.waiting
+    async def emptied(self) -> None:
+        """Wait until this front end waits for no job any more."""
+        await self._inbox.empty.wait()
 
     async def troubles(self) -> tuple[list[str], list[str]]:
         """What keeps new requests from being served, and what is amiss besides."""

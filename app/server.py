@@ -164,11 +164,10 @@ class Server:
 
     async def _drain(self, _: Sanic[Any, Any]) -> None:
         self._draining = True
-        logger.info("stopping: %d answers are under way", self._line.held)
+        logger.info("stopping: answers under way may finish, new requests are refused")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._config.server.drain_timeout):
-                while self._line.held:
-                    await asyncio.sleep(0.05)
+                await self._line.emptied()
 
     async def _stop(self, _: Sanic[Any, Any]) -> None:
         self._stopping.set()

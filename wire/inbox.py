@@ -105,6 +105,9 @@ class Inbox:
         self._channel = front_channel(front)
         self._outage_grace = outage_grace
         self._replies: dict[str, Reply] = {}
+        self.empty = asyncio.Event()
+        """Set while no reply is open."""
+        self.empty.set()
         self._healing: dict[str, asyncio.Task[None]] = {}
         self._subscription = Subscription(redis, self._channel)
         self.subscribed = self._subscription.confirmed
@@ -124,17 +127,15 @@ class Inbox:
     def open(self, job: str) -> Iterator[Reply]:
         """Listen for a job's events; to be opened before the job is put in line."""
         reply = self._replies[job] = Reply(job)
+        self.empty.clear()
         try:
             yield reply
         finally:
             del self._replies[job]
+            if not self._replies:
+                self.empty.set()
             if task := self._healing.get(job):
                 task.cancel()
-
-    @property
-    def waiting(self) -> int:
-        """How many replies are open."""
-        return len(self._replies)
 
     async def _receive(self) -> None:
         async for message in self._subscription.messages():

@@ -150,12 +150,14 @@ def test_who_waits_is_told_so_in_comments(gateway: Gateway) -> None:
         return {"model": "gpt-4-s", "stream": True, "messages": messages}
 
     url = f"{gateway.url}/v1/chat/completions"
-    with httpx.Client(headers=headers, timeout=20) as http:
-        with http.stream("POST", url, json=body(60)) as first:
-            running = first.iter_raw()  # kept: httpx closes the response with its iterator
-            next(running)
-            text = http.post(url, json=body(2)).text
-            assert b"".join(running).endswith(b"data: [DONE]\n\n")
+    with (
+        httpx.Client(headers=headers, timeout=20) as http,
+        http.stream("POST", url, json=body(60)) as first,
+    ):
+        running = first.iter_raw()  # kept: httpx closes the response with its iterator
+        next(running)
+        text = http.post(url, json=body(2)).text
+        assert b"".join(running).endswith(b"data: [DONE]\n\n")
     comments = [line for line in text.split("\n") if line.startswith(":")]
     assert comments[0] == ": queued position=1"
     assert len(comments) >= 2

@@ -16,6 +16,7 @@ from openai import OpenAI
 from tests.e2e.gateway import Gateway
 
 HELLO = {"model": "gpt-4-s", "messages": [{"role": "user", "content": "[[sim words=2]]"}]}
+PART_WITHOUT_TEXT = {"role": "user", "content": [{"type": "text"}]}
 CHAT = "/v1/chat/completions"
 
 
@@ -64,7 +65,7 @@ def ask(client: OpenAI, prompt: str, *, stream: bool = False) -> Any:
         ({**HELLO, "messages": "hi"}, "messages"),
         ({**HELLO, "messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
         ({**HELLO, "messages": [{"role": "boss", "content": "x"}]}, "messages[0].role"),
-        ({**HELLO, "messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({**HELLO, "messages": [PART_WITHOUT_TEXT]}, "messages[0].content[0].text"),
         ({**HELLO, "messages": [{"role": "user", "content": None}]}, "messages"),
         ({**HELLO, "model": 4}, "model"),
         ({**HELLO, "stream": "yes"}, "stream"),

@@ -28,7 +28,7 @@ def new_app() -> TestedSanic:
 async def started(app: TestedSanic) -> AsyncIterator[None]:
     """Finalize the app and run its listeners, which the plugin asks for in a way that is gone."""
     loop = asyncio.get_running_loop()
-    await app._startup()
+    await app._startup()  # type: ignore[no-untyped-call]
     await app._server_event("init", "before", loop=loop)
     await app._server_event("init", "after", loop=loop)
     try:

@@ -1,4 +1,4 @@
-"""The front end over HTTP, with a real Redis and a real worker, and an upstream that is scripted."""
+"""The front end over HTTP, with a real Redis, a real worker and a scripted upstream."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import httpx
+import msgspec
 import pytest
 from arq.connections import ArqRedis
 
@@ -34,6 +35,7 @@ class Client(Protocol):
 
     session: httpx.AsyncClient
 
+    def make_url(self, uri: str) -> str: ...
     async def get(self, uri: str, **more: Any) -> httpx.Response: ...
     async def post(self, uri: str, **more: Any) -> httpx.Response: ...
 
@@ -230,11 +232,12 @@ async def test_one_account_is_asked_one_thing_at_a_time_and_a_pool_three(
 async def test_keep_alives_are_what_the_settings_say(
     front: Client, config: settings.Settings, kind: str, first: str, redis: ArqRedis
 ) -> None:
-    import msgspec
-
     msgspec.structs.force_setattr(config.stream, "keepalive", kind)
     async with front.session.stream(
-        "POST", front.make_url(CHAT), json={**BODY, "stream": True}, headers=BEARER  # type: ignore[attr-defined]
+        "POST",
+        front.make_url(CHAT),
+        json={**BODY, "stream": True},
+        headers=BEARER,
     ) as response:
         assert response.status_code == 200
         lines = response.aiter_lines()
@@ -259,8 +262,6 @@ async def _first(lines: AsyncIterator[str], count: int) -> AsyncIterator[str]:
 
 
 async def test_waiting_ends_at_its_deadline(front: Client, config: settings.Settings) -> None:
-    import msgspec
-
     msgspec.structs.force_setattr(config.queue, "max_wait", 0.3)
     response = await front.post(CHAT, json=BODY, headers=BEARER)
     assert response.status_code == 504

@@ -35,9 +35,15 @@ async def finish(queue: Queue, claim: Claim) -> bool:
     return await queue.finish(claim.id, claim.attempt, "front", "done", ENTRY, FRAME)
 
 
+async def field(redis: ArqRedis, key: str, name: str) -> bytes | None:
+    """One field of a hash."""
+    (value,) = await redis.hmget(key, [name])  # type: ignore[misc]  # redis-py: sync or async
+    return value  # type: ignore[no-any-return]
+
+
 async def beat(queue: Queue, *held: Claim, seconds: float, worker: str = "w") -> list[str]:
     """Let time pass with everybody's heartbeats in it; the verdicts on `held`."""
-    said = []
+    said: list[str] = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         await queue.present_front("front")
@@ -103,7 +109,7 @@ async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
     }
     for key in ("gateway:job:job", log_key("job"), "gateway:account:account"):
         assert 0 < await redis.pttl(key) <= 24 * 3600 * 1000
-    assert await redis.hget("gateway:job:job", "body") is None
+    assert await field(redis, "gateway:job:job", "body") is None
 
 
 async def test_only_one_ending_is_ever_accepted(queue: Queue) -> None:
@@ -155,20 +161,20 @@ async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
     await enqueue(queue, "job")
 
     async def rest() -> float:
-        claims: list[Claim] = []
-        while not claims:
-            claims = await claim(queue)
-        await queue.rest(claims[0], 0.2, 0.6)
-        until = await redis.zscore("gateway:resting", "account")
+        rested: list[Claim] = []
+        while not rested:
+            rested = await claim(queue)
+        await queue.rest(rested[0], 0.2, 0.6)
+        until = float(await redis.zscore("gateway:resting", "account") or 0)
         now, micro = await redis.time()
-        return round(until / 1000 - (now + micro / 1e6), 1)
+        return round(until / 1000 - (float(now) + micro / 1e6), 1)
 
     assert [await rest() for _ in range(3)] == [0.2, 0.4, 0.6]
-    claims = []
+    claims: list[Claim] = []
     while not claims:
         claims = await claim(queue)
     await queue.begin(claims[0], FRAME)
-    assert await redis.hget("gateway:account:account", "rest") is None
+    assert await field(redis, "gateway:account:account", "rest") is None
 
 
 async def test_a_renewed_lease_is_kept_and_one_that_is_not_goes_back(queue: Queue) -> None:
@@ -249,7 +255,7 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
     assert message is not None
     assert message["data"] == b"job 1"
-    await pubsub.aclose()
+    await pubsub.aclose()  # type: ignore[no-untyped-call]
     assert "cancel" in await beat(queue, claimed, seconds=0.1), "the message may have been lost"
 
 
@@ -260,7 +266,7 @@ async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
     await queue.enqueue("chat", "orphan", account="b", cap=1, front="dead", body=b"body")
     await enqueue(queue, "next", account="b")
     assert ids(await claim(queue)) == ["kept", "next"]
-    assert await redis.hget("gateway:job:orphan", "state") == b"cancelled"
+    assert await field(redis, "gateway:job:orphan", "state") == b"cancelled"
 
 
 async def test_a_running_job_whose_front_end_died_is_to_be_cancelled(queue: Queue) -> None:

@@ -1,0 +1,140 @@
+"""Both ends of the way back as pure values: what was said is what is heard, in order, once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.events import UNNUMBERED, Batch, Delta, Done, Event, Failed, Started, decode_frame
+from wire.events import encode_frame as encode
+from wire.inbox import Reply
+from wire.outbox import Answer
+from wire.queue import Claim
+
+CLAIM = Claim("job", 1, 0.0, "account", "front", b"")
+texts = st.lists(st.text(min_size=1, max_size=5), max_size=30)
+
+
+def heard(reply: Reply) -> list[Event]:
+    async def take() -> list[Event]:
+        return await asyncio.wait_for(reply.events(), 1)
+
+    return asyncio.run(take()) if reply.begun else []
+
+
+def said(events: list[Event]) -> str:
+    return "".join(e.text for e in events if isinstance(e, Delta))
+
+
+def batches(words: list[str], rng: random.Random) -> list[Batch]:
+    """An answer, flushed at random moments."""
+    answer = Answer(CLAIM)
+    taken = []
+    answer.add([Started("m")])
+    for word in words:
+        answer.add([Delta(word)])
+        if rng.random() < 0.4:
+            taken.append(answer.take())
+    answer.add([Done("stop")])
+    return [*taken, answer.take()]
+
+
+@given(texts, st.randoms(use_true_random=False))
+def test_pieces_flushed_at_any_moment_join_to_the_whole(
+    words: list[str], rng: random.Random
+) -> None:
+    reply = Reply("job")
+    for batch in batches(words, rng):
+        assert reply.accept(decode_frame(encode([batch]))[0])
+    events = heard(reply)
+    assert said(events) == "".join(words)
+    assert events[-1] == Done("stop")
+    assert reply.ended
+    assert not reply.behind
+
+
+@given(texts, st.randoms(use_true_random=False))
+def test_lost_doubled_and_swapped_messages_are_healed_from_the_log(
+    words: list[str], rng: random.Random
+) -> None:
+    all_batches = batches(words, rng)
+    live = [b for b in all_batches if rng.random() < 0.6] * 2
+    rng.shuffle(live)
+    reply = Reply("job")
+    for batch in live:
+        reply.accept(batch)
+    log = all_batches + rng.sample(all_batches, len(all_batches) // 2)
+    for batch in log:
+        reply.accept(batch)
+    assert said(heard(reply)) == "".join(words)
+    assert reply.ended
+
+
+@given(texts, st.integers(0, 30), st.randoms(use_true_random=False))
+def test_the_log_can_be_written_in_other_steps_than_the_channel(
+    words: list[str], seen: int, rng: random.Random
+) -> None:
+    answer = Answer(CLAIM)
+    reply = Reply("job")
+    log: list[Batch] = []
+    for number, word in enumerate(words):
+        answer.add([Delta(word)])
+        batch = answer.take()
+        if number < seen:
+            assert reply.accept(batch)
+        if rng.random() < 0.3:
+            entry = answer.unlogged()
+            log.append(entry)
+            if rng.random() < 0.8:  # otherwise its confirmation got lost: it is written again
+                answer.mark_logged(entry)
+    answer.take()
+    log.append(answer.unlogged(Done("stop")))
+    for entry in log:
+        assert reply.accept(entry)
+    assert said(heard(reply)) == "".join(words)
+    assert reply.ended
+
+
+def test_a_gap_is_noticed_and_nothing_beyond_it_is_given_out() -> None:
+    reply = Reply("job")
+    assert reply.accept(Batch("job", 1, 0, [Delta("a")]))
+    assert not reply.accept(Batch("job", 1, 2, [Delta("c")]))
+    behind = [reply.behind]
+    assert reply.accept(Batch("job", 1, 1, [Delta("b"), Delta("c")]))
+    assert [*behind, reply.behind] == [True, False]
+    assert said(heard(reply)) == "abc"
+
+
+def test_an_ending_without_a_number_ends_whatever_came_before() -> None:
+    reply = Reply("job")
+    reply.accept(Batch("job", 1, 0, [Delta("a")]))
+    failed = Failed("gateway_error", "the worker died")
+    assert reply.accept(Batch("job", 1, UNNUMBERED, [failed]))
+    assert heard(reply) == [Delta("a"), failed]
+
+
+def test_nothing_comes_after_an_ending() -> None:
+    reply = Reply("job")
+    reply.accept(Batch("job", 1, 0, [Done("stop")]))
+    reply.accept(Batch("job", 1, 1, [Delta("late")]))
+    reply.accept(Batch("job", 2, UNNUMBERED, [Failed("gateway_error", "late")]))
+    assert heard(reply) == [Done("stop")]
+
+
+def test_adjacent_text_becomes_one_piece() -> None:
+    answer = Answer(CLAIM)
+    answer.add([Started("m"), Delta("a"), Delta("b")])
+    answer.add([Delta("c")])
+    assert answer.take().events == [Started("m"), Delta("abc")]
+
+
+@pytest.mark.parametrize(
+    "event", [Started("m"), Delta("x"), Done("length"), Failed("too_long", "m")]
+)
+def test_every_event_survives_the_wire(event: Event) -> None:
+    batch = Batch("job", 3, 7, [event])
+    assert decode_frame(encode([batch])) == [batch]

@@ -1,0 +1,83 @@
+"""Sealing, and the secret that all roles share."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.seal import SECRET_FILE, Seal, SealError, load_secret
+
+ONE, SAME, OTHER = Seal(b"one secret"), Seal(b"one secret"), Seal(b"another")
+
+
+@given(st.binary(max_size=2000))
+def test_what_one_process_seals_another_with_the_secret_opens(plain: bytes) -> None:
+    assert SAME.open(ONE.seal(plain, "p"), "p") == plain
+
+
+def test_another_secret_or_purpose_opens_nothing() -> None:
+    box = ONE.seal(b"x", "p")
+    with pytest.raises(SealError):
+        OTHER.open(box, "p")
+    with pytest.raises(SealError):
+        ONE.open(box, "q")
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_any_altered_byte_is_noticed(at: int, flip: int) -> None:
+    box = bytearray(ONE.seal(b"some plain text", "p"))
+    box[at % len(box)] ^= flip
+    with pytest.raises(SealError):
+        SAME.open(bytes(box), "p")
+
+
+@given(st.binary(max_size=40))
+def test_garbage_is_no_box(garbage: bytes) -> None:
+    with pytest.raises(SealError):
+        ONE.open(garbage, "p")
+
+
+def test_the_same_text_never_seals_to_the_same_box() -> None:
+    boxes = {seal.seal(b"x", "p") for seal in (ONE, SAME) for _ in range(100)}
+    assert len(boxes) == 200
+
+
+def test_names_are_stable_and_tell_nothing() -> None:
+    assert ONE.name("account", "bearer") == SAME.name("account", "bearer")
+    assert len({ONE.name("account", "a"), ONE.name("key", "a"), OTHER.name("account", "a")}) == 3
+    assert ONE.fingerprint == SAME.fingerprint != OTHER.fingerprint
+
+
+def test_the_environments_secret_goes_before_the_file(tmp_path: Path) -> None:
+    assert load_secret(tmp_path, {"GATEWAY_SECRET": "given"}) == b"given"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_is_for_its_owner_alone_and_stays(tmp_path: Path) -> None:
+    secret = load_secret(tmp_path, {})
+    assert len(secret) >= 32
+    assert load_secret(tmp_path, {}) == secret
+    (file,) = tmp_path.iterdir()
+    assert file.name == SECRET_FILE
+    assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
+
+
+def test_roles_that_start_together_get_the_same_secret(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys; from wire.seal import load_secret;"
+        "print(load_secret(pathlib.Path(sys.argv[1]), {}).decode())"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    printed = {process.communicate(timeout=20)[0] for process in started}
+    assert len(printed) == 1
+    assert len(printed.pop()) > 32

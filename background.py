@@ -19,5 +19,9 @@ async def background(*loops: Coroutine[object, object, None]) -> AsyncIterator[N
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
+            # Once is not always enough: see `wire.redis.Client`; pipelines and subscriptions can
+            # lose a cancellation too.
+            while any(not task.done() for task in tasks):
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks, timeout=0.1)

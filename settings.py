@@ -28,6 +28,7 @@ OVERRIDE = "GATEWAY__"
 # Read, but without effect until the feature is built; `not_in_effect` names those an operator has
 # changed.
 NOT_IN_EFFECT = (
+    "server.processes",
     "server.public_url",
     "upstream.proxy",
     "queue.max_waiting",
@@ -150,9 +151,9 @@ class Queue(Section, frozen=True):
     heartbeat: Seconds = 1.5
 
     def __post_init__(self) -> None:
-        # One heartbeat may be lost without the lease.
-        if self.heartbeat * 2 >= self.lease:
-            raise ValueError("heartbeat: expected less than half of queue.lease")
+        # One heartbeat may be lost, and a short outage come on top, without the lease being lost.
+        if self.heartbeat * 3 > self.lease:
+            raise ValueError("heartbeat: expected at most a third of queue.lease")
 
 
 class Stream(Section, frozen=True):

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import time
 from collections.abc import AsyncIterator
 
 from arq.connections import ArqRedis
@@ -40,10 +39,9 @@ class Ticket:
     def __init__(self, line: Line, reply: Reply) -> None:
         self._line = line
         self._reply = reply
-        config = line.config
-        self._give_up = time.monotonic() + 2 * config.queue.max_wait
-        self._begin_within = config.upstream.connect_timeout + config.upstream.first_event_timeout
-        self._running_late = False
+        self._clock = asyncio.get_running_loop().time
+        self._give_up = self._clock() + 2 * line.config.queue.max_wait
+        self._has_slot = False
 
     @property
     def begun(self) -> bool:
@@ -56,25 +54,23 @@ class Ticket:
         Raises:
             WaitedTooLong: the job did not begin in time. It is cancelled.
         """
-        until = None if patience is None else time.monotonic() + patience
+        until = None if patience is None else self._clock() + patience
         while True:
-            limits = [until] if self.begun else [until, self._give_up]
-            first = min((limit for limit in limits if limit is not None), default=None)
-            wait = None if first is None else max(0.0, first - time.monotonic())
-            try:
-                async with asyncio.timeout(wait):
-                    return await self._reply.events()
-            except TimeoutError:
-                if first == until:
-                    return []
-                await self._give_up_waiting()
+            soonest = until
+            if not self.begun and (until is None or self._give_up < until):
+                soonest = self._give_up
+            events = await self._reply.events(soonest)
+            if events or soonest == until:
+                return events
+            await self._give_up_waiting()
 
     async def _give_up_waiting(self) -> None:
-        # A job that has got its slot at last may still begin; the worker sets it a deadline too.
-        if self._running_late or not await self._line.runs(self._reply.job):
+        # A job that has got its slot at last may still begin; its worker sets it a deadline too.
+        if self._has_slot or not await self._line.has_slot(self._reply.job):
             raise WaitedTooLong
-        self._running_late = True
-        self._give_up += self._begin_within
+        self._has_slot = True
+        upstream = self._line.config.upstream
+        self._give_up += upstream.connect_timeout + upstream.first_event_timeout
 
     async def place(self) -> int:
         """The job's place in the line, from 1; 0 when it runs, or nobody can say now."""
@@ -104,12 +100,18 @@ class Line:
             await self._queue.absent_front(self.front)
 
     async def _beat(self) -> None:
+        away = False
         while True:
             try:
                 await self._queue.present_front(self.front)
                 await reap(self._queue, self._seal)
+                if away:
+                    logger.info("Redis is back")
+                away = False
             except AWAY as error:
-                logger.warning("Redis is away: %s", type(error).__name__)
+                if not away:
+                    logger.warning("Redis is away: %s", type(error).__name__)
+                away = True
             await asyncio.sleep(self.config.queue.heartbeat)
 
     @contextlib.asynccontextmanager
@@ -167,8 +169,8 @@ class Line:
                     except AWAY:
                         await asyncio.sleep(0.2)
 
-    async def runs(self, job: str) -> bool:
-        """Cancel a job if it still waits; whether it runs."""
+    async def has_slot(self, job: str) -> bool:
+        """Whether a job runs. If it still waits it is cancelled."""
         try:
             return await self._queue.cancel(job, waiting_only=True) == "running"
         except AWAY:

@@ -49,7 +49,7 @@ def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
     Without `simulator` nobody answers at its upstream. All processes end with the context.
     """
     with contextlib.ExitStack() as stack:
-        # As safe as `make run`: each write is on disk before it is answered.
+        # The dearest way to run Redis: each write is on disk before it is answered.
         redis = stack.enter_context(EmbeddedRedis(appendonly=True))
         port, upstream_port = _free_port(), _free_port()
         url, upstream = f"http://{HOST}:{port}", f"http://{HOST}:{upstream_port}"

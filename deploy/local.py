@@ -358,7 +358,7 @@ def _check_port(host: str, port: int) -> None:
             ) from None
         raise LocalError(
             f"Cannot listen on {host} port {port} (server.host and server.port in settings.toml):"
-            f" {error.strerror}"
+            f" {(error.strerror or '').partition(' (')[0]}"
         ) from None
 
 
@@ -409,7 +409,7 @@ async def _first(*awaited: Coroutine[object, object, T]) -> T:
 
 
 def _say(text: str, end: str = "\n") -> None:
-    with suppress(OSError):  # the terminal is gone: still stop in order
+    with suppress(OSError):  # nobody reads it any more: go on, and stop in order when told to
         print(text, end=end, flush=True)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from arq.connections import ArqRedis
 from redis.asyncio.connection import BlockingConnectionPool
 from redis.exceptions import (
@@ -18,10 +21,25 @@ TIMEOUT = 5.0
 AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 """What a client raises while Redis is away, restarting or failing over: try again later."""
 
-__all__ = ["AWAY", "TIMEOUT", "RedisError", "connect", "is_down_for_everyone"]
+__all__ = ["AWAY", "TIMEOUT", "Client", "RedisError", "connect", "is_down_for_everyone"]
 
 
-def connect(url: str, connections: int = 50) -> ArqRedis:
+class Client(ArqRedis):
+    """arq's client, whose commands can be cancelled safely.
+
+    redis-py looks at its socket under `asyncio.timeout(0)` before it sends a command, and Python
+    takes a cancellation that comes at that moment for the time-out: it is lost, and whoever waits
+    for the task to end waits for ever. So a command runs in a task of its own, which is left alone
+    when its caller is cancelled; its connection also stays usable that way.
+    """
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """See `redis.asyncio.Redis`."""
+        command = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        return await asyncio.shield(command)
+
+
+def connect(url: str, connections: int = 50) -> Client:
     """A client with at most `connections` sockets; it connects at first use and reconnects itself.
 
     arq's own `create_pool` is not used: it tries five times and gives up, and it drops options.
@@ -33,7 +51,7 @@ def connect(url: str, connections: int = 50) -> ArqRedis:
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
     )
-    client = ArqRedis(pool)
+    client = Client(pool)
     client.auto_close_connection_pool = True  # the pool is nobody else's
     return client
 

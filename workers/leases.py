@@ -67,27 +67,30 @@ class Leases:
 
     async def keep(self, each_beat: Callable[[], Awaitable[object]]) -> None:
         """Renew for ever, at every heartbeat; `each_beat` runs after each renewal."""
-        down_for_everyone = False
+        away = down_for_everyone = False
         while True:
             asked = time.monotonic()
             left = self._renewed + self._lease - MARGIN - asked
             if left <= 0 and self._held and not down_for_everyone:
                 logger.error(
-                    "leases could not be renewed: closing %d conversations", len(self._held)
+                    "leases not renewed in time: closing %d conversations", len(self._held)
                 )
                 self.stop_all("lost")
                 self._held.clear()
             try:
                 async with asyncio.timeout(min(self._beat, left) if left > 0 else self._beat):
                     await self._renew()
+                if away:
+                    logger.info("leases are renewed again")
                 self._renewed = asked
-                down_for_everyone = False
+                away = down_for_everyone = False
                 await each_beat()
                 pause = self._beat - (time.monotonic() - asked)
             except AWAY as error:
-                if is_down_for_everyone(error):
-                    down_for_everyone = True
-                logger.warning("leases not renewed: %s", type(error).__name__)
+                if not away:
+                    logger.warning("leases cannot be renewed: %s", type(error).__name__)
+                away = True
+                down_for_everyone = down_for_everyone or is_down_for_everyone(error)
                 pause = RETRY
             await asyncio.sleep(max(pause, 0.0))
 

@@ -166,8 +166,8 @@ async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
             rested = await claim(queue)
         await queue.rest(rested[0], 0.2, 0.6)
         until = float(await redis.zscore("gateway:resting", "account") or 0)
-        now, micro = await redis.time()
-        return round(until / 1000 - (float(now) + micro / 1e6), 1)
+        now: float = (await redis.time())[0] + (await redis.time())[1] / 1e6
+        return round(until / 1000 - now, 1)
 
     assert [await rest() for _ in range(3)] == [0.2, 0.4, 0.6]
     claims: list[Claim] = []

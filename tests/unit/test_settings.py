@@ -120,7 +120,7 @@ def test_the_environment_overrides_the_file_by_the_declared_type(load_toml: Load
         ("[queue]\nmax_wait = -1", "queue.max_wait: expected float > 0.0"),
         ("[queue]\nmax_wait = nan", "queue.max_wait: expected float > 0.0"),
         ("[queue]\nmax_wait = inf", "queue.max_wait: expected float <= 604800.0"),
-        ("[queue]\nlease = 3", "queue.heartbeat: expected less than half of queue.lease"),
+        ("[queue]\nlease = 3", "queue.heartbeat: expected at most a third of queue.lease"),
         ("[models]\ngpt_3_5 = 'a'", "models.gpt_3_5: expected list, got str"),
         ("[models]\ngpt_3_5 = [1]", "models.gpt_3_5: expected str, got int"),
         (

@@ -1,0 +1,50 @@
+"""The Redis client that all roles use."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from arq.connections import ArqRedis
+
+from background import background
+from wire.redis import AWAY, connect, is_down_for_everyone
+
+
+async def test_a_cancellation_in_the_middle_of_a_command_is_never_lost(redis: ArqRedis) -> None:
+    """redis-py looks at its socket under `asyncio.timeout(0)` before every command; a cancellation
+    that came at that moment was taken for the time-out, and a loop went on for ever."""
+
+    async def forever() -> None:
+        while True:
+            await redis.get("key")
+
+    for turns in range(200):
+        task = asyncio.create_task(forever())
+        for _ in range(turns % 40):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=2)
+        assert done, f"lost after {turns % 40} turns of the loop"
+
+
+async def test_a_loop_in_the_background_ends_with_its_context(redis: ArqRedis) -> None:
+    async def forever() -> None:
+        while True:
+            async with redis.pipeline() as pipe:
+                pipe.get("key")
+                await pipe.execute()
+
+    for turns in range(60):
+        async with asyncio.timeout(2), background(forever()):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+
+async def test_a_refused_connection_is_down_for_everyone_and_a_timeout_is_not() -> None:
+    nobody = connect("redis://127.0.0.1:1/0")
+    with pytest.raises(AWAY) as refused:
+        await nobody.ping()
+    assert is_down_for_everyone(refused.value)
+    assert not is_down_for_everyone(TimeoutError())
+    await nobody.aclose()

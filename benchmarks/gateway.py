@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from deploy import child
-from deploy.redis import EmbeddedRedis
+from deploy.redis import EmbeddedRedis, free_port
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 30.0
@@ -51,7 +50,7 @@ def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
     with contextlib.ExitStack() as stack:
         # The dearest way to run Redis: each write is on disk before it is answered.
         redis = stack.enter_context(EmbeddedRedis(appendonly=True))
-        port, upstream_port = _free_port(), _free_port()
+        port, upstream_port = free_port(), free_port()
         url, upstream = f"http://{HOST}:{port}", f"http://{HOST}:{upstream_port}"
         if simulator:
             arguments = (f"--port={upstream_port}", f"--max-active={slots}")
@@ -83,7 +82,7 @@ def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
 @contextlib.contextmanager
 def passthrough(upstream: str) -> Iterator[tuple[str, psutil.Process]]:
     """A running `benchmarks.passthrough` in front of `upstream`: its URL and its process."""
-    port = _free_port()
+    port = free_port()
     with process("benchmarks.passthrough", upstream, str(port)) as part:
         _wait(f"http://{HOST}:{port}/ready")
         yield f"http://{HOST}:{port}/backend-api/conversation", part
@@ -120,9 +119,3 @@ def _wait(url: str) -> None:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{url} did not answer in {START_TIMEOUT:.0f} s") from error
         time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

@@ -62,7 +62,7 @@ class EmbeddedRedis:
         self, directory: Path | None = None, port: int = 0, appendonly: bool = False
     ) -> None:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="redis-"))
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.appendonly = appendonly
         self._temporary = directory is None
 
@@ -155,7 +155,7 @@ def _version(server: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that is free now, below the range from which the system gives ports to outgoing
     connections.
 

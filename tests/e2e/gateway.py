@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from deploy.child import spawn, stop
-from deploy.redis import EmbeddedRedis
+from deploy.redis import EmbeddedRedis, free_port
 
 T = TypeVar("T")
 
@@ -148,24 +147,6 @@ class Gateway:
             )
         self._children.append(child)
         return child
-
-
-def free_port() -> int:
-    """A port nobody listens on, below those that outgoing connections take."""
-    for port in range(21_000 + os.getpid() % 5000, 32_000):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            if port not in _taken:
-                _taken.add(port)
-                return port
-    raise OSError("no free port")
-
-
-_taken: set[int] = set()
 
 
 def until(probe: Callable[[], T | None], timeout: float, otherwise: str) -> T:

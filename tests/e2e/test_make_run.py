@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,18 +18,12 @@ import openai
 import psutil
 import pytest
 
-from deploy.redis import EmbeddedRedis
+from deploy.redis import EmbeddedRedis, free_port
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 
 READY = "Ctrl-C stops it."  # the last line before it keeps serving
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Run:

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import logging
+import traceback
+
+
+def where(error: BaseException) -> str:
+    """An error's type and the way it came, for the log.
+
+    Without its message, which can quote what a client sent: a KeyError names the key.
+    """
+    steps = traceback.extract_tb(error.__traceback__)
+    way = "".join(f"\n    {step.filename}:{step.lineno} in {step.name}" for step in steps)
+    return f"{type(error).__name__}{way}"
 
 
 def configure(level: str) -> None:

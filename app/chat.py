@@ -87,10 +87,11 @@ class Chat:
         while not (answer.finish or answer.failure):
             try:
                 events = await ticket.events(self._config.stream.keepalive_interval)
+                said = answer.add(events) or await self._keepalive(answer, ticket)
             except ApiError as error:
                 await response.send(completion.error(error))
                 break
-            await response.send(answer.add(events) or await self._keepalive(answer, ticket))
+            await response.send(said)
         if answer.finish:
             end = completion.DONE
             if asked.include_usage:

@@ -31,6 +31,7 @@ from app.errors import (
 from app.line import Line
 from app.models import Models
 from app.usage import encoding
+from logs import where
 from settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class OpenAIErrors(ErrorHandler):
         failure = _translate(exception)
         if isinstance(failure, InternalError):
             name = request_id(request) if request else "that never parsed"
-            logger.error("request %s met a bug", name, exc_info=exception)
+            logger.error("request %s met a bug: %s", name, where(exception))
         return json(failure.object, failure.http_status, failure.headers)
 
 

@@ -20,6 +20,7 @@ from arq.worker import Worker as ArqWorker
 from arq.worker import func
 
 from background import background
+from logs import where
 from settings import Settings
 from wire.events import Ending, Failed
 from wire.jobs import Lane, decode_job
@@ -199,8 +200,8 @@ class Worker(ArqWorker):
             await self._end(attempt, Failed("gateway_error", message, "unreadable_job"))
         except AWAY:
             await self._insist(attempt, partial(self.queue.hand_back, attempt.claim))
-        except Exception:
-            logger.exception("job %s met a bug", attempt.claim.id)
+        except Exception as error:
+            logger.error("job %s met a bug: %s", attempt.claim.id, where(error))
             await self._end(attempt, Failed("gateway_error", "internal error", "internal_error"))
 
     async def _end(self, attempt: Attempt, ending: Ending, state: State | None = None) -> None:

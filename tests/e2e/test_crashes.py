@@ -84,9 +84,14 @@ Ask = Callable[..., Client]
 
 @pytest.fixture
 def gateway(directory: Path) -> Iterator[Gateway]:
-    # Leases half as long as they are by default, so that the tests need not wait as long.
-    times = {"queue__lease": "3", "queue__heartbeat": "0.75"}
-    with Gateway(directory, queue__max_wait="60", redis__outage_grace="15", **times) as gateway:
+    with Gateway(
+        directory,
+        queue__max_wait="60",
+        redis__outage_grace="15",
+        # Half as long as they are by default, so that the tests need not wait as long.
+        queue__lease="3",
+        queue__heartbeat="0.75",
+    ) as gateway:
         yield gateway
 
 

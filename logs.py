@@ -21,5 +21,7 @@ def configure(level: str) -> None:
     logging.basicConfig(
         level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
     )
+    # Sanic calls its process a worker, which means something else here.
+    logging.getLogger("sanic.server").setLevel(logging.WARNING)
     # arq tells of every job's start and end with its arguments; our own lines say what matters.
     logging.getLogger("arq").setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -41,8 +41,8 @@ class Chat:
             ApiError: nothing has been sent yet, and this is what the client is to be told.
         """
         server = self._config.server
-        given = await body(request, server.max_body_bytes, server.body_timeout)
         token = bearer(request)
+        given = await body(request, server.max_body_bytes, server.body_timeout)
         if "idempotency-key" in request.headers:
             raise NotBuilt("Idempotency-Key is not supported yet.")
         asked = decode_chat(given)

@@ -10,6 +10,9 @@ from sanic.http import Http
 
 from app.errors import BodyTooLarge, RequestTimeout, Unauthorized
 
+LONGEST_BEARER = 7000
+"""Characters; servers take header lines of 8 KB."""
+
 
 def bearer(request: Request) -> str:
     """The upstream token that the client sent.
@@ -30,6 +33,8 @@ def bearer(request: Request) -> str:
         or " " in token
     ):
         raise Unauthorized("The Authorization header must read `Bearer <token>`.")
+    if len(token) > LONGEST_BEARER:
+        raise Unauthorized("The bearer is longer than any token of the upstream.")
     return token
 
 
@@ -40,6 +45,10 @@ async def body(request: Request, limit: int, timeout: float) -> bytes:
         RequestTimeout: they did not.
         BodyTooLarge: there are more.
     """
+    too_large = BodyTooLarge(f"The request body is larger than {limit} bytes.")
+    announced = int(request.headers.get("content-length", 0))
+    if announced > limit and "expect" in request.headers:
+        raise too_large  # it has asked first, and sends nothing
     parts, size = [], 0
     try:
         async with asyncio.timeout(timeout):
@@ -50,9 +59,10 @@ async def body(request: Request, limit: int, timeout: float) -> bytes:
                 if size <= limit:
                     parts.append(part)
     except TimeoutError:
-        raise RequestTimeout("The request body did not arrive in time.") from None
-    if size > limit:
-        raise BodyTooLarge(f"The request body is larger than {limit} bytes.")
+        if max(size, announced) <= limit:
+            raise RequestTimeout("The request body did not arrive in time.") from None
+    if max(size, announced) > limit:
+        raise too_large
     # Sanic stops reading at 64 KB and never resumes; it would not see that the client has left.
     if request.transport is not None:
         request.transport.resume_reading()  # type: ignore[attr-defined]  # as every loop's has

@@ -18,7 +18,7 @@ from wire.events import Event
 from wire.inbox import Inbox, Reply
 from wire.jobs import ChatJob, encode_job
 from wire.queue import Queue
-from wire.reaper import reap
+from wire.reaper import keep_reaping
 from wire.redis import AWAY, RedisError
 from wire.seal import Seal
 
@@ -41,7 +41,7 @@ class Ticket:
         self._reply = reply
         self._clock = asyncio.get_running_loop().time
         self._give_up = self._clock() + 2 * line.config.queue.max_wait
-        self._has_slot = False
+        self._extended = False
 
     @property
     def begun(self) -> bool:
@@ -62,13 +62,13 @@ class Ticket:
             events = await self._reply.events(soonest)
             if events or soonest == until:
                 return events
-            await self._give_up_waiting()
+            await self._extend_or_give_up()
 
-    async def _give_up_waiting(self) -> None:
+    async def _extend_or_give_up(self) -> None:
         # A job that has got its slot at last may still begin; its worker sets it a deadline too.
-        if self._has_slot or not await self._line.has_slot(self._reply.job):
+        if self._extended or await self._line.cancel_unless_running(self._reply.job):
             raise WaitedTooLong
-        self._has_slot = True
+        self._extended = True
         upstream = self._line.config.upstream
         self._give_up += upstream.connect_timeout + upstream.first_event_timeout
 
@@ -92,10 +92,14 @@ class Line:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Take part in the line for as long as the context lasts. Redis may be away at first."""
-        async with self._inbox.running(), background(self._beat()):
+        heartbeat = self.config.queue.heartbeat
+        reaping = keep_reaping(self._queue, self._seal, heartbeat)
+        async with self._inbox.running(), background(self._beat(), reaping):
             yield
             if self._letting_go:
-                await asyncio.wait(self._letting_go, timeout=self.config.queue.heartbeat)
+                await asyncio.wait(self._letting_go, timeout=heartbeat)
+            for task in self._letting_go:
+                task.cancel()
         with contextlib.suppress(*AWAY):
             await self._queue.absent_front(self.front)
 
@@ -104,7 +108,6 @@ class Line:
         while True:
             try:
                 await self._queue.present_front(self.front)
-                await reap(self._queue, self._seal)
                 if away:
                     logger.info("Redis is back")
                 away = False
@@ -150,7 +153,7 @@ class Line:
                     raise LineUnavailable from None
                 yield Ticket(self, reply)
             finally:
-                if not reply.ended:
+                if reply.abandoned or not reply.ended:
                     self._let_go(job.id)
 
     def _let_go(self, job: str) -> None:
@@ -160,21 +163,20 @@ class Line:
         task.add_done_callback(self._letting_go.discard)
 
     async def _cancel(self, job: str) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.config.redis.outage_grace):
-                while True:
-                    try:
-                        await self._queue.cancel(job)
-                        return
-                    except AWAY:
-                        await asyncio.sleep(0.2)
+        # As long as it takes: while we are present, the job would run for nobody.
+        while True:
+            try:
+                await self._queue.cancel(job)
+                return
+            except AWAY:
+                await asyncio.sleep(0.2)
 
-    async def has_slot(self, job: str) -> bool:
-        """Whether a job runs. If it still waits it is cancelled."""
+    async def cancel_unless_running(self, job: str) -> bool:
+        """Cancel a job that still waits. False if it has got a slot."""
         try:
-            return await self._queue.cancel(job, waiting_only=True) == "running"
+            return await self._queue.cancel(job, waiting_only=True) != "running"
         except AWAY:
-            return False
+            return True
 
     async def place(self, job: str) -> int:
         """See `Ticket.place`."""
@@ -187,13 +189,17 @@ class Line:
         """Wait until this front end waits for no job any more."""
         await self._inbox.empty.wait()
 
+    def fail_all(self, message: str, code: str) -> None:
+        """Tell every client that still waits that its answer will not come."""
+        self._inbox.fail_all(message, code)
+
     async def troubles(self) -> tuple[list[str], list[str]]:
         """What keeps new requests from being served, and what is amiss besides."""
         try:
             async with asyncio.timeout(READY_PATIENCE):
                 workers = await self._queue.workers()
-        except AWAY:
-            return ["Redis cannot be reached"], []
+        except AWAY as error:
+            return [f"Redis cannot be reached, or refuses to serve ({type(error).__name__})"], []
         fatal, lesser = [], []
         if not self._inbox.subscribed.is_set():
             fatal.append("the subscription to Redis is being made again")
@@ -202,8 +208,8 @@ class Line:
             fatal.append("no worker is alive")
         if len(ours) < len(workers):
             lesser.append(
-                f"{len(workers) - len(ours)} workers have another GATEWAY_SECRET: "
-                "they cannot unseal the jobs of this front end and take none of them"
+                f"workers with another GATEWAY_SECRET: {len(workers) - len(ours)}; they cannot "
+                "unseal the jobs of this front end and take none of them"
             )
         if any(w.version != VERSION for w in ours):
             lesser.append("some workers are of another version")

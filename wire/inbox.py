@@ -43,11 +43,15 @@ class Reply:
     def __init__(self, job: str) -> None:
         self.job = job
         self.ended = False
+        self.abandoned = False
+        """Whether it ended from this side alone: the job itself may still wait or run."""
         self.resubmit: Callable[[], Awaitable[object]] | None = None
         """Puts the job in line again, if Redis has forgotten it before anything was published."""
         self._events: list[Event] = []
         self._next = 0
         self._known = 0
+        self.doubts = 0
+        """How often something was noticed that only the log can clear up."""
         self._wake: asyncio.Future[None] | None = None
         self.heard = time.monotonic()
 
@@ -103,8 +107,11 @@ class Reply:
         return True
 
     def fail(self, message: str, code: str) -> None:
-        """End the reply from this side."""
-        self.accept(Batch(self.job, 0, UNNUMBERED, [Failed("gateway_error", message, code=code)]))
+        """End the reply from this side, if it has not ended."""
+        if not self.ended:
+            self.abandoned = True
+            failed = Failed("gateway_error", message, code=code)
+            self.accept(Batch(self.job, 0, UNNUMBERED, [failed]))
 
 
 class Inbox:
@@ -151,6 +158,11 @@ class Inbox:
             if task := self._healing.get(job):
                 task.cancel()
 
+    def fail_all(self, message: str, code: str) -> None:
+        """End every open reply from this side."""
+        for reply in list(self._replies.values()):
+            reply.fail(message, code)
+
     async def _receive(self) -> None:
         async for message in self._subscription.messages():
             if message is None:
@@ -167,7 +179,11 @@ class Inbox:
             return
         for batch in batches:
             reply = self._replies.get(batch.job)
-            if reply is not None and (batch.first == UNNUMBERED or not reply.accept(batch)):
+            if reply is None:
+                continue
+            # An ending without a number comes from somebody who cannot know what was said before
+            # it: it is not taken from the channel, but from the log, where it stands in its place.
+            if batch.first == UNNUMBERED or not reply.accept(batch):
                 self._heal(reply)
 
     async def _watch_silence(self) -> None:
@@ -180,6 +196,7 @@ class Inbox:
                     self._heal(reply)
 
     def _heal(self, reply: Reply) -> None:
+        reply.doubts += 1
         if not reply.ended and reply.job not in self._healing:
             task = asyncio.create_task(self._read_log(reply))
             self._healing[reply.job] = task
@@ -189,20 +206,24 @@ class Inbox:
         """Bring a reply up to date; again and again while something is known to be missing."""
         give_up = time.monotonic() + self._outage_grace
         while not reply.ended:
+            doubts = reply.doubts
             try:
                 known = await self._queue.exists(reply.job)
                 for batch in await log.read(self._redis, self._seal, reply.job):
                     reply.accept(batch)
                 if not known and not reply.ended:
                     await self._forgotten(reply)
-                elif not reply.behind:
+                elif not reply.behind and reply.doubts == doubts:
                     return
             except AWAY:
                 pass  # the deadline below, or the next confirmed subscription, decides
             except (SealError, msgspec.MsgspecError):
                 reply.fail("the log of this answer cannot be read", "log_damaged")
             if time.monotonic() > give_up:
-                reply.fail("part of the answer was lost on its way", "answer_lost")
+                if reply.begun:
+                    reply.fail("part of the answer was lost on its way", "answer_lost")
+                else:
+                    reply.fail("the waiting line was away for too long", "line_unavailable")
             await asyncio.sleep(HEAL_STEP)
 
     async def _forgotten(self, reply: Reply) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from arq.connections import ArqRedis
 
 from wire.events import Batch, decode_frame, encode_frame
-from wire.queue import JOB_TTL, log_key
+from wire.queue import log_key
 from wire.seal import Seal
 
 
@@ -22,12 +22,10 @@ async def append(redis: ArqRedis, seal: Seal, batches: list[Batch]) -> None:
     """Write one entry to the log of each batch's job, all in one round trip."""
     async with redis.pipeline(transaction=False) as pipe:
         for batch in batches:
-            key = log_key(batch.job)
-            # Only its first entry makes a log: a worker that comes late must not make one anew,
-            # which nothing would ever remove.
-            pipe.xadd(key, {"box": seal_entry(seal, batch)}, nomkstream=batch.first > 0)
-            if batch.first == 0:
-                pipe.pexpire(key, round(JOB_TTL * 1000))
+            # Never makes a log: `Queue.begin` did, with a lifetime, and one that has expired since
+            # must not come back without.
+            box = seal_entry(seal, batch)
+            pipe.xadd(log_key(batch.job), {"box": box}, nomkstream=True)
         await pipe.execute()
 
 

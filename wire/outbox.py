@@ -105,10 +105,13 @@ class Outbox:
             self._dirty[answer] = None
             self._anything.set()
         else:
-            frame = self._seal_frame(answer.claim.front, [answer.take()])
-            if not await self._queue.begin(answer.claim, frame):
+            first = answer.take()
+            entry = log.seal_entry(self._seal, first)
+            frame = self._seal_frame(answer.claim.front, [first])
+            if not await self._queue.begin(answer.claim, entry, frame):
                 raise Superseded
             answer.begun = True
+            answer.mark_logged(first)
             self._open.add(answer)
 
     async def end(self, answer: Answer, ending: Ending, state: State | None = None) -> bool:

@@ -27,9 +27,6 @@ _SCRIPTS = Path(__file__).parent / "scripts"
 JOB_TTL = 24 * 3600.0
 """Seconds until Redis forgets a job that nobody ended: a net under everything else."""
 
-ENDED_TTL = 60.0
-"""Seconds that an ended job's log stays, for a front end that missed its ending."""
-
 MAX_CRASHES = 3
 """A job that took this many workers down with it is not tried again."""
 
@@ -119,9 +116,9 @@ class Queue:
         `cap` is how many conversations its account may hold at once. False if it is there already.
         """
         arq_job = serialize_job(lane, (), {}, None, 0, serializer=msgspec.msgpack.encode)
-        ttl = round(JOB_TTL * 1000)
-        queue = self.name(lane)
-        return bool(await self._run("enqueue", id, queue, account, cap, front, body, arq_job, ttl))
+        whose = (id, self.name(lane), account, cap, front, self._presence_ttl)
+        what = (body, arq_job, round(JOB_TTL * 1000))
+        return bool(await self._run("enqueue", *whose, *what))
 
     async def claim(self, lane: Lane, worker: str, want: int, max_concurrency: int) -> list[Claim]:
         """Take up to `want` jobs from the head of the line, each with a lease."""
@@ -132,10 +129,10 @@ class Queue:
             for id, attempt, score, account, front, body in claimed
         ]
 
-    async def begin(self, claim: Claim, frame: bytes) -> bool:
-        """Publish an attempt's first events. False: it is not the current attempt any more."""
-        channel = front_channel(claim.front)
-        return bool(await self._run("begin", claim.id, claim.attempt, channel, frame))
+    async def begin(self, claim: Claim, entry: bytes, frame: bytes) -> bool:
+        """Log and publish an attempt's first events. False: it is not the current one any more."""
+        said = (entry, front_channel(claim.front), frame, round(JOB_TTL * 1000))
+        return bool(await self._run("begin", claim.id, claim.attempt, *said))
 
     async def finish(
         self, id: str, attempt: int, front: str, state: State, entry: bytes, frame: bytes
@@ -144,8 +141,8 @@ class Queue:
 
         False if this attempt does not run any more: somebody else has ended it, or will.
         """
-        channel, keep = front_channel(front), round(ENDED_TTL * 1000)
-        return bool(await self._run("finish", id, attempt, state, entry, channel, frame, keep))
+        said = (entry, front_channel(front), frame)
+        return bool(await self._run("finish", id, attempt, state, *said))
 
     async def rest(self, claim: Claim, shortest: float, longest: float) -> bool:
         """Put a job back in its place and let its account rest. False as with `finish`."""
@@ -160,7 +157,7 @@ class Queue:
         self, id: str, *, waiting_only: bool = False
     ) -> Literal["cancelled", "running", "gone"]:
         """End a waiting job, or have the worker of a running one end it."""
-        word = await self._run("cancel", id, int(waiting_only), round(ENDED_TTL * 1000))
+        word = await self._run("cancel", id, int(waiting_only))
         return cast(Literal["cancelled", "running", "gone"], word.decode())
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:

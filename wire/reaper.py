@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 
 from wire import log
 from wire.events import UNNUMBERED, Batch, Failed, encode_frame
 from wire.queue import Queue, State, front_channel
+from wire.redis import AWAY
 from wire.seal import Seal
 
 logger = logging.getLogger(__name__)
+
+
+async def keep_reaping(queue: Queue, seal: Seal, every: float) -> None:
+    """Look for ever, `every` so many seconds."""
+    while True:
+        await asyncio.sleep(every)
+        # Whoever comes next makes up for it; that Redis is away is said elsewhere.
+        with contextlib.suppress(*AWAY):
+            await reap(queue, seal)
 
 
 async def reap(queue: Queue, seal: Seal) -> None:

@@ -7,19 +7,15 @@ from typing import Any
 
 from arq.connections import ArqRedis
 from redis.asyncio.connection import BlockingConnectionPool
-from redis.exceptions import (
-    BusyLoadingError,
-    ConnectionError,
-    ReadOnlyError,
-    RedisError,
-    TimeoutError,
-)
+from redis.exceptions import BusyLoadingError, ConnectionError, RedisError
 
 TIMEOUT = 5.0
 """Seconds that any one command may take."""
 
-AWAY = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
-"""What a client raises while Redis is away, restarting or failing over: try again later."""
+AWAY = (RedisError, OSError)
+"""What a client raises while Redis cannot serve: it is away, restarting, failing over, full, read
+only, or refuses our password. It may well serve later, so nobody dies of it; `OSError` covers our
+own time-outs around commands."""
 
 __all__ = ["AWAY", "TIMEOUT", "Client", "RedisError", "connect", "is_down_for_everyone"]
 
@@ -35,7 +31,11 @@ class Client(ArqRedis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """See `redis.asyncio.Redis`."""
-        command = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        command = asyncio.ensure_future(
+            super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        )
+        # Should nobody wait for it any more, its failure is nobody's business either.
+        command.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(command)
 
 

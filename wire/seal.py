@@ -23,11 +23,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 _SALT = 16
 _NONCE = 12
 
+SHORTEST_SECRET = 16
+"""Characters."""
+
 SECRET_FILE = ".gateway-secret"  # noqa: S105 - its name
 
 
 class SealError(Exception):
     """A box was not sealed with this secret, for this purpose, or was altered."""
+
+
+class WeakSecretError(Exception):
+    """The secret is empty, or so short that it could be guessed."""
 
 
 class Seal:
@@ -79,9 +86,10 @@ def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
 
     Raises:
         OSError: the file can neither be read nor be made.
+        WeakSecretError: what is there is no secret.
     """
-    if given := environ.get("GATEWAY_SECRET"):
-        return given.encode()
+    if given := environ.get("GATEWAY_SECRET", "").strip():
+        return _checked(given.encode(), "GATEWAY_SECRET")
     path = directory / SECRET_FILE
     if not path.exists():
         draft = directory / f"{SECRET_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -93,4 +101,13 @@ def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
                 os.link(draft, path)
         finally:
             draft.unlink()
-    return path.read_bytes().strip()
+    return _checked(path.read_bytes().strip(), str(path))
+
+
+def _checked(secret: bytes, source: str) -> bytes:
+    if len(secret) < SHORTEST_SECRET:
+        raise WeakSecretError(
+            f"{source}: a secret of at least {SHORTEST_SECRET} characters was expected, "
+            "the same for all roles"
+        )
+    return secret

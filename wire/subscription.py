@@ -33,7 +33,7 @@ class Subscription:
         found out by pings to our own channel, which the socket's time-out misses.
         """
         pinging = asyncio.create_task(self._ping())
-        pause = 0.05
+        pause, lost = 0.05, False
         try:
             while True:
                 pubsub = self._redis.pubsub()
@@ -48,13 +48,15 @@ class Subscription:
                             # A silent reconnect inside redis-py confirms every channel again.
                             missing = missing - 1 if missing else len(self._channels) - 1
                             if missing == 0:
-                                pause = 0.05
+                                pause, lost = 0.05, False
                                 self.confirmed.set()
                                 yield None
                         elif message["data"] != _PING:
                             yield message["channel"].decode(), message["data"]
                 except AWAY as error:
-                    logger.warning("subscription lost (%s), trying again", type(error).__name__)
+                    if not lost:
+                        logger.warning("subscription lost: %s", type(error).__name__)
+                    lost = True
                 finally:
                     self.confirmed.clear()
                     with contextlib.suppress(*AWAY):

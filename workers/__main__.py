@@ -14,16 +14,15 @@ import uvloop
 import logs
 import settings
 from wire.redis import connect
-from wire.seal import Seal, load_secret
+from wire.seal import Seal, WeakSecretError, load_secret
 from workers.pandora.client import Pandora, open_session
 from workers.worker import Worker
 
 logger = logging.getLogger("workers")
 
 
-async def serve(config: settings.Settings) -> None:
+async def serve(config: settings.Settings, seal: Seal) -> None:
     """Run a worker with the real Redis and the real upstream."""
-    seal = Seal(load_secret(config.directory, os.environ))
     redis = connect(config.redis.role_url)
     async with open_session() as session:
         upstream = Pandora(
@@ -56,12 +55,13 @@ def main() -> None:
     try:
         config = settings.load()
         config.upstream.require_base_url()
-    except settings.SettingsError as error:
+        seal = Seal(load_secret(config.directory, os.environ))
+    except (settings.SettingsError, WeakSecretError) as error:
         sys.exit(str(error))
     logs.configure(config.log.level)
     for name in settings.not_in_effect(config):
         logger.warning("setting %s is not in effect yet", name)
-    uvloop.run(serve(config))
+    uvloop.run(serve(config, seal))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import aclosing
 
 import settings
-from wire.events import Done, Ending, Failed
+from wire.events import Ending, Failed
 from wire.jobs import ChatJob
 from wire.outbox import Answer, Outbox
 from workers.upstream import Upstream, UpstreamError
@@ -23,25 +22,28 @@ async def converse(
         Superseded: the attempt is not the current one any more.
         redis.RedisError: Redis was away before anything was said.
     """
-    begun = time.monotonic()
+    clock = asyncio.get_running_loop().time
+    begun = clock()
     late = "the upstream did not begin to answer in time"
+    ending: Ending | None = None
     try:
-        async with asyncio.timeout(limits.first_event_timeout) as deadline:
-            async with aclosing(upstream.answer(job)) as batches:
-                async for events in batches:
-                    if events:
-                        if isinstance(events[-1], Done | Failed):
-                            await outbox.say(answer, events[:-1])
-                            return events[-1]
-                        await outbox.say(answer, events)
-                    late = "the upstream stopped in the middle of its answer"
-                    idle_until = time.monotonic() + limits.idle_timeout
-                    if idle_until > begun + limits.max_duration:
-                        idle_until = begun + limits.max_duration
-                        late = "the answer took longer than this gateway allows"
-                    deadline.reschedule(idle_until)
+        async with (
+            asyncio.timeout(limits.first_event_timeout) as deadline,
+            aclosing(upstream.answer(job)) as batches,
+        ):
+            async for events in batches:
+                last = events[-1] if events else None
+                if isinstance(last, Ending):
+                    ending, events = last, events[:-1]
+                await outbox.say(answer, events)
+                late = "the upstream stopped in the middle of its answer"
+                until = clock() + limits.idle_timeout
+                if until > begun + limits.max_duration:
+                    until = begun + limits.max_duration
+                    late = "the answer took longer than this gateway allows"
+                deadline.reschedule(until)
     except TimeoutError:
-        return Failed("upstream_timeout", late, code="upstream_timeout")
+        ending = ending or Failed("upstream_timeout", late, code="upstream_timeout")
     except UpstreamError as error:
-        return error.failed
-    return Failed("upstream_error", "the upstream ended without an answer", code="no_answer")
+        ending = error.failed
+    return ending or Failed("upstream_error", "the upstream ended without an answer", "no_answer")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 
 import settings
 from wire import VERSION
@@ -42,11 +41,17 @@ class Leases:
         self._beat = config.heartbeat
         self._lease = config.lease
         self._held: dict[str, Attempt] = {}
-        self._renewed = time.monotonic()
+        self._close_at = 0.0
 
-    def hold(self, attempt: Attempt) -> None:
-        """Keep an attempt's lease from now on."""
+    def hold(self, attempt: Attempt, asked: float) -> None:
+        """Keep the lease of an attempt that was claimed no earlier than `asked` (monotonic)."""
+        if not self._held:
+            self._good_from(asked)
         self._held[attempt.claim.id] = attempt
+
+    def _good_from(self, moment: float) -> None:
+        """Note that all leases last for a lease period from then, at least."""
+        self._close_at = max(self._close_at, moment + self._lease - MARGIN)
 
     def drop(self, attempt: Attempt) -> None:
         """Renew it no longer."""
@@ -65,32 +70,32 @@ class Leases:
         for attempt in list(self._held.values()):
             attempt.stop(why)
 
-    async def keep(self, each_beat: Callable[[], Awaitable[object]]) -> None:
-        """Renew for ever, at every heartbeat; `each_beat` runs after each renewal."""
-        away = down_for_everyone = False
+    async def keep(self) -> None:
+        """Renew for ever, at every heartbeat; close what could not be renewed in time."""
+        away = False
         while True:
             asked = time.monotonic()
-            left = self._renewed + self._lease - MARGIN - asked
-            if left <= 0 and self._held and not down_for_everyone:
+            left = self._close_at - asked
+            if self._held and left <= 0:
                 logger.error(
                     "leases not renewed in time: closing %d conversations", len(self._held)
                 )
                 self.stop_all("lost")
                 self._held.clear()
             try:
-                async with asyncio.timeout(min(self._beat, left) if left > 0 else self._beat):
+                async with asyncio.timeout(min(self._beat, left) if self._held else self._beat):
                     await self._renew()
+                self._good_from(asked)
                 if away:
                     logger.info("leases are renewed again")
-                self._renewed = asked
-                away = down_for_everyone = False
-                await each_beat()
+                away = False
                 pause = self._beat - (time.monotonic() - asked)
             except AWAY as error:
                 if not away:
                     logger.warning("leases cannot be renewed: %s", type(error).__name__)
                 away = True
-                down_for_everyone = down_for_everyone or is_down_for_everyone(error)
+                if is_down_for_everyone(error):
+                    self._good_from(asked)  # whenever it comes back, it waits that long
                 pause = RETRY
             await asyncio.sleep(max(pause, 0.0))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -25,9 +26,9 @@ from settings import Settings
 from wire.events import Ending, Failed
 from wire.jobs import Lane, decode_job
 from wire.outbox import Outbox, Superseded
-from wire.queue import Claim, Queue, State, worker_channel
-from wire.reaper import reap
-from wire.redis import AWAY
+from wire.queue import Queue, State, worker_channel
+from wire.reaper import keep_reaping
+from wire.redis import AWAY, RedisError
 from wire.seal import Seal, SealError
 from wire.subscription import Subscription
 from workers import chat
@@ -84,14 +85,14 @@ class Worker(ArqWorker):
 
     async def main(self) -> None:
         """Work until `drain` is called, and finish what is held then."""
-        async with self.outbox.running(), background(self._keep_leases(), self._listen()):
+        reaping = keep_reaping(self.queue, self._seal, self._config.queue.heartbeat)
+        async with self.outbox.running(), background(self.leases.keep(), self._listen(), reaping):
             logger.info("worker %s takes up to %d jobs", self.id, self.max_jobs)
             while not self._draining:
                 await self._wait_for_work()
-                try:
+                # That Redis is away is said where leases are renewed.
+                with contextlib.suppress(*AWAY):
                     await self._poll_iteration()
-                except AWAY as error:
-                    logger.warning("nothing claimed, Redis is away: %s", type(error).__name__)
             await self._drain()
         with contextlib.suppress(*AWAY):
             await self.queue.absent_worker(self.id)
@@ -113,9 +114,10 @@ class Worker(ArqWorker):
             return
         limit = self._config.upstream.max_concurrency
         self._overtaken.clear()
+        asked = time.monotonic()
         for claim in await self.queue.claim(LANE, self.id, want, limit):
             attempt = self._attempts[claim.id] = Attempt(claim)
-            self.leases.hold(attempt)
+            self.leases.hold(attempt, asked)
             if (claim.id, claim.attempt) in self._overtaken:
                 attempt.stop("cancel")
             self.tasks[claim.id] = asyncio.create_task(self._run(attempt))
@@ -130,9 +132,6 @@ class Worker(ArqWorker):
                     self._overtaken.add((job, int(number)))
             else:
                 self._wake.set()
-
-    async def _keep_leases(self) -> None:
-        await self.leases.keep(partial(reap, self.queue, self._seal))
 
     # One attempt, from its claim to its ending.
 
@@ -155,54 +154,66 @@ class Worker(ArqWorker):
     async def hold(self, job: str) -> None:
         """Hold the conversation of a claimed job and give it its ending."""
         attempt = self._attempts[job]
-        conversation = asyncio.create_task(self._converse(attempt.claim, attempt))
+        conversation = asyncio.create_task(self._converse(attempt))
         attempt.converse(conversation)
         try:
             await asyncio.wait([conversation])
         finally:
             conversation.cancel()  # only if we are torn down ourselves
-        await self._settle(attempt, conversation)
+        if conversation.cancelled():
+            await self._settle_stopped(attempt)
+        else:
+            await self._settle(attempt, conversation)
 
-    async def _converse(self, claim: Claim, attempt: Attempt) -> Ending:
+    async def _converse(self, attempt: Attempt) -> Ending:
+        claim = attempt.claim
         request = decode_job(self._seal.open(claim.body, f"job {claim.id}"))
         return await chat.converse(
             request, attempt.answer, self._upstream, self.outbox, self._config.upstream
         )
 
+    async def _settle_stopped(self, attempt: Attempt) -> None:
+        """What comes of a conversation that we have stopped."""
+        match attempt.stopped:
+            case "cancel":
+                ending = Failed("cancelled", "the request was cancelled", code="cancelled")
+                await self._end(attempt, ending, "cancelled")
+            case "drain" if attempt.answer.begun:
+                message = "the worker that held this conversation was stopped"
+                await self._end(attempt, Failed("gateway_error", message, "worker_stopped"))
+            case "drain":
+                await self._insist(attempt, partial(self.queue.hand_back, attempt.claim))
+            case "lost" | None:
+                attempt.settled = True  # by whoever finds its lease lapsed
+
     async def _settle(self, attempt: Attempt, conversation: asyncio.Task[Ending]) -> None:
         """What comes of a conversation that is over: an ending, or another attempt later."""
-        begun = attempt.answer.begun
+        job = attempt.claim.id
         try:
-            await self._end(attempt, conversation.result())
-        except asyncio.CancelledError:
-            match attempt.stopped:
-                case "cancel":
-                    ending = Failed("cancelled", "the request was cancelled", code="cancelled")
-                    await self._end(attempt, ending, "cancelled")
-                case "drain" if begun:
-                    message = "the worker that held this conversation was stopped"
-                    await self._end(attempt, Failed("gateway_error", message, "worker_stopped"))
-                case "drain":
-                    await self._insist(attempt, partial(self.queue.hand_back, attempt.claim))
-                case "lost":
-                    attempt.settled = True
-                case None:
-                    raise
+            ending = conversation.result()
         except UpstreamBusy:
-            logger.info("job %s: its account is busy upstream and rests", attempt.claim.id)
+            logger.info("job %s: its account is busy upstream and rests", job)
             rest = partial(self.queue.rest, attempt.claim, SHORTEST_REST, LONGEST_REST)
             await self._insist(attempt, rest)
+            return
         except Superseded:
             attempt.settled = True
-        except (SealError, msgspec.MsgspecError) as error:
-            logger.error("job %s cannot be read: %s", attempt.claim.id, error)
-            message = "this worker cannot read the request"
-            await self._end(attempt, Failed("gateway_error", message, "unreadable_job"))
-        except AWAY:
+            return
+        except RedisError as error:
+            logger.warning("job %s goes back, Redis is away: %s", job, type(error).__name__)
             await self._insist(attempt, partial(self.queue.hand_back, attempt.claim))
+            return
+        except (SealError, msgspec.MsgspecError) as error:
+            logger.error("job %s cannot be read: %s", job, error)
+            ending = Failed(
+                "gateway_error", "this worker cannot read the request", "unreadable_job"
+            )
         except Exception as error:
-            logger.error("job %s met a bug: %s", attempt.claim.id, where(error))
-            await self._end(attempt, Failed("gateway_error", "internal error", "internal_error"))
+            logger.error("job %s met a bug: %s", job, where(error))
+            ending = Failed("gateway_error", "internal error", "internal_error")
+        if isinstance(ending, Failed):
+            logger.warning("job %s failed: %s (%s)", job, ending.fault, ending.code)
+        await self._end(attempt, ending)
 
     async def _end(self, attempt: Attempt, ending: Ending, state: State | None = None) -> None:
         await self._insist(attempt, partial(self.outbox.end, attempt.answer, ending, state))

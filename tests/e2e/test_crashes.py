@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
+import redis
 
 from tests.e2e.gateway import Gateway, frozen, until
 
@@ -288,3 +289,76 @@ def test_a_worker_that_froze_past_its_leases_lets_go_before_it_goes_on(
     gateway.workers[0].send_signal(signal.SIGCONT)
     assert is_whole(ask(3).result(), 3)
     assert gateway.workers[0].poll() is None
+
+
+@pytest.mark.parametrize(
+    ("trouble", "mended"),
+    [
+        ("CONFIG SET maxmemory 300kb", "CONFIG SET maxmemory 0"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+    ],
+)
+def test_a_redis_that_refuses_to_write_for_a_while_costs_nothing(
+    gateway: Gateway, ask: Ask, trouble: str, mended: str
+) -> None:
+    """Full, or read only in the middle of a failover: every role used to end itself."""
+    gateway.start(workers=1)
+    client = ask(150)
+    assert client.begun.wait(10)
+    with redis.Redis.from_url(gateway.redis.url) as operator:
+        operator.execute_command(*trouble.split())
+        time.sleep(1.5)
+        operator.execute_command(*mended.split())
+    assert is_whole(client.result(), 150)
+    assert all(p.poll() is None for p in (*gateway.workers, *gateway.fronts))
+    gateway.wait_ready()
+    assert is_whole(ask(3).result(), 3)
+
+
+def test_an_outage_longer_than_its_grace_ends_answers_and_runs_nothing_for_nobody(
+    directory: Path,
+) -> None:
+    pool = ThreadPoolExecutor(4)
+    with Gateway(
+        directory, redis__outage_grace="1.5", queue__lease="3", queue__heartbeat="0.75"
+    ) as gateway:
+        gateway.start(workers=1)
+        running = Client(pool, gateway.url, "[[sim words=3000]]", "one")
+        assert running.begun.wait(10)
+        waiting = Client(pool, gateway.url, "[[sim words=3000]]", "one")
+        time.sleep(0.5)
+        process = gateway.redis.process
+        assert process is not None
+        with frozen(process):
+            assert running.result().error == "answer_lost"
+            assert waiting.result().error == "line_unavailable"
+        gateway.wait_idle(10)
+        gateway.wait_ready()
+        assert is_whole(Client(pool, gateway.url, "[[sim words=3]]", "one").result(), 3)
+        assert gateway.stats()["started"] == 2, "the one that waited was asked for nobody"
+    pool.shutdown()
+
+
+def test_clients_are_told_when_a_front_end_does_not_wait_for_their_answers(directory: Path) -> None:
+    pool = ThreadPoolExecutor(4)
+    with Gateway(directory, server__drain_timeout="0.5") as gateway:
+        gateway.start(workers=1)
+        client = Client(pool, gateway.url, "[[sim words=3000]]", "one")
+        assert client.begun.wait(10)
+        gateway.fronts[0].terminate()
+        assert client.result().error == "stopped"
+        gateway.wait_idle(2)
+        assert gateway.fronts[0].wait(10) == 0
+    pool.shutdown()
+
+
+def test_a_front_end_that_froze_finds_its_waiting_jobs_again(gateway: Gateway, ask: Ask) -> None:
+    """Its presence had lapsed, so its jobs were dropped; their clients waited for a minute."""
+    gateway.start(workers=1, fronts=2)
+    Client(ThreadPoolExecutor(1), gateway.urls[1], "[[sim words=200]]", "one")
+    until(lambda: gateway.stats()["active"] == 1, 5, "not started")
+    waiting = Client(ThreadPoolExecutor(1), gateway.url, "[[sim words=3]]", "one")
+    time.sleep(0.5)
+    with frozen(gateway.fronts[0]):
+        time.sleep(5)
+    assert is_whole(waiting.result(20), 3)

@@ -156,11 +156,23 @@ def raw(gateway: Gateway, sent: bytes, *, end: bool = False) -> bytes:
     [
         (b"this is not http\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"GET healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /a\x00b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /healthz HTTP/9.9\r\n\r\n", 400),
         ("GET /h\u00e9 HTTP/1.1\r\nHost: x\r\n\r\n".encode(), 400),
         (b"GET /healthz HTTP/1.1\r\nno-colon\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
         (b"POST " + CHAT.encode() + b" HTTP/1.1\r\nContent-Length: 7x\r\n\r\n", 400),
+        (
+            b"POST " + CHAT.encode() + b" HTTP/1.1\r\nAuthorization: Bearer a\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n",
+            413,
+        ),
+        (
+            b"POST " + CHAT.encode() + b" HTTP/1.1\r\nAuthorization: Bearer a\r\n"
+            b"Content-Length: 99999999\r\nConnection: close\r\n\r\nslow",
+            413,
+        ),
         (
             b"POST " + CHAT.encode() + b" HTTP/1.1\r\nAuthorization: Bearer a\r\n"
             b"Content-Length: 100\r\nConnection: close\r\n\r\n{\"model\":",
@@ -177,6 +189,11 @@ def test_what_never_becomes_a_request_gets_an_error_object(
     assert b"x-request-id: req_" in head
     assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
     assert httpx.get(f"{gateway.url}/healthz").status_code == 200
+
+
+def test_a_monitor_may_ask_with_head(gateway: Gateway) -> None:
+    for path in ("/healthz", "/readyz", "/v1/models"):
+        assert httpx.head(f"{gateway.url}{path}").status_code == 200
 
 
 def test_a_browser_may_call_and_read_everything(gateway: Gateway) -> None:

@@ -38,7 +38,7 @@ class Run:
             cwd=ROOT,
             env={
                 **clean,
-                "GATEWAY_SECRET": "of this test",
+                "GATEWAY_SECRET": "the secret of this test",
                 "GATEWAY__SERVER__HOST": "127.0.0.1",
                 "GATEWAY__SERVER__PORT": str(self.port),
                 **environ,

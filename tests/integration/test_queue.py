@@ -97,7 +97,7 @@ async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
 ) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
-    await queue.begin(claimed, FRAME)
+    await queue.begin(claimed, ENTRY, FRAME)
     assert await finish(queue, claimed)
     left = {key.decode() for key in await redis.keys("*")}
     assert left == {
@@ -125,7 +125,7 @@ async def test_a_stale_attempt_can_neither_begin_nor_end_nor_rest(queue: Queue) 
     assert await queue.hand_back(stale)
     (current,) = await claim(queue)
     assert current.attempt == 2
-    assert not await queue.begin(stale, FRAME)
+    assert not await queue.begin(stale, ENTRY, FRAME)
     assert not await finish(queue, stale)
     assert not await queue.rest(stale, 5, 60)
     assert not await queue.hand_back(stale)
@@ -173,7 +173,7 @@ async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
     claims: list[Claim] = []
     while not claims:
         claims = await claim(queue)
-    await queue.begin(claims[0], FRAME)
+    await queue.begin(claims[0], ENTRY, FRAME)
     assert await field(redis, "gateway:account:account", "rest") is None
 
 
@@ -191,7 +191,7 @@ async def test_a_renewed_lease_is_kept_and_one_that_is_not_goes_back(queue: Queu
 async def test_a_job_that_has_begun_is_not_tried_again_when_its_worker_dies(queue: Queue) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
-    assert await queue.begin(claimed, FRAME)
+    assert await queue.begin(claimed, ENTRY, FRAME)
     await beat(queue, seconds=QUICK.lease * 2)
     back, (lapsed,) = await queue.reap()
     assert (back, lapsed.id, lapsed.attempt, lapsed.cancelled) == (0, "job", 1, False)
@@ -264,13 +264,13 @@ async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
 ) -> None:
     await enqueue(queue, "kept", account="a")
     await queue.enqueue("chat", "orphan", account="b", cap=1, front="dead", body=b"body")
+    await queue.absent_front("dead")
     await enqueue(queue, "next", account="b")
     assert ids(await claim(queue)) == ["kept", "next"]
-    assert await field(redis, "gateway:job:orphan", "state") == b"cancelled"
+    assert not await queue.exists("orphan"), "had it only been frozen, it would enqueue it again"
 
 
 async def test_a_running_job_whose_front_end_died_is_to_be_cancelled(queue: Queue) -> None:
-    await queue.present_front("dead")
     await queue.enqueue("chat", "orphan", account="a", cap=1, front="dead", body=b"body")
     (claimed,) = await claim(queue)
     assert "cancel" in await beat(queue, claimed, seconds=QUICK.lease * 2.5)
@@ -304,3 +304,38 @@ async def test_racing_workers_never_share_a_job(queue: Queue, count: int) -> Non
     )
     everything = [c.id for claims in claimed for c in claims]
     assert len(everything) == len(set(everything)) == 59
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_a_job_whose_record_expired_does_not_keep_its_seat(
+    queue: Queue, redis: ArqRedis, *, running: bool
+) -> None:
+    """All roles were away for longer than a day, or Redis evicted the record: the account was
+    blocked for ever."""
+    await enqueue(queue, "old")
+    if running:
+        await claim(queue)
+    await redis.delete("gateway:job:old")
+    await enqueue(queue, "new")
+    assert ids(await claim(queue)) == ["new"]
+
+
+async def test_a_job_cancelled_while_it_goes_back_to_the_line_does_not_stay_in_it(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    for number, put_back in enumerate(("rest", "hand_back")):
+        id = f"job-{number}"
+        await enqueue(queue, id, account=id)
+        (claimed,) = await claim(queue)
+        assert await queue.cancel(id) == "running"
+        if put_back == "rest":
+            assert await queue.rest(claimed, 0.1, 0.1)
+        else:
+            assert await queue.hand_back(claimed)
+        assert await field(redis, f"gateway:job:{id}", "state") == b"cancelled"
+
+
+async def test_whoever_enqueues_is_known_to_be_alive(queue: Queue) -> None:
+    """A first request came before the front end's first heartbeat, and was dropped."""
+    await queue.enqueue("chat", "job", account="a", cap=1, front="new", body=b"body")
+    assert ids(await claim(queue)) == ["job"]

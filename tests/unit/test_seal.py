@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.seal import SECRET_FILE, Seal, SealError, load_secret
+from wire.seal import SECRET_FILE, Seal, SealError, WeakSecretError, load_secret
 
 ONE, SAME, OTHER = Seal(b"one secret"), Seal(b"one secret"), Seal(b"another")
 
@@ -56,7 +56,8 @@ def test_names_are_stable_and_tell_nothing() -> None:
 
 
 def test_the_environments_secret_goes_before_the_file(tmp_path: Path) -> None:
-    assert load_secret(tmp_path, {"GATEWAY_SECRET": "given"}) == b"given"
+    given = {"GATEWAY_SECRET": " a secret that was given\r\n"}
+    assert load_secret(tmp_path, given) == b"a secret that was given"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -67,6 +68,14 @@ def test_the_file_is_for_its_owner_alone_and_stays(tmp_path: Path) -> None:
     (file,) = tmp_path.iterdir()
     assert file.name == SECRET_FILE
     assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
+
+
+def test_what_could_be_guessed_is_no_secret(tmp_path: Path) -> None:
+    with pytest.raises(WeakSecretError, match="GATEWAY_SECRET: "):
+        load_secret(tmp_path, {"GATEWAY_SECRET": "short"})
+    (tmp_path / SECRET_FILE).touch()
+    with pytest.raises(WeakSecretError, match=SECRET_FILE):
+        load_secret(tmp_path, {})
 
 
 def test_roles_that_start_together_get_the_same_secret(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local arrival = string.format('%.3f', clock[1] * 1000 + clock[2] / 1000)
 
+local ENDED_TTL = 60000 -- ms that an ended job stays, for a front end that missed its ending
+
 local LEASES = 'gateway:leases'
 local RESTING = 'gateway:resting'
 local PULSE = 'gateway:pulse'
@@ -39,14 +41,21 @@ end
 local function fill_seats(account)
   if redis.call('ZSCORE', RESTING, account) then return end
   local cap = tonumber(redis.call('HGET', account_key(account), 'cap') or 1)
-  local free = cap - redis.call('SCARD', seats_key(account))
+  local seats = seats_key(account)
+  if redis.call('SCARD', seats) >= cap then
+    -- A job whose record was evicted, or expired while all roles were away, gives its seat back.
+    for _, id in ipairs(redis.call('SMEMBERS', seats)) do
+      if redis.call('EXISTS', job_key(id)) == 0 then redis.call('SREM', seats, id) end
+    end
+  end
+  local free = cap - redis.call('SCARD', seats)
   while free > 0 do
     local head = redis.call('ZPOPMIN', line_key(account))
     if #head == 0 then return end
     local id, score = head[1], head[2]
     local queue = redis.call('HGET', job_key(id), 'queue')
     if queue then
-      redis.call('SADD', seats_key(account), id)
+      redis.call('SADD', seats, id)
       redis.call('ZADD', queue, score, id)
       nudge(queue)
       free = free - 1
@@ -54,8 +63,14 @@ local function fill_seats(account)
   end
 end
 
--- Take a job out of wherever it waits or runs, and let the next one of its account move up.
-local function leave(id, account, queue)
+-- The one ending of a job. Its request is forgotten at once, its log a minute later; whoever
+-- waits behind it moves up.
+local function close_job(id, account, queue, state)
+  redis.call('HSET', job_key(id), 'state', state)
+  redis.call('HDEL', job_key(id), 'body', 'worker')
+  redis.call('PEXPIRE', job_key(id), ENDED_TTL)
+  redis.call('PEXPIRE', log_key(id), ENDED_TTL)
+  redis.call('DEL', 'arq:job:' .. id, 'arq:retry:' .. id, 'arq:in-progress:' .. id)
   redis.call('ZREM', LEASES, id)
   redis.call('ZREM', queue, id)
   redis.call('ZREM', line_key(account), id)
@@ -64,8 +79,11 @@ local function leave(id, account, queue)
   nudge(queue) -- a slot of the whole upstream is free, whoever comes next
 end
 
--- Back to its old place: the score it came with.
+-- Back to its old place, which is the score it came with; unless nobody wants it any more.
 local function put_back(id, account, queue, score)
+  if redis.call('HEXISTS', job_key(id), 'cancel') == 1 then
+    return close_job(id, account, queue, 'cancelled')
+  end
   redis.call('HSET', job_key(id), 'state', 'waiting')
   redis.call('HDEL', job_key(id), 'worker')
   redis.call('ZREM', LEASES, id)
@@ -73,14 +91,4 @@ local function put_back(id, account, queue, score)
   redis.call('ZADD', line_key(account), score, id)
   fill_seats(account)
   nudge(queue)
-end
-
--- The one ending of a job. Its request is forgotten at once, its log after `keep` ms.
-local function close_job(id, account, queue, state, keep)
-  redis.call('HSET', job_key(id), 'state', state)
-  redis.call('HDEL', job_key(id), 'body', 'worker')
-  redis.call('PEXPIRE', job_key(id), keep)
-  redis.call('PEXPIRE', log_key(id), keep)
-  redis.call('DEL', 'arq:job:' .. id, 'arq:retry:' .. id, 'arq:in-progress:' .. id)
-  leave(id, account, queue)
 end

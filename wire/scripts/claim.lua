@@ -17,12 +17,14 @@ while #claimed < free do
   local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
   if #head == 0 then break end
   local id, score = head[1], head[2]
-  local job = redis.call('HMGET', job_key(id), 'account', 'front', 'body')
-  local account, front, body = job[1], job[2], job[3]
+  local account, front, body = unpack(redis.call('HMGET', job_key(id), 'account', 'front', 'body'), 1, 3)
   if not account then
-    redis.call('ZREM', queue, id) -- its record expired: nobody waits for it any more
+    redis.call('ZREM', queue, id) -- its record was evicted; its seat is freed when it is needed
   elseif redis.call('EXISTS', front_key(front)) == 0 then
-    close_job(id, account, queue, 'cancelled', 60000) -- its front end died, and its client with it
+    -- Its front end died, and its client with it. Should it only have been frozen, it finds the
+    -- job forgotten and puts it in line again.
+    close_job(id, account, queue, 'cancelled')
+    redis.call('DEL', job_key(id))
   else
     redis.call('ZREM', queue, id)
     local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)

@@ -7,13 +7,14 @@ local calm = undisturbed(tonumber(gap))
 local verdicts = {}
 for i = 6, #ARGV, 2 do
   local id, attempt = ARGV[i], ARGV[i + 1]
-  local job = redis.call('HMGET', job_key(id), 'state', 'worker', 'attempt', 'cancel', 'front')
-  if job[1] ~= 'running' or job[2] ~= worker or job[3] ~= attempt then
+  local state, holder, current, cancel, front = unpack(redis.call('HMGET', job_key(id),
+    'state', 'worker', 'attempt', 'cancel', 'front'), 1, 5)
+  if state ~= 'running' or holder ~= worker or current ~= attempt then
     verdicts[#verdicts + 1] = {id, 'lost'}
   else
     redis.call('ZADD', LEASES, now + lease, id)
-    local alone = calm > tonumber(lease) and redis.call('EXISTS', front_key(job[5])) == 0
-    if job[4] or alone then verdicts[#verdicts + 1] = {id, 'cancel'} end
+    local alone = calm > tonumber(lease) and redis.call('EXISTS', front_key(front)) == 0
+    if cancel or alone then verdicts[#verdicts + 1] = {id, 'cancel'} end
   end
 end
 return verdicts

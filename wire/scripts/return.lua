@@ -1,7 +1,8 @@
 -- Hand a claimed job back, untouched, to its old place (a worker that stops). Returns 1 or 0.
 local id, attempt = unpack(ARGV)
 
-local job = redis.call('HMGET', job_key(id), 'state', 'attempt', 'account', 'queue', 'score', 'published')
-if job[1] ~= 'running' or job[2] ~= attempt or job[6] then return 0 end
-put_back(id, job[3], job[4], job[5])
+local state, current, account, queue, score, published = unpack(redis.call('HMGET', job_key(id),
+  'state', 'attempt', 'account', 'queue', 'score', 'published'), 1, 6)
+if state ~= 'running' or current ~= attempt or published then return 0 end
+put_back(id, account, queue, score)
 return 1

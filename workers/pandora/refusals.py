@@ -19,6 +19,9 @@ _CLOUDFLARE = (
     "The upstream's gatekeeper (Cloudflare) refused this server's address and sent a web page."
 )
 _WEBSOCKET = "This account answers over WebSocket, which is not built yet."
+_NO_SUCH_ADDRESS = (
+    "The upstream knows no such address. Check upstream.base_url and upstream.api_prefix."
+)
 _TOO_LONG_CODES = ("message_length_exceeds_limit", "conversation_too_large")
 
 
@@ -56,6 +59,8 @@ def judge(
         case 429:
             wait = said.clears_in or _seconds(retry_after) or DEFAULT_RETRY_AFTER
             return _error("rate_limited", said, wait)
+        case 404 if said.code is None:
+            return _error("upstream_error", Complaint(_NO_SUCH_ADDRESS, "upstream_not_found"))
         case _:
             # 422 and its like are about our payload, not about what the client sent.
             return _error("upstream_error", said)

@@ -28,8 +28,8 @@ class Subscription:
     async def messages(self) -> AsyncGenerator[tuple[str, bytes] | None, None]:
         """Yield `(channel, data)` of every message, for ever.
 
-        Yields None whenever Redis confirms the subscription, the first time and after every loss:
-        what was published in between has been missed. A subscription that has silently died is
+        Yields None when a subscription is lost and when Redis confirms one: what was published in
+        between has been missed. A subscription that has silently died is
         found out by pings to our own channel, which the socket's time-out misses.
         """
         pinging = asyncio.create_task(self._ping())
@@ -61,6 +61,7 @@ class Subscription:
                     self.confirmed.clear()
                     with contextlib.suppress(*AWAY):
                         await pubsub.aclose()  # type: ignore[no-untyped-call]
+                yield None
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)
         finally:

@@ -28,15 +28,12 @@ OVERRIDE = "GATEWAY__"
 # Read, but without effect until the feature is built; `not_in_effect` names those an operator has
 # changed.
 NOT_IN_EFFECT = (
-    "server.processes",
     "server.public_url",
     "upstream.proxy",
     "queue.max_waiting",
     "queue.max_waiting_per_key",
     "queue.resume_grace",
     "queue.keep_result",
-    "log.to_file",
-    "log.path",
     "gpts.key_for_info",
     "conversation.delete_after_response",
     "conversation.delete_mode",
@@ -166,6 +163,7 @@ class Log(Section, frozen=True):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     to_file: bool = True
     path: Name = "log/access.log"
+    keep_days: Annotated[int, Meta(ge=0, le=10_000)] = 30
 
 
 class Models(Section, frozen=True):

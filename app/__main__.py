@@ -1,17 +1,24 @@
-"""`python -m app`: one front end, until SIGTERM (which lets the answers under way finish)."""
+"""`python -m app`: front ends, until SIGTERM (which lets the answers under way finish).
+
+One in this process, or `server.processes` of them in processes of their own.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
+from typing import Any
 
 from sanic import Sanic
 
 import logs
 import settings
 from app.line import Line
+from app.processes import Processes, inherited, listen
 from app.server import GatewayRequest, Server
 from wire.redis import connect
 from wire.seal import Seal, WeakSecretError, load_secret
@@ -21,37 +28,42 @@ logger = logging.getLogger("app")
 
 def main() -> None:
     """Read the settings and serve."""
+    given = inherited(sys.argv[1:])
     try:
         config = settings.load()
+        logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
-        listening = listen(config.server)
+        listening = given or listen(config.server)
     except (settings.SettingsError, WeakSecretError) as error:
         sys.exit(str(error))
-    logs.configure(config.log.level)
+    if given is not None:
+        serve(config, seal, given, of_many=True)
+        return
     for name in settings.not_in_effect(config):
         logger.warning("setting %s is not in effect yet", name)
+    server = config.server
+    logger.info("listening on %s port %d", server.host, server.port)
+    if server.processes == 1:
+        serve(config, seal, listening)
+    else:
+        asyncio.run(Processes(listening, server.processes, server.drain_timeout).run())
+
+
+def serve(
+    config: settings.Settings, seal: Seal, listening: socket.socket, *, of_many: bool = False
+) -> None:
+    """Run one front end in this process."""
     app = Sanic("gateway", configure_logging=False, request_class=GatewayRequest)
     Server(config, Line(connect(config.redis.role_url), seal, config)).attach(app)
-    logger.info("listening on %s port %d", config.server.host, config.server.port)
+    if of_many:
+        # Whoever signals a whole group of processes signals a child twice, directly and by way of
+        # its parent. The second one shall not cut its draining short.
+        app.register_listener(_ignore_signals, "before_server_stop")
     app.run(sock=listening, single_process=True, motd=False)
 
 
-def listen(server: settings.Server) -> socket.socket:
-    """The socket that clients connect to.
-
-    Raises:
-        settings.SettingsError: nobody can listen there.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(
-            server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.create_server(address, family=family, backlog=1024)
-    except OSError as error:
-        raise settings.SettingsError(
-            f"server.host and server.port: cannot listen on {server.host} port {server.port}: "
-            f"{error.strerror}"
-        ) from None
+async def _ignore_signals(_: Sanic[Any, Any]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy import child
+import child
 from deploy.redis import EmbeddedRedis, free_port
 
 HOST = "127.0.0.1"

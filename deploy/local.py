@@ -29,8 +29,8 @@ from typing import NoReturn, TypeVar
 
 import aiohttp
 
+import child
 import settings
-from deploy import child
 from deploy.redis import EmbeddedRedis, EmbeddedRedisError
 
 T = TypeVar("T")

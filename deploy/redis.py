@@ -14,7 +14,7 @@ from typing import Self
 
 import redis
 
-from deploy import child
+import child
 
 HOST = "127.0.0.1"
 OLDEST = (6, 2)
@@ -53,7 +53,7 @@ class EmbeddedRedis:
     `directory` holds its files, by default a temporary one that goes with it. Port 0 takes a free
     one. With `appendonly` each write is on disk before it is answered, so that `kill` and `restart`
     lose nothing; without, every start begins empty. It dies with the thread that started it (see
-    `deploy.child`).
+    `child.py`).
     """
 
     process: subprocess.Popen[bytes]

@@ -55,10 +55,10 @@ def main() -> None:
     try:
         config = settings.load()
         config.upstream.require_base_url()
+        logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
     except (settings.SettingsError, WeakSecretError) as error:
         sys.exit(str(error))
-    logs.configure(config.log.level)
     for name in settings.not_in_effect(config):
         logger.warning("setting %s is not in effect yet", name)
     uvloop.run(serve(config, seal))

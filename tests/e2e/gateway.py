@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from deploy.child import spawn, stop
+from child import spawn, stop
 from deploy.redis import EmbeddedRedis, free_port
 
 T = TypeVar("T")
@@ -74,10 +74,16 @@ class Gateway:
         self.wait_ready()
         return self
 
-    def start_front(self, port: int | None = None) -> str:
-        """Start one more front end; its URL."""
+    def start_front(self, port: int | None = None, processes: int = 1) -> str:
+        """Start one more front end, of so many processes; its URL."""
         port = port or free_port()
-        self.fronts.append(self._spawn("app", GATEWAY__SERVER__PORT=str(port)))
+        self.fronts.append(
+            self._spawn(
+                "app",
+                GATEWAY__SERVER__PORT=str(port),
+                GATEWAY__SERVER__PROCESSES=str(processes),
+            )
+        )
         self.urls.append(f"http://127.0.0.1:{port}")
         return self.urls[-1]
 
@@ -140,6 +146,7 @@ class Gateway:
                     "GATEWAY__REDIS__URL": self.redis.url,
                     "GATEWAY__UPSTREAM__BASE_URL": getattr(self, "simulator", ""),
                     "GATEWAY__SERVER__HOST": "127.0.0.1",
+                    "GATEWAY__LOG__PATH": str(self.directory / "log" / "access.log"),
                     **settings,
                     **environ,
                 },

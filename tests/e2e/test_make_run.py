@@ -39,6 +39,7 @@ class Run:
             env={
                 **clean,
                 "GATEWAY_SECRET": "the secret of this test",
+                "GATEWAY__LOG__TO_FILE": "false",
                 "GATEWAY__SERVER__HOST": "127.0.0.1",
                 "GATEWAY__SERVER__PORT": str(self.port),
                 **environ,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
 import re
 import time
 import traceback
+from collections.abc import Iterator
 from datetime import date, timedelta
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -48,7 +50,8 @@ class DailyFile(WatchedFileHandler):
         self._path = path
         self._keep_days = keep_days
         self._today = _day(time.time())
-        self._set_aside()
+        with self._only_one():
+            self._set_aside_old()
         super().__init__(path, encoding="utf-8")
         self.setFormatter(logging.Formatter(FILE_FORMAT))
 
@@ -56,26 +59,44 @@ class DailyFile(WatchedFileHandler):
         """Write one record, into the file of this day."""
         try:
             if (today := _day(time.time())) > self._today:
-                self._today = today
-                self._set_aside()
+                with self._only_one():
+                    self._set_aside_mine(today)
             super().emit(record)
         except OSError:
             self.handleError(record)
 
-    def _set_aside(self) -> None:
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
         directory = os.open(self._path.parent, os.O_RDONLY)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
-            try:
-                day = _day(self._path.stat().st_mtime)
-            except FileNotFoundError:
-                return
-            aside = self._path.with_name(f"{self._path.name}.{day}")
-            if day < self._today and not aside.exists():
-                self._path.rename(aside)
-            self._remove_old()
+            yield
         finally:
             os.close(directory)
+
+    def _set_aside_old(self) -> None:
+        """At the start: what is there was begun by others, and its last line tells its day."""
+        with contextlib.suppress(FileNotFoundError):
+            day = _day(self._path.stat().st_mtime)
+            if day < self._today:
+                self._set_aside(day)
+
+    def _set_aside_mine(self, today: date) -> None:
+        """On a new day: if another process was first, the file is no longer the one we write to.
+
+        The time of its last line would not do: others may have written since midnight.
+        """
+        day, self._today = self._today, today
+        with contextlib.suppress(FileNotFoundError):
+            now = self._path.stat()
+            if (now.st_dev, now.st_ino) == (self.dev, self.ino):
+                self._set_aside(day)
+
+    def _set_aside(self, day: date) -> None:
+        aside = self._path.with_name(f"{self._path.name}.{day}")
+        if not aside.exists():
+            self._path.rename(aside)
+        self._remove_old()
 
     def _remove_old(self) -> None:
         if not self._keep_days:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import httpx
 import pytest
@@ -199,3 +200,9 @@ def test_200_streams_50_at_once_are_whole_and_within_the_cap(gateway: Gateway) -
     assert stats["peak"] <= 4
     assert stats["peak_per_account"] == 1
     assert stats["refused"] == 0
+
+
+def test_all_roles_write_one_log_file_together(gateway: Gateway) -> None:
+    written = (gateway.directory / "log" / "access.log").read_text()
+    pids = {int(pid) for pid in re.findall(r"^\S+ \S+ \w+ +\[(\d+)\] ", written, re.MULTILINE)}
+    assert {process.pid for process in gateway.fronts + gateway.workers} <= pids

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import logs
+import settings
+
+DAY = 86_400
+ROOT = Path(logs.__file__).parent
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    logger = logging.getLogger("test")
+    yield logger
+    for handler in logger.handlers[:]:
+        handler.close()
+        logger.removeHandler(handler)
+
+
+def write(logger: logging.Logger, path: Path, message: str, keep_days: int = 30) -> None:
+    if not logger.handlers:
+        logger.addHandler(logs.DailyFile(path, keep_days))
+    logger.warning(message)
+
+
+def texts(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in directory.iterdir()}
+
+
+def age(path: Path, days: int) -> str:
+    """Make a file look as if it had been written last so many days ago; that day."""
+    moment = time.time() - days * DAY
+    os.utime(path, (moment, moment))
+    return time.strftime("%Y-%m-%d", time.localtime(moment))
+
+
+def test_the_file_and_its_directory_are_made_and_a_line_tells_its_process(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
+    write(logger, tmp_path / "a" / "b" / "access.log", "hello")
+    line = (tmp_path / "a" / "b" / "access.log").read_text()
+    assert line.endswith(f" WARNING [{os.getpid()}] test: hello\n")
+
+
+def test_what_an_earlier_day_left_is_set_aside_under_that_day(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("of the past\n")
+    day = age(path, 3)
+    write(logger, path, "of today")
+    found = texts(tmp_path)
+    assert found.keys() == {"access.log", f"access.log.{day}"}
+    assert found[f"access.log.{day}"] == "of the past\n"
+    assert "of today" in found["access.log"]
+
+
+def test_what_today_began_goes_on_after_a_restart(tmp_path: Path, logger: logging.Logger) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("of this morning\n")
+    write(logger, path, "of now")
+    assert texts(tmp_path).keys() == {"access.log"}
+    assert path.read_text().startswith("of this morning\n")
+
+
+def test_old_files_go_after_keep_days_and_no_other_file_does(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("of yesterday\n")
+    yesterday = age(path, 1)
+    others = {"access.log.2020-01-01", "access.log.2020-01-01.gz", "other.log.2020-01-01"}
+    for name in others:
+        (tmp_path / name).touch()
+    write(logger, path, "of today", keep_days=2)
+    gone = others - texts(tmp_path).keys()
+    assert gone == {"access.log.2020-01-01"}
+    assert f"access.log.{yesterday}" in texts(tmp_path)
+
+
+def test_a_file_that_somebody_moved_away_is_made_again(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
+    path = tmp_path / "access.log"
+    write(logger, path, "before")
+    path.rename(tmp_path / "moved.log")
+    write(logger, path, "after")
+    assert "after" in path.read_text()
+    assert "after" not in (tmp_path / "moved.log").read_text()
+
+
+def test_a_disk_that_fails_later_is_reported_and_stops_nothing(
+    tmp_path: Path, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log" / "access.log"
+    write(logger, path, "before")
+    path.unlink()
+    path.parent.rmdir()
+    write(logger, path, "lost")
+    assert "FileNotFoundError" in capsys.readouterr().err
+    path.parent.mkdir()
+    write(logger, path, "after")
+    assert "after" in path.read_text()
+
+
+# A day takes a quarter of a second here.
+WRITER = """
+import datetime, logging, pathlib, sys, time
+import logs
+name, path = sys.argv[1:]
+begin = datetime.date(2026, 1, 1)
+logs._day = lambda moment: begin + datetime.timedelta(days=int(moment * 4) % 100_000)
+logger = logging.getLogger(name)
+logger.addHandler(logs.DailyFile(pathlib.Path(path), 0))
+sys.stdin.readline()
+end = time.monotonic() + 1.5
+count = 0
+while time.monotonic() < end:
+    logger.warning("begin %d %s end", count, name * 20_000)
+    count += 1
+print(count)
+"""
+
+
+def test_no_line_of_several_processes_is_lost_or_mixed_while_days_pass(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    writers = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", WRITER, name, str(path)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in "abcd"
+    }
+    for writer in writers.values():
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    written = Counter(
+        {name: int(each.communicate(timeout=60)[0]) for name, each in writers.items()}
+    )
+    found: Counter[str] = Counter()
+    seen = set()
+    files = list(tmp_path.iterdir())
+    for file in files:
+        with file.open() as lines:
+            for line in lines:
+                _, _, message = line.partition(": ")
+                begin, number, text, end = message.split()
+                assert (begin, end) == ("begin", "end")
+                assert text == text[0] * 20_000
+                found[text[0]] += 1
+                seen.add((text[0], number))
+    assert found == written
+    assert len(seen) == written.total()
+    assert len(files) > 3
+
+
+def test_a_relative_path_begins_at_the_settings_and_nothing_is_written_when_it_is_off(
+    tmp_path: Path,
+) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        logs.configure(settings.Log(to_file=False), tmp_path)
+        assert not list(tmp_path.iterdir())
+        logs.configure(settings.Log(), tmp_path)
+        logging.getLogger("test").warning("hello")
+        assert "hello" in (tmp_path / "log" / "access.log").read_text()
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers[:] = before
+        root.setLevel(level)
+
+
+@pytest.mark.parametrize("role", ["app", "workers"])
+def test_a_path_that_cannot_be_written_stops_a_role_in_a_sentence(
+    tmp_path: Path, role: str
+) -> None:
+    (tmp_path / "settings.toml").touch()
+    (tmp_path / "log").touch()  # a file where the directory should be
+    done = subprocess.run(
+        [sys.executable, "-m", role],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "GATEWAY_SETTINGS": str(tmp_path / "settings.toml"),
+            "GATEWAY__UPSTREAM__BASE_URL": "http://127.0.0.1:9",
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"log.path: {tmp_path}/log/access.log cannot be written: File exists; name another file,"
+        " or set log.to_file = false: everything goes to standard error as well\n"
+    )

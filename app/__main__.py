@@ -36,6 +36,8 @@ def main() -> None:
         listening = given or listen(config.server)
     except (settings.SettingsError, WeakSecretError) as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"the secret in {error.filename} cannot be read or made: {error.strerror}")
     if given is not None:
         serve(config, seal, given, of_many=True)
         return

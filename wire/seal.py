@@ -79,7 +79,9 @@ class Seal:
 
 
 def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
-    """`GATEWAY_SECRET`, or else the content of a 0600 file in `directory`, made if it is missing.
+    """`GATEWAY_SECRET`, or else the content of a 0600 file, made if it is missing.
+
+    The file is `GATEWAY_SECRET_FILE`, or one in `directory`.
 
     Roles start together: the file appears whole and only once, whoever is first (a link to a
     finished file either is made or finds one there).
@@ -90,9 +92,9 @@ def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
     """
     if given := environ.get("GATEWAY_SECRET", "").strip():
         return _checked(given.encode(), "GATEWAY_SECRET")
-    path = directory / SECRET_FILE
+    path = Path(environ.get("GATEWAY_SECRET_FILE") or directory / SECRET_FILE)
     if not path.exists():
-        draft = directory / f"{SECRET_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
+        draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w") as file:

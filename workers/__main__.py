@@ -59,6 +59,8 @@ def main() -> None:
         seal = Seal(load_secret(config.directory, os.environ))
     except (settings.SettingsError, WeakSecretError) as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"the secret in {error.filename} cannot be read or made: {error.strerror}")
     for name in settings.not_in_effect(config):
         logger.warning("setting %s is not in effect yet", name)
     uvloop.run(serve(config, seal))

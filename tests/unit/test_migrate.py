@@ -149,7 +149,7 @@ def test_the_config_json_as_it_was_shipped_loads(tmp_path: Path) -> None:
             "custom_arkose_url: stays off, since arkose_urls names no address",
         ),
         (
-            {"gpt_3_5_new_name": "gpt-4-s,gpt-3.5-turbo"},
+            {"gpt_4_s_new_name": "gpt-4-s", "gpt_3_5_new_name": "gpt-4-s,gpt-3.5-turbo"},
             "gpt_3_5_new_name: gpt-4-s is left out, another model has this name",
         ),
         ({"gpt_3_5_new_name": "gpt-4"}, 'gpt_3_5_new_name: became models.gpt_3_5 = ["gpt-4"]'),

@@ -70,6 +70,12 @@ def test_the_file_is_for_its_owner_alone_and_stays(tmp_path: Path) -> None:
     assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
 
 
+def test_the_file_may_be_another_one(tmp_path: Path) -> None:
+    environ = {"GATEWAY_SECRET": "", "GATEWAY_SECRET_FILE": str(tmp_path / "mine")}
+    secret = load_secret(tmp_path / "not looked at", environ)
+    assert (tmp_path / "mine").read_bytes() == secret
+
+
 def test_what_could_be_guessed_is_no_secret(tmp_path: Path) -> None:
     with pytest.raises(WeakSecretError, match="GATEWAY_SECRET: "):
         load_secret(tmp_path, {"GATEWAY_SECRET": "short"})

@@ -1,0 +1,180 @@
+"""The commands and files that deploy/ names, run as they stand there, without an engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import redis
+from openai import OpenAI
+from ruamel.yaml import YAML
+
+import settings
+from child import spawn, stop
+from deploy.redis import find_server, free_port
+from tests.e2e.gateway import status, until
+
+DEPLOY = settings.HERE / "deploy"
+COMPOSE = YAML(typ="safe", pure=True).load(DEPLOY / "compose.yaml")
+SERVICES = COMPOSE["services"]
+
+
+def final_stage() -> list[tuple[str, str]]:
+    """The instructions of the image, each with its arguments in one line."""
+    text = re.sub(r"^#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE)
+    text = text.replace("\\\n", " ")
+    stage = re.split(r"^FROM .*\n", text, flags=re.MULTILINE)[-1]
+    found = [line.partition(" ") for line in stage.splitlines() if line]
+    return [(instruction, arguments.strip()) for instruction, _, arguments in found]
+
+
+def copy_into(root: Path) -> None:
+    """Do what the image's COPY instructions do."""
+    for instruction, arguments in final_stage():
+        if instruction != "COPY" or arguments.startswith("--from"):
+            continue
+        *sources, to = arguments.split()
+        for source in sources:
+            path = settings.HERE / source
+            if path.is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(path, root / to, dirs_exist_ok=True, ignore=ignored)
+            else:
+                (root / to).mkdir(exist_ok=True)
+                shutil.copy(path, root / to)
+
+
+def image_environment() -> dict[str, str]:
+    variables = " ".join(text for instruction, text in final_stage() if instruction == "ENV")
+    return dict(part.split("=", 1) for part in shlex.split(variables))
+
+
+class Containers:
+    """Processes in the places of the containers of compose.yaml, on this machine's own ports."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.image = directory / "gateway"
+        self.data = directory / "data"
+        self._directory = directory
+        self._stack = stack
+        self.port = free_port()
+        for path in (self.image, self.data):
+            path.mkdir()
+        copy_into(self.image)
+        self.environ = {
+            name: text.replace("/data/", f"{self.data}/")
+            for name, text in image_environment().items()
+        } | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def run(self, name: str, *more: str, **environ: str) -> subprocess.Popen[bytes]:
+        """Start a service's command; `more` and `environ` are what its network would do."""
+        command = [*shlex.split(SERVICES[name]["command"]), *more]
+        return self.start(name, command, **SERVICES[name].get("environment", {}) | environ)
+
+    def start(self, name: str, command: list[str], **environ: str) -> subprocess.Popen[bytes]:
+        program, *arguments = command
+        if program == "redis-server":
+            program = str(find_server())
+        path = self._directory / f"{name}.log"
+        with path.open("wb") as output:
+            child = spawn(
+                ["/bin/sh", "-c", 'cd "$0" && exec "$@"', self.image, program, *arguments],
+                environ={**self.environ, **environ},
+                output=output,
+            )
+        self._stack.callback(stop, child, 10)
+        return child
+
+    def printed(self, name: str) -> str:
+        return (self._directory / f"{name}.log").read_text()
+
+
+@pytest.fixture
+def containers(directory: Path) -> Iterator[Containers]:
+    with ExitStack() as stack:
+        yield Containers(directory, stack)
+
+
+def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
+    containers: Containers,
+) -> None:
+    redis_port = free_port()
+    containers.run("redis", "--port", str(redis_port), "--dir", str(containers.data))
+    simulator = [sys.executable, "-m", "simulator", "--port", "0"]
+    containers.start("simulator", simulator, PYTHONPATH=str(settings.HERE))
+    found = until(
+        lambda: re.search(r"ready on (http://\S+)", containers.printed("simulator")), 20, "none"
+    )
+    url = SERVICES["app"]["environment"]["GATEWAY__REDIS__URL"].replace(
+        "redis:6379", f"127.0.0.1:{redis_port}"
+    )
+    network = {
+        "GATEWAY__REDIS__URL": url,
+        "GATEWAY__UPSTREAM__BASE_URL": found[1],
+        "GATEWAY__SERVER__PORT": str(containers.port),
+    }
+    with redis.Redis.from_url(url) as client:
+        until(lambda: _answers(client), 10, "Redis does not answer")
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+    front = containers.run("app", **network)
+    worker = containers.run("worker", **network)
+    root = f"http://127.0.0.1:{containers.port}"
+    until(
+        lambda: status(f"{root}/readyz") == 200,
+        20,
+        f"not ready: {containers.printed('app')} {containers.printed('worker')}",
+    )
+    with OpenAI(base_url=f"{root}/v1", api_key="a-key", max_retries=0) as openai:
+        answer = openai.chat.completions.create(
+            model="gpt-4-s", messages=[{"role": "user", "content": "[[sim echo=1]] hello"}]
+        )
+    assert answer.choices[0].message.content == "hello"
+    # Nothing is written but to the volume, and there the secret that both share.
+    assert [path.name for path in containers.data.iterdir() if path.is_file()].count("secret") == 1
+    assert not list(containers.image.rglob("*.log"))
+
+    (check,) = (text for instruction, text in final_stage() if instruction == "HEALTHCHECK")
+    health = json.loads(check.partition("CMD ")[2])
+    assert containers.start("health", health, **network).wait(20) == 0
+    front.send_signal(signal.SIGTERM)
+    worker.send_signal(signal.SIGTERM)
+    assert (front.wait(20), worker.wait(20)) == (0, 0)
+    assert containers.start("health", health, **network).wait(20) == 1
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def test_image_units_and_compose_file_start_the_roles_by_the_same_commands() -> None:
+    commands = {SERVICES[name]["command"] for name in ("app", "worker")}
+    (default,) = (text for instruction, text in final_stage() if instruction == "CMD")
+    assert " ".join(json.loads(default)) == SERVICES["app"]["command"]
+    units = {
+        re.sub(r"^ExecStart=\S+/", "", line)
+        for path in DEPLOY.glob("*.service")
+        for line in path.read_text().splitlines()
+        if line.startswith("ExecStart=")
+    }
+    assert units == commands
+
+
+def test_the_image_can_migrate_the_predecessors_files(containers: Containers) -> None:
+    (containers.data / "config.json").write_text('{"log_level": "ERROR"}')
+    command = ["python", "-m", "migrate", f"{containers.data}/config.json"]
+    done = containers.start("migrate", [*command, "--to", str(containers.data)])
+    assert done.wait(20) == 0, containers.printed("migrate")
+    assert 'level = "ERROR"' in (containers.data / "settings.toml").read_text()

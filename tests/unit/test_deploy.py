@@ -1,0 +1,55 @@
+"""deploy/ as far as it can be checked without a container engine; tests/e2e runs its commands."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import settings
+
+DEPLOY = settings.HERE / "deploy"
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "nextchat.yaml"])
+def test_the_compose_files_are_as_their_specification_has_it(name: str) -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*check, str(DEPLOY / name)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("hadolint has no package for this system")
+    done = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_names_in_the_environment_files_are_settings() -> None:
+    text = (DEPLOY / "env.example").read_text()
+    environ = dict(re.findall(r"^#?(GATEWAY_\w+)=(.*)$", text, re.MULTILINE))
+    assert len(environ) > 4
+    assert settings.load(environ).upstream.api_prefix == "/prefix"
+    named = set()
+    for path in [*DEPLOY.glob("*.service"), DEPLOY / "Dockerfile", DEPLOY / "compose.yaml"]:
+        named |= set(re.findall(r"GATEWAY__\w+", path.read_text()))
+    known = {f"GATEWAY__{name.replace('.', '__').upper()}" for name in settings._FIELDS}
+    assert named - {"GATEWAY__SECTION__KEY"} <= known
+
+
+def test_what_stops_a_role_waits_longer_than_it_may_drain() -> None:
+    front = settings.Server().drain_timeout
+    worker = settings.Workers().drain_timeout + settings.Redis().outage_grace
+    compose = re.findall(r"stop_grace_period: (\d+)s", (DEPLOY / "compose.yaml").read_text())
+    units = [
+        re.findall(r"TimeoutStopSec=(\d+)", (DEPLOY / name).read_text())[0]
+        for name in ("gateway-app.service", "gateway-worker@.service")
+    ]
+    for front_given, worker_given in (compose, units):
+        assert int(front_given) > front + 10  # app/processes.py kills after that
+        assert int(worker_given) > worker

@@ -32,10 +32,65 @@ class Started(msgspec.Struct, frozen=True, array_like=True, tag="started"):
     model: str
 
 
+Kind = Literal["text", "code", "output"]
+"""Prose for the user; what a tool is asked to run, search or draw; what running it printed."""
+
+
 class Delta(msgspec.Struct, frozen=True, array_like=True, tag="delta"):
     """The next piece of the answer's text, never empty."""
 
     text: str
+    kind: Kind = "text"
+
+
+class Break(msgspec.Struct, frozen=True, array_like=True, tag="break"):
+    """What follows is of the same kind as what came before, but not of the same piece of work."""
+
+
+class Citation(msgspec.Struct, frozen=True, array_like=True, tag="citation"):
+    """A source is named here, in the text. `url` is None if the upstream did not tell which."""
+
+    number: str
+    url: str | None
+
+
+class Drawing(msgspec.Struct, frozen=True, array_like=True, tag="drawing"):
+    """Running code displays an image here, in its output; the `Image` itself follows."""
+
+
+class Image(msgspec.Struct, frozen=True, array_like=True, tag="image"):
+    """An image that a tool made, or, without a `url`, why it cannot be had.
+
+    `url` is where a client fetches it and `name` its name in our media store. `prompt` is what the
+    upstream drew it from. `error` is the upstream's or our own word for what went wrong.
+    """
+
+    tool: Literal["dalle", "python"]
+    url: str | None
+    name: str = ""
+    prompt: str | None = None
+    error: str | None = None
+
+
+class File(msgspec.Struct, frozen=True, array_like=True, tag="file"):
+    """The address, in the text's parentheses, of a file that a tool made. Fields as in `Image`."""
+
+    url: str | None
+    name: str = ""
+    error: str | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal"):
+    """A tool said why it would not do what the model asked of it. The model mostly says so too."""
+
+    message: str
+
+
+class Asked(msgspec.Struct, frozen=True, array_like=True, tag="asked"):
+    """A GPT wants to call an action and was not let: nobody has allowed it."""
+
+    domain: str
+    operation: str
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
@@ -57,7 +112,9 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     retry_after: float | None = None
 
 
-Event = Started | Delta | Done | Failed
+Event = (
+    Started | Delta | Break | Citation | Drawing | Image | File | Refusal | Asked | Done | Failed
+)
 Ending = Done | Failed
 
 UNNUMBERED = -1

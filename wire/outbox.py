@@ -50,11 +50,11 @@ class Answer:
         self._unlogged: list[Event] = []
 
     def add(self, events: Sequence[Event]) -> None:
-        """Append events; adjacent pieces of text become one."""
+        """Append events; adjacent pieces of text of one kind become one."""
         for event in events:
             last = self._pending[-1] if self._pending else None
-            if isinstance(event, Delta) and isinstance(last, Delta):
-                self._pending[-1] = Delta(last.text + event.text)
+            if isinstance(event, Delta) and isinstance(last, Delta) and event.kind == last.kind:
+                self._pending[-1] = Delta(last.text + event.text, event.kind)
             else:
                 self._pending.append(event)
 

@@ -9,7 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.events import UNNUMBERED, Batch, Delta, Done, Event, Failed, Started, decode_frame
+from wire.events import (
+    UNNUMBERED,
+    Asked,
+    Batch,
+    Break,
+    Citation,
+    Delta,
+    Done,
+    Drawing,
+    Event,
+    Failed,
+    File,
+    Image,
+    Refusal,
+    Started,
+    decode_frame,
+)
 from wire.events import encode_frame as encode
 from wire.inbox import Reply
 from wire.outbox import Answer
@@ -132,8 +148,37 @@ def test_adjacent_text_becomes_one_piece() -> None:
     assert answer.take().events == [Started("m"), Delta("abc")]
 
 
+def test_pieces_of_different_kinds_stay_apart() -> None:
+    answer = Answer(CLAIM)
+    said: list[Event] = [
+        Delta("a"),
+        Delta("b", "code"),
+        Break(),
+        Delta("c", "code"),
+        Delta("d", "output"),
+    ]
+    answer.add(said)
+    answer.add([Delta("e", "output")])
+    assert answer.take().events == [*said[:-1], Delta("de", "output")]
+
+
 @pytest.mark.parametrize(
-    "event", [Started("m"), Delta("x"), Done("length"), Failed("too_long", "m")]
+    "event",
+    [
+        Started("m"),
+        Delta("x"),
+        Delta("x", "output"),
+        Break(),
+        Citation("6", None),
+        Drawing(),
+        Image("dalle", "https://ex.org/a", prompt="a cat"),
+        Image("python", None, error="file_not_found"),
+        File("https://ex.org/a", "a.csv"),
+        Refusal("no"),
+        Asked("ex.org", "get"),
+        Done("length"),
+        Failed("too_long", "m"),
+    ],
 )
 def test_every_event_survives_the_wire(event: Event) -> None:
     batch = Batch("job", 3, 7, [event])

@@ -54,7 +54,11 @@ class Chat:
             messages=to_messages(asked.messages),
         )
         answer = completion.Answer(
-            job.id, asked.model, int(time.time()), include_usage=asked.include_usage
+            job.id,
+            asked.model,
+            int(time.time()),
+            self._config.bot,
+            include_usage=asked.include_usage,
         )
         async with self._line.submit(job) as ticket:
             if asked.stream:
@@ -84,14 +88,21 @@ class Chat:
             raise answer.failure
         response = await request.respond(headers=STREAM_HEADERS)
         await response.send(first or await self._keepalive(answer, ticket))
+        interval = self._config.stream.keepalive_interval
+        due = time.monotonic() + interval
         while not (answer.finish or answer.failure):
             try:
-                events = await ticket.events(self._config.stream.keepalive_interval)
-                said = answer.add(events) or await self._keepalive(answer, ticket)
+                said = answer.add(await ticket.events(max(0.0, due - time.monotonic())))
+                # Events that this client is not shown must not keep it waiting without a sign.
+                if not said and time.monotonic() >= due:
+                    said = await self._keepalive(answer, ticket)
+                    due = time.monotonic() + interval
             except ApiError as error:
                 await response.send(completion.error(error))
                 break
-            await response.send(said)
+            if said:
+                await response.send(said)
+                due = time.monotonic() + interval
         if answer.finish:
             end = completion.DONE
             if asked.include_usage:

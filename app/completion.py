@@ -20,7 +20,9 @@ from app.dialect import (
     Usage,
 )
 from app.errors import ApiError, JobFailed
-from wire.events import Delta, Done, Event, Failed, Finish, Started
+from app.text import Text
+from settings import Bot
+from wire.events import Done, Event, Failed, Finish, Started
 
 _encode = msgspec.json.Encoder().encode
 
@@ -45,7 +47,9 @@ def error(failure: ApiError) -> bytes:
 class Answer:
     """What has come of one answer."""
 
-    def __init__(self, id: str, model: str, created: int, *, include_usage: bool = False) -> None:
+    def __init__(
+        self, id: str, model: str, created: int, bot: Bot, *, include_usage: bool = False
+    ) -> None:
         self.finish: Finish | None = None
         self.failure: JobFailed | None = None
         self._id = id
@@ -54,6 +58,7 @@ class Answer:
         self._include_usage = include_usage
         self._fingerprint: str | None = None
         self._role_sent = False
+        self._text = Text(bot)
         self._texts: list[str] = []
 
     @property
@@ -69,14 +74,15 @@ class Answer:
     def add(self, events: Iterable[Event]) -> bytes:
         """Take events in, and return the SSE messages that tell a streaming client of them.
 
-        After an ending, `finish` or `failure` is set.
+        Empty for events that this client is not shown. After an ending, `finish` or `failure` is
+        set.
         """
         rendered = b""
         for event in events:
+            if text := self._text.add(event):
+                self._texts.append(text)
+                rendered += self._chunk(ChunkDelta(content=text))
             match event:
-                case Delta(text):
-                    self._texts.append(text)
-                    rendered += self._chunk(ChunkDelta(content=text))
                 case Started(model):
                     self._fingerprint = fingerprint(model)
                     rendered += self.role()

@@ -9,11 +9,13 @@ from random import Random
 
 import pytest
 
-from wire.events import Delta, Done, Event, Failed, Started
+from wire.events import Delta, Done, Drawing, Failed, Started
 from workers.pandora.records import Envelope, Mark, read_record
 from workers.pandora.refusals import judge
+from workers.pandora.speech import Said
 from workers.pandora.sse import EventParser, ServerSentEvent
 from workers.pandora.translation import Translator
+from workers.pandora.wanted import ImageWanted
 from workers.upstream import UpstreamBusy, UpstreamError
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "recorded"
@@ -27,16 +29,16 @@ def recorded(name: str) -> bytes:
     return path.read_bytes()
 
 
-def translate(*reads: bytes) -> list[Event]:
+def translate(*reads: bytes) -> list[Said]:
     parser, translator = EventParser(), Translator("requested")
-    events: list[Event] = []
+    events: list[Said] = []
     for read in reads:
         for event in parser.feed(read):
             events += translator.feed(read_record(event))
     return [*events, *translator.end_of_stream()]
 
 
-def said(events: list[Event]) -> str:
+def said(events: list[Said]) -> str:
     return "".join(event.text for event in events if isinstance(event, Delta))
 
 
@@ -112,13 +114,36 @@ def test_the_recorded_chinese_events_give_their_final_text() -> None:
     assert events[-1] == Done("stop")
 
 
-@pytest.mark.parametrize("name", ["maxai-events.jsonl", "acheong08-1375-browsing-event.json"])
-def test_recorded_tool_events_are_understood_and_say_nothing_yet(name: str) -> None:
-    for line in recorded(name).split(b"\n"):
-        if line:
-            record = read_record(ServerSentEvent("message", line))
-            assert isinstance(record, Envelope)
-            assert Translator("requested").feed(record) == []
+def heard(name: str) -> list[list[Said]]:
+    """What each event of a file says when it comes alone."""
+    lines = [line for line in recorded(name).split(b"\n") if line]
+    records = [read_record(ServerSentEvent("message", line)) for line in lines]
+    assert all(isinstance(record, Envelope) for record in records)
+    return [Translator("requested").feed(record) for record in records]
+
+
+def test_the_recorded_tool_events_give_their_images_and_code() -> None:
+    chart, drawing, search = heard("maxai-events.jsonl")
+    assert chart == [
+        Started("requested"),
+        Delta("\n", "output"),
+        Drawing(),
+        ImageWanted("python", "file-service://2073c3f9-f30e-4225-9728-6a3d2d7a41bd"),
+    ]
+    started, drawn = drawing
+    assert started == Started("requested")
+    assert isinstance(drawn, ImageWanted)
+    assert (drawn.tool, drawn.pointer) == ("dalle", "file-service://file-3lZoyavh3UZ9QJT5k1dJjk4J")
+    assert drawn.prompt is not None
+    assert drawn.prompt.startswith("A serene, luminous full moon")
+    started, code = search
+    assert isinstance(code, Delta)
+    assert code.kind == "code"
+    assert code.text.endswith('search("2023年5月16日')
+
+
+def test_the_recorded_search_that_is_running_says_nothing() -> None:
+    assert heard("acheong08-1375-browsing-event.json") == [[]]
 
 
 def test_the_recorded_error_event_is_forbidden() -> None:
@@ -128,10 +153,25 @@ def test_the_recorded_error_event_is_forbidden() -> None:
     ]
 
 
-def test_the_recorded_delta_stream_is_refused_rather_than_answered_with_nothing() -> None:
-    (failed,) = translate(recorded("mldemo-20241016-v1delta.sse"))
-    assert isinstance(failed, Failed)
-    assert failed.code == "not_built"
+def test_the_recorded_delta_stream_gives_exactly_its_text_however_it_is_cut() -> None:
+    stream = recorded("mldemo-20241016-v1delta.sse")
+    values = [
+        json.loads(line.removeprefix(b"data: "))["v"]
+        for line in stream.split(b"\n")
+        if line.startswith((b'data: {"v": "', b'data: {"p": "/message/content'))
+    ]
+    whole = translate(stream)
+    assert said(whole) == "".join(values)
+    assert said(whole).startswith("好的，我明白你的要求。")
+    assert said(whole).endswith("提出后续的建议。")
+    assert whole[0] == Started("gpt-4o")
+    assert whole[-1] == Done("stop")
+    for size in (1, 7, 64, 1000):
+        assert translate(*(stream[i : i + size] for i in range(0, len(stream), size))) == whole
+    # Its turn is over when its last two operations say so, and not before.
+    cut = translate(stream[: stream.index(b'"o": "patch"')])
+    assert isinstance(cut[-1], Failed)
+    assert translate(stream[: stream.index(b"data: [DONE]")])[-1] == Done("stop")
 
 
 def test_the_recorded_websocket_answer_is_an_error_that_says_so() -> None:

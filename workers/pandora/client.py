@@ -9,13 +9,16 @@ from collections.abc import AsyncGenerator, Sequence
 
 import aiohttp
 
-from wire.events import Done, Ending, Event, Failed
+from wire.events import Asked, Done, Ending, Event, Failed
 from wire.jobs import ChatJob
+from workers.pandora.downloads import Downloads
 from workers.pandora.payload import encode_payload, upstream_model
 from workers.pandora.records import Mark, read_record
 from workers.pandora.refusals import judge
+from workers.pandora.speech import Said
 from workers.pandora.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError, ServerSentEvent
 from workers.pandora.translation import Translator
+from workers.pandora.wanted import ConfirmationWanted, FileWanted, ImageWanted, Wanted
 from workers.upstream import UpstreamBusy, UpstreamError
 
 _TAIL_TIMEOUT = 0.5
@@ -60,6 +63,7 @@ class Pandora:
         self.oddities: Counter[str] = Counter()
         self._session = session
         self._url = f"{root}/backend-api/conversation"
+        self._downloads = Downloads(session, f"{root}/backend-api")
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=None
         )
@@ -74,15 +78,23 @@ class Pandora:
             translator = Translator(upstream_model(job.family))
             ending: Ending | None = None
             while ending is None:
-                events: list[Event] = []
+                said: list[Said] = []
                 alive = False
                 if data := await _read(response):
                     for event in _parse(parser, data):
                         record = read_record(event)
                         alive = alive or record is not Mark.PING
-                        events += translator.feed(record)
+                        said += translator.feed(record)
                 else:
-                    events = translator.end_of_stream()
+                    said = translator.end_of_stream()
+                events: list[Event] = []
+                for one in said:
+                    if isinstance(one, Wanted):
+                        if events:
+                            yield events
+                        events = [await self._get(job, translator.conversation_id, one)]
+                    else:
+                        events.append(one)
                 if events and isinstance(last := events[-1], Done | Failed):
                     ending = last
                     self._count(job, translator)
@@ -97,6 +109,16 @@ class Pandora:
             # Closes the connection, unless the body was read to its end: then aiohttp has already
             # taken the connection back.
             response.close()
+
+    async def _get(self, job: ChatJob, conversation_id: str, wanted: Wanted) -> Event:
+        """What stands in the place of something wanted. Takes at most `downloads.TIMEOUT`."""
+        match wanted:
+            case ImageWanted():
+                return await self._downloads.image(job.bearer, wanted)
+            case FileWanted():
+                return await self._downloads.file(job.bearer, conversation_id, wanted)
+            case ConfirmationWanted(domain=domain, operation=operation):
+                return Asked(domain, operation)
 
     async def _post(self, job: ChatJob) -> aiohttp.ClientResponse:
         headers = {

@@ -22,18 +22,25 @@ from workers.pandora.sse import ServerSentEvent
 
 
 class Author(msgspec.Struct, frozen=True, gc=False):
+    """`role`: "system", "user", "assistant" or "tool", whose name says which."""
+
     role: str = ""
+    name: str | None = None
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
-    """A part of a content that is not text."""
+    """A part of a content that is not text. `wanted` reads its `metadata`."""
 
     content_type: str | None = None
+    asset_pointer: str | None = None
+    metadata: object = None
 
 
 class Content(msgspec.Struct, frozen=True, gc=False):
     content_type: str = ""
     parts: list[str | Part | None] | None = None
+    text: str | None = None
+    name: str | None = None
 
 
 class FinishDetails(msgspec.Struct, frozen=True, gc=False):
@@ -43,8 +50,14 @@ class FinishDetails(msgspec.Struct, frozen=True, gc=False):
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False):
+    """The last four are known to be odd at times and are read leniently, by who needs them."""
+
     model_slug: str | None = None
     finish_details: FinishDetails | None = None
+    citations: object = None
+    content_references: object = None
+    aggregate_result: object = None
+    jit_plugin_data: object = None
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -62,14 +75,31 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     recipient: str | None = None
 
     @property
+    def finished(self) -> bool:
+        """Whether no more of it is to come."""
+        return self.status in ("finished_successfully", "finished_partial_completion")
+
+    @property
+    def is_code(self) -> bool:
+        """Whether its content says so, whoever it is for."""
+        return self.content is not None and self.content.content_type == "code"
+
+    @property
     def text(self) -> str:
-        """All of its text so far, "" for a content that is not prose."""
+        """All of its text so far, of whatever kind; "" for a content that has none to show."""
         content = self.content
-        if content is None or not content.parts:
+        if content is None:
             return ""
-        if content.content_type not in ("text", "multimodal_text"):
-            return ""
-        return "".join([part for part in content.parts if isinstance(part, str)])
+        match content.content_type:
+            case "text" | "multimodal_text":
+                parts = content.parts or ()
+                return "".join([part for part in parts if isinstance(part, str)])
+            case "code" | "execution_output" | "stderr":
+                return content.text or ""
+            case "system_error":
+                return content.text or content.name or ""
+            case _:
+                return ""
 
 
 class Moderation(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +113,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     """
 
     message: Message | None = None
+    conversation_id: str | None = None
     error: object = None
     detail: object = None
     type: str | None = None
@@ -97,18 +128,31 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
         return self.type == "moderation" and self.message is None
 
 
+class Operation(msgspec.Struct, frozen=True, gc=False):
+    """A change to an envelope, in the v1 delta encoding: `delta_encoding` applies it.
+
+    `p`ath, `o`peration and the `c`ount of the message it is about are those of the operation before
+    where they are missing.
+    """
+
+    v: object
+    p: str | None = None
+    o: str | None = None
+    c: int | None = None
+
+
 class Mark(enum.Enum):
     """An event that says all it has to say by being there."""
 
     DONE = "done"
     PING = "ping"
-    DELTA = "delta"  # of the v1 encoding
     UNKNOWN = "unknown"
 
 
-Record = Envelope | Mark
+Record = Envelope | Operation | Mark
 
-_decoder = msgspec.json.Decoder(Envelope)
+_envelope = msgspec.json.Decoder(Envelope)
+_operation = msgspec.json.Decoder(Operation)
 _ping = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")  # the data of a ping that lost its name
 
 
@@ -116,9 +160,9 @@ def read_record(event: ServerSentEvent) -> Record:
     """What an event of the upstream says. Never raises, whatever the upstream sent."""
     if event.event == "ping":
         return Mark.PING
-    if event.event == "delta":
-        return Mark.DELTA
     data = event.data
+    decoder: msgspec.json.Decoder[Envelope] | msgspec.json.Decoder[Operation]
+    decoder = _operation if event.event == "delta" else _envelope
     if not data.startswith(b"{"):
         data = data.strip()
         if data == b"[DONE]":
@@ -126,13 +170,13 @@ def read_record(event: ServerSentEvent) -> Record:
         if _ping.match(data):
             return Mark.PING
     try:
-        return _decoder.decode(data)
+        return decoder.decode(data)
     except (msgspec.ValidationError, RecursionError):
         return Mark.UNKNOWN
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     try:
-        return _decoder.decode(_mend(data))
+        return decoder.decode(_mend(data))
     except (msgspec.DecodeError, ValueError, RecursionError):
         return Mark.UNKNOWN
 

@@ -1,14 +1,21 @@
 """The upstream's records turned into our events: one small machine, no I/O.
 
-Each record of a message repeats all of its text, so what is new is what lies beyond the text
-already emitted **for that message id**; an empty repetition in mid-text changes nothing, and a text
-that comes only with the finished record is taken from there. The texts of several messages follow
-each other with nothing between them.
+A turn is a row of messages, each with its own id and its own `Speech`; what they say follows each
+other with nothing between. Who speaks to whom decides what a message is, then its content:
 
-What has been emitted cannot be withdrawn. Should a text ever change under way (never recorded), the
-client gets what the new text has beyond the length already emitted, so that no position in the text
-is lost or doubled, and `rewritten` says that it happened. U+FFFD at the end of a running text is
-half of a character still to come; it is held back until the text goes on or ends.
+    assistant -> all          text                         prose
+    assistant -> anybody      code                         code
+    assistant -> a tool       text                         code (a request to draw)
+    tool                      execution output, stderr     output
+    python                    system error                 output
+    tool                      parts with pointers          images
+    tool                      a request for leave          what is asked
+    dalle                     text, and no image was made  a refusal
+    anything else                                          nothing
+
+When another message begins to speak, or the answer ends, what the one before has held back is said
+first. Images, files and leave are asked for by values (`wanted`), which stand where their events
+will.
 
     running --text--> running
     running --[DONE]--------------------------------> Done
@@ -16,62 +23,54 @@ half of a character still to come; it is held back until the text goes on or end
     running --end of stream, anything else----------> Failed
     running --error---------------------------------> Failed
     ended   --anything------------------------------> nothing
-
-So far only prose of the assistant to `all` becomes events; what it writes to tools and what tools
-answer is passed over.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from wire.events import Delta, Done, Event, Failed, Finish, Started
-from workers.pandora.complaint import fault_of, read_complaint
-from workers.pandora.records import Envelope, Mark, Message, Record
-
-_HALF = "\ufffd"
+from wire.events import Break, Done, Failed, Finish, Refusal, Started
+from workers.pandora.complaint import fault_of, read_complaint, shorten
+from workers.pandora.delta_encoding import DeltaError, Documents
+from workers.pandora.records import Envelope, Mark, Message, Operation, Record
+from workers.pandora.speech import Code, Drawings, Output, Prose, Said, Speech
+from workers.pandora.wanted import read_confirmation
 
 _BROKEN_OFF = Failed("upstream_error", "The upstream broke off its answer.", "answer_broken_off")
-_DELTAS = Failed(
-    "upstream_error",
-    "The upstream sends its answer in the v1 delta encoding, which is not built yet.",
-    "not_built",
-)
 _NO_SENTENCE = "The upstream reported an error without saying which."
-
-
-@dataclass(slots=True)
-class _Spoken:
-    """How far one message of the assistant to `all` has come."""
-
-    text: str = ""  # as last seen
-    sent: str = ""  # what has been emitted of it
-    finished: bool = False
-    ends_turn: bool = False
-    finish: Finish = "stop"
+_TO_USER = ("all", None)
+_DALLE = "dalle"
 
 
 class Translator:
-    """Translates one answer. Lists of events come out in order; `Failed`, if any, is the last.
+    """Translates one answer. Lists come out in order; `Failed`, if any, is the last of all.
 
-    For counting, once it has `ended`: `unknown`, the records nobody understood; `unfinished`,
-    whether `[DONE]` came without a finished message; `rewritten`, whether a text changed under way.
+    For the rim: `conversation_id`, as far as it is known. For counting, once it has `ended`:
+    `unknown`, the records nobody understood; `unfinished`, whether `[DONE]` came without a finished
+    message; `rewritten`, whether a text changed under way.
     """
 
     def __init__(self, requested_model: str) -> None:
         self.ended = False
         self.unknown = 0
         self.unfinished = False
-        self.rewritten = False
+        self.conversation_id = ""
         self._model = requested_model
         self._started = False
         self._blocked = False
-        self._spoken: dict[str, _Spoken] = {}
-        self._last: _Spoken | None = None
+        self._documents = Documents()
+        self._speeches: dict[str, Speech] = {}
+        self._speaker: Speech | None = None  # who said something last
+        self._last: Speech | None = None  # of the assistant to the user
         self._turn_goes_on = False
+        self._drawn = False  # since the last request to draw
+        self._heard: set[str] = set()  # tool messages that are dealt with
 
-    def feed(self, record: Record) -> list[Event]:
-        """The events that a record makes; none after the end."""
+    @property
+    def rewritten(self) -> bool:
+        """See above."""
+        return any(speech.rewritten for speech in self._speeches.values())
+
+    def feed(self, record: Record) -> list[Said]:
+        """What a record makes; nothing after the end."""
         if self.ended:
             return []
         if isinstance(record, Envelope):
@@ -82,14 +81,18 @@ class Translator:
             case Mark.UNKNOWN:
                 self.unknown += 1
                 return []
-            case Mark.DELTA:
-                # Passing these over would end in an empty answer that looks whole.
-                return self._fail(_DELTAS)
+            case Operation():
+                try:
+                    return self._envelope(self._documents.apply(record))
+                except DeltaError:
+                    self.unknown += 1
+                    return []
             case Mark.DONE:
-                self.unfinished = self._last is None or not self._last.finished
+                last = self._speaker or self._last
+                self.unfinished = not (last.finished if last else self._heard)
                 return self._done()
 
-    def end_of_stream(self) -> list[Event]:
+    def end_of_stream(self) -> list[Said]:
         """The ending of a stream that closed, or broke, without saying `[DONE]`."""
         if self.ended:
             return []
@@ -99,7 +102,7 @@ class Translator:
         whole = last is not None and last.ends_turn and not self._turn_goes_on
         return self._done() if whole or self._blocked else self._fail(_BROKEN_OFF)
 
-    def _envelope(self, envelope: Envelope) -> list[Event]:
+    def _envelope(self, envelope: Envelope) -> list[Said]:
         message = envelope.message
         complaint = envelope.error or (envelope.detail if message is None else None)
         if complaint:
@@ -107,68 +110,90 @@ class Translator:
             return self._fail(
                 Failed(fault_of(said), said.message or _NO_SENTENCE, said.code, said.clears_in)
             )
+        if envelope.conversation_id:
+            self.conversation_id = envelope.conversation_id
         if envelope.blocks:
             self._blocked = True
-        if message is None or message.author is None or message.author.role != "assistant":
+        if message is None or message.author is None:
             return []
+        match message.author.role:
+            case "assistant":
+                return self._assistant(message)
+            case "tool":
+                return self._tool(message, message.author.name or "")
+            case _:
+                return []
+
+    def _assistant(self, message: Message) -> list[Said]:
         if message.metadata is not None and message.metadata.model_slug:
             self._model = message.metadata.model_slug
-        if message.recipient not in ("all", None):
-            self._turn_goes_on = True
+        to_user = message.recipient in _TO_USER
+        self._turn_goes_on = not to_user
+        if not to_user:
+            self._drawn = False
+        speech = self._speech(message, Prose if to_user and not message.is_code else Code)
+        if to_user:
+            self._last = speech
+        return self._hear(speech, message)
+
+    def _tool(self, message: Message, name: str) -> list[Said]:
+        content_type = message.content.content_type if message.content is not None else ""
+        if content_type in ("execution_output", "stderr") or (
+            content_type == "system_error" and name == "python"
+        ):
+            return self._hear(self._speech(message, Output), message)
+        if content_type == "multimodal_text":
+            said = self._hear(self._speech(message, Drawings), message)
+            self._drawn = self._drawn or bool(said)
+            return said
+        if message.id in self._heard:
             return []
-        return self._speak(message)
+        if (confirmation := read_confirmation(message)) is not None:
+            self._heard.add(message.id)
+            return self._say([*self._turn_to(None), confirmation])
+        if name.startswith(_DALLE) and not self._drawn and message.finished and message.text:
+            self._heard.add(message.id)
+            return self._say([*self._turn_to(None), Refusal(shorten(message.text))])
+        return []
 
-    def _speak(self, message: Message) -> list[Event]:
-        spoken = self._spoken.get(message.id)
-        if spoken is None:
-            spoken = self._spoken[message.id] = _Spoken()
-        self._last = spoken
-        self._turn_goes_on = False
-        if message.status in ("finished_successfully", "finished_partial_completion"):
-            spoken.finished = True
-            spoken.ends_turn = spoken.ends_turn or message.end_turn is True
-            spoken.finish = _finish(message)
-        text = message.text
-        if text:
-            spoken.text = text
-        return self._emit(spoken, text if spoken.finished else text.rstrip(_HALF))
+    def _speech(self, message: Message, kind: type[Speech]) -> Speech:
+        speech = self._speeches.get(message.id)
+        if speech is None or (type(speech) is not kind and message.text):
+            speech = self._speeches[message.id] = kind(message.id)
+        return speech
 
-    def _emit(self, spoken: _Spoken, text: str) -> list[Event]:
-        """What `text` has beyond what was emitted of it."""
-        new = text[len(spoken.sent) :]
-        if text.startswith(spoken.sent):
-            spoken.sent = text
-        else:
-            self.rewritten = self.rewritten or not spoken.sent.startswith(text)
-            spoken.sent += new
-        if not new or self._blocked:
+    def _hear(self, speech: Speech, message: Message) -> list[Said]:
+        said = speech.hear(message)
+        if speech is not self._speaker:
+            if not said and not message.text:
+                return []
+            said = [*self._turn_to(speech), *said]
+        return self._say(said)
+
+    def _turn_to(self, speaker: Speech | None) -> list[Said]:
+        """What the speaker before has held back, and what parts the two."""
+        before, self._speaker = self._speaker, speaker
+        if before is None:
             return []
-        return [*self._begin(), Delta(new)]
+        same = speaker is not None and speaker.kind == before.kind != "text"
+        return [*before.rest(), *([Break()] if same else [])]
 
-    def _begin(self) -> list[Event]:
+    def _say(self, said: list[Said]) -> list[Said]:
+        if not said or self._blocked:
+            return []
         if self._started:
-            return []
+            return said
         self._started = True
-        return [Started(self._model)]
+        return [Started(self._model), *said]
 
-    def _done(self) -> list[Event]:
-        last = self._last
-        rest = [] if last is None else self._emit(last, last.text)
+    def _done(self) -> list[Said]:
+        rest = self._say(self._turn_to(None))
         self.ended = True
-        finish: Finish = "stop" if last is None else last.finish
-        return [*rest, *self._begin(), Done("content_filter" if self._blocked else finish)]
+        finish: Finish = "stop" if self._last is None else self._last.finish
+        begin: list[Said] = [] if self._started else [Started(self._model)]
+        return [*rest, *begin, Done("content_filter" if self._blocked else finish)]
 
-    def _fail(self, failed: Failed) -> list[Event]:
+    def _fail(self, failed: Failed) -> list[Said]:
+        rest = self._say(self._turn_to(None))
         self.ended = True
-        return [failed]
-
-
-def _finish(message: Message) -> Finish:
-    details = message.metadata.finish_details if message.metadata is not None else None
-    if details is not None and details.type in ("max_tokens", "interrupted"):
-        # OpenAI's dialect has no word for an interruption. "length" tells the client what it has to
-        # know, that the answer is not complete; "stop" would be a lie.
-        return "length"
-    if message.status == "finished_partial_completion":
-        return "length"
-    return "stop"
+        return [*rest, failed]

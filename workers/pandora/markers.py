@@ -1,0 +1,132 @@
+"""What stands for something else inside a text, found however the text was cut.
+
+The strategy: one pattern finds whole markers; where it fails at a character that may open one, a
+second says whether the text could still become a marker, and if so everything from there is held
+back until more text comes or `rest` is asked for. A marker has a greatest length, judged on the
+text and not on its pieces: so all cuts of a text give the same answer, and a text that only looks
+like a marker is not held back for long.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+MAX_MARKER = 1000
+"""Characters of the longest marker: sandbox paths can be long."""
+
+
+class CitationMark(msgspec.Struct, frozen=True):
+    """A citation: `【6†source】`, `【6:0†name.pdf】`, or the private-use form of 2024, numberless.
+
+    `at` is its place in the text, counted in code points as the upstream counts.
+    """
+
+    text: str
+    at: int
+    number: str = ""
+    result: str = ""
+
+
+class SandboxLink(msgspec.Struct, frozen=True):
+    """`(sandbox:/mnt/data/x)`, with its parentheses: the address of a file the code has made."""
+
+    text: str
+    path: str
+
+
+class Displayed(msgspec.Struct, frozen=True):
+    """`<<ImageDisplayed>>`: an image that the code displays, in the place of its output."""
+
+
+Found = str | CitationMark | SandboxLink | Displayed
+
+
+def _beginnings(literal: str) -> str:
+    """A pattern for every beginning of a literal but the empty one."""
+    pattern = ""
+    for letter in reversed(literal[1:]):
+        pattern = f"(?:{re.escape(letter)}{pattern})?"
+    return re.escape(literal[0]) + pattern
+
+
+# CommonMark lets an address hold parentheses in pairs.
+_PATH = r"(?:[^()\n]|\([^()\n]*+\))*+"
+_OPENINGS = {
+    "text": re.compile("[(【\ue200]"),
+    "output": re.compile("<"),
+}
+_WHOLE = {
+    "text": re.compile(
+        rf"\(sandbox:(?P<path>/{_PATH})\)"
+        r"|【(?P<number>\d{1,4})(?::(?P<result>\d{1,4}))?†[^【】\n]*】"
+        "|\ue200[^\ue200\ue201\n]*\ue201"
+    ),
+    "output": re.compile("<<ImageDisplayed>>"),
+}
+_BEGUN = {
+    "text": re.compile(
+        rf"{_beginnings('(sandbox:')}"
+        rf"|\(sandbox:/{_PATH}(?:\([^()\n]*)?"
+        r"|【(?:\d{1,4}(?::\d{0,4})?(?:†[^【】\n]*)?)?"
+        "|\ue200[^\ue200\ue201\n]*"
+    ),
+    "output": re.compile(_beginnings("<<ImageDisplayed>>")),
+}
+
+
+class Markers:
+    """Finds the markers in one message's text."""
+
+    def __init__(self, kind: Literal["text", "output"]) -> None:
+        self._opening = _OPENINGS[kind]
+        self._whole = _WHOLE[kind]
+        self._begun = _BEGUN[kind]
+        self._held = ""
+        self._at = 0  # where what is held stands in the text
+
+    def feed(self, text: str) -> list[Found]:
+        """What this next piece of text completes, in order; no piece of it is empty."""
+        if not self._held and self._opening.search(text) is None:
+            self._at += len(text)
+            return [text] if text else []
+        return self._cut(self._held + text, last=False)
+
+    def rest(self) -> list[Found]:
+        """What is held back, now that nothing more is to come for the time being."""
+        return self._cut(self._held, last=True) if self._held else []
+
+    def _cut(self, text: str, *, last: bool) -> list[Found]:
+        found: list[Found] = []
+        begin = look = 0
+        while opening := self._opening.search(text, look):
+            look = opening.start()
+            marker = self._whole.match(text, look)
+            if marker and marker.end() - look <= MAX_MARKER:
+                if begin < look:
+                    found.append(text[begin:look])
+                found.append(self._marker(marker))
+                begin = look = marker.end()
+            elif not last and len(text) - look <= MAX_MARKER and self._begun.fullmatch(text, look):
+                break
+            else:
+                look += 1
+        else:
+            look = len(text)
+        if begin < look:
+            found.append(text[begin:look])
+        self._held = text[look:]
+        self._at += look
+        return found
+
+    def _marker(self, marker: re.Match[str]) -> Found:
+        text = marker[0]
+        groups = marker.groupdict()
+        if path := groups.get("path"):
+            return SandboxLink(text, path)
+        if text.startswith("<"):
+            return Displayed()
+        at = self._at + marker.start()
+        return CitationMark(text, at, groups["number"] or "", groups["result"] or "")

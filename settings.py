@@ -43,11 +43,6 @@ NOT_IN_EFFECT = (
     "arkose.custom",
     "arkose.urls",
     "images.prompt_prefix",
-    "bot.enabled",
-    "bot.markdown_image",
-    "bot.plain_image_url",
-    "bot.bing_reference",
-    "bot.plugin_output",
 )
 
 # The upper bounds keep out `inf` and slips of the keyboard.

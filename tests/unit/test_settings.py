@@ -231,8 +231,10 @@ def test_no_password_shows_in_an_error(load_toml: Load, url: str) -> None:
 
 def test_only_changed_settings_are_reported_as_not_in_effect(load_toml: Load) -> None:
     assert not_in_effect(load_toml()) == []
-    changed = load_toml("[bot]\nenabled = true\n[log]\nto_file = true\n[server]\nport = 80")
-    assert not_in_effect(changed) == ["bot.enabled"]
+    changed = load_toml(
+        "[arkose]\nurls = ['https://a']\n[log]\nto_file = true\n[server]\nport = 80"
+    )
+    assert not_in_effect(changed) == ["arkose.urls"]
     assert not_in_effect(load_toml(gpts='[mine]\nid = "g-abc"')) == ["gpts.toml"]
 
 

@@ -93,6 +93,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         match content.content_type:
             case "text" | "multimodal_text":
                 parts = content.parts or ()
+                if len(parts) == 1 and isinstance(parts[0], str):
+                    return parts[0]
                 return "".join([part for part in parts if isinstance(part, str)])
             case "code" | "execution_output" | "stderr":
                 return content.text or ""

@@ -50,14 +50,16 @@ class Speech:
 
     def hear(self, message: Message) -> list[Said]:
         """What a record of this message adds."""
-        if message.finished:
+        if message.status != "in_progress" and message.finished:
             self.finished = True
             self.ends_turn = self.ends_turn or message.end_turn is True
             self.finish = _finish(message)
         text = message.text
         if text:
             self._text = text
-        return self._say(self._beyond(text if self.finished else text.rstrip(_HALF)), message)
+        if not self.finished and text.endswith(_HALF):
+            text = text.rstrip(_HALF)
+        return self._say(self._beyond(text), message)
 
     def rest(self) -> list[Said]:
         """What is held back, once nothing more is expected of it."""

@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 import pytest
 
 from wire import VERSION
-from wire.events import Delta, Done, Event, Failed, Started
+from wire.events import Delta, Done, Event, Failed, File, Image, Started
 from wire.jobs import ChatJob, Message
 from workers.pandora.client import Pandora, open_session
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -85,7 +85,7 @@ class Exchange:
         """Reads one request; False when the client has closed the connection."""
         try:
             self.head = await self._reader.readuntil(b"\r\n\r\n")
-            (length,) = (
+            length = sum(
                 int(line.split(b":")[1])
                 for line in self.head.split(b"\r\n")
                 if line.lower().startswith(b"content-length:")
@@ -498,6 +498,156 @@ async def test_an_error_whose_body_breaks_off_is_judged_by_its_status() -> None:
 
     async with upstream(script) as (_, pandora):
         assert (await failure(pandora))[1].fault == "unauthorized"
+
+
+# ----- downloads
+
+
+def linked(link: str) -> bytes:
+    """A turn whose text links to one sandbox file, in a conversation with an odd name."""
+    message = {
+        "id": "m&1",
+        "author": {"role": "assistant"},
+        "content": {"content_type": "text", "parts": [f"See [it]{link}."]},
+        "status": "finished_successfully",
+        "end_turn": True,
+        "metadata": {"model_slug": "slug"},
+        "recipient": "all",
+    }
+    event = {"message": message, "conversation_id": "c/1", "error": None}
+    return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+
+def pictured(*pointers: str) -> bytes:
+    parts = [{"content_type": "image_asset_pointer", "asset_pointer": p} for p in pointers]
+    message = {
+        "id": "d",
+        "author": {"role": "tool", "name": "dalle.text2im"},
+        "content": {"content_type": "multimodal_text", "parts": parts},
+        "status": "finished_successfully",
+        "recipient": "all",
+    }
+    return b"data: " + json.dumps({"message": message}).encode() + b"\n\n"
+
+
+def streams(data: bytes) -> Script:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(data) + END_OF_BODY)
+
+    return script
+
+
+def found(url: str) -> Script:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(
+            refusal(200, json.dumps({"status": "success", "download_url": url}).encode())
+        )
+
+    return script
+
+
+def refused(status: int, body: bytes) -> Script:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(refusal(status, body))
+
+    return script
+
+
+async def test_a_sandbox_link_is_asked_for_with_its_path_encoded() -> None:
+    link = "(sandbox:/mnt/data/a b&c=样#?%2e.csv)"
+    turn = streams(linked(link) + DONE)
+    async with upstream(turn, found("https://files.example/x?sig=1"), prefix="abc123de") as (
+        server,
+        pandora,
+    ):
+        assert await collect(pandora) == [
+            Started("slug"),
+            Delta("See [it]"),
+            File("https://files.example/x?sig=1"),
+            Delta("."),
+            Done("stop"),
+        ]
+        head = server.exchanges[1].head.decode()
+        assert head.startswith(
+            "GET /abc123de/backend-api/conversation/c%2F1/interpreter/download?message_id=m%261"
+            "&sandbox_path=%2Fmnt%2Fdata%2Fa%20b%26c%3D%E6%A0%B7%23%3F..csv HTTP/1.1\r\n"
+        )
+        assert "authorization: bearer fk-secret-bearer\r\n" in head.lower()
+
+
+async def test_images_are_asked_for_one_by_one_and_what_came_before_is_out_by_then() -> None:
+    turn = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await turn.wait()
+        await found("https://files.example/a")(exchange)
+
+    data = says("Look.", finished=True) + pictured("file-service://file-A", "sediment://file_B")
+    async with (
+        upstream(streams(data + DONE), slow, found("https://files.example/b")) as (server, pandora),
+        aclosing(pandora.answer(JOB)) as answer,
+    ):
+        assert await anext(answer) == [Started("slug"), Delta("Look.")]
+        turn.set()
+        rest = [event async for events in answer for event in events]
+        assert rest == [
+            Image("dalle", "https://files.example/a"),
+            Image("dalle", "https://files.example/b"),
+            Done("stop"),
+        ]
+        asked = [exchange.head.split(b" ")[1] for exchange in server.exchanges[1:]]
+        assert asked == [
+            b"/backend-api/files/file-A/download",
+            b"/backend-api/files/file_B/download",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, b'{"status": "error", "error_code": "ace_pod_expired"}', "ace_pod_expired"),
+        (404, b'{"detail": "File not found"}', "http_404"),
+        (403, b"<html>", "http_403"),
+        (200, b'{"status": "success", "download_url": "javascript:alert(1)"}', "http_200"),
+        (200, b'{"status": "success", "download_url": 7}', "http_200"),
+        (302, b"", "http_302"),
+    ],
+)
+async def test_a_refused_download_is_an_event_and_the_answer_goes_on(
+    status: int, body: bytes, error: str
+) -> None:
+    turn = streams(linked("(sandbox:/mnt/data/a.csv)") + DONE)
+    async with upstream(turn, refused(status, body)) as (_, pandora):
+        assert (await collect(pandora))[2:] == [
+            File(None, error=error),
+            Delta("."),
+            Done("stop"),
+        ]
+
+
+async def test_a_download_that_breaks_off_or_hangs_is_an_event(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def close(exchange: Exchange) -> None:
+        exchange.close()
+
+    async def hang(exchange: Exchange) -> None:
+        await exchange.closed_by_client()
+        exchange.close()
+
+    monkeypatch.setattr("workers.pandora.downloads.TIMEOUT", 0.2)
+    caplog.set_level(logging.DEBUG)
+    data = pictured("file-service://secret-A", "file-service://secret-B") + DONE
+    async with upstream(streams(data), close, close, hang) as (_, pandora):
+        _, broken, hung, done = await collect(pandora)
+        assert isinstance(broken, Image)
+        assert broken.url is None
+        assert broken.error
+        assert hung == Image("dalle", None, error="timeout")
+        assert done == Done("stop")
+    ours = [record for record in caplog.records if record.name.startswith("workers.")]
+    assert [vars(record)["event"] for record in ours] == ["download_refused"] * 2
+    assert "secret" not in " ".join(str(vars(record)) for record in ours)
 
 
 # ----- oddities and secrets

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import aiohttp
 
-from wire.events import Asked, Done, Ending, Event, Failed
+from wire.events import Asked, Delta, Done, Ending, Event, Failed
 from wire.jobs import ChatJob
 from workers.pandora.downloads import Downloads
 from workers.pandora.payload import encode_payload, upstream_model
@@ -89,12 +89,13 @@ class Pandora:
                     said = translator.end_of_stream()
                 events: list[Event] = []
                 for one in said:
-                    if isinstance(one, Wanted):
-                        if events:
-                            yield events
-                        events = [await self._get(job, translator.conversation_id, one)]
-                    else:
+                    # The first test is for speed: it settles nearly all, at a tenth of the cost.
+                    if isinstance(one, Delta) or not isinstance(one, Wanted):
                         events.append(one)
+                        continue
+                    if events:
+                        yield events
+                    events = [await self._get(job, translator.conversation_id, one)]
                 if events and isinstance(last := events[-1], Done | Failed):
                     ending = last
                     self._count(job, translator)

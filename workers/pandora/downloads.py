@@ -43,10 +43,9 @@ class RefusedError(Exception):
 class Downloads:
     """Asks under `root`, the upstream's URL up to `/backend-api`."""
 
-    def __init__(self, session: aiohttp.ClientSession, root: str, timeout: float = TIMEOUT) -> None:
+    def __init__(self, session: aiohttp.ClientSession, root: str) -> None:
         self._session = session
         self._root = root
-        self._timeout = timeout
 
     async def image(self, bearer: str, wanted: ImageWanted) -> Image:
         """The image behind a pointer. Raises nothing."""
@@ -73,7 +72,7 @@ class Downloads:
             RefusedError: there is none.
         """
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(TIMEOUT):
                 return await self._ask(bearer, path, query)
         except RefusedError as refused:
             code = str(refused)

@@ -32,8 +32,8 @@ class Upstream(Protocol):
         """Hold one conversation and yield its events in order, `Done` last.
 
         Each yield is a sign of life and may be empty; keep-alive pings of the upstream yield
-        nothing. `Started` comes right before the first `Delta` or `Done`, so that a failure before
-        any answer is a failure before any event. The generator must be closed (`aclosing`):
+        nothing. `Started` comes right before the first other event but `Failed`, so that a failure
+        before any answer is a failure before any event. The generator must be closed (`aclosing`):
         closing it, or cancelling it, ends the conversation upstream at once. It sets no deadline
         of its own beyond connecting.
 

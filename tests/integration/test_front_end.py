@@ -19,7 +19,7 @@ from deploy.redis import EmbeddedRedis
 from tests.integration.conftest import QUICK
 from tests.integration.sanic_adapter import new_app, started
 from tests.integration.scripted import HELLO, ScriptedUpstream
-from wire.events import Delta, Done, Failed, Started
+from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
 from wire.redis import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -117,6 +117,66 @@ async def test_streamed_and_whole_answers_have_the_same_text_and_end(
     assert streamed[-2]["choices"][0]["finish_reason"] == "length"
     assert streamed[-1] is None
     assert whole["system_fingerprint"] == streamed[0]["system_fingerprint"]
+
+
+TOOLS: list[Event] = [
+    Started("m"),
+    Delta("print(1)", "code"),
+    Delta("1", "output"),
+    Image("dalle", "https://files.example/a"),
+    Delta("See"),
+    Citation("6", "https://ex.org"),
+    File("https://files.example/b"),
+    Done("stop"),
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (
+            settings.Settings(queue=QUICK),
+            "\n```\nprint(1)\n```\n`Result:` \n```\n1\n```\n\n![image](https://files.example/a)\n"
+            "[下载链接](https://files.example/a)\nSee[[6](https://ex.org)](https://files.example/b)",
+        ),
+        (
+            settings.Settings(queue=QUICK, bot=settings.Bot(enabled=True)),
+            "See(https://files.example/b)",
+        ),
+    ],
+    ids=["bot mode off", "bot mode on"],
+)
+async def test_what_tools_do_is_shown_as_the_settings_say(
+    client: Client, upstream: ScriptedUpstream, expected: str
+) -> None:
+    upstream.script = (*[[event] for event in TOOLS],)
+    whole = (await client.post(CHAT, json=BODY, headers=BEARER)).json()
+    streamed = messages(await client.post(CHAT, json={**BODY, "stream": True}, headers=BEARER))
+    deltas = [chunk["choices"][0]["delta"].get("content", "") for chunk in streamed[:-1]]
+    assert whole["choices"][0]["message"]["content"] == expected
+    assert "".join(deltas) == expected
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        settings.Settings(
+            queue=QUICK,
+            bot=settings.Bot(enabled=True),
+            stream=settings.Stream(grace=0.2, keepalive_interval=0.1),
+        )
+    ],
+)
+async def test_a_client_that_is_not_shown_the_code_still_gets_a_sign_of_life_now_and_then(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    code: list[list[Event] | float] = [[Delta("x", "code")], 0.02]
+    upstream.script = ([Started("m")], *(code * 20), [Delta("a"), Done("stop")])
+    response = await client.post(CHAT, json={**BODY, "stream": True}, headers=BEARER)
+    assert 1 <= response.text.count(": working\n\n") <= 10
+    assert "x" not in "".join(
+        chunk["choices"][0]["delta"].get("content", "") for chunk in messages(response)[:-1]
+    )
 
 
 async def test_the_upstream_gets_the_bearer_and_the_messages_as_they_were_sent(

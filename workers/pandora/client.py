@@ -93,8 +93,7 @@ class Pandora:
                     if isinstance(one, Delta) or not isinstance(one, Wanted):
                         events.append(one)
                         continue
-                    if events:
-                        yield events
+                    yield events
                     events = [await self._get(job, translator.conversation_id, one)]
                 if events and isinstance(last := events[-1], Done | Failed):
                     ending = last

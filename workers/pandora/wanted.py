@@ -57,15 +57,17 @@ Wanted = ImageWanted | FileWanted | ConfirmationWanted
 def read_drawn(message: Message) -> list[ImageWanted]:
     """The images among a message's parts."""
     content = message.content
+    name = message.author.name if message.author else None
+    tool: Literal["dalle", "python"] = "python" if name == "python" else "dalle"
     images = []
     for part in (content.parts if content else None) or ():
         if part is None or isinstance(part, str) or not part.asset_pointer:
             continue
         match part.metadata:
             case {"dalle": {"prompt": str(prompt)}}:
-                images.append(ImageWanted("dalle", part.asset_pointer, prompt))
+                images.append(ImageWanted(tool, part.asset_pointer, prompt))
             case _:
-                images.append(ImageWanted("dalle", part.asset_pointer))
+                images.append(ImageWanted(tool, part.asset_pointer))
     return images
 
 

@@ -22,7 +22,7 @@ from app.dialect import (
 from app.errors import ApiError, JobFailed
 from app.text import Text
 from settings import Bot
-from wire.events import Done, Event, Failed, Finish, Started
+from wire.events import Delta, Done, Event, Failed, Finish, Started
 
 _encode = msgspec.json.Encoder().encode
 
@@ -83,6 +83,8 @@ class Answer:
                 self._texts.append(text)
                 rendered += self._chunk(ChunkDelta(content=text))
             match event:
+                case Delta():
+                    pass  # first, being nearly all
                 case Started(model):
                     self._fingerprint = fingerprint(model)
                     rendered += self.role()

@@ -56,9 +56,9 @@ class Text:
         """What an event adds to the text, "" if nothing."""
         if isinstance(event, Delta) and event.kind == "text":
             self._refusal = ""  # the model says it in its own words
-            piece = event.text if self._open == "text" else self._go("text") + event.text
-        else:
-            piece = self._render(event)
+            self._anything = True
+            return event.text if self._open == "text" else self._go("text") + event.text
+        piece = self._render(event)
         self._anything = self._anything or piece != ""
         return piece
 

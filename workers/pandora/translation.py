@@ -128,7 +128,8 @@ class Translator:
         speaker = self._speaker
         if speaker is not None and speaker.id == message.id:  # goes on: as nearly always
             self._turn_goes_on = speaker is not self._last
-            return self._say(speaker.hear(message))
+            said = speaker.hear(message)
+            return said if self._started and not self._blocked else self._say(said)
         if message.metadata is not None and message.metadata.model_slug:
             self._model = message.metadata.model_slug
         to_user = message.recipient in _TO_USER

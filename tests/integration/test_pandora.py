@@ -441,14 +441,15 @@ async def test_an_error_in_the_stream_fails_after_the_text_before_it() -> None:
 
 async def test_an_event_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(exchange: Exchange) -> None:
-        await exchange.send(STREAM_HEAD + frame(b"data: " + b"x" * 1_000_000))
+        await exchange.send(STREAM_HEAD + frame(says("Hel (")))
+        await exchange.send(frame(b"data: " + b"x" * 1_000_000))
         await exchange.closed_by_client()
         exchange.close()
 
     monkeypatch.setattr("workers.pandora.client.MAX_EVENT_BYTES", 500_000)
     async with upstream(script) as (_, pandora):
         events, failed = await failure(pandora)
-        assert events == []
+        assert "".join(e.text for e in events if isinstance(e, Delta)) == "Hel ("
         assert "too large" in failed.message
 
 
@@ -573,6 +574,17 @@ async def test_a_sandbox_link_is_asked_for_with_its_path_encoded() -> None:
             "&sandbox_path=%2Fmnt%2Fdata%2Fa%20b%26c%3D%E6%A0%B7%23%3F..csv HTTP/1.1\r\n"
         )
         assert "authorization: bearer fk-secret-bearer\r\n" in head.lower()
+
+
+async def test_an_address_may_come_in_pieces() -> None:
+    async def pieces(exchange: Exchange) -> None:
+        body = refusal(200, b'{"status": "success", "download_url": "https://files.example/a"}')
+        await exchange.send(body[:-20])
+        await asyncio.sleep(0.05)
+        await exchange.send(body[-20:])
+
+    async with upstream(streams(pictured("file-service://A") + DONE), pieces) as (_, pandora):
+        assert (await collect(pandora))[1] == Image("dalle", "https://files.example/a")
 
 
 async def test_images_are_asked_for_one_by_one_and_what_came_before_is_out_by_then() -> None:

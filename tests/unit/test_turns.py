@@ -287,6 +287,8 @@ def test_an_error_of_the_sandbox_is_output_and_its_fence_is_closed() -> None:
     turn = [code("x"), system_error("Encountered exception"), text("Sorry.")]
     assert answer(*turn) == ("\n```\nx\n```\n`Result:` \n```\nEncountered exception\n```\nSorry.")
     assert answer(*turn, bot=QUIET) == "Sorry."
+    replaced = [code("x"), output("12345", id="err"), system_error("Broken"), text("b")]
+    assert answer(*replaced).endswith("12345\n```\n`Result:` \n```\nBroken\n```\nb")
     assert answer(code("x"), system_error(""), text("b")).endswith("tool_error\n```\nb")
     assert answer(code("x", recipient="browser"), system_error("e", name="browser"), text("b")) == (
         "\n```\nx\n```\nb"

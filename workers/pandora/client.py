@@ -16,7 +16,7 @@ from workers.pandora.payload import encode_payload, upstream_model
 from workers.pandora.records import Mark, read_record
 from workers.pandora.refusals import judge
 from workers.pandora.speech import Said
-from workers.pandora.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError, ServerSentEvent
+from workers.pandora.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError
 from workers.pandora.translation import Translator
 from workers.pandora.wanted import ConfirmationWanted, FileWanted, ImageWanted, Wanted
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -28,6 +28,8 @@ _REFUSAL_TIMEOUT = 5.0
 """Seconds for the body of an error: enough to read why, not enough to hide it behind a timeout."""
 
 _REFUSAL_BYTES = 64 * 1024
+
+_TOO_LARGE = Failed("upstream_error", "The upstream sent an event too large to read.")
 
 _log = logging.getLogger(__name__)
 
@@ -80,12 +82,15 @@ class Pandora:
             while ending is None:
                 said: list[Said] = []
                 alive = False
-                if data := await _read(response):
-                    for event in _parse(parser, data):
+                data = await _read(response)
+                try:
+                    for event in parser.feed(data):
                         record = read_record(event)
                         alive = alive or record is not Mark.PING
                         said += translator.feed(record)
-                else:
+                except EventTooLargeError:
+                    said = translator.fail(_TOO_LARGE)
+                if not data:
                     said = translator.end_of_stream()
                 events: list[Event] = []
                 for one in said:
@@ -160,15 +165,6 @@ class Pandora:
                 "The upstream ended an answer oddly",
                 extra={"event": "upstream_odd_answer", "job": job.id, **seen},
             )
-
-
-def _parse(parser: EventParser, data: bytes) -> list[ServerSentEvent]:
-    try:
-        return parser.feed(data)
-    except EventTooLargeError:
-        raise UpstreamError(
-            Failed("upstream_error", "The upstream sent an event too large to read.")
-        ) from None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

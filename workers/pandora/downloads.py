@@ -95,7 +95,11 @@ class Downloads:
         async with self._session.get(
             url, headers={"Authorization": f"Bearer {bearer}"}, allow_redirects=False
         ) as response:
-            body = await response.content.read(_MAX_BYTES)
+            body = b""
+            async for data in response.content.iter_any():
+                body += data
+                if len(body) > _MAX_BYTES:
+                    raise RefusedError("too_large")
             answer = _decode(body)
             if answer.download_url and _USABLE.fullmatch(answer.download_url):
                 return answer.download_url

@@ -171,6 +171,10 @@ class Output(Speech):
         return _printed(found) + self._images.new()
 
 
+class Trouble(Output):
+    """The sandbox's own error, which may take the place of an output under its id."""
+
+
 class Drawings(Speech):
     """A tool's images; its words are for the model."""
 

@@ -31,7 +31,7 @@ from wire.events import Break, Done, Failed, Finish, Refusal, Started
 from workers.pandora.complaint import fault_of, read_complaint, shorten
 from workers.pandora.delta_encoding import DeltaError, Documents
 from workers.pandora.records import Envelope, Mark, Message, Operation, Record
-from workers.pandora.speech import Code, Drawings, Output, Prose, Said, Speech
+from workers.pandora.speech import Code, Drawings, Output, Prose, Said, Speech, Trouble
 from workers.pandora.wanted import read_confirmation
 
 _BROKEN_OFF = Failed("upstream_error", "The upstream broke off its answer.", "answer_broken_off")
@@ -100,14 +100,14 @@ class Translator:
         # `end_turn` has been seen on messages that others followed, so it does not count once the
         # assistant has turned to a tool. A blocked answer has nothing left to lose.
         whole = last is not None and last.ends_turn and not self._turn_goes_on
-        return self._done() if whole or self._blocked else self._fail(_BROKEN_OFF)
+        return self._done() if whole or self._blocked else self.fail(_BROKEN_OFF)
 
     def _envelope(self, envelope: Envelope) -> list[Said]:
         message = envelope.message
         complaint = envelope.error or (envelope.detail if message is None else None)
         if complaint:
             said = read_complaint(complaint)
-            return self._fail(
+            return self.fail(
                 Failed(fault_of(said), said.message or _NO_SENTENCE, said.code, said.clears_in)
             )
         if envelope.conversation_id:
@@ -143,10 +143,10 @@ class Translator:
 
     def _tool(self, message: Message, name: str) -> list[Said]:
         content_type = message.content.content_type if message.content is not None else ""
-        if content_type in ("execution_output", "stderr") or (
-            content_type == "system_error" and name == "python"
-        ):
+        if content_type in ("execution_output", "stderr"):
             return self._hear(self._speech(message, Output), message)
+        if content_type == "system_error" and name == "python":
+            return self._hear(self._speech(message, Trouble), message)
         if content_type == "multimodal_text":
             said = self._hear(self._speech(message, Drawings), message)
             self._drawn = self._drawn or bool(said)
@@ -198,7 +198,8 @@ class Translator:
         begin: list[Said] = [] if self._started else [Started(self._model)]
         return [*rest, *begin, Done("content_filter" if self._blocked else finish)]
 
-    def _fail(self, failed: Failed) -> list[Said]:
+    def fail(self, failed: Failed) -> list[Said]:
+        """An ending that was not foreseen, after all that was held back."""
         rest = self._say(self._turn_to(None))
         self.ended = True
         return [*rest, failed]

@@ -20,6 +20,9 @@ def main() -> None:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8181, help="0 takes a free port")
+    parser.add_argument(
+        "--side-port", type=int, default=0, help="storage and sockets; 0 takes a free port"
+    )
     parser.add_argument("--prefix", default="", help="the api prefix")
     parser.add_argument("--max-active", type=int, default=64, help="conversations at once in all")
     parser.add_argument("--per-account", type=int, default=1, help="conversations at once")
@@ -27,16 +30,19 @@ def main() -> None:
     args = parser.parse_args()
     limits = Limits(args.max_active, args.per_account, args.per_pool)
     try:
-        uvloop.run(_serve(limits, args.host, args.port, args.prefix))
+        uvloop.run(_serve(limits, args))
     except OSError as error:
         sys.exit(f"simulator: cannot listen on {args.host}:{args.port}: {error}")
 
 
-async def _serve(limits: Limits, host: str, port: int, prefix: str) -> None:
+async def _serve(limits: Limits, args: argparse.Namespace) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-    async with serve(limits, host=host, port=port, prefix=prefix) as url:
+    serving = serve(
+        limits, host=args.host, port=args.port, side_port=args.side_port, prefix=args.prefix
+    )
+    async with serving as url:
         print(f"simulator ready on {url}", flush=True)
         await told_to_stop.wait()
 

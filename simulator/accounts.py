@@ -106,7 +106,7 @@ class Hold:
 
     def __init__(self, active: Counter[str], bearer: str, tally: _Tally) -> None:
         self._active = active
-        self._bearer = bearer
+        self.bearer = bearer
         self._tally = tally
         self._open = True
 
@@ -118,9 +118,9 @@ class Hold:
 
     def _release(self) -> None:
         self._open = False
-        self._active[self._bearer] -= 1
-        if not self._active[self._bearer]:
-            del self._active[self._bearer]
+        self._active[self.bearer] -= 1
+        if not self._active[self.bearer]:
+            del self._active[self.bearer]
 
     def __enter__(self) -> Hold:
         return self

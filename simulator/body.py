@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
-from simulator import events
 from simulator.clock import Clock
+from simulator.reply import pings
 from simulator.script import Script
+from simulator.transport import Transport
 
 
 class CutError(Exception):
@@ -20,13 +19,13 @@ class CutError(Exception):
 class Body:
     """Written in time, with pings while nothing else is due, and cut where the script says."""
 
-    def __init__(self, response: web.StreamResponse, script: Script, clock: Clock) -> None:
-        self._response = response
+    def __init__(self, transport: Transport, script: Script, clock: Clock) -> None:
+        self._write = transport.write
         self._clock = clock
         self._cut_at = script.at if script.fault == "cut" else None
         self._sent = 0
         self._ping = script.ping
-        self._pings = events.pings(script)
+        self._pings = pings(script)
         self._last = clock.now()
 
     async def write(self, when: float, data: bytes) -> None:
@@ -34,7 +33,7 @@ class Body:
         await self.wait(when)
         if self._cut_at is not None:
             self.spend(data)
-        await self._response.write(data)
+        await self._write(data)
 
     async def wait(self, when: float) -> None:
         """Wait for a time of the clock, with pings."""
@@ -44,7 +43,7 @@ class Body:
                 await self._clock.until(self._last)
                 ping = next(self._pings)
                 self.spend(ping)
-                await self._response.write(ping)
+                await self._write(ping)
             self._last = when
         await self._clock.until(when)
 

@@ -110,6 +110,23 @@ def bad_field(sentence: str) -> ErrorAnswer:
     return detail(422, [{"loc": ["body"], "msg": sentence, "type": "type_error"}])
 
 
+def invalid(loc: list[str | int], sentence: str) -> ErrorAnswer:
+    """The answer to a field that has the right shape and makes no sense."""
+    item = {"loc": ["body", *loc], "msg": sentence, "type": "value_error"}
+    return detail(422, [item])
+
+
+def web_page(status: int) -> ErrorAnswer:
+    """A page for people where JSON should be."""
+    return _page(status, "ChatGPT", "Please enable JavaScript")
+
+
+def storage(status: int, code: str) -> ErrorAnswer:
+    """How the file host refuses."""
+    xml = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code></Error>'
+    return ErrorAnswer(status, xml.encode(), "application/xml")
+
+
 def named(name: ErrorName, clears_in: int) -> ErrorAnswer:
     """The error a script asks for. `clears_in` are the seconds that `cap` speaks of."""
     match name:

@@ -9,10 +9,13 @@ import msgspec
 from msgspec import Meta
 
 from simulator.errors import ErrorName, RefusedError, detail
+from simulator.steps import Cite, Crash, Few, Step
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 AtLeastOne = Annotated[int, Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+
+Tool = Literal["python", "browser", "dalle", "files", "action"]
 
 Fault = Literal[
     "cut",
@@ -53,11 +56,52 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: ErrorName | None = None
     clears_in: Count = 13078
 
+    tool: Tool | None = None
+    opening: bool = False
+    messages: AtLeastOne = 1
+    early: bool = False
+    work: Seconds = 0.0
+    calls: Annotated[int, Meta(ge=1, le=100)] = 1
+    images: Few | None = None
+    shape: Literal["code", "text"] = msgspec.field(default="code", name="as")
+    code: str | None = None
+    output: str | None = None
+    crash: Crash | None = None
+    link: str | None = None
+    size: Annotated[int, Meta(ge=0, le=1_000_000_000_000)] = 0
+    citations: Few = 0
+    marker: str = "source"
+    cite: Cite = "now"
+    policy: bool = False
+    confirm: bool = True
+    consequential: bool = False
+    steps: tuple[Step, ...] = ()
+    v1: bool = False
+
+    arkose: bool = False
+    account: Literal["sse", "websocket"] | None = None
+    strangers: Few = 0
+    frame: Count = 0
+    socket: Literal["drop", "close", "refuse"] | None = None
+    at_frame: Count = 0
+    register: Literal["html", "404", "null"] | None = None
+    upload: Literal["error", "403", "put", "uploaded"] | None = None
+    index: Few = 2
+    download: Literal["error", "403", "404", "410", "500"] | None = None
+    blob: Literal["403", "404", "500", "cut", "stall"] | None = None
+    sandbox: Literal["expired", "404", "500"] | None = None
+    gizmo: Literal["404", "html"] | None = None
+    token: Literal["empty", "html", "500"] | None = None
+
     def pieces(self) -> list[str]:
         """What each text event adds to the answer."""
         if self.text is None:
             return [f" w{n}" if n else "w0" for n in range(self.words)]
-        return [self.text[at : at + self.step] for at in range(0, len(self.text), self.step)]
+        return self.cut(self.text)
+
+    def cut(self, text: str) -> list[str]:
+        """A text in pieces of `step` characters."""
+        return [text[at : at + self.step] for at in range(0, len(text), self.step)]
 
 
 class PostedScript(Script, frozen=True, forbid_unknown_fields=True):
@@ -70,7 +114,7 @@ class PostedScript(Script, frozen=True, forbid_unknown_fields=True):
 _DIRECTIVE = re.compile(r"\[\[sim((?:\s[^\]]*)?)\]\]")
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
 _ILL_TYPED = re.compile(r"(.*) - at `\$\.(\w+)`", re.DOTALL)
-_KEYS = tuple(field.name for field in msgspec.structs.fields(Script))
+_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(Script))
 
 
 def parse_directive(prompt: str) -> tuple[Script | None, str]:
@@ -116,6 +160,9 @@ def _sentence(error: msgspec.ValidationError) -> str:
     return f"The script is wrong: {error}."
 
 
+_NOTHING = Script()
+
+
 class ScriptBook:
     """The posted scripts in force."""
 
@@ -136,6 +183,13 @@ class ScriptBook:
             else:
                 self._scripts[whose] = msgspec.structs.replace(script, times=script.times - 1)
         return script
+
+    def standing(self, bearer: str | None) -> Script:
+        """What the posted scripts say of the account itself, without counting it as one time.
+
+        For what happens before or beside a conversation: uploads, sockets, gizmos, tokens.
+        """
+        return self._scripts.get(bearer) or self._scripts.get(None) or _NOTHING
 
     def clear(self) -> None:
         """Forget every script."""

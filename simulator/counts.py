@@ -1,0 +1,30 @@
+"""The counts of what happens beside conversations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass
+class Counts:
+    """Shown by `GET /simulator/stats`; the package docstring explains them."""
+
+    uploads: int = 0
+    downloads: int = 0
+    sandbox: int = 0
+    patched: int = 0
+    hidden: int = 0
+    arkose: int = 0
+    gizmos: int = 0
+    confirmations: int = 0
+    registered: int = 0
+    sockets: int = 0
+    reconnects: int = 0
+    acks: int = 0
+    stopped: int = 0
+    invalid: int = 0
+
+    def clear(self) -> None:
+        """All to zero."""
+        for counter in fields(self):
+            setattr(self, counter.name, 0)

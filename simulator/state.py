@@ -1,0 +1,28 @@
+"""All that one simulator knows, built in one place."""
+
+from __future__ import annotations
+
+from simulator.accounts import Accounts, Limits
+from simulator.checks import Arkose
+from simulator.clock import Clock
+from simulator.counts import Counts
+from simulator.files import Files
+from simulator.history import History
+from simulator.script import ScriptBook
+from simulator.sockets import Hub
+
+
+class State:
+    """For the running loop."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.accounts = Accounts(limits)
+        self.scripts = ScriptBook()
+        self.counts = Counts()
+        self.history = History()
+        self.files = Files()
+        self.arkose = Arkose()
+        self.clock = Clock()
+        self.hub = Hub(self.scripts, self.counts)
+        self.side_port = 0
+        """Where the hosts beside the API listen: storage and sockets."""

@@ -57,24 +57,24 @@ def check_gizmo(asked: Payload) -> None:
         raise RefusedError(invalid([where, "gizmo"], "not the gizmo of this id"))
 
 
-def check_files(asked: Payload, bearer: str, files: Files) -> list[File]:
-    """The files that the messages refer to.
-
-    Raises RefusedError (422) for one that is not there, not the bearer's, not wholly uploaded,
-    or of another size than was said.
+def check_files(asked: Payload, bearer: str, files: Files) -> None:
+    """Raises RefusedError (422) for a file that the messages refer to and that is not there, not
+    the bearer's, not wholly uploaded, no image where one must be, or of another size than was said.
     """
-    found: list[File] = []
     for n, message in enumerate(asked.messages):
         for m, attachment in enumerate(message.metadata.attachments):
             where: list[str | int] = ["messages", n, "metadata", "attachments", m]
             file = _ready(str(attachment.get("id")), bearer, files, [*where, "id"])
             if attachment.get("size") not in (None, file.size):
                 raise RefusedError(invalid([*where, "size"], f"the file has {file.size} bytes"))
-            found.append(file)
-    for n, pointer in asked.asset_pointers:
-        file_id = pointer.removeprefix("file-service://")
-        _ready(file_id, bearer, files, ["messages", n, "content", "parts"])
-    return found
+    for n, image in asked.images:
+        file_id = image.asset_pointer.removeprefix("file-service://")
+        where = ["messages", n, "content", "parts"]
+        file = _ready(file_id, bearer, files, where)
+        if file.use_case not in ("multimodal", "made"):
+            raise RefusedError(invalid(where, "the file was not uploaded as an image"))
+        if image.size_bytes not in (None, file.size):
+            raise RefusedError(invalid(where, f"the file has {file.size} bytes"))
 
 
 def _ready(file_id: str, bearer: str, files: Files, where: list[str | int]) -> File:

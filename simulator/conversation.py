@@ -50,42 +50,41 @@ class Conversations:
         state = self._state
         bearer = bearer_of(request)
         asked = payload.decode(await request.read())
-        try:
-            going_on = check_conversation(asked, bearer, state.history)
-            check_gizmo(asked)
-            attached = check_files(asked, bearer, state.files)
-        except RefusedError:
-            state.counts.invalid += 1
-            raise
+        known = self._checked(asked, bearer)
         directive, rest = parse_directive(asked.prompt.text if asked.prompt else "")
         state.accounts.check(bearer)
         # Nothing waits from here to `hold`, so nobody can come in between.
-        script: Script
-        if asked.choice is not None and going_on is not None:
-            script = going_on.script
+        if asked.choice is not None and known is not None:
+            script = known.script
         else:
             script = directive or state.scripts.take(bearer) or sample(rest)
         if script.error is not None:
             state.accounts.count_error()
             return answer(named(script.error, script.clears_in))
         if script.arkose:
-            try:
-                header = request.headers.get("Openai-Sentinel-Arkose-Token")
-                state.arkose.spend(asked.arkose_token, header)
-            except RefusedError:
-                state.counts.invalid += 1
-                raise
+            self._spend(asked, request)
         if script.echo and script.text is None:
             script = msgspec.structs.replace(script, text=rest)
         turn = _turn(asked)
-        if going_on is None:
-            private = asked.history_and_training_disabled
-            going_on = Conversation(bearer, private, script)
-            state.history.remember(turn.conversation_id, going_on)
-        if attached:
-            going_on.document = attached[-1].id
-        reply = self._reply(script, asked, turn, going_on)
-        return await self._play(script, reply, turn.conversation_id, bearer, request)
+        if known is None:
+            known = Conversation(bearer, asked.history_and_training_disabled, script)
+            state.history.remember(turn.conversation_id, known)
+        reply = self._reply(script, asked, turn, known)
+        hold = state.accounts.hold(bearer)
+        if script.fault in ("hang", "reset"):
+            return await _unanswered(script, hold, request)
+        if (script.account or state.scripts.standing(bearer).account) == "websocket":
+            # A confirmation's answer comes over the socket that the client has already.
+            address = self._address(bearer, request) if asked.choice is None else {}
+            return self._over_socket(script, reply, turn.conversation_id, hold, address)
+        response = _stream_response()
+        try:
+            with hold:
+                await _perform(script, reply, HttpTransport(request, response), hold, state.clock)
+        except ConnectionError:
+            # The client left between two writes: aborted, counted, and no error of ours.
+            pass
+        return response
 
     async def patch(self, request: web.Request) -> web.Response:
         """Hide or rename a conversation, which changes nothing but the counts."""
@@ -93,8 +92,9 @@ class Conversations:
         known = state.history.find(request.match_info["id"], bearer_of(request))
         if known is None:
             raise RefusedError(NO_CONVERSATION)
+        asked = payload.decode_patch(await request.read())
         state.counts.patched += 1
-        if b"is_visible" in await request.read() and not known.hidden:
+        if asked.is_visible is False and not known.hidden:
             known.hidden = True
             state.counts.hidden += 1
         return web.json_response({"success": True})
@@ -122,6 +122,26 @@ class Conversations:
         if tasks:
             await asyncio.wait(tasks)
 
+    def _checked(self, asked: Payload, bearer: str) -> Conversation | None:
+        """The conversation that goes on, None for a new one. Raises RefusedError."""
+        state = self._state
+        try:
+            known = check_conversation(asked, bearer, state.history)
+            check_gizmo(asked)
+            check_files(asked, bearer, state.files)
+        except RefusedError:
+            state.counts.invalid += 1
+            raise
+        return known
+
+    def _spend(self, asked: Payload, request: web.Request) -> None:
+        header = request.headers.get("Openai-Sentinel-Arkose-Token")
+        try:
+            self._state.arkose.spend(asked.arkose_token, header)
+        except RefusedError:
+            self._state.counts.invalid += 1
+            raise
+
     def _reply(self, script: Script, asked: Payload, turn: Turn, known: Conversation) -> Reply:
         """The answer to this request, with what it makes remembered."""
         state = self._state
@@ -139,37 +159,13 @@ class Conversations:
         known.said(placed)
         return reply(script, turn, placed)
 
-    async def _play(
+    def _over_socket(
         self,
         script: Script,
         reply: Reply,
         conversation_id: str,
-        bearer: str,
-        request: web.Request,
-    ) -> web.StreamResponse:
-        state = self._state
-        account = script.account or state.scripts.standing(bearer).account
-        hold = state.accounts.hold(bearer)
-        if script.fault in ("hang", "reset"):
-            with hold:
-                if script.fault == "hang":
-                    await _forever()
-                hold.finish()
-                _reset(request)
-            return _stream_response()
-        if account == "websocket":
-            return self._over_socket(script, reply, conversation_id, hold, request)
-        response = _stream_response()
-        try:
-            with hold:
-                await _perform(script, reply, HttpTransport(request, response), hold, state.clock)
-        except ConnectionError:
-            # The client left between two writes: aborted, counted, and no error of ours.
-            pass
-        return response
-
-    def _over_socket(
-        self, script: Script, reply: Reply, conversation_id: str, hold: Hold, request: web.Request
+        hold: Hold,
+        address: dict[str, str | None],
     ) -> web.Response:
         """Say that the answer comes over the socket, and let it."""
         state = self._state
@@ -191,25 +187,25 @@ class Conversations:
                 task.result()
 
         task.add_done_callback(ended)
-        address: dict[str, str | None] = {
-            **state.hub.register(bearer, f"{request.url.host}:{state.side_port}")
-        }
-        if state.scripts.standing(bearer).register == "null":
+        ids = {"conversation_id": conversation_id, "response_id": response_id}
+        return web.json_response({**address, **ids})
+
+    def _address(self, bearer: str, request: web.Request) -> dict[str, str | None]:
+        """Where the account's socket is, and the id by which its frames could be asked for."""
+        state = self._state
+        host = f"{request.url.host}:{state.side_port}"
+        address: dict[str, str | None] = {**state.hub.register(bearer, host)}
+        if state.scripts.standing(bearer).register == "nowhere":
             address["wss_url"] = None
-        return web.json_response(
-            {
-                **address,
-                "conversation_id": conversation_id,
-                "response_id": response_id,
-                "websocket_request_id": str(uuid4()),
-            }
-        )
+        return address | {"websocket_request_id": str(uuid4())}
 
 
 def _steps(script: Script, asked: Payload, known: Conversation) -> tuple[Step, ...]:
     choice = asked.choice
     if choice is None:
         known.script, known.confirmed = script, 0
+        if asked.prompt is not None and asked.prompt.metadata.attachments:
+            known.document = str(asked.prompt.metadata.attachments[-1]["id"])
         return tools.steps(script, known.document)
     if choice.data.type == "deny":
         return tools.DENIED
@@ -249,6 +245,16 @@ def _stream_response() -> web.StreamResponse:
     )
 
 
+async def _unanswered(script: Script, hold: Hold, request: web.Request) -> web.StreamResponse:
+    """Hang until the client leaves, or reset the connection."""
+    with hold:
+        if script.fault == "hang":
+            await asyncio.Event().wait()
+        hold.finish()
+        _reset(request)
+    return _stream_response()
+
+
 async def _perform(
     script: Script, reply: Reply, transport: Transport, hold: Hold, clock: Clock
 ) -> None:
@@ -276,10 +282,6 @@ async def _perform(
         return
     hold.finish()
     await transport.end(tail)
-
-
-async def _forever() -> None:
-    await asyncio.Event().wait()
 
 
 def _reset(request: web.Request) -> None:

@@ -47,6 +47,6 @@ class Doors:
         self._state.counts.registered += 1
         host = f"{request.url.host}:{self._state.side_port}"
         address: dict[str, str | None] = {**self._state.hub.register(bearer, host)}
-        if fault == "null":
+        if fault == "nowhere":
             address["wss_url"] = None
         return web.json_response(address)

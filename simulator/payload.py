@@ -128,14 +128,31 @@ class Payload(msgspec.Struct, frozen=True):
         return data.from_client.user_action if data else None
 
     @property
-    def asset_pointers(self) -> list[tuple[int, str]]:
-        """The images inside messages: which message, and the pointer."""
+    def images(self) -> list[tuple[int, ImagePart]]:
+        """The images inside messages, with the number of the message."""
         return [
-            (n, part.asset_pointer)
+            (n, part)
             for n, message in enumerate(self.messages)
             for part in message.content.parts
             if isinstance(part, ImagePart)
         ]
+
+
+class Patch(msgspec.Struct, frozen=True):
+    """The body of `PATCH /conversation/{id}`."""
+
+    is_visible: bool | None = None
+    title: str | None = None
+
+
+def decode_patch(body: bytes) -> Patch:
+    """Read a patch. Raises RefusedError (422) for anything else."""
+    try:
+        return msgspec.json.decode(body, type=Patch)
+    except msgspec.ValidationError as error:
+        raise RefusedError(bad_field(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RefusedError(bad_json(body)) from None
 
 
 def decode(body: bytes) -> Payload:

@@ -8,7 +8,7 @@ new piece, and an event is the three joined.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, cycle, islice
@@ -22,6 +22,9 @@ from simulator.toolwork import work
 
 _TEXT = "@text@"
 _PAD = "@pad@"
+
+_Grown = Callable[[str | None, str], Event]
+"""Makes the event of a message that has grown to this text (None: no parts), with this pad."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,9 @@ class _Renderer:
     def _text(self, placed: Placed, step: Text, *, last: bool) -> _Part:
         pieces = step.pieces or tuple(self._script.cut(step.text))
 
-        def event(shown: str, pad: str = "") -> Event:
-            content = {"content_type": "text", "parts": [shown]}
-            extra = citations.metadata(step, shown, finished=False)
+        def event(shown: str | None, pad: str = "") -> Event:
+            content = {"content_type": "text", "parts": [] if shown is None else [shown]}
+            extra = citations.metadata(step, shown or "", finished=False)
             return self._events.assistant(placed, content, "in_progress", extra, pad=pad)
 
         whole = "".join(pieces)
@@ -168,7 +171,7 @@ class _Renderer:
     def _code(self, placed: Placed, step: Code) -> _Part:
         pieces = self._script.cut(step.text)
 
-        def event(shown: str, pad: str = "", *, finished: bool = False) -> Event:
+        def event(shown: str | None, pad: str = "", *, finished: bool = False) -> Event:
             content: Event = {"content_type": "text", "parts": [shown]}
             if step.shape == "code":
                 content = {"content_type": "code", "language": step.language, "text": shown}
@@ -189,18 +192,16 @@ class _Renderer:
     def _growing(
         self,
         pause: float,
-        event: Callable[[str], Event],
-        pieces: Iterable[str],
+        event: _Grown,
+        pieces: Sequence[str],
         growth: Iterator[bytes],
         finish: list[Event],
     ) -> _Part:
         if self._script.fault == "only_finished":
-            return _Part(pause, event(""), 0, iter(()), finish)
-        return _Part(pause, event(""), len(list(pieces)), growth, finish)
+            return _Part(pause, event("", ""), 0, iter(()), finish)
+        return _Part(pause, event("", ""), len(pieces), growth, finish)
 
-    def _grow(
-        self, event: Callable[[str, str], Event], pieces: Iterable[str], empty_at: int
-    ) -> Iterator[bytes]:
+    def _grow(self, event: _Grown, pieces: Sequence[str], empty_at: int) -> Iterator[bytes]:
         """The growing events of a message, where what is around the text changes, too."""
         shown = ""
         pads = cycle("A" * length for length in self._pad_lengths())
@@ -209,12 +210,10 @@ class _Renderer:
             encoded = self._wire.event(event(shown, next(pads)))
             if n == empty_at:
                 encoded += self._wire.event(event("", next(pads)))
-                encoded += self._wire.event(_bare(event("", next(pads))))
+                encoded += self._wire.event(event(None, next(pads)))
             yield encoded
 
-    def _grow_split(
-        self, event: Callable[[str, str], Event], pieces: Iterable[str], empty_at: int
-    ) -> Iterator[bytes]:
+    def _grow_split(self, event: _Grown, pieces: Sequence[str], empty_at: int) -> Iterator[bytes]:
         """The same, fast; the empty ones of `empty_at` ride with the event before them."""
         escape = json.JSONEncoder(ensure_ascii=not self._script.raw).encode
         head, tail = self._wire.event(event(_TEXT, _PAD)).split(_TEXT.encode(), 1)
@@ -235,13 +234,6 @@ class _Renderer:
             return [0]
         lengths = (longest, longest // 3, longest // 2, longest // 5, longest * 3 // 4)
         return [max(1, length) for length in lengths]
-
-
-def _bare(event: Event) -> Event:
-    """The same event with no parts at all."""
-    message = event["message"]
-    assert isinstance(message, dict)  # noqa: S101 - the caller has made it so
-    return event | {"message": message | {"content": {"content_type": "text", "parts": []}}}
 
 
 def _first(acts: Iterable[Act], most: int) -> Iterator[Act]:

@@ -84,7 +84,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frame: Count = 0
     socket: Literal["drop", "close", "refuse"] | None = None
     at_frame: Count = 0
-    register: Literal["html", "404", "null"] | None = None
+    register: Literal["html", "404", "nowhere"] | None = None
     upload: Literal["error", "403", "put", "uploaded"] | None = None
     index: Few = 2
     download: Literal["error", "403", "404", "410", "500"] | None = None

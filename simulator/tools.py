@@ -95,7 +95,7 @@ def _browser(script: Script) -> tuple[Step, ...]:
 
 def _dalle(script: Script) -> tuple[Step, ...]:
     made: list[Step] = []
-    images = 1 if script.images is None else script.images
+    images = script.calls if script.images is None else script.images
     for count in _shares(images, script.calls):
         request = json.dumps({"size": "1024x1024", "prompt": "A cat"})
         made.append(Code(script.code or request, "dalle.text2im", "json", script.shape))

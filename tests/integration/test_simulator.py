@@ -203,17 +203,21 @@ async def test_an_account_has_one_conversation_at_a_time(
                 assert (await second.json())["detail"].startswith("Only one message at a time.")
             await caller.read(f"[[sim {FAST}]]", "carol")
         stats = await caller.until(lambda stats: stats["active"] == 0)
-    assert stats | {
-        "active": 0,
-        "peak": 2,
-        "peak_per_account": 1,
-        "started": 2,
-        "finished": 1,
-        "aborted": 1,
-        "refused": 1,
-        "errors": 0,
-        "accounts": 2,
-    } == stats
+    assert (
+        stats
+        | {
+            "active": 0,
+            "peak": 2,
+            "peak_per_account": 1,
+            "started": 2,
+            "finished": 1,
+            "aborted": 1,
+            "refused": 1,
+            "errors": 0,
+            "accounts": 2,
+        }
+        == stats
+    )
 
 
 async def test_a_pool_has_more_and_the_server_has_a_cap_in_all(

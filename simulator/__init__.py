@@ -109,6 +109,8 @@ The account. These keys also work in advance, from a posted script for the beare
 where something happens before or beside a conversation:
     account=sse    or websocket: the POST is answered with JSON and the events go over the socket,
                    as soon as the account has one (at most 10 s later): [[sim account=websocket]]
+                   A client's own end does not end such an answer; `stop_conversation` does. A
+                   reliable connection that leaves 1000 frames unacknowledged is cut off for good
     strangers=N    before each frame N of other responses; with 2, one says their `[DONE]`
     frame=N        so many bytes of the body in a frame, instead of one event: [[sim frame=7]]
     socket=drop at_frame=N   the connection breaks before frame N (counted from 0) and can come back

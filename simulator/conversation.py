@@ -20,7 +20,7 @@ from simulator.clock import Clock
 from simulator.errors import NO_CONVERSATION, RefusedError, named
 from simulator.events import Turn
 from simulator.history import Conversation
-from simulator.http import answer, bearer_of
+from simulator.http import answer, bearer_of, side_host
 from simulator.payload import Payload
 from simulator.reply import Reply, reply
 from simulator.sample import sample
@@ -193,7 +193,7 @@ class Conversations:
     def _address(self, bearer: str, request: web.Request) -> dict[str, str | None]:
         """Where the account's socket is, and the id by which its frames could be asked for."""
         state = self._state
-        host = f"{request.url.host}:{state.side_port}"
+        host = side_host(request, state.side_port)
         address: dict[str, str | None] = {**state.hub.register(bearer, host)}
         if state.scripts.standing(bearer).register == "nowhere":
             address["wss_url"] = None

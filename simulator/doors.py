@@ -7,7 +7,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from simulator.errors import RefusedError, detail, invalid, web_page
-from simulator.http import bearer_of
+from simulator.http import bearer_of, side_host
 from simulator.state import State
 
 
@@ -45,7 +45,7 @@ class Doors:
         if fault == "404":
             raise RefusedError(detail(404, "Not Found"))
         self._state.counts.registered += 1
-        host = f"{request.url.host}:{self._state.side_port}"
+        host = side_host(request, self._state.side_port)
         address: dict[str, str | None] = {**self._state.hub.register(bearer, host)}
         if fault == "nowhere":
             address["wss_url"] = None

@@ -8,13 +8,12 @@ from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
-from yarl import URL
 
 from simulator import content
 from simulator.errors import NO_CONVERSATION, NOT_FOUND, RefusedError, bad_json, detail, storage
 from simulator.errors import invalid as invalid_field
 from simulator.files import File, Intake
-from simulator.http import bearer_of
+from simulator.http import bearer_of, side_host
 from simulator.state import State
 
 _EXPIRY = "2099-01-01T00%3A00%3A00Z"
@@ -149,10 +148,8 @@ class FilesApi:
 
     def _address(self, request: web.Request, file: File, query: str) -> str:
         """A signed address on the storage host, under the name by which the client came here."""
-        host = URL.build(
-            scheme="http", host=request.url.host or "127.0.0.1", port=self._state.side_port
-        )
-        return f"{host}/{file.id}?{query}&sig={file.signature}"
+        host = side_host(request, self._state.side_port)
+        return f"http://{host}/{file.id}?{query}&sig={file.signature}"
 
 
 class Storage:
@@ -193,13 +190,17 @@ class Storage:
             }
         )
         await response.prepare(request)
+        left = file.content.size
         for piece in file.content.pieces():
             if fault is not None:
                 await self._break(request, response, piece, stall=fault == "stall")
                 return response
+            left -= len(piece)
+            if left == 0:
+                # Before the last bytes go out, so that who has them all sees the count.
+                self._state.counts.downloads += 1
             await response.write(piece)
         await response.write_eof()
-        self._state.counts.downloads += 1
         return response
 
     async def _break(

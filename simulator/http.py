@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from yarl import URL
 
 from simulator.errors import NO_TOKEN, ErrorAnswer, RefusedError
 
@@ -23,6 +24,11 @@ def bearer_of(request: web.Request) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise RefusedError(NO_TOKEN)
     return token.strip()
+
+
+def side_host(request: web.Request, port: int) -> str:
+    """The `name:port` of the hosts beside the API, under the name by which the client came here."""
+    return URL.build(scheme="http", host=request.url.host or "127.0.0.1", port=port).authority
 
 
 def refusing(handler: Handler) -> Handler:

@@ -26,6 +26,7 @@ from simulator.script import Script, ScriptBook
 RELIABLE = "json.reliable.webpubsub.azure.v1"
 PATH = "/client/hubs/conversations"
 _MOST_UNACKNOWLEDGED = 1000
+_MOST_ADDRESSES = 10_000
 _KEPT_AWAY = 30.0
 _WAIT_FOR_SOCKET = 10.0
 _BLOCK = re.compile(rb".*?(?:\r\n\r\n|\n\n)", re.DOTALL)
@@ -124,6 +125,8 @@ class Hub:
         }
         token = ".".join((_base64({"alg": "HS256", "typ": "JWT"}), _base64(claims), "c2ln"))
         self._bearers[token] = bearer
+        if len(self._bearers) > _MOST_ADDRESSES:
+            del self._bearers[next(iter(self._bearers))]
         return {
             "wss_url": f"ws://{host}{PATH}?access_token={token}",
             "expires_at": (now + timedelta(hours=1)).isoformat(),

@@ -79,7 +79,7 @@ def _display(events: Events, placed: Placed, step: Display) -> list[Event]:
     }
     end: Event = {"status": "failed"} if step.failed else {"status": "finished"}
     return [
-        events.tool(placed, step.tool, done | empty, command | {"status": "running"}, weight=0.0),
+        events.tool(placed, step.tool, done | empty, command | {"status": "running"}, weight=0),
         events.tool(placed, step.tool, done, command | end | {"_cite_metadata": found}),
     ]
 

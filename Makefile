@@ -30,7 +30,7 @@ run: $(RUN)
 	@$(BIN)/python -m deploy.local
 
 test: $(DEV)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(DEV)
 	@$(BIN)/ruff format --check .

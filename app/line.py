@@ -42,6 +42,8 @@ class Ticket:
         self._clock = asyncio.get_running_loop().time
         self._give_up = self._clock() + 2 * line.config.queue.max_wait
         self._extended = False
+        self.left = False
+        """Whether the job has been let go of before its ending."""
 
     @property
     def begun(self) -> bool:
@@ -71,6 +73,15 @@ class Ticket:
         self._extended = True
         upstream = self._line.config.upstream
         self._give_up += upstream.connect_timeout + upstream.first_event_timeout
+
+    def leave(self) -> None:
+        """Let go of the job, of which nothing more is wanted: at once, beside what the caller does.
+
+        Ask for no more events after this.
+        """
+        if not self.left:
+            self.left = True
+            self._line.let_go(self._reply)
 
     async def place(self) -> int:
         """The job's place in the line, from 1; 0 when it runs, or nobody can say now."""
@@ -145,20 +156,25 @@ class Line:
 
         with self._inbox.open(job.id) as reply:
             reply.resubmit = enqueue
+            ticket = None
             try:
                 try:
                     await enqueue()
                 except RedisError as error:
                     logger.warning("a job could not be put in line: %s", type(error).__name__)
                     raise LineUnavailable from None
-                yield Ticket(self, reply)
+                ticket = Ticket(self, reply)
+                yield ticket
             finally:
-                if reply.abandoned or not reply.ended:
-                    self._let_go(job.id)
+                if ticket is None or not ticket.left:
+                    self.let_go(reply)
 
-    def _let_go(self, job: str) -> None:
-        # Beside the handler, which is being cancelled or has an error to tell.
-        task = asyncio.create_task(self._cancel(job))
+    def let_go(self, reply: Reply) -> None:
+        """Cancel a job unless it has ended. See `Ticket.leave`."""
+        if reply.ended and not reply.abandoned:
+            return
+        # Beside the handler, which is being cancelled, has an error to tell or an answer to end.
+        task = asyncio.create_task(self._cancel(reply.job))
         self._letting_go.add(task)
         task.add_done_callback(self._letting_go.discard)
 

@@ -220,6 +220,10 @@ class Bot(Section, frozen=True):
     plugin_output: bool = False
 
 
+class Compat(Section, frozen=True):
+    ignore_unsupported: bool = False
+
+
 class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The sections of `settings.toml`, in the order of the file."""
 
@@ -237,6 +241,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     arkose: Arkose = field(default_factory=Arkose)
     images: Images = field(default_factory=Images)
     bot: Bot = field(default_factory=Bot)
+    compat: Compat = field(default_factory=Compat)
 
 
 _SECTIONS = tuple(section.name for section in fields(Schema))

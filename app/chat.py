@@ -9,14 +9,16 @@ from sanic import HTTPResponse, Request
 from sanic.response import raw
 
 from app import completion
+from app.cut import Cut
 from app.dialect import ChatRequest, decode_chat, to_messages
-from app.errors import ApiError, NotBuilt
+from app.errors import ApiError, NotBuilt, UnsupportedParameter
 from app.intake import bearer, body
 from app.line import Line, Ticket
 from app.models import Models
-from app.usage import usage
+from app.usage import encoding, usage
 from settings import Settings
 from wire import VERSION
+from wire.events import Event
 from wire.jobs import ChatJob
 
 STREAM_HEADERS = {
@@ -46,6 +48,8 @@ class Chat:
         if "idempotency-key" in request.headers:
             raise NotBuilt("Idempotency-Key is not supported yet.")
         asked = decode_chat(given)
+        if not self._config.compat.ignore_unsupported and (field := asked.unsupported):
+            raise UnsupportedParameter(f"The upstream knows no `{field}`.", param=field)
         job = ChatJob(
             version=VERSION,
             id=f"chatcmpl-{secrets.token_hex(16)}",
@@ -53,11 +57,13 @@ class Chat:
             bearer=token,
             messages=to_messages(asked.messages),
         )
+        limit = asked.longest
         answer = completion.Answer(
             job.id,
             asked.model,
             int(time.time()),
             self._config.bot,
+            cut=Cut(asked.stops, limit, encoding()) if asked.stops or limit else None,
             include_usage=asked.include_usage,
         )
         async with self._line.submit(job) as ticket:
@@ -68,7 +74,7 @@ class Chat:
 
     async def _whole(self, job: ChatJob, answer: completion.Answer, ticket: Ticket) -> HTTPResponse:
         while answer.finish is None:
-            answer.add(await ticket.events())
+            _take(answer, ticket, await ticket.events())
             if answer.failure:
                 raise answer.failure
         counted = await usage(job.messages, answer.text)
@@ -83,7 +89,7 @@ class Chat:
         ticket: Ticket,
     ) -> None:
         # Until something is sent, a failure still has its real status.
-        first = answer.add(await ticket.events(self._config.stream.grace))
+        first = _take(answer, ticket, await ticket.events(self._config.stream.grace))
         if answer.failure and not answer.begun:
             raise answer.failure
         response = await request.respond(headers=STREAM_HEADERS)
@@ -92,7 +98,8 @@ class Chat:
         due = time.monotonic() + interval
         while not (answer.finish or answer.failure):
             try:
-                said = answer.add(await ticket.events(max(0.0, due - time.monotonic())))
+                events = await ticket.events(max(0.0, due - time.monotonic()))
+                said = _take(answer, ticket, events)
                 # Events that this client is not shown must not keep it waiting without a sign.
                 if not said and time.monotonic() >= due:
                     said = await self._keepalive(answer, ticket)
@@ -119,3 +126,14 @@ class Chat:
                 return answer.empty_delta()
             case "off":
                 return b""
+
+
+def _take(answer: completion.Answer, ticket: Ticket, events: list[Event]) -> bytes:
+    """Add events to an answer, and let go of the job as soon as nothing more of it is wanted.
+
+    Not when the request ends: the last chunk may wait for a slow client, and the slot is scarce.
+    """
+    said = answer.add(events)
+    if answer.finish:
+        ticket.leave()
+    return said

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from app.cut import Cut
 from app.dialect import (
     Chunk,
     ChunkChoice,
@@ -22,7 +23,7 @@ from app.dialect import (
 from app.errors import ApiError, JobFailed
 from app.text import Text
 from settings import Bot
-from wire.events import Delta, Done, Event, Failed, Finish, Started
+from wire.events import Delta, Done, Ending, Event, Failed, Finish, Started
 
 _encode = msgspec.json.Encoder().encode
 
@@ -48,7 +49,14 @@ class Answer:
     """What has come of one answer."""
 
     def __init__(
-        self, id: str, model: str, created: int, bot: Bot, *, include_usage: bool = False
+        self,
+        id: str,
+        model: str,
+        created: int,
+        bot: Bot,
+        *,
+        cut: Cut | None = None,
+        include_usage: bool = False,
     ) -> None:
         self.finish: Finish | None = None
         self.failure: JobFailed | None = None
@@ -59,6 +67,7 @@ class Answer:
         self._fingerprint: str | None = None
         self._role_sent = False
         self._text = Text(bot)
+        self._cut = cut
         self._texts: list[str] = []
 
     @property
@@ -79,9 +88,18 @@ class Answer:
         """
         rendered = b""
         for event in events:
-            if text := self._text.add(event):
+            text = self._text.add(event)
+            if self._cut is not None:
+                text = self._cut.add(text) if text else ""
+                if isinstance(event, Ending) and self._cut.finish is None:
+                    text += self._cut.end()
+            if text:
                 self._texts.append(text)
                 rendered += self._chunk(ChunkDelta(content=text))
+            if self._cut is not None and self._cut.finish is not None:
+                # Whatever would follow: this client has got all it asked for.
+                self.finish = self._cut.finish
+                return rendered + self._chunk(ChunkDelta(), self.finish)
             match event:
                 case Delta():
                     pass  # first, being nearly all

@@ -7,9 +7,10 @@ known but ill-typed is refused with its path.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from app.errors import BadRequest, NotBuilt
 from wire.events import Finish
@@ -56,6 +57,20 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
+class ResponseFormat(msgspec.Struct, frozen=True):
+    """What the answer's text should be."""
+
+    type: Literal["text", "json_object", "json_schema"]
+
+
+class JsonObject(msgspec.Struct, frozen=True):
+    """An object of which it matters only that it is there."""
+
+
+AtLeastOne = Annotated[int, Meta(ge=1)]
+Stop = Annotated[str, Meta(max_length=1000)]
+
+
 class ChatRequest(msgspec.Struct, frozen=True):
     """The body of `POST /v1/chat/completions`."""
 
@@ -64,6 +79,56 @@ class ChatRequest(msgspec.Struct, frozen=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
+
+    # What cuts the answer: the gateway does it.
+    stop: Stop | Annotated[list[Stop], Meta(max_length=4)] | None = None
+    max_tokens: AtLeastOne | None = None
+    max_completion_tokens: AtLeastOne | None = None
+
+    # What the upstream knows nothing of; see `unsupported`.
+    n: AtLeastOne | None = None
+    tools: list[JsonObject] | None = None
+    functions: list[JsonObject] | None = None
+    tool_choice: Literal["none", "auto", "required"] | JsonObject | None = None
+    function_call: Literal["none", "auto"] | JsonObject | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0)] | None = None
+    response_format: ResponseFormat | None = None
+    modalities: list[str] | None = None
+    audio: JsonObject | None = None
+
+    @property
+    def stops(self) -> list[str]:
+        """The stop sequences; an empty one stops nothing and is left out."""
+        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return [stop for stop in given if stop]
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens that the answer may have: the lesser of both fields."""
+        given = [n for n in (self.max_tokens, self.max_completion_tokens) if n is not None]
+        return min(given, default=None)
+
+    @property
+    def unsupported(self) -> str | None:
+        """A field that asks for what the upstream cannot do; None if there is none.
+
+        Values that ask for nothing, which many clients always send, are no matter.
+        """
+        form = self.response_format
+        asks = {
+            "n": self.n is not None and self.n > 1,
+            "tools": bool(self.tools),
+            "functions": bool(self.functions),
+            "tool_choice": self.tool_choice not in (None, "none", "auto"),
+            "function_call": self.function_call not in (None, "none", "auto"),
+            "logprobs": bool(self.logprobs),
+            "top_logprobs": bool(self.top_logprobs),
+            "response_format": form is not None and form.type != "text",
+            "modalities": "audio" in (self.modalities or ()),
+            "audio": self.audio is not None,
+        }
+        return next((name for name, asked in asks.items() if asked), None)
 
     @property
     def include_usage(self) -> bool:

@@ -2,6 +2,7 @@
 
     ApiError
      |- BadRequest            400  the client's
+     |   `- UnsupportedParameter
      |- Unauthorized          401
      |- ModelNotFound         404
      |- NotFound              404
@@ -86,6 +87,12 @@ class BadRequest(ApiError):
     """The request could not be understood."""
 
     status = 400
+
+
+class UnsupportedParameter(BadRequest):
+    """The upstream cannot do what this parameter asks for."""
+
+    code = "unsupported_parameter"
 
 
 class Unauthorized(ApiError):

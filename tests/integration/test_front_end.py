@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -377,3 +379,201 @@ async def test_nothing_is_in_the_clear_in_redis(
     assert len(seen) > 10
     assert "xadd" in everything.lower()
     assert "secret" not in everything
+
+
+# What cuts an answer, and what cannot be asked for
+
+
+def said(streamed: list[Any]) -> str:
+    """The text of a streamed answer."""
+    return "".join(
+        choice["delta"].get("content", "") for m in streamed if m for choice in m["choices"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "reason"),
+    [
+        ({"stop": "END"}, "one two thr", "stop"),
+        ({"stop": ["never", "two"]}, "one ", "stop"),
+        ({"stop": ["three"]}, "one two thrENDee four", "stop"),
+        ({"stop": ["four!", "our."]}, "one two thrENDee four", "stop"),
+        ({"stop": []}, "one two thrENDee four", "stop"),
+        ({"stop": ""}, "one two thrENDee four", "stop"),
+        ({"max_tokens": 2}, "one two", "length"),
+        ({"max_completion_tokens": 1, "max_tokens": 2}, "one", "length"),
+        ({"max_tokens": 1000}, "one two thrENDee four", "stop"),
+        ({"max_tokens": 2, "stop": "thr"}, "one two", "length"),
+        ({"max_tokens": 3, "stop": " thr"}, "one two", "stop"),
+    ],
+)
+async def test_an_answer_is_cut_where_the_request_says(
+    client: Client, upstream: ScriptedUpstream, asked: dict[str, Any], text: str, reason: str
+) -> None:
+    parts = ["one", " tw", "o t", "hrE", "N", "Dee f", "our"]
+    upstream.script = ([Started("m")], *([[Delta(part)] for part in parts]), [Done("stop")])
+    whole = (await client.post(CHAT, json={**BODY, **asked}, headers=BEARER)).json()
+    assert whole["choices"][0]["message"]["content"] == text
+    assert whole["choices"][0]["finish_reason"] == reason
+    body = {**BODY, **asked, "stream": True, "stream_options": {"include_usage": True}}
+    streamed = messages(await client.post(CHAT, json=body, headers=BEARER))
+    assert said(streamed) == text
+    *_, last, usage, done = streamed
+    assert (last["choices"][0]["finish_reason"], done) == (reason, None)
+    assert usage["usage"] == whole["usage"]
+    limit = asked.get("max_completion_tokens") or asked.get("max_tokens") or 1000
+    assert usage["usage"]["completion_tokens"] <= limit
+
+
+PATIENT = settings.Settings(queue=QUICK, stream=settings.Stream(grace=0.2))
+"""With an upstream that may be silent for long, so that nothing but the cut ends its turn."""
+
+
+@pytest.mark.parametrize("config", [PATIENT], ids=["patient"])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("asked", [{"stop": "END"}, {"max_tokens": 3}])
+async def test_a_cut_ends_the_conversation_at_once(
+    client: Client, upstream: ScriptedUpstream, asked: dict[str, Any], *, stream: bool
+) -> None:
+    upstream.script = ([Started("m"), Delta("a b c END d e")], 9.0, [Done("stop")])
+    body = {**BODY, **asked, "stream": stream}
+    async with asyncio.timeout(1):
+        response = await client.post(CHAT, json=body, headers=BEARER)
+        while upstream.active:
+            await asyncio.sleep(0.01)
+    assert response.status_code == 200
+    assert ("[DONE]" in response.text) == stream
+
+
+async def test_what_was_held_back_comes_out_before_an_error(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = (
+        [Started("m"), Delta("half E")],
+        UpstreamError(Failed("upstream_error", "x")),
+    )
+    body = {**BODY, "stop": "END", "max_tokens": 3, "stream": True}
+    *before, last = messages(await client.post(CHAT, json=body, headers=BEARER))
+    assert said(before) == "half E"
+    assert "error" in last
+
+
+@pytest.mark.parametrize("config", [PATIENT], ids=["patient"])
+async def test_a_cut_frees_the_slot_though_its_client_reads_nothing(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = ([Started("m"), Delta("x " * 4_000_000 + "END")], 9.0, [Done("stop")])
+    body = json.dumps({**BODY, "stop": "END", "stream": True})
+    where = urlsplit(client.make_url(CHAT))
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer abc\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    loop = asyncio.get_running_loop()
+    with socket.socket() as connection:
+        connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await loop.sock_connect(connection, (where.hostname, where.port))
+        await loop.sock_sendall(connection, (head + body).encode())
+        async with asyncio.timeout(5):
+            while not upstream.active:
+                await asyncio.sleep(0.01)
+        async with asyncio.timeout(4):  # most of it for so long a text to come through
+            while upstream.active:
+                await asyncio.sleep(0.01)
+
+
+UNSUPPORTED: list[tuple[str, Any]] = [
+    ("n", 2),
+    ("tools", [{"type": "function", "function": {"name": "f"}}]),
+    ("functions", [{"name": "f"}]),
+    ("tool_choice", "required"),
+    ("tool_choice", {"type": "function", "function": {"name": "f"}}),
+    ("function_call", {"name": "f"}),
+    ("logprobs", True),
+    ("top_logprobs", 2),
+    ("response_format", {"type": "json_object"}),
+    ("response_format", {"type": "json_schema", "json_schema": {"name": "x"}}),
+    ("modalities", ["text", "audio"]),
+    ("audio", {"voice": "alloy", "format": "wav"}),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), UNSUPPORTED)
+async def test_what_the_upstream_cannot_do_is_refused(
+    front: Client, field: str, value: Any
+) -> None:
+    response = await front.post(CHAT, json={**BODY, field: value}, headers=BEARER)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_parameter", field)
+    assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [settings.Settings(queue=QUICK, compat=settings.Compat(ignore_unsupported=True))],
+    ids=["ignored"],
+)
+async def test_or_ignored_where_the_settings_say_so(client: Client) -> None:
+    for field, value in UNSUPPORTED:
+        response = await client.post(CHAT, json={**BODY, field: value}, headers=BEARER)
+        assert response.status_code == 200, field
+    wrong = await client.post(CHAT, json={**BODY, "n": "two"}, headers=BEARER)
+    assert wrong.json()["error"]["param"] == "n"
+
+
+async def test_values_that_ask_for_nothing_are_let_through(client: Client) -> None:
+    harmless = {
+        "n": 1,
+        "tools": [],
+        "functions": [],
+        "tool_choice": "auto",
+        "function_call": "none",
+        "logprobs": False,
+        "top_logprobs": 0,
+        "response_format": {"type": "text"},
+        "modalities": ["text"],
+        "audio": None,
+        "max_tokens": None,
+        "stop": None,
+    }
+    assert (await client.post(CHAT, json={**BODY, **harmless}, headers=BEARER)).status_code == 200
+    nothing = {**BODY, **dict.fromkeys(harmless)}
+    assert (await client.post(CHAT, json=nothing, headers=BEARER)).status_code == 200
+    sampling = {"temperature": "hot", "top_p": 3, "logit_bias": {"1": 2}, "seed": 1}
+    assert (await client.post(CHAT, json={**BODY, **sampling}, headers=BEARER)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "param"),
+    [
+        ("stop", 7, "stop"),
+        ("stop", ["a", 7], "stop[1]"),
+        ("stop", ["a", "b", "c", "d", "e"], "stop"),
+        ("stop", "x" * 1001, "stop"),
+        ("max_tokens", "many", "max_tokens"),
+        ("max_tokens", 0, "max_tokens"),
+        ("max_completion_tokens", 1.5, "max_completion_tokens"),
+        ("n", 0, "n"),
+        ("tools", {}, "tools"),
+        ("tools", ["f"], "tools[0]"),
+        ("functions", "f", "functions"),
+        ("tool_choice", 1, "tool_choice"),
+        ("function_call", "often", "function_call"),
+        ("logprobs", 5, "logprobs"),
+        ("top_logprobs", True, "top_logprobs"),
+        ("response_format", "text", "response_format"),
+        ("response_format", {}, "response_format.type"),
+        ("response_format", {"type": "xml"}, "response_format.type"),
+        ("modalities", "text", "modalities"),
+        ("audio", "loud", "audio"),
+    ],
+)
+async def test_a_known_field_of_a_wrong_type_is_named(
+    front: Client, field: str, value: Any, param: str
+) -> None:
+    response = await front.post(CHAT, json={**BODY, field: value}, headers=BEARER)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+    assert response.json()["error"]["code"] is None

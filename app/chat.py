@@ -49,7 +49,11 @@ class Chat:
             raise NotBuilt("Idempotency-Key is not supported yet.")
         asked = decode_chat(given)
         if not self._config.compat.ignore_unsupported and (field := asked.unsupported):
-            raise UnsupportedParameter(f"The upstream knows no `{field}`.", param=field)
+            raise UnsupportedParameter(
+                f"The upstream cannot do what `{field}` asks for. Leave it out, or let the operator"
+                " have it ignored (compat.ignore_unsupported).",
+                param=field,
+            )
         job = ChatJob(
             version=VERSION,
             id=f"chatcmpl-{secrets.token_hex(16)}",

@@ -1,0 +1,134 @@
+"""The media store on both of its kinds at hand: a folder, and a store that speaks by URL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from obstore.store import ObjectStore
+
+from wire.media import Media, MediaError, open_store
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
+WEEK = 604_800.0
+
+
+@pytest.fixture(params=["media", "memory:///"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    return open_store(request.param, tmp_path)
+
+
+@pytest.fixture
+def media(store: ObjectStore) -> Media:
+    return Media(store, max_bytes=30_000_000, ttl=WEEK)
+
+
+async def pieces(*given: bytes) -> AsyncIterator[bytes]:
+    for piece in given:
+        yield piece
+
+
+async def content(media: Media, name: str) -> bytes:
+    return b"".join([piece async for piece in media.read("files", name)])
+
+
+async def test_what_was_put_is_there_with_its_type_and_its_name(media: Media) -> None:
+    name = await media.put("files", pieces(b"n,squ", b"are\n", b"1,1\n"), "数据.csv")
+    kept = await media.look("files", name)
+    assert kept is not None
+    assert (kept.size, kept.type, kept.filename, kept.shows) == (
+        13,
+        "text/csv; charset=utf-8",
+        "数据.csv",
+        False,
+    )
+    assert await content(media, name) == b"n,square\n1,1\n"
+
+
+async def test_a_picture_that_comes_byte_by_byte_is_known_for_one(media: Media) -> None:
+    name = await media.put("images", pieces(*(PNG[i : i + 1] for i in range(len(PNG)))))
+    kept = await media.look("images", name)
+    assert kept is not None
+    assert (kept.type, kept.shows, kept.size) == ("image/png", True, len(PNG))
+    assert kept.filename == name
+    assert await media.look("files", name) is None
+
+
+async def test_what_is_larger_than_a_part_comes_back_whole(media: Media) -> None:
+    piece = bytes(range(256)) * 1024
+    name = await media.put("files", pieces(*[piece] * 100), "big.dat")
+    assert await content(media, name) == piece * 100
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ([], "empty"),
+        ([b""], "empty"),
+        ([b"<html>an error page</html>"], "not_an_image"),
+        ([PNG, *[b"\0" * 1_000_000] * 31], "too_large"),
+    ],
+)
+async def test_what_is_refused_leaves_nothing_behind(
+    given: list[bytes], error: str, tmp_path: Path
+) -> None:
+    media = Media(open_store("media", tmp_path), max_bytes=30_000_000, ttl=WEEK)
+    with pytest.raises(MediaError, match=error):
+        await media.put("images", pieces(*given))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+async def test_a_put_that_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> None:
+    media = Media(open_store("media", tmp_path), max_bytes=30_000_000, ttl=WEEK)
+    half = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield PNG * 40_000
+        half.set()
+        await asyncio.Event().wait()
+
+    putting = asyncio.ensure_future(media.put("images", endless()))
+    await half.wait()
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "..", "../x.png", "%2e%2e", "a.png", "0" * 32, "0" * 32 + ".png", "0" * 32 + "_../x.png"],
+)
+async def test_what_is_not_there_or_no_name_of_ours_is_none(media: Media, name: str) -> None:
+    assert await media.look("images", name) is None
+
+
+async def test_what_is_too_old_is_gone_before_and_after_it_is_swept(tmp_path: Path) -> None:
+    media = Media(open_store("media", tmp_path), max_bytes=1000, ttl=WEEK)
+    old = await media.put("images", pieces(PNG))
+    new = await media.put("files", pieces(b"1,2\n"), "a.csv")
+    path = tmp_path / "media" / "images" / old
+    os.utime(path, (path.stat().st_mtime - WEEK - 1,) * 2)
+    assert await media.look("images", old) is None
+    removed = await asyncio.gather(media.sweep(), media.sweep())
+    assert sum(removed) == 1
+    assert not path.exists()
+    assert await media.look("files", new) is not None
+
+
+async def test_a_store_that_fails_says_so_without_a_path(tmp_path: Path) -> None:
+    media = Media(open_store("media", tmp_path), max_bytes=1000, ttl=WEEK)
+    (tmp_path / "media" / "images").write_text("a file in the place of the folder")
+    with pytest.raises(MediaError) as caught:
+        await media.put("images", pieces(PNG))
+    assert str(caught.value) == "store_failed"
+
+
+@pytest.mark.parametrize("where", ["ftp://example.com/x", "nonsense://", "s3://"])
+def test_no_store_is_made_of_nonsense(where: str, tmp_path: Path) -> None:
+    with pytest.raises(MediaError):
+        open_store(where, tmp_path)

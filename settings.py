@@ -189,6 +189,10 @@ class Conversation(Section, frozen=True):
 
 
 class Media(Section, frozen=True):
+    store: Name = "media"
+    max_bytes: Bytes = 104_857_600
+    ttl: Annotated[float, Meta(gt=0, le=315_360_000)] = 604_800.0
+    download_timeout: Seconds = 60.0
     use_oaiusercontent_url: bool = False
     use_pandora_file_server: bool = False
     pandora_file_server: str = "https://files.pandoranext.com"

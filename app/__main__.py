@@ -20,6 +20,7 @@ import settings
 from app.line import Line
 from app.processes import Processes, inherited, listen
 from app.server import GatewayRequest, Server
+from wire.media import Media, MediaError, open_media
 from wire.redis import connect
 from wire.seal import Seal, WeakSecretError, load_secret
 
@@ -33,30 +34,36 @@ def main() -> None:
         config = settings.load()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
+        media = open_media(config.media, config.directory)
         listening = given or listen(config.server)
-    except (settings.SettingsError, WeakSecretError) as error:
+    except (settings.SettingsError, WeakSecretError, MediaError) as error:
         sys.exit(str(error))
     except OSError as error:
         sys.exit(f"the secret in {error.filename} cannot be read or made: {error.strerror}")
     if given is not None:
-        serve(config, seal, given, of_many=True)
+        serve(config, seal, media, given, of_many=True)
         return
     for name in settings.not_in_effect(config):
         logger.warning("setting %s is not in effect yet", name)
     server = config.server
     logger.info("listening on %s port %d", server.host, server.port)
     if server.processes == 1:
-        serve(config, seal, listening)
+        serve(config, seal, media, listening)
     else:
         asyncio.run(Processes(listening, server.processes, server.drain_timeout).run())
 
 
 def serve(
-    config: settings.Settings, seal: Seal, listening: socket.socket, *, of_many: bool = False
+    config: settings.Settings,
+    seal: Seal,
+    media: Media,
+    listening: socket.socket,
+    *,
+    of_many: bool = False,
 ) -> None:
     """Run one front end in this process."""
     app = Sanic("gateway", configure_logging=False, request_class=GatewayRequest)
-    Server(config, Line(connect(config.redis.role_url), seal, config)).attach(app)
+    Server(config, Line(connect(config.redis.role_url), seal, config), media).attach(app)
     if of_many:
         # Whoever signals a whole group of processes signals a child twice, directly and by way of
         # its parent. The second one shall not cut its draining short.

@@ -31,10 +31,13 @@ from app.errors import (
     RequestTimeout,
 )
 from app.line import Line
+from app.media import Served
 from app.models import Models
 from app.usage import encoding
+from background import background
 from logs import where
 from settings import Settings
+from wire.media import Media
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,10 @@ def json(
 
 LAST_WORDS = 1.0
 """Seconds for telling the clients whose answers do not end in time."""
+
+
+SWEEP_INTERVAL = 600.0
+"""Seconds between two looks for media that are too old."""
 
 
 def request_id(request: Request) -> str:
@@ -119,9 +126,10 @@ def _translate(exception: BaseException) -> ApiError:
 class Server:
     """The front end's Sanic app, and its life."""
 
-    def __init__(self, config: Settings, line: Line) -> None:
+    def __init__(self, config: Settings, line: Line, media: Media) -> None:
         self._config = config
         self._line = line
+        self._media = media
         self._models = Models(config.models)
         self._life: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -151,13 +159,13 @@ class Server:
             (self._model, f"{v1}/models/<name:path>", "model"),
             (self._healthz, "/healthz", "healthz"),
             (self._readyz, "/readyz", "readyz"),
+            (Served(self._media, "images"), "/images/<name:str>", "images"),
+            (Served(self._media, "files"), "/files/<name:str>", "files"),
         ):
             app.add_route(handler, uri, methods=["GET", "HEAD"], name=name)
         for uri, method in (
             (f"{v1}/images/generations", "POST"),
             (f"{v1}/queue/<id>", "GET"),
-            ("/images/<name>", "GET"),
-            ("/files/<name>", "GET"),
             ("/metrics", "GET"),
         ):
             app.add_route(_not_built, uri, methods=[method], name=uri.replace("/", "_"))
@@ -179,7 +187,8 @@ class Server:
         # In a task of its own: Sanic's listeners each run in another one, and what runs beside the
         # line must find somebody to tell when it fails.
         try:
-            async with self._line.running():
+            sweeping = self._media.keep_sweeping(SWEEP_INTERVAL)
+            async with self._line.running(), background(sweeping):
                 entered.set()
                 await self._stopping.wait()
         except Exception:

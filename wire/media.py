@@ -23,6 +23,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+import settings
+
 Shelf = Literal["images", "files"]
 
 PICTURES = {
@@ -94,6 +96,19 @@ def open_store(where: str, directory: Path) -> ObjectStore:
         return LocalStore(directory / where, mkdir=True)
     except _FAILS as error:
         raise MediaError(type(error).__name__) from None
+
+
+def open_media(config: settings.Media, directory: Path) -> Media:
+    """The store that the operator has chosen; `directory` is that of the settings.
+
+    Raises:
+        MediaError: the setting names none. The text is for the operator.
+    """
+    try:
+        store = open_store(config.store, directory)
+    except MediaError as error:
+        raise MediaError(f"media.store: cannot be used ({error})") from None
+    return Media(store, config.max_bytes, config.ttl)
 
 
 class Media:

@@ -147,6 +147,7 @@ class Gateway:
                     "GATEWAY__UPSTREAM__BASE_URL": getattr(self, "simulator", ""),
                     "GATEWAY__SERVER__HOST": "127.0.0.1",
                     "GATEWAY__LOG__PATH": str(self.directory / "log" / "access.log"),
+                    "GATEWAY__MEDIA__STORE": str(self.directory / "media"),
                     **settings,
                     **environ,
                 },

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from tests.integration.conftest import QUICK
 from tests.integration.sanic_adapter import new_app, started
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
+from wire.media import Media, open_media
 from wire.redis import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -60,6 +62,11 @@ def upstream() -> ScriptedUpstream:
 
 
 @pytest.fixture
+def media(tmp_path: Path) -> Media:
+    return open_media(settings.Media(), tmp_path)
+
+
+@pytest.fixture
 async def worker(
     redis: ArqRedis,
     redis_server: EmbeddedRedis,
@@ -84,11 +91,12 @@ async def front(
     seal: Seal,
     config: settings.Settings,
     sanic_client: SanicClient,
+    media: Media,
 ) -> AsyncIterator[Client]:
     """A front end without a worker."""
     client = connect(redis_server.url)
     app = new_app()
-    Server(config, Line(client, seal, config)).attach(app)
+    Server(config, Line(client, seal, config), media).attach(app)
     async with started(app):
         yield await sanic_client(app, timeout=20)
     await client.aclose()
@@ -577,3 +585,67 @@ async def test_a_known_field_of_a_wrong_type_is_named(
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
     assert response.json()["error"]["code"] is None
+
+
+# ----- media
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
+
+
+async def pieces(*given: bytes) -> AsyncIterator[bytes]:
+    for piece in given:
+        yield piece
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "kind", "disposition"),
+    [
+        (PNG, "", "image/png", "inline; filename="),
+        (b"<script>", "x.png", "application/octet-stream", "attachment; filename="),
+        (
+            b"n\n1\n",
+            '数 据".csv',
+            "text/csv; charset=utf-8",
+            "attachment; filename=\"____.csv\"; filename*=UTF-8''%E6%95%B0_%E6%8D%AE_.csv",
+        ),
+        (b"<html>", "x.html", "application/octet-stream", 'attachment; filename="x.html"'),
+        (PNG * 100_000, "big.png", "image/png", 'inline; filename="big.png"'),
+    ],
+)
+async def test_a_file_is_served_whole_with_headers_that_let_a_browser_run_nothing(
+    front: Client, media: Media, content: bytes, given: str, kind: str, disposition: str
+) -> None:
+    name = await media.put("files", pieces(content), given)
+    whole = await front.get(f"/files/{name}")
+    head = await front.session.head(front.make_url(f"/files/{name}"))
+    assert whole.content == content
+    assert head.content == b""
+    for answer in (whole, head):
+        assert answer.status_code == 200
+        assert answer.headers["content-length"] == str(len(content))
+        assert answer.headers["content-type"] == kind
+        assert answer.headers["content-disposition"].startswith(disposition)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+        assert answer.headers["cache-control"] == "private, max-age=86400, immutable"
+
+
+async def test_what_is_on_no_shelf_is_404_whatever_it_is_called(
+    front: Client, media: Media, tmp_path: Path
+) -> None:
+    name = await media.put("files", pieces(PNG), "a.png")
+    (tmp_path / "media" / "secret.png").write_bytes(PNG)
+    for path in (
+        f"/images/{name}",
+        "/images/none.png",
+        "/files/..%2fsecret.png",
+        "/files/%2e%2e%2fsecret.png",
+        "/files/..%252fsecret.png",
+        f"/files/{'0' * 32}_..%2f..%2fsecret.png",
+        f"/files/{name}%00",
+        "/files/%ff",
+        "/files/",
+    ):
+        answer = await front.get(path)
+        assert answer.status_code == 404, path
+        assert answer.json()["error"]["code"] == "not_found"

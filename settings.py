@@ -28,7 +28,6 @@ OVERRIDE = "GATEWAY__"
 # Read, but without effect until the feature is built; `not_in_effect` names those an operator has
 # changed.
 NOT_IN_EFFECT = (
-    "server.public_url",
     "upstream.proxy",
     "queue.max_waiting",
     "queue.max_waiting_per_key",
@@ -37,9 +36,6 @@ NOT_IN_EFFECT = (
     "gpts.key_for_info",
     "conversation.delete_after_response",
     "conversation.delete_mode",
-    "media.use_oaiusercontent_url",
-    "media.use_pandora_file_server",
-    "media.pandora_file_server",
     "arkose.custom",
     "arkose.urls",
     "images.prompt_prefix",

@@ -14,6 +14,7 @@ from app.dialect import ChatRequest, decode_chat, to_messages
 from app.errors import ApiError, NotBuilt, UnsupportedParameter
 from app.intake import bearer, body
 from app.line import Line, Ticket
+from app.links import Links
 from app.models import Models
 from app.usage import encoding, usage
 from settings import Settings
@@ -70,15 +71,18 @@ class Chat:
             cut=Cut(asked.stops, limit, encoding()) if asked.stops or limit else None,
             include_usage=asked.include_usage,
         )
+        links = Links(request, server)
         async with self._line.submit(job) as ticket:
             if asked.stream:
-                await self._stream(request, asked, job, answer, ticket)
+                await self._stream(request, asked, job, answer, ticket, links)
                 return None
-            return await self._whole(job, answer, ticket)
+            return await self._whole(job, answer, ticket, links)
 
-    async def _whole(self, job: ChatJob, answer: completion.Answer, ticket: Ticket) -> HTTPResponse:
+    async def _whole(
+        self, job: ChatJob, answer: completion.Answer, ticket: Ticket, links: Links
+    ) -> HTTPResponse:
         while answer.finish is None:
-            _take(answer, ticket, await ticket.events())
+            _take(answer, ticket, links.into(await ticket.events()))
             if answer.failure:
                 raise answer.failure
         counted = await usage(job.messages, answer.text)
@@ -91,9 +95,11 @@ class Chat:
         job: ChatJob,
         answer: completion.Answer,
         ticket: Ticket,
+        links: Links,
     ) -> None:
         # Until something is sent, a failure still has its real status.
-        first = _take(answer, ticket, await ticket.events(self._config.stream.grace))
+        events = await ticket.events(self._config.stream.grace)
+        first = _take(answer, ticket, links.into(events))
         if answer.failure and not answer.begun:
             raise answer.failure
         response = await request.respond(headers=STREAM_HEADERS)
@@ -103,7 +109,7 @@ class Chat:
         while not (answer.finish or answer.failure):
             try:
                 events = await ticket.events(max(0.0, due - time.monotonic()))
-                said = _take(answer, ticket, events)
+                said = _take(answer, ticket, links.into(events))
                 # Events that this client is not shown must not keep it waiting without a sign.
                 if not said and time.monotonic() >= due:
                     said = await self._keepalive(answer, ticket)

@@ -59,10 +59,11 @@ class Drawing(msgspec.Struct, frozen=True, array_like=True, tag="drawing"):
 
 
 class Image(msgspec.Struct, frozen=True, array_like=True, tag="image"):
-    """An image that a tool made, or, without a `url`, why it cannot be had.
+    """An image that a tool made, or, without a `url` and a `name`, why it cannot be had.
 
-    `url` is where a client fetches it and `name` its name in our media store. `prompt` is what the
-    upstream drew it from. `error` is the upstream's or our own word for what went wrong.
+    `name` is its name in our media store, from which the front end makes the client's address;
+    `url` is the upstream's own, where that is handed out. `prompt` is what the upstream drew it
+    from. `error` is the upstream's or our own word for what went wrong.
     """
 
     tool: Literal["dalle", "python"]

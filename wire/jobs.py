@@ -24,7 +24,8 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     """A chat request, ready for any upstream.
 
     Carries the bearer and the prompt in the clear, so it crosses Redis only sealed.
-    `version` comes first, so that a worker of another version can tell.
+    `version` comes first, so that a worker of another version can tell. `copies` asks for images to
+    be put into our media store even where the upstream's own addresses are handed out.
     """
 
     version: int
@@ -32,6 +33,7 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     family: Family
     bearer: str
     messages: list[Message]
+    copies: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -135,23 +135,24 @@ class Media:
                 break
         if not head:
             raise MediaError("empty")
+        if len(head) > self.max_bytes:
+            raise MediaError("too_large")
         name = make_name(head, given)
         if shelf == "images" and name.rpartition(".")[2] not in PICTURES:
             raise MediaError("not_an_image")
         writer = obstore.open_writer_async(
             self._store, f"{shelf}/{name}", buffer_size=_BUFFER, max_concurrency=1
         )
-        size = 0
         # An exception that leaves the writer's context throws away what it has written.
         with _failing():
             async with writer:
-                piece = head
-                while piece:
+                await writer.write(head)
+                size = len(head)
+                async for piece in pieces:
                     size += len(piece)
                     if size > self.max_bytes:
                         raise MediaError("too_large")
                     await writer.write(piece)
-                    piece = await anext(pieces, b"")
         return name
 
     async def look(self, shelf: Shelf, name: str) -> Kept | None:

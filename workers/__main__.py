@@ -13,6 +13,7 @@ import uvloop
 
 import logs
 import settings
+from wire.media import Media, MediaError, open_media
 from wire.redis import connect
 from wire.seal import Seal, WeakSecretError, load_secret
 from workers.pandora.client import Pandora, open_session
@@ -21,7 +22,7 @@ from workers.worker import Worker
 logger = logging.getLogger("workers")
 
 
-async def serve(config: settings.Settings, seal: Seal) -> None:
+async def serve(config: settings.Settings, seal: Seal, media: Media) -> None:
     """Run a worker with the real Redis and the real upstream."""
     redis = connect(config.redis.role_url)
     async with open_session() as session:
@@ -30,6 +31,8 @@ async def serve(config: settings.Settings, seal: Seal) -> None:
             base_url=config.upstream.require_base_url(),
             api_prefix=config.upstream.api_prefix,
             connect_timeout=config.upstream.connect_timeout,
+            media=media,
+            rules=config.media,
         )
         worker = Worker(secrets.token_hex(8), redis, seal, upstream, config)
         main = asyncio.create_task(worker.main())
@@ -57,13 +60,14 @@ def main() -> None:
         config.upstream.require_base_url()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
-    except (settings.SettingsError, WeakSecretError) as error:
+        media = open_media(config.media, config.directory)
+    except (settings.SettingsError, WeakSecretError, MediaError) as error:
         sys.exit(str(error))
     except OSError as error:
         sys.exit(f"the secret in {error.filename} cannot be read or made: {error.strerror}")
     for name in settings.not_in_effect(config):
         logger.warning("setting %s is not in effect yet", name)
-    uvloop.run(serve(config, seal))
+    uvloop.run(serve(config, seal, media))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,18 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 
+import aiohttp
 import pytest
+from msgspec.structs import replace
+from obstore.store import MemoryStore
 
+import settings
 from wire import VERSION
 from wire.events import Delta, Done, Event, Failed, File, Image, Started
 from wire.jobs import ChatJob, Message
+from wire.media import Media
 from workers.pandora.client import Pandora, open_session
+from workers.pandora.downloads import by_file_server
 from workers.upstream import UpstreamBusy, UpstreamError
 
 DEADLINE = 10.0
@@ -154,15 +160,37 @@ class Server:
                 task.cancel()
 
 
+HANDED_OUT = settings.Media(use_oaiusercontent_url=True)
+MEDIA = Media(MemoryStore(), 100_000, 60.0)
+
+
+def new_pandora(
+    session: aiohttp.ClientSession,
+    url: str,
+    prefix: str = "",
+    media: Media = MEDIA,
+    rules: settings.Media = HANDED_OUT,
+) -> Pandora:
+    return Pandora(session, url, prefix, connect_timeout=2.0, media=media, rules=rules)
+
+
 @asynccontextmanager
-async def upstream(*scripts: Script, prefix: str = "") -> AsyncIterator[tuple[Server, Pandora]]:
+async def upstream(
+    *scripts: Script,
+    prefix: str = "",
+    media: Media | None = None,
+    rules: settings.Media = HANDED_OUT,
+) -> AsyncIterator[tuple[Server, Pandora]]:
     server = Server(scripts)
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     server.url = f"http://127.0.0.1:{port}"
     try:
         async with asyncio.timeout(DEADLINE), open_session() as session:
-            yield server, Pandora(session, server.url + "/", prefix, connect_timeout=2.0)
+            yield (
+                server,
+                new_pandora(session, server.url + "/", prefix, media or MEDIA, rules),
+            )
     finally:
         listener.close()
         await server.stop()
@@ -320,7 +348,7 @@ async def test_a_refused_connection_is_down() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         async with open_session() as session:
-            pandora = Pandora(session, f"http://127.0.0.1:{port}")
+            pandora = new_pandora(session, f"http://127.0.0.1:{port}")
             events, failed = await failure(pandora)
     assert events == []
     assert failed.fault == "upstream_down"
@@ -329,7 +357,7 @@ async def test_a_refused_connection_is_down() -> None:
 
 async def test_an_unknown_host_is_down() -> None:
     async with open_session() as session:
-        _, failed = await failure(Pandora(session, "http://upstream.invalid"))
+        _, failed = await failure(new_pandora(session, "http://upstream.invalid"))
     assert failed.fault == "upstream_down"
 
 
@@ -343,7 +371,7 @@ async def test_a_server_without_tls_where_tls_is_expected_is_down() -> None:
     try:
         port = listener.sockets[0].getsockname()[1]
         async with open_session() as session:
-            _, failed = await failure(Pandora(session, f"https://127.0.0.1:{port}"))
+            _, failed = await failure(new_pandora(session, f"https://127.0.0.1:{port}"))
     finally:
         listener.close()
     assert failed.fault == "upstream_down"
@@ -660,6 +688,138 @@ async def test_a_download_that_breaks_off_or_hangs_is_an_event(
     ours = [record for record in caplog.records if record.name.startswith("workers.")]
     assert [vars(record)["event"] for record in ours] == ["download_refused"] * 2
     assert "secret" not in " ".join(str(vars(record)) for record in ours)
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
+COPIED = settings.Media(download_timeout=0.5)
+
+
+def here(path: str) -> Script:
+    """The upstream tells an address on the host that was asked."""
+
+    async def script(exchange: Exchange) -> None:
+        host = exchange.head.lower().partition(b"host: ")[2].partition(b"\r\n")[0].decode()
+        await found(f"http://{host}{path}")(exchange)
+
+    return script
+
+
+def gives(content: bytes, *, length: int | None = None) -> Script:
+    async def script(exchange: Exchange) -> None:
+        size = len(content) if length is None else length
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: {size}\r\n\r\n"
+        await exchange.send(head.encode() + content)
+        if size > len(content):
+            exchange.close()
+
+    return script
+
+
+async def test_an_image_and_a_file_are_copied_into_the_store_without_the_bearer() -> None:
+    turn = pictured("file-service://A") + linked("(sandbox:/mnt/data/../样.csv)") + DONE
+    scripts = (here("/a?sig=x%2Fy"), gives(PNG), here("/b"), gives(b"n\n1\n"))
+    async with upstream(streams(turn), *scripts, rules=COPIED) as (server, pandora):
+        events = await collect(pandora)
+    (image,) = [event for event in events if isinstance(event, Image)]
+    (file,) = [event for event in events if isinstance(event, File)]
+    assert (image.url, image.error, image.name[32:]) == (None, None, ".png")
+    assert (file.url, file.error, file.name[32:]) == (None, None, "_样.csv")
+    assert [p async for p in MEDIA.read("images", image.name)] == [PNG]
+    assert [p async for p in MEDIA.read("files", file.name)] == [b"n\n1\n"]
+    fetched = server.exchanges[2].head.decode()
+    assert fetched.startswith("GET /a?sig=x%2Fy HTTP/1.1\r\n")
+    assert "authorization" not in fetched.lower()
+
+
+async def hangs(exchange: Exchange) -> None:
+    await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + PNG)
+    await exchange.closed_by_client()
+    exchange.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (refused(403, b"<Error>AuthenticationFailed</Error>"), "http_403"),
+        (refused(302, b""), "http_302"),
+        (gives(b"<html>an error page that says 200</html>"), "not_an_image"),
+        (gives(PNG, length=100_001), "too_large"),
+        (gives(PNG, length=200), "ClientPayloadError"),
+        (gives(b""), "empty"),
+        (hangs, "timeout"),
+    ],
+)
+async def test_what_cannot_be_copied_is_an_event_with_the_reason_and_the_answer_goes_on(
+    script: Script, error: str
+) -> None:
+    turn = streams(pictured("file-service://A") + DONE)
+    async with upstream(turn, here("/a"), script, rules=COPIED) as (_, pandora):
+        _, image, done = await collect(pandora)
+    assert image == Image("dalle", None, error=error)
+    assert done == Done("stop")
+
+
+async def test_a_copy_is_made_besides_where_a_job_asks_for_it() -> None:
+    turn = streams(pictured("file-service://A") + DONE)
+    async with (
+        upstream(turn, here("/a"), gives(PNG)) as (server, pandora),
+        aclosing(pandora.answer(replace(JOB, copies=True))) as answer,
+    ):
+        events = [event async for events in answer for event in events]
+    image = events[1]
+    assert isinstance(image, Image)
+    assert image.url == server.url + "/a"
+    assert image.name
+
+
+async def test_while_something_is_copied_there_are_signs_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.pandora.client._SIGN_OF_LIFE", 0.05)
+    turn = streams(pictured("file-service://A") + DONE)
+    async with (
+        upstream(turn, here("/a"), hangs, rules=COPIED) as (_, pandora),
+        aclosing(pandora.answer(JOB)) as answer,
+    ):
+        said = [list(events) async for events in answer]
+    assert said.count([]) >= 3
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (settings.Media(), "https://files.oaiusercontent.com/file-A?sig=a%2Fb"),
+        (
+            settings.Media(use_pandora_file_server=True),
+            "https://files.pandoranext.com/file-A?sig=a%2Fb",
+        ),
+        (
+            settings.Media(use_pandora_file_server=True, use_oaiusercontent_url=True),
+            "https://files.oaiusercontent.com/file-A?sig=a%2Fb",
+        ),
+        (
+            settings.Media(use_pandora_file_server=True, pandora_file_server="http://10.0.0.1:81/"),
+            "http://10.0.0.1:81/file-A?sig=a%2Fb",
+        ),
+    ],
+)
+def test_the_file_server_stands_in_for_the_host_of_an_address(
+    rules: settings.Media, expected: str
+) -> None:
+    url = "https://files.oaiusercontent.com/file-A?sig=a%2Fb"
+    assert by_file_server(url, rules) == expected
+
+
+async def test_a_copy_comes_by_way_of_the_file_server() -> None:
+    turn = streams(pictured("file-service://A") + DONE)
+    async with upstream(gives(PNG)) as (files, _):
+        rules = settings.Media(use_pandora_file_server=True, pandora_file_server=files.url)
+        gone = found("http://files.invalid/a?sig=1")
+        async with upstream(turn, gone, rules=rules) as (_, pandora):
+            _, image, _ = await collect(pandora)
+        assert isinstance(image, Image)
+        assert image.name
+        assert files.exchanges[0].head.startswith(b"GET /a?sig=1 ")
 
 
 # ----- oddities and secrets

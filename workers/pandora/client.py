@@ -9,8 +9,10 @@ from collections.abc import AsyncGenerator, Sequence
 
 import aiohttp
 
+import settings
 from wire.events import Asked, Delta, Done, Ending, Event, Failed
 from wire.jobs import ChatJob
+from wire.media import Media
 from workers.pandora.downloads import Downloads
 from workers.pandora.payload import encode_payload, upstream_model
 from workers.pandora.records import Mark, read_record
@@ -26,6 +28,9 @@ _TAIL_TIMEOUT = 0.5
 
 _REFUSAL_TIMEOUT = 5.0
 """Seconds for the body of an error: enough to read why, not enough to hide it behind a timeout."""
+
+_SIGN_OF_LIFE = 0.5
+"""Seconds between two while something is fetched, during which the upstream itself is not heard."""
 
 _REFUSAL_BYTES = 64 * 1024
 
@@ -59,13 +64,16 @@ class Pandora:
         base_url: str,
         api_prefix: str = "",
         connect_timeout: float = 10.0,
+        *,
+        media: Media,
+        rules: settings.Media,
     ) -> None:
         prefix = api_prefix.strip("/")
         root = base_url.rstrip("/") + (f"/{prefix}" if prefix else "")
         self.oddities: Counter[str] = Counter()
         self._session = session
         self._url = f"{root}/backend-api/conversation"
-        self._downloads = Downloads(session, f"{root}/backend-api")
+        self._downloads = Downloads(session, f"{root}/backend-api", media, rules)
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=None
         )
@@ -99,7 +107,13 @@ class Pandora:
                         events.append(one)
                         continue
                     yield events
-                    events = [await self._get(job, translator.conversation_id, one)]
+                    getting = asyncio.create_task(self._get(job, translator.conversation_id, one))
+                    try:
+                        while not (await asyncio.wait([getting], timeout=_SIGN_OF_LIFE))[0]:
+                            yield []
+                        events = [getting.result()]
+                    finally:
+                        getting.cancel()
                 if events and isinstance(last := events[-1], Done | Failed):
                     ending = last
                     self._count(job, translator)
@@ -116,12 +130,12 @@ class Pandora:
             response.close()
 
     async def _get(self, job: ChatJob, conversation_id: str, wanted: Wanted) -> Event:
-        """What stands in the place of something wanted. Takes at most `downloads.TIMEOUT`."""
+        """What stands in the place of something wanted. `downloads` sets the deadlines."""
         match wanted:
             case ImageWanted():
-                return await self._downloads.image(job.bearer, wanted)
+                return await self._downloads.image(job, wanted)
             case FileWanted():
-                return await self._downloads.file(job.bearer, conversation_id, wanted)
+                return await self._downloads.file(job, conversation_id, wanted)
             case ConfirmationWanted(domain=domain, operation=operation):
                 return Asked(domain, operation)
 

@@ -38,7 +38,6 @@ NOT_IN_EFFECT = (
     "conversation.delete_mode",
     "arkose.custom",
     "arkose.urls",
-    "images.prompt_prefix",
 )
 
 # The upper bounds keep out `inf` and slips of the keyboard.
@@ -210,6 +209,7 @@ class Arkose(Section, frozen=True):
 
 class Images(Section, frozen=True):
     prompt_prefix: str = ""
+    max_n: Annotated[int, Meta(ge=1, le=100)] = 4
 
 
 class Bot(Section, frozen=True):

@@ -7,7 +7,7 @@ known but ill-typed is refused with its path.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -136,7 +136,50 @@ class ChatRequest(msgspec.Struct, frozen=True):
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
+_SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
+
+
+class ImagesRequest(msgspec.Struct, frozen=True):
+    """The body of `POST /v1/images/generations`."""
+
+    prompt: str
+    model: str | None = None
+    n: int | None = None
+    size: str | None = None
+    response_format: Literal["url", "b64_json"] | None = None
+
+    @property
+    def wish(self) -> str:
+        """The prompt, with the one of DALL-E's sizes that comes nearest to what was asked for."""
+        shape = _SIZE.fullmatch(self.size or "")
+        if shape is None:
+            return self.prompt
+        width, height = int(shape[1]), int(shape[2])
+        long = "1792x1024" if width > height else "1024x1792"
+        size = "1024x1024" if width == height else long
+        return f"{self.prompt}\n\nSize: {size}"
+
+
+class DrawnImage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One image of an answer."""
+
+    url: str | None = None
+    b64_json: str | None = None
+    revised_prompt: str | None = None
+
+
+class ImagesAnswer(msgspec.Struct, frozen=True):
+    """The answer to a request for images. `reply` is all that was said besides."""
+
+    created: int
+    data: list[DrawnImage]
+    reply: str
+
+
+T = TypeVar("T")
+
 _decoder = msgspec.json.Decoder(ChatRequest)
+_images_decoder = msgspec.json.Decoder(ImagesRequest)
 _PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
@@ -147,17 +190,35 @@ def decode_chat(body: bytes) -> ChatRequest:
     Raises:
         BadRequest: it is not JSON, or not of this shape; names the field.
     """
+    request = _decode(_decoder, body)
+    if not request.messages:
+        raise BadRequest("There are no messages.", param="messages")
+    return request
+
+
+def decode_images(body: bytes) -> ImagesRequest:
+    """Decode a request for images.
+
+    Raises:
+        BadRequest: it is not JSON, or not of this shape; names the field.
+    """
+    request = _decode(_images_decoder, body)
+    if not request.prompt.strip():
+        raise BadRequest("There is no prompt.", param="prompt")
+    if request.size not in (None, "", "auto") and not _SIZE.fullmatch(request.size):
+        raise BadRequest("size must be like 1024x1024.", param="size")
+    return request
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
-        request = _decoder.decode(body)
+        return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise BadRequest(str(error), param=_param(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"The body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("The body is nested too deeply.") from None
-    if not request.messages:
-        raise BadRequest("There are no messages.", param="messages")
-    return request
 
 
 def _param(complaint: str) -> str | None:

@@ -3,6 +3,7 @@
     ApiError
      |- BadRequest            400  the client's
      |   `- UnsupportedParameter
+     |- ImageGenerateFail     400  the upstream drew nothing
      |- Unauthorized          401
      |- ModelNotFound         404
      |- NotFound              404
@@ -93,6 +94,13 @@ class UnsupportedParameter(BadRequest):
     """The upstream cannot do what this parameter asks for."""
 
     code = "unsupported_parameter"
+
+
+class ImageGenerateFail(ApiError):
+    """No image was drawn."""
+
+    status = 400
+    code = "image_generate_fail"
 
 
 class Unauthorized(ApiError):

@@ -30,6 +30,7 @@ from app.errors import (
     NotFound,
     RequestTimeout,
 )
+from app.images import Images
 from app.line import Line
 from app.media import Served
 from app.models import Models
@@ -154,6 +155,9 @@ class Server:
         chat = Chat(self._config, self._line, self._models)
         # stream=True: the handler reads the body itself, under a deadline of its own.
         app.add_route(chat, f"{v1}/chat/completions", methods=["POST"], name="chat", stream=True)
+        images = Images(self._config, self._line, self._models, self._media)
+        uri = f"{v1}/images/generations"
+        app.add_route(images, uri, methods=["POST"], name="generations", stream=True)
         for handler, uri, name in (
             (self._models_list, f"{v1}/models", "models"),
             (self._model, f"{v1}/models/<name:path>", "model"),
@@ -164,7 +168,6 @@ class Server:
         ):
             app.add_route(handler, uri, methods=["GET", "HEAD"], name=name)
         for uri, method in (
-            (f"{v1}/images/generations", "POST"),
             (f"{v1}/queue/<id>", "GET"),
             ("/metrics", "GET"),
         ):

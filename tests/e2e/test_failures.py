@@ -108,7 +108,7 @@ def test_an_unknown_model_is_a_404(client: OpenAI) -> None:
         ("GET", "/v1/nothing", 404),
         ("POST", "/v1/chat/completions/x", 404),
         ("GET", CHAT, 405),
-        ("POST", "/v1/images/generations", 501),
+        ("GET", "/v1/images/generations", 405),
         ("GET", "/v1/queue/abc", 501),
         ("GET", "/metrics", 501),
     ],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
+import openai
 import pytest
 from openai import OpenAI
+from openai.types import Image, ImagesResponse
 
 from tests.e2e.gateway import Gateway
 
@@ -87,3 +91,73 @@ def test_the_upstreams_own_links_are_handed_out_where_the_operator_wants_that(
         assert "/images/" not in url
         assert httpx.get(url).content.startswith(PNG)
         assert not [path for path in (directory / "media").rglob("*") if path.is_file()]
+
+
+def draw(client: OpenAI, prompt: str, **more: Any) -> list[Image]:
+    answer: ImagesResponse = client.images.generate(model="gpt-4-s", prompt=prompt, **more)
+    assert answer.data is not None
+    return answer.data
+
+
+def test_an_image_is_drawn_and_fetched_from_its_url(client: OpenAI) -> None:
+    (image,) = draw(client, "[[sim tool=dalle words=3]]")
+    assert image.url is not None
+    assert image.revised_prompt
+    picture = httpx.get(image.url)
+    assert picture.headers["content-type"] == "image/png"
+    assert picture.content.startswith(PNG)
+
+
+def test_several_images_take_as_many_turns_as_it_takes(gateway: Gateway, client: OpenAI) -> None:
+    images = draw(client, "[[sim tool=dalle]]", n=3, response_format="b64_json")
+    assert [base64.b64decode(image.b64_json or "")[:8] for image in images] == [PNG] * 3
+    assert gateway.stats()["started"] == 3
+    assert len(draw(client, "[[sim tool=dalle images=3]]", n=2)) == 2
+    assert len(draw(client, "[[sim tool=dalle images=3]]")) == 3
+    assert gateway.stats()["started"] == 5
+
+
+def test_the_reply_is_what_was_said_without_the_images(gateway: Gateway) -> None:
+    body = {"prompt": "[[sim tool=dalle echo=1]] a cat", "size": "512x256"}
+    response = httpx.post(
+        f"{gateway.url}/v1/images/generations",
+        json=body,
+        headers={"authorization": "Bearer of-a-bot"},
+        timeout=30,
+    )
+    answer = response.json()
+    assert set(answer) == {"created", "data", "reply"}
+    assert set(answer["data"][0]) == {"url", "revised_prompt"}
+    assert answer["reply"].startswith("\n```\n{")
+    assert answer["reply"].endswith("```\na cat\n\nSize: 1792x1024")
+    assert "![image]" not in answer["reply"]
+
+
+def test_no_image_is_an_error_with_the_upstreams_reason(client: OpenAI) -> None:
+    for prompt, reason in (
+        ("[[sim words=3]]", "w0 w1 w2"),
+        ("[[sim tool=dalle policy=1 words=3]]", "w0 w1 w2"),
+        ("[[sim tool=dalle blob=404]]", "http_404"),
+    ):
+        with pytest.raises(openai.BadRequestError) as caught:
+            draw(client, prompt)
+        assert caught.value.code == "image_generate_fail"
+        assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("prompt", "more", "param"),
+    [
+        ("a cat", {"n": 5}, "n"),
+        ("a cat", {"n": 0}, "n"),
+        ("a cat", {"size": "large"}, "size"),
+        ("a cat", {"response_format": "gif"}, "response_format"),
+        (" ", {}, "prompt"),
+    ],
+)
+def test_a_request_for_images_that_cannot_be_met_names_the_field(
+    client: OpenAI, prompt: str, more: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        draw(client, prompt, **more)
+    assert caught.value.param == param

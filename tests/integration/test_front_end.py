@@ -649,3 +649,45 @@ async def test_what_is_on_no_shelf_is_404_whatever_it_is_called(
         answer = await front.get(path)
         assert answer.status_code == 404, path
         assert answer.json()["error"]["code"] == "not_found"
+
+
+IMAGES = "/v1/images/generations"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [settings.Settings(queue=QUICK, images=settings.Images(prompt_prefix="Draw: ", max_n=2))],
+)
+async def test_a_prompt_is_sent_with_its_prefix_and_its_size(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    image = Image("dalle", None, "0" * 32 + ".png", "a fat cat")
+    upstream.script = ([Started("m"), image, Delta("There."), Done("stop")],)
+    body = {"prompt": "a cat", "n": 1, "size": "1024x1792"}
+    headers = {**BEARER, "host": "bots.example:81"}
+    answer = (await client.post(IMAGES, json=body, headers=headers)).json()
+    url = f"http://bots.example:81/images/{image.name}"
+    assert answer["data"] == [{"url": url, "revised_prompt": "a fat cat"}]
+    assert answer["reply"] == "There."
+    assert upstream.asked[0].messages[0].text == "Draw: a cat\n\nSize: 1024x1792"
+    assert not upstream.asked[0].copies
+    failed = Failed("rate_limited", "enough")
+    upstream.script = (UpstreamError(failed),)
+    refused = await client.post(IMAGES, json=body, headers=BEARER)
+    assert refused.status_code == 429
+    body = {"prompt": "a cat", "response_format": "b64_json"}
+    upstream.script = ([Started("m"), image, Done("stop")],)
+    lost = await client.post(IMAGES, json=body, headers=BEARER)
+    assert lost.status_code == 500
+    assert "media store" in lost.json()["error"]["message"]
+    assert upstream.asked[-1].copies
+
+
+async def test_a_host_that_is_none_does_not_reach_the_text(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = ([Started("m"), File(None, "a.csv"), Done("stop")],)
+    headers = {**BEARER, "host": "x)<b>"}
+    answer = await client.post(CHAT, json=BODY, headers=headers)
+    content = answer.json()["choices"][0]["message"]["content"]
+    assert content == "(http://localhost:50011/files/a.csv)"

@@ -28,7 +28,6 @@ OVERRIDE = "GATEWAY__"
 # Read, but without effect until the feature is built; `not_in_effect` names those an operator has
 # changed.
 NOT_IN_EFFECT = (
-    "upstream.proxy",
     "queue.max_waiting",
     "queue.max_waiting_per_key",
     "queue.resume_grace",
@@ -108,7 +107,7 @@ class Upstream(Section, frozen=True):
     def __post_init__(self) -> None:
         force_setattr(self, "base_url", _http_url("base_url", self.base_url))
         force_setattr(self, "api_prefix", _prefix("api_prefix", self.api_prefix))
-        _http_url("proxy", self.proxy)
+        _check_proxy_url(self.proxy)
 
     def require_base_url(self) -> str:
         """`base_url`, or SettingsError when it is empty.
@@ -408,6 +407,22 @@ def _http_url(key: str, text: str) -> str:
     if not usable:
         raise ValueError(f"{key}: expected a URL that begins with http:// or https://")
     return text.rstrip("/")
+
+
+def _check_proxy_url(text: str) -> None:
+    try:
+        url = urlsplit(text)
+        schemes = ("http", "socks5", "socks5h")
+        # A "/", "?" or "#" in the password would stand where nothing of a proxy is.
+        beside = url.path.strip("/") or url.query or url.fragment
+        usable = url.scheme in schemes and bool(url.hostname) and bool(url.port) and not beside
+    except ValueError:
+        usable = False
+    if text and not usable:
+        raise ValueError(
+            "proxy: expected http:// or socks5:// with [user:password@]host:port,"
+            " the password percent-encoded"
+        )
 
 
 def _check_redis_url(text: str) -> None:

@@ -16,7 +16,8 @@ import settings
 from wire.media import Media, MediaError, open_media
 from wire.redis import connect
 from wire.seal import Seal, WeakSecretError, load_secret
-from workers.pandora.client import Pandora, open_session
+from workers.pandora.client import Pandora
+from workers.pandora.session import open_session
 from workers.worker import Worker
 
 logger = logging.getLogger("workers")
@@ -25,7 +26,7 @@ logger = logging.getLogger("workers")
 async def serve(config: settings.Settings, seal: Seal, media: Media) -> None:
     """Run a worker with the real Redis and the real upstream."""
     redis = connect(config.redis.role_url)
-    async with open_session() as session:
+    async with open_session(config.upstream.proxy) as session:
         upstream = Pandora(
             session,
             base_url=config.upstream.require_base_url(),

@@ -21,8 +21,9 @@ from wire import VERSION
 from wire.events import Delta, Done, Event, Failed, File, Image, Started
 from wire.jobs import ChatJob, Message
 from wire.media import Media
-from workers.pandora.client import Pandora, open_session
+from workers.pandora.client import Pandora
 from workers.pandora.downloads import by_file_server
+from workers.pandora.session import open_session
 from workers.upstream import UpstreamBusy, UpstreamError
 
 DEADLINE = 10.0

@@ -39,19 +39,6 @@ _TOO_LARGE = Failed("upstream_error", "The upstream sent an event too large to r
 _log = logging.getLogger(__name__)
 
 
-def open_session() -> aiohttp.ClientSession:
-    """A session for `Pandora`, to be closed by the caller.
-
-    Without cookies, since one client's must not reach another's conversation, and without a limit
-    of connections, since the line above decides how many conversations there are.
-    """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        max_field_size=32 * 1024,  # Content-Security-Policy alone can pass the default of 8 KB
-    )
-
-
 class Pandora:
     """An `Upstream` that speaks to a Pandora-Next server in proxy mode.
 

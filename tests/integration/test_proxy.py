@@ -1,0 +1,53 @@
+"""Every call to the upstream goes through `upstream.proxy`, and its password nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from simulator.server import serve
+from tests.integration.proxies import LOGIN, proxy
+from wire import VERSION
+from wire.events import Delta, Event
+from wire.jobs import ChatJob, Message
+from workers.pandora.client import Pandora
+from workers.pandora.session import open_session
+from workers.upstream import UpstreamError
+
+FAST = "interval=0 delay=0"
+
+
+async def ask(pandora: Pandora, said: str) -> str:
+    job = ChatJob(VERSION, "job-1", "gpt_4_s", "alice", [Message("user", said)])
+    events: list[Event] = []
+    async with asyncio.timeout(10), aclosing(pandora.answer(job)) as answer:
+        async for batch in answer:
+            events += batch
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
+async def test_an_answer_comes_through_a_proxy_that_looks_up_the_name(
+    loop: asyncio.AbstractEventLoop, scheme: str
+) -> None:
+    async with serve() as url, proxy(scheme) as passed:
+        target = f"upstream.invalid:{url.rpartition(':')[2]}"
+        async with open_session(f"{scheme}://{LOGIN}@{passed.address}") as session:
+            pandora = Pandora(session, f"http://{target}")
+            assert await ask(pandora, f"[[sim words=3 {FAST}]]") == "w0 w1 w2"
+        assert passed.targets == [target]
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_a_proxy_that_refuses_the_password_shows_it_nowhere(
+    loop: asyncio.AbstractEventLoop, scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve() as url, proxy(scheme) as passed:
+        async with open_session(f"{scheme}://user:hunter2@{passed.address}") as session:
+            with pytest.raises(UpstreamError) as caught:
+                await ask(Pandora(session, url), "hi")
+        assert passed.targets == []
+    assert "hunter2" not in caplog.text + repr(caught.value.failed)
+    assert "hunter2" not in repr(caught.value.failed)

@@ -96,6 +96,7 @@ class Upstream(Section, frozen=True):
     base_url: str = ""
     api_prefix: str = ""
     proxy: str = ""
+    transport: Literal["auto", "sse", "websocket"] = "auto"
     max_concurrency: Count = 4
     per_account_concurrency: Count = 1
     per_pool_concurrency: Count = 3

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import sys
+from contextlib import AsyncExitStack
 
 import uvloop
 
@@ -26,15 +27,18 @@ logger = logging.getLogger("workers")
 async def serve(config: settings.Settings, seal: Seal, media: Media) -> None:
     """Run a worker with the real Redis and the real upstream."""
     redis = connect(config.redis.role_url)
-    async with open_session(config.upstream.proxy) as session:
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(open_session(config.upstream.proxy))
         upstream = Pandora(
             session,
             base_url=config.upstream.require_base_url(),
             api_prefix=config.upstream.api_prefix,
             connect_timeout=config.upstream.connect_timeout,
+            transport=config.upstream.transport,
             media=media,
             rules=config.media,
         )
+        stack.push_async_callback(upstream.aclose)
         worker = Worker(secrets.token_hex(8), redis, seal, upstream, config)
         main = asyncio.create_task(worker.main())
         stopping = False

@@ -154,7 +154,7 @@ def test_a_long_sentence_is_cut() -> None:
 def test_an_account_that_answers_over_websocket_is_told_so() -> None:
     said = failed(200, {"wss_url": "wss://x?access_token=secret", "response_id": "r"})
     assert said.fault == "upstream_error"
-    assert "WebSocket, which is not built yet" in said.message
+    assert "WebSocket, and upstream.transport does not allow that" in said.message
     assert "secret" not in said.message
 
 

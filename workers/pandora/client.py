@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
+from typing import Literal
 
 import aiohttp
 
@@ -13,18 +13,20 @@ import settings
 from wire.events import Asked, Delta, Done, Ending, Event, Failed
 from wire.jobs import ChatJob
 from wire.media import Media
+from workers.pandora.body import Body, HttpBody, read_short
 from workers.pandora.downloads import Downloads
+from workers.pandora.handover import read_handover
 from workers.pandora.payload import encode_payload, upstream_model
 from workers.pandora.records import Mark, read_record
 from workers.pandora.refusals import judge
+from workers.pandora.sockets import Sockets
 from workers.pandora.speech import Said
 from workers.pandora.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError
 from workers.pandora.translation import Translator
 from workers.pandora.wanted import ConfirmationWanted, FileWanted, ImageWanted, Wanted
-from workers.upstream import UpstreamBusy, UpstreamError
+from workers.upstream import UpstreamError
 
-_TAIL_TIMEOUT = 0.5
-"""Seconds that the end of a body may lag behind `[DONE]` for its connection to be kept."""
+Transport = Literal["auto", "sse", "websocket"]
 
 _REFUSAL_TIMEOUT = 5.0
 """Seconds for the body of an error: enough to read why, not enough to hide it behind a timeout."""
@@ -42,6 +44,8 @@ _log = logging.getLogger(__name__)
 class Pandora:
     """An `Upstream` that speaks to a Pandora-Next server in proxy mode.
 
+    Its answers come over the POST's own response or over a WebSocket, which the answers of an
+    account share; `transport` decides as `upstream.transport` says. To be closed by `aclose`.
     `oddities` counts what was survived but should not happen, by name.
     """
 
@@ -51,6 +55,7 @@ class Pandora:
         base_url: str,
         api_prefix: str = "",
         connect_timeout: float = 10.0,
+        transport: Transport = "auto",
         *,
         media: Media,
         rules: settings.Media,
@@ -61,23 +66,23 @@ class Pandora:
         self._session = session
         self._url = f"{root}/backend-api/conversation"
         self._downloads = Downloads(session, f"{root}/backend-api", media, rules)
+        self._sockets = Sockets(session, f"{root}/backend-api", connect_timeout)
+        self._transport = transport
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=None
         )
 
     async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
         """See `Upstream.answer`. Read on to the end after `Done`: that keeps the connection."""
-        response = await self._post(job)
+        body = await self._begin(job)
         try:
-            if response.status != 200 or response.content_type != "text/event-stream":
-                raise await _refusal(response)
             parser = EventParser(MAX_EVENT_BYTES)
             translator = Translator(upstream_model(job.family))
             ending: Ending | None = None
             while ending is None:
                 said: list[Said] = []
                 alive = False
-                data = await _read(response)
+                data = await body.read()
                 try:
                     for event in parser.feed(data):
                         record = read_record(event)
@@ -110,11 +115,34 @@ class Pandora:
                     raise UpstreamError(ending)
                 if events or alive:
                     yield events
-            await _read_tail(response)
+            await body.finish()
         finally:
-            # Closes the connection, unless the body was read to its end: then aiohttp has already
-            # taken the connection back.
-            response.close()
+            await body.close()
+
+    async def aclose(self) -> None:
+        """Close what is shared by answers; the session stays open."""
+        await self._sockets.aclose()
+
+    async def _begin(self, job: ChatJob) -> Body:
+        """Ask, and find out which way the answer comes."""
+        with self._sockets.expecting(job.bearer):
+            if self._transport != "sse":
+                always = self._transport == "websocket"
+                await self._sockets.prepare(job.bearer, always=always)
+            response = await self._post(job)
+            if response.status == 200 and response.content_type == "text/event-stream":
+                return HttpBody(response)
+            try:
+                said = await read_short(response, _REFUSAL_BYTES, _REFUSAL_TIMEOUT)
+            finally:
+                response.close()
+            handover = read_handover(said) if response.status == 200 else None
+            if handover is not None and self._transport != "sse":
+                return await self._sockets.receive(job.bearer, handover)
+            if handover is not None:
+                await self._sockets.stop(job.bearer, handover)
+            retry_after = response.headers.get("Retry-After")
+            raise judge(response.status, response.content_type, said, retry_after)
 
     async def _get(self, job: ChatJob, conversation_id: str, wanted: Wanted) -> Event:
         """What stands in the place of something wanted. `downloads` sets the deadlines."""
@@ -166,37 +194,3 @@ class Pandora:
                 "The upstream ended an answer oddly",
                 extra={"event": "upstream_odd_answer", "job": job.id, **seen},
             )
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The next bytes of the body; b"" when it has ended, whole or broken off."""
-    content = response.content
-    try:
-        return await content.readany()
-    except (aiohttp.ClientError, OSError):
-        # A broken connection makes `readany` forget what had arrived before, which may well be the
-        # whole answer. No public call reads it.
-        return content._read_nowait(-1)
-
-
-async def _read_tail(response: aiohttp.ClientResponse) -> None:
-    """Reads what follows `[DONE]`, normally nothing but the end of the body."""
-    try:
-        async with asyncio.timeout(_TAIL_TIMEOUT):
-            while await _read(response):
-                pass
-    except TimeoutError:
-        pass
-
-
-async def _refusal(response: aiohttp.ClientResponse) -> UpstreamBusy | UpstreamError:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_REFUSAL_TIMEOUT):
-            while len(body) < _REFUSAL_BYTES and (data := await _read(response)):
-                body += data
-    except TimeoutError:
-        pass  # judged by its status and by what has come of its body
-    return judge(
-        response.status, response.content_type, bytes(body), response.headers.get("Retry-After")
-    )

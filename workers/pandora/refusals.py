@@ -18,7 +18,7 @@ DEFAULT_RETRY_AFTER = 60.0
 _CLOUDFLARE = (
     "The upstream's gatekeeper (Cloudflare) refused this server's address and sent a web page."
 )
-_WEBSOCKET = "This account answers over WebSocket, which is not built yet."
+_WEBSOCKET = "This account answers over WebSocket, and upstream.transport does not allow that."
 _NO_SUCH_ADDRESS = (
     "The upstream knows no such address. Check upstream.base_url and upstream.api_prefix."
 )
@@ -37,7 +37,7 @@ def judge(
 
     if status == 200:
         if isinstance(value, dict) and "wss_url" in value:
-            return _error("upstream_error", Complaint(_WEBSOCKET, "not_built"))
+            return _error("upstream_error", Complaint(_WEBSOCKET, "websocket_refused"))
         sentence = complaint.message or f"The upstream answered with {content_type} and no events."
         return _error("upstream_error", Complaint(sentence, complaint.code))
 

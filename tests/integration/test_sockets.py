@@ -1,0 +1,286 @@
+"""Answers over WebSocket, from the simulator, and the ways they break."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import aiohttp
+import pytest
+
+from simulator.accounts import Limits
+from tests.integration.test_simulator import FAST, Caller, calling
+from wire import VERSION
+from wire.events import Delta, Done, Event
+from wire.jobs import ChatJob, Message
+from workers.pandora.client import Pandora, Transport
+from workers.pandora.session import open_session
+from workers.upstream import UpstreamBusy, UpstreamError
+
+OVER = f"account=websocket {FAST}"
+
+
+@asynccontextmanager
+async def asking(
+    transport: Transport = "auto", limits: Limits | None = None
+) -> AsyncIterator[tuple[Caller, Pandora]]:
+    async with asyncio.timeout(20), calling(limits) as caller, open_session() as session:
+        pandora = Pandora(session, caller.url, connect_timeout=2.0, transport=transport)
+        try:
+            yield caller, pandora
+        finally:
+            await pandora.aclose()
+
+
+def job(said: str, bearer: str = "alice") -> ChatJob:
+    return ChatJob(VERSION, "job-1", "gpt_4_s", bearer, [Message("user", f"[[sim {said}]]")])
+
+
+async def collect(pandora: Pandora, said: str, bearer: str = "alice") -> list[Event]:
+    async with aclosing(pandora.answer(job(said, bearer))) as answer:
+        return [event async for events in answer for event in events]
+
+
+async def text(pandora: Pandora, said: str, bearer: str = "alice") -> str:
+    """The text of a whole answer."""
+    events = await collect(pandora, said, bearer)
+    assert events[-1] == Done("stop")
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+async def broken(pandora: Pandora, said: str) -> tuple[str, str | None]:
+    """The text that came of an answer that failed, and the code of its failure."""
+    said_so_far = ""
+
+    async def run() -> None:
+        nonlocal said_so_far
+        async with aclosing(pandora.answer(job(said))) as answer:
+            async for events in answer:
+                said_so_far += "".join(e.text for e in events if isinstance(e, Delta))
+
+    with pytest.raises(UpstreamError) as caught:
+        await run()
+    return said_so_far, caught.value.failed.code
+
+
+async def test_an_answer_that_is_handed_over_comes_over_a_socket_that_is_then_kept(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async with asking() as (caller, pandora):
+        assert await text(pandora, f"words=3 {OVER}") == "w0 w1 w2"
+        assert await text(pandora, f"words=2 {OVER}") == "w0 w1"
+        assert await text(pandora, f"words=1 account=sse {FAST}") == "w0"
+        stats = await caller.stats()
+        assert (stats["sockets"], stats["registered"], stats["stopped"]) == (1, 0, 0)
+
+
+async def test_a_socket_that_is_opened_first_is_registered_once_and_serves_all(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async with asking("websocket") as (caller, pandora):
+        await caller.control("script", {"account": "websocket", "bearer": "alice"})
+        for _ in range(3):
+            assert await text(pandora, f"words=3 {FAST}") == "w0 w1 w2"
+        assert await text(pandora, f"words=2 {FAST}", "bob") == "w0 w1"
+        stats = await caller.stats()
+        assert (stats["sockets"], stats["registered"]) == (2, 2)
+
+
+async def test_answers_of_one_account_share_a_socket_and_do_not_mix(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    limits = Limits(per_account=5)
+    async with asking(limits=limits) as (caller, pandora):
+        said = "strangers=2 account=websocket interval=0.005 delay=0.01"
+        answers = [text(pandora, f"words={n} {said}") for n in (5, 10, 15, 20, 25)]
+        told = await asyncio.gather(*answers)
+        expected = [" ".join(f"w{i}" for i in range(n)) for n in (5, 10, 15, 20, 25)]
+        assert told == expected
+        assert (await caller.stats())["sockets"] == 1
+
+
+@pytest.mark.parametrize("cut", ["frame=3", "frame=11 strangers=2", "frame=100000 strangers=2"])
+async def test_bodies_cut_anywhere_among_frames_of_others_give_the_same_answer(
+    loop: asyncio.AbstractEventLoop, cut: str
+) -> None:
+    async with asking() as (_, pandora):
+        # In its own time: the simulator cuts off whom it has overtaken by a thousand frames.
+        said = f"words=2 {cut} account=websocket interval=0.1 delay=0"
+        assert await text(pandora, said) == "w0 w1"
+
+
+@pytest.mark.parametrize("transport", ["auto", "websocket"])
+@pytest.mark.parametrize("at", [0, 1, 3, 6, 9])
+async def test_a_broken_connection_is_taken_up_again_and_nothing_is_lost_or_doubled(
+    loop: asyncio.AbstractEventLoop, at: int, transport: Transport
+) -> None:
+    async with asking(transport) as (caller, pandora):
+        said = f"words=30 interval=0.005 delay=0 account=websocket socket=drop at_frame={at}"
+        assert await text(pandora, said) == " ".join(f"w{i}" for i in range(30))
+        stats = await caller.stats()
+        assert (stats["sockets"], stats["reconnects"]) == (2, 1)
+
+
+async def test_frames_are_acknowledged_so_that_long_answers_are_not_cut_off(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async with asking() as (caller, pandora):
+        assert (await text(pandora, f"words=1500 {OVER}")).endswith(" w1499")
+        assert (await caller.stats())["acks"] > 50
+
+
+async def test_a_socket_closed_for_good_breaks_the_answer_off_and_the_next_has_a_new_one(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async with asking() as (caller, pandora):
+        said = "words=40 interval=0.01 delay=0 account=websocket socket=close at_frame=4"
+        begun, code = await broken(pandora, said)
+        assert begun.startswith("w0")
+        assert code == "answer_broken_off"
+        # What nobody reads any more was stopped, so the account is free again.
+        await caller.until(lambda stats: stats["active"] == 0 and stats["stopped"] == 1)
+        assert await text(pandora, f"words=2 {OVER}") == "w0 w1"
+
+
+async def test_an_account_without_sockets_answers_over_sse_and_is_not_asked_again(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    for fault in ("html", "404"):
+        async with asking("websocket") as (caller, pandora):
+            await caller.control("script", {"register": fault})
+            assert await text(pandora, f"words=2 {FAST}") == "w0 w1"
+            await caller.control("script", {"register": "nowhere"})
+            assert await text(pandora, f"words=2 {FAST}") == "w0 w1"
+            stats = await caller.stats()
+            assert (stats["registered"], stats["sockets"]) == (0, 0)
+
+
+async def test_an_answer_that_is_handed_over_to_nowhere_fails_and_is_stopped(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    for transport in ("auto", "websocket"):
+        async with asking(transport) as (caller, pandora):
+            await caller.control("script", {"register": "nowhere"})
+            assert await broken(pandora, f"words=3 {OVER}") == ("", "websocket_nowhere")
+            stats = await caller.stats()
+            assert (stats["active"], stats["stopped"]) == (0, 1)
+
+
+async def test_a_socket_that_cannot_be_opened_fails_the_answer_and_shows_no_address(
+    loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    for transport in ("auto", "websocket"):
+        async with asking(transport) as (caller, pandora):
+            await caller.control("script", {"socket": "refuse"})
+            assert await broken(pandora, f"words=3 {OVER}") == ("", "websocket_unreachable")
+            assert await text(pandora, f"words=2 account=sse {FAST}") == "w0 w1"
+            stats = await caller.stats()
+            assert (stats["active"], stats["stopped"]) == (0, 1)
+    assert "access_token" not in caplog.text
+    assert "alice" not in caplog.text
+
+
+async def test_sse_alone_refuses_an_answer_over_a_socket_and_stops_it(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async with asking("sse") as (caller, pandora):
+        assert await broken(pandora, f"words=3 {OVER}") == ("", "websocket_refused")
+        stats = await caller.stats()
+        assert (stats["active"], stats["stopped"], stats["sockets"]) == (0, 1, 0)
+        assert await text(pandora, f"words=2 account=sse {FAST}") == "w0 w1"
+
+
+async def test_a_job_that_is_cancelled_is_stopped_upstream_and_the_others_go_on(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    limits = Limits(per_account=2)
+    async with asking(limits=limits) as (caller, pandora):
+        other = asyncio.create_task(
+            text(pandora, "words=40 interval=0.01 delay=0 account=websocket")
+        )
+        left = asyncio.create_task(
+            collect(pandora, "fault=silence at_word=1 account=websocket interval=0 delay=0")
+        )
+        await caller.until(lambda stats: stats["active"] == 2)
+        await asyncio.sleep(0.1)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        stats = await caller.stats()
+        assert (stats["stopped"], stats["aborted"]) == (1, 1)
+        assert await other == " ".join(f"w{i}" for i in range(40))
+        assert (await caller.stats())["sockets"] == 1
+
+
+async def test_a_silent_socket_is_no_sign_of_life(loop: asyncio.AbstractEventLoop) -> None:
+    async with asking() as (_, pandora):
+        said = "fault=silence at_word=1 strangers=2 account=websocket interval=0 delay=0"
+        batches: list[Event] = []
+
+        async def read() -> None:
+            async with aclosing(pandora.answer(job(said))) as answer:
+                async for events in answer:
+                    batches.extend(events)
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await read()
+        assert [event for event in batches if isinstance(event, Delta)] == [Delta("w0")]
+
+
+async def test_a_busy_account_is_busy_and_an_error_in_the_stream_is_an_error(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async with asking() as (_, pandora):
+        with pytest.raises(UpstreamBusy):
+            await collect(pandora, "error=busy")
+        _, code = await broken(pandora, f"words=4 fault=error_after {OVER}")
+        assert code != "answer_broken_off"
+        _, code = await broken(pandora, f"words=4 fault=cut at=1500 {OVER}")
+        assert code == "answer_broken_off"
+
+
+async def test_a_socket_that_nobody_needs_is_closed(loop: asyncio.AbstractEventLoop) -> None:
+    async with asking() as (caller, pandora):
+        pandora._sockets._idle = 0.1
+        assert await text(pandora, f"words=3 {OVER}") == "w0 w1 w2"
+        (task,) = pandora._sockets._tasks
+        await asyncio.wait([task], timeout=5)
+        await asyncio.sleep(0)
+        assert pandora._sockets._accounts == {}
+        # The account is known to have sockets: the next one is there before the question.
+        assert await text(pandora, f"words=3 {OVER}") == "w0 w1 w2"
+        assert (await caller.stats())["registered"] == 1
+
+
+async def test_a_server_that_knows_no_subprotocol_sends_bare_frames(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulator.sockets.RELIABLE", "another.subprotocol")
+    async with asking() as (caller, pandora):
+        assert await text(pandora, f"words=20 strangers=2 {OVER}") == " ".join(
+            f"w{i}" for i in range(20)
+        )
+        assert await text(pandora, f"words=2 strangers=2 frame=1 {OVER}") == "w0 w1"
+        said = "words=30 interval=0.01 delay=0 account=websocket socket=drop at_frame=5"
+        _, code = await broken(pandora, said)
+        assert code == "answer_broken_off"
+        assert (await caller.stats())["acks"] == 0
+
+
+async def test_frames_may_come_before_the_post_has_said_whose_they_are(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asking("websocket") as (caller, pandora):
+        await caller.control("script", {"account": "websocket", "bearer": "alice"})
+        assert await text(pandora, f"words=1 {FAST}") == "w0"
+        post = pandora._post
+
+        async def late(asked: ChatJob) -> aiohttp.ClientResponse:
+            response = await post(asked)
+            await caller.until(lambda stats: stats["finished"] == 2)
+            return response
+
+        monkeypatch.setattr(pandora, "_post", late)
+        assert await text(pandora, f"words=9 strangers=1 {FAST}") == "w0 w1 w2 w3 w4 w5 w6 w7 w8"

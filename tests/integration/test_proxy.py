@@ -41,6 +41,22 @@ async def test_an_answer_comes_through_a_proxy_that_looks_up_the_name(
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_a_websocket_goes_through_the_proxy_as_well(
+    loop: asyncio.AbstractEventLoop, scheme: str
+) -> None:
+    async with serve() as url, proxy(scheme) as passed:
+        target = f"upstream.invalid:{url.rpartition(':')[2]}"
+        async with (
+            open_session(f"{scheme}://{LOGIN}@{passed.address}") as session,
+            aclosing(Pandora(session, f"http://{target}")) as pandora,
+        ):
+            said = f"[[sim words=3 account=websocket {FAST}]]"
+            assert await ask(pandora, said) == "w0 w1 w2"
+        assert len(passed.targets) == 2
+        assert passed.targets[0] == target
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
 async def test_a_proxy_that_refuses_the_password_shows_it_nowhere(
     loop: asyncio.AbstractEventLoop, scheme: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -284,3 +284,21 @@ async def test_frames_may_come_before_the_post_has_said_whose_they_are(
 
         monkeypatch.setattr(pandora, "_post", late)
         assert await text(pandora, f"words=9 strangers=1 {FAST}") == "w0 w1 w2 w3 w4 w5 w6 w7 w8"
+
+
+async def test_each_user_of_a_pool_has_a_socket_of_its_own(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool's bearer reaches another user with each POST; frames come over that user's socket."""
+    limits = Limits(per_pool=2)
+    async with asking(limits=limits) as (caller, pandora):
+        users = iter(("user-1", "user-2"))
+        plain = "simulator.sockets.user"
+        monkeypatch.setattr(plain, lambda _bearer: next(users, "user-2"))
+        said = "account=websocket interval=0.02 delay=0.1"
+        one = asyncio.create_task(text(pandora, f"words=9 {said}", "pk-pool"))
+        await caller.until(lambda stats: stats["active"] == 1)
+        two = asyncio.create_task(text(pandora, f"words=5 {said}", "pk-pool"))
+        assert await one == "w0 w1 w2 w3 w4 w5 w6 w7 w8"
+        assert await two == "w0 w1 w2 w3 w4"
+        assert (await caller.stats())["sockets"] == 2

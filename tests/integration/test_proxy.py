@@ -9,6 +9,7 @@ import pytest
 
 from simulator.server import serve
 from tests.integration.proxies import LOGIN, proxy
+from tests.integration.test_pandora import HANDED_OUT, MEDIA
 from wire import VERSION
 from wire.events import Delta, Event
 from wire.jobs import ChatJob, Message
@@ -35,7 +36,7 @@ async def test_an_answer_comes_through_a_proxy_that_looks_up_the_name(
     async with serve() as url, proxy(scheme) as passed:
         target = f"upstream.invalid:{url.rpartition(':')[2]}"
         async with open_session(f"{scheme}://{LOGIN}@{passed.address}") as session:
-            pandora = Pandora(session, f"http://{target}")
+            pandora = Pandora(session, f"http://{target}", media=MEDIA, rules=HANDED_OUT)
             assert await ask(pandora, f"[[sim words=3 {FAST}]]") == "w0 w1 w2"
         assert passed.targets == [target]
 
@@ -48,7 +49,9 @@ async def test_a_websocket_goes_through_the_proxy_as_well(
         target = f"upstream.invalid:{url.rpartition(':')[2]}"
         async with (
             open_session(f"{scheme}://{LOGIN}@{passed.address}") as session,
-            aclosing(Pandora(session, f"http://{target}")) as pandora,
+            aclosing(
+                Pandora(session, f"http://{target}", media=MEDIA, rules=HANDED_OUT)
+            ) as pandora,
         ):
             said = f"[[sim words=3 account=websocket {FAST}]]"
             assert await ask(pandora, said) == "w0 w1 w2"
@@ -63,7 +66,7 @@ async def test_a_proxy_that_refuses_the_password_shows_it_nowhere(
     async with serve() as url, proxy(scheme) as passed:
         async with open_session(f"{scheme}://user:hunter2@{passed.address}") as session:
             with pytest.raises(UpstreamError) as caught:
-                await ask(Pandora(session, url), "hi")
+                await ask(Pandora(session, url, media=MEDIA, rules=HANDED_OUT), "hi")
         assert passed.targets == []
     assert "hunter2" not in caplog.text + repr(caught.value.failed)
     assert "hunter2" not in repr(caught.value.failed)

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from simulator.accounts import Limits
+from tests.integration.test_pandora import HANDED_OUT, MEDIA
 from tests.integration.test_simulator import FAST, Caller, calling
 from wire import VERSION
 from wire.events import Delta, Done, Event
@@ -26,7 +27,14 @@ async def asking(
     transport: Transport = "auto", limits: Limits | None = None
 ) -> AsyncIterator[tuple[Caller, Pandora]]:
     async with asyncio.timeout(20), calling(limits) as caller, open_session() as session:
-        pandora = Pandora(session, caller.url, connect_timeout=2.0, transport=transport)
+        pandora = Pandora(
+            session,
+            caller.url,
+            connect_timeout=2.0,
+            transport=transport,
+            media=MEDIA,
+            rules=HANDED_OUT,
+        )
         try:
             yield caller, pandora
         finally:

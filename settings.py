@@ -32,11 +32,6 @@ NOT_IN_EFFECT = (
     "queue.max_waiting_per_key",
     "queue.resume_grace",
     "queue.keep_result",
-    "gpts.key_for_info",
-    "conversation.delete_after_response",
-    "conversation.delete_mode",
-    "arkose.custom",
-    "arkose.urls",
 )
 
 # The upper bounds keep out `inf` and slips of the keyboard.
@@ -176,6 +171,8 @@ class Models(Section, frozen=True):
 
 class Gpts(Section, frozen=True):
     key_for_info: str = ""
+    refresh: Seconds = 3600.0
+    confirm_actions: Literal["no", "allow", "always_allow"] = "no"
 
 
 class Conversation(Section, frozen=True):
@@ -294,8 +291,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 def not_in_effect(settings: Settings) -> list[str]:
     """The names of changed settings whose feature is not built yet, for a warning at the start."""
     defaults = Settings()
-    changed = [name for name in NOT_IN_EFFECT if _value(settings, name) != _value(defaults, name)]
-    return changed + (["gpts.toml"] if settings.custom else [])
+    return [name for name in NOT_IN_EFFECT if _value(settings, name) != _value(defaults, name)]
 
 
 class _Given(msgspec.Struct, frozen=True):

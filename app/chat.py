@@ -61,6 +61,7 @@ class Chat:
             family=self._models.family(asked.model),
             bearer=token,
             messages=to_messages(asked.messages),
+            gpt=self._models.gpt(asked.model),
         )
         limit = asked.longest
         answer = completion.Answer(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from arq.connections import ArqRedis
 
@@ -15,6 +15,7 @@ from background import background
 from settings import Settings
 from wire import VERSION
 from wire.events import Event
+from wire.gpts import GptInfos
 from wire.inbox import Inbox, Reply
 from wire.jobs import ChatJob, encode_job
 from wire.queue import Queue
@@ -98,6 +99,7 @@ class Line:
         self._seal = seal
         self._queue = Queue(redis, seal, config.queue)
         self._inbox = Inbox(redis, self._queue, seal, self.front, config.redis.outage_grace)
+        self._gpts = GptInfos(redis, seal, config.gpts.refresh)
         self._letting_go: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -200,6 +202,13 @@ class Line:
             return await self._queue.place(job)
         except AWAY:
             return 0
+
+    async def missed(self, bearer: str, gpts: Collection[str]) -> set[str]:
+        """Those of some GPTs that cannot be reached with a bearer, as far as is known."""
+        try:
+            return await self._gpts.missed(bearer, gpts) if gpts else set()
+        except AWAY:
+            return set()
 
     async def emptied(self) -> None:
         """Wait until this front end waits for no job any more."""

@@ -29,8 +29,10 @@ from app.errors import (
     NotBuilt,
     NotFound,
     RequestTimeout,
+    Unauthorized,
 )
 from app.images import Images
+from app.intake import bearer
 from app.line import Line
 from app.media import Served
 from app.models import Models
@@ -131,7 +133,7 @@ class Server:
         self._config = config
         self._line = line
         self._media = media
-        self._models = Models(config.models)
+        self._models = Models(config.models, config.custom)
         self._life: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._draining = False
@@ -258,11 +260,19 @@ class Server:
 
     # The small answers
 
-    async def _models_list(self, _: Request) -> HTTPResponse:
-        return json(self._models.all())
+    async def _models_list(self, request: Request) -> HTTPResponse:
+        return json(self._models.all(await self._missed(request)))
 
-    async def _model(self, _: Request, name: str) -> HTTPResponse:
-        return json(self._models.one(unquote(name)))
+    async def _model(self, request: Request, name: str) -> HTTPResponse:
+        return json(self._models.one(unquote(name), await self._missed(request)))
+
+    async def _missed(self, request: Request) -> set[str]:
+        """The GPTs that whoever asks cannot reach. Nobody needs a bearer to ask."""
+        try:
+            token = bearer(request)
+        except Unauthorized:
+            token = ""
+        return await self._line.missed(token, self._models.gpts)
 
     async def _healthz(self, _: Request) -> HTTPResponse:
         return json(Health("ok"))

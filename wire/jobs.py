@@ -10,7 +10,8 @@ from wire import VERSION
 
 Lane = Literal["chat"]
 Role = Literal["system", "user", "assistant"]
-Family = Literal["gpt_4_s", "gpt_4_mobile", "gpt_3_5"]
+Family = Literal["gpt_4_s", "gpt_4_mobile", "gpt_3_5", "gpt_4_gizmo"]
+"""What kind of model answers; `gpt_4_gizmo` is a GPT, which the job names."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -34,6 +35,7 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     bearer: str
     messages: list[Message]
     copies: bool = False
+    gpt: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -14,10 +15,16 @@ import uvloop
 
 import logs
 import settings
+from background import background
+from wire.deletions import Deletions
+from wire.gpts import GptInfos
 from wire.media import Media, MediaError, open_media
 from wire.redis import connect
 from wire.seal import Seal, WeakSecretError, load_secret
-from workers.pandora.client import Pandora
+from workers.pandora.arkose import ArkoseServers
+from workers.pandora.client import Pandora, backend
+from workers.pandora.gpts import Gpts
+from workers.pandora.history import History
 from workers.pandora.session import open_session
 from workers.worker import Worker
 
@@ -29,6 +36,13 @@ async def serve(config: settings.Settings, seal: Seal, media: Media) -> None:
     redis = connect(config.redis.role_url)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(config.upstream.proxy))
+        conversation = config.conversation
+        root = backend(config.upstream.require_base_url(), config.upstream.api_prefix)
+        infos = GptInfos(redis, seal, config.gpts.refresh)
+        gpts = Gpts(session, root, infos, config.gpts.key_for_info)
+        deletions = None
+        if conversation.delete_after_response and conversation.delete_mode == "patch":
+            deletions = Deletions(redis, seal, History(session, root).delete)
         upstream = Pandora(
             session,
             base_url=config.upstream.require_base_url(),
@@ -37,6 +51,11 @@ async def serve(config: settings.Settings, seal: Seal, media: Media) -> None:
             transport=config.upstream.transport,
             media=media,
             rules=config.media,
+            arkose=ArkoseServers(session, config.arkose.urls) if config.arkose.custom else None,
+            deletions=deletions,
+            keep_history=not conversation.delete_after_response or deletions is not None,
+            gpts=gpts,
+            confirm_actions=config.gpts.confirm_actions,
         )
         stack.push_async_callback(upstream.aclose)
         worker = Worker(secrets.token_hex(8), redis, seal, upstream, config)
@@ -51,7 +70,11 @@ async def serve(config: settings.Settings, seal: Seal, media: Media) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop)
         try:
-            await main
+            async with (
+                deletions.running() if deletions else contextlib.nullcontext(),
+                background(gpts.keep_asking([gpt.id for _, gpt in config.custom])),
+            ):
+                await main
         except asyncio.CancelledError:
             logger.warning("stopped at once: what was held is left to its leases")
         finally:

@@ -23,6 +23,7 @@ from tests.integration.conftest import QUICK
 from tests.integration.sanic_adapter import new_app, started
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
+from wire.gpts import EVERYBODY, GptInfos
 from wire.media import Media, open_media
 from wire.redis import connect
 from wire.seal import Seal
@@ -53,6 +54,7 @@ def config() -> settings.Settings:
         queue=QUICK,
         stream=settings.Stream(grace=0.2, keepalive_interval=0.1),
         upstream=settings.Upstream(first_event_timeout=1.0, idle_timeout=0.5, max_duration=2.0),
+        custom=(("my-one", settings.Gpt("g-1")), ("my-other", settings.Gpt("g-2"))),
     )
 
 
@@ -691,3 +693,23 @@ async def test_a_host_that_is_none_does_not_reach_the_text(
     answer = await client.post(CHAT, json=BODY, headers=headers)
     content = answer.json()["choices"][0]["message"]["content"]
     assert content == "(http://localhost:50011/files/a.csv)"
+
+
+async def test_a_gpt_is_a_model_unless_it_cannot_be_reached(
+    client: Client, upstream: ScriptedUpstream, redis: ArqRedis, seal: Seal
+) -> None:
+    async def listed(**headers: str) -> list[str]:
+        models = (await client.get("/v1/models", headers=headers)).json()["data"]
+        return [m["id"] for m in models if m["id"].startswith("my-")]
+
+    infos = GptInfos(redis, seal, 3600)
+    assert await listed() == ["my-one", "my-other"]
+    answer = await client.post(CHAT, json=BODY | {"model": "my-one"}, headers=BEARER)
+    assert answer.status_code == 200
+    assert (upstream.asked[-1].family, upstream.asked[-1].gpt) == ("gpt_4_gizmo", "g-1")
+    await infos.miss("abc", "g-2")
+    assert await listed(**BEARER) == ["my-one"]
+    assert await listed() == ["my-one", "my-other"]
+    assert (await client.get("/v1/models/my-other", headers=BEARER)).status_code == 404
+    await infos.miss(EVERYBODY, "g-1")
+    assert await listed() == ["my-other"]

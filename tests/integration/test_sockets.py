@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import aiohttp
@@ -285,8 +285,10 @@ async def test_frames_may_come_before_the_post_has_said_whose_they_are(
         assert await text(pandora, f"words=1 {FAST}") == "w0"
         post = pandora._post
 
-        async def late(asked: ChatJob) -> aiohttp.ClientResponse:
-            response = await post(asked)
+        async def late(
+            asked: ChatJob, encode: Callable[[str | None], bytes]
+        ) -> aiohttp.ClientResponse:
+            response = await post(asked, encode)
             await caller.until(lambda stats: stats["finished"] == 2)
             return response
 

@@ -7,9 +7,11 @@ import json
 import uuid
 
 import pytest
+from msgspec import Raw
 
 from wire import VERSION
 from wire.jobs import ChatJob, Family, Message
+from workers.pandora.gpts import Gizmo
 from workers.pandora.payload import encode_payload, upstream_model
 
 TEXT = "你好 “quoted” \\ \u2028 \x00 😀 data: [DONE]\n\n"
@@ -82,6 +84,29 @@ def test_the_arkose_token_is_absent_for_gpt_4_so_that_the_upstream_may_add_one(
     family: Family,
 ) -> None:
     assert "arkose_token" not in json.loads(encode_payload(job(family)))
+
+
+def test_an_arkose_token_is_put_into_the_body() -> None:
+    assert json.loads(encode_payload(job("gpt_4_s"), arkose_token="a|b"))["arkose_token"] == "a|b"
+
+
+def test_without_history_the_upstream_is_told_to_keep_nothing() -> None:
+    payload = json.loads(encode_payload(job("gpt_4_s"), keep_history=False))
+    assert payload["history_and_training_disabled"] is True
+
+
+def test_a_gpt_is_sent_back_whole_as_the_upstream_told_of_it() -> None:
+    info = b'{"gizmo": {"id": "g-abc", "x": 1.50}, "tools": []}'
+    body = encode_payload(job("gpt_4_gizmo"), gizmo=Gizmo("g-abc", Raw(info)))
+    payload = json.loads(body)
+    assert info in body
+    assert (payload["model"], "suggestions" in payload) == ("gpt-4-gizmo", False)
+    assert "arkose_token" not in payload
+    assert payload["conversation_mode"] == {
+        "gizmo": json.loads(info),
+        "kind": "gizmo_interaction",
+        "gizmo_id": "g-abc",
+    }
 
 
 def test_ids_are_random_uuids_and_the_bearer_stays_out_of_the_body() -> None:

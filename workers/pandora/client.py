@@ -5,27 +5,44 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import aiohttp
 
 import settings
-from wire.events import Asked, Delta, Done, Ending, Event, Failed
+from wire.deletions import Deletions
+from wire.events import Asked, Break, Delta, Done, Ending, Event, Failed
 from wire.jobs import ChatJob
 from wire.media import Media
+from workers.pandora.arkose import ArkoseServers
 from workers.pandora.body import Body, HttpBody, read_short
 from workers.pandora.downloads import Downloads
+from workers.pandora.gpts import Gizmo, Gpts
 from workers.pandora.handover import read_handover
-from workers.pandora.payload import encode_payload, upstream_model
+from workers.pandora.payload import (
+    encode_confirmation,
+    encode_payload,
+    upstream_model,
+    wants_arkose,
+)
 from workers.pandora.records import Mark, read_record
 from workers.pandora.refusals import judge
 from workers.pandora.sockets import Sockets
 from workers.pandora.speech import Said
 from workers.pandora.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError
 from workers.pandora.translation import Translator
-from workers.pandora.wanted import ConfirmationWanted, FileWanted, ImageWanted, Wanted
-from workers.upstream import UpstreamError
+from workers.pandora.wanted import (
+    Confirm,
+    ConfirmationWanted,
+    FileWanted,
+    ImageWanted,
+    Leave,
+    Wanted,
+    choose_leave,
+)
+from workers.upstream import UpstreamBusy, UpstreamError
 
 Transport = Literal["auto", "sse", "websocket"]
 
@@ -37,9 +54,18 @@ _SIGN_OF_LIFE = 0.5
 
 _REFUSAL_BYTES = 64 * 1024
 
+MAX_ROUNDS = 10
+"""Actions that are allowed within one answer; of the next one the user is told."""
+
 _TOO_LARGE = Failed("upstream_error", "The upstream sent an event too large to read.")
 
 _log = logging.getLogger(__name__)
+
+
+def backend(base_url: str, api_prefix: str = "") -> str:
+    """The upstream's URL up to `/backend-api`."""
+    prefix = api_prefix.strip("/")
+    return base_url.rstrip("/") + (f"/{prefix}" if prefix else "") + "/backend-api"
 
 
 class Pandora:
@@ -60,14 +86,23 @@ class Pandora:
         *,
         media: Media,
         rules: settings.Media,
+        arkose: ArkoseServers | None = None,
+        deletions: Deletions | None = None,
+        keep_history: bool = True,
+        gpts: Gpts | None = None,
+        confirm_actions: Confirm = "no",
     ) -> None:
-        prefix = api_prefix.strip("/")
-        root = base_url.rstrip("/") + (f"/{prefix}" if prefix else "")
+        root = backend(base_url, api_prefix)
         self.oddities: Counter[str] = Counter()
         self._session = session
-        self._url = f"{root}/backend-api/conversation"
-        self._downloads = Downloads(session, f"{root}/backend-api", media, rules)
-        self._sockets = Sockets(session, f"{root}/backend-api", connect_timeout)
+        self._arkose = arkose
+        self._deletions = deletions
+        self._keep_history = keep_history
+        self._gpts = gpts
+        self._confirm_actions = confirm_actions
+        self._url = f"{root}/conversation"
+        self._downloads = Downloads(session, root, media, rules)
+        self._sockets = Sockets(session, root, connect_timeout)
         self._transport = transport
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout, sock_connect=connect_timeout, sock_read=None
@@ -75,9 +110,19 @@ class Pandora:
 
     async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
         """See `Upstream.answer`. Read on to the end after `Done`: that keeps the connection."""
-        body = await self._begin(job)
+        gizmo = await self._gizmo(job)
+
+        def ask(arkose_token: str | None) -> bytes:
+            return encode_payload(
+                job, arkose_token=arkose_token, keep_history=self._keep_history, gizmo=gizmo
+            )
+
+        body = await self._begin(job, ask)
+        trace = self._deletions.trace(job.bearer) if self._deletions else None
         try:
             parser = EventParser(MAX_EVENT_BYTES)
+            granted: tuple[ConfirmationWanted, Leave] | None = None
+            rounds = 0
             translator = Translator(upstream_model(job.family))
             ending: Ending | None = None
             while ending is None:
@@ -93,12 +138,20 @@ class Pandora:
                     said = translator.fail(_TOO_LARGE)
                 if not data:
                     said = translator.end_of_stream()
+                if trace is not None:
+                    await trace.note(translator.conversation_id)
                 events: list[Event] = []
                 for one in said:
                     # The first test is for speed: it settles nearly all, at a tenth of the cost.
                     if isinstance(one, Delta) or not isinstance(one, Wanted):
                         events.append(one)
                         continue
+                    if isinstance(one, ConfirmationWanted) and rounds < MAX_ROUNDS:
+                        leave = choose_leave(one, self._confirm_actions)
+                        if leave is not None:
+                            granted = one, leave
+                            events.append(Break())
+                            continue
                     yield events
                     getting = asyncio.create_task(self._get(job, translator.conversation_id, one))
                     try:
@@ -107,6 +160,16 @@ class Pandora:
                         events = [getting.result()]
                     finally:
                         getting.cancel()
+                if granted is not None and events and events[-1] == Done("stop"):
+                    yield events[:-1]
+                    await body.finish()
+                    await body.close()
+                    confirm = partial(self._confirm, job, translator, *granted, gizmo)
+                    body = await self._go_on(job, confirm)
+                    parser = EventParser(MAX_EVENT_BYTES)
+                    translator.go_on()
+                    granted, rounds = None, rounds + 1
+                    continue
                 if events and isinstance(last := events[-1], Done | Failed):
                     ending = last
                     self._count(job, translator)
@@ -118,19 +181,21 @@ class Pandora:
                     yield events
             await body.finish()
         finally:
+            if trace is not None:
+                trace.end()
             await body.close()
 
     async def aclose(self) -> None:
         """Close what is shared by answers; the session stays open."""
         await self._sockets.aclose()
 
-    async def _begin(self, job: ChatJob) -> Body:
+    async def _begin(self, job: ChatJob, encode: Callable[[str | None], bytes]) -> Body:
         """Ask, and find out which way the answer comes."""
         with self._sockets.expecting(job.bearer):
             if self._transport != "sse":
                 always = self._transport == "websocket"
                 await self._sockets.prepare(job.bearer, always=always)
-            response = await self._post(job)
+            response = await self._post(job, encode)
             if response.status == 200 and response.content_type == "text/event-stream":
                 return HttpBody(response)
             try:
@@ -145,6 +210,14 @@ class Pandora:
             retry_after = response.headers.get("Retry-After")
             raise judge(response.status, response.content_type, said, retry_after)
 
+    async def _go_on(self, job: ChatJob, encode: Callable[[str | None], bytes]) -> Body:
+        """The same in the middle of an answer, which cannot wait and be tried again."""
+        try:
+            return await self._begin(job, encode)
+        except UpstreamBusy:
+            message = "The upstream was too busy to go on after an action was allowed."
+            raise UpstreamError(Failed("rate_limited", message, "upstream_busy")) from None
+
     async def _get(self, job: ChatJob, conversation_id: str, wanted: Wanted) -> Event:
         """What stands in the place of something wanted. `downloads` sets the deadlines."""
         match wanted:
@@ -155,17 +228,49 @@ class Pandora:
             case ConfirmationWanted(domain=domain, operation=operation):
                 return Asked(domain, operation)
 
-    async def _post(self, job: ChatJob) -> aiohttp.ClientResponse:
+    async def _gizmo(self, job: ChatJob) -> Gizmo | None:
+        """The GPT that a job is for."""
+        if not job.gpt:
+            return None
+        if self._gpts is None:
+            raise UpstreamError(Failed("gateway_error", "This worker knows no GPTs.", "no_gpts"))
+        return await self._gpts.find(job.gpt, job.bearer)
+
+    def _confirm(
+        self,
+        job: ChatJob,
+        translator: Translator,
+        wanted: ConfirmationWanted,
+        leave: Leave,
+        gizmo: Gizmo | None,
+        arkose_token: str | None,
+    ) -> bytes:
+        return encode_confirmation(
+            job,
+            translator.conversation_id,
+            wanted,
+            leave,
+            arkose_token=arkose_token,
+            keep_history=self._keep_history,
+            gizmo=gizmo,
+        )
+
+    async def _post(
+        self, job: ChatJob, encode: Callable[[str | None], bytes]
+    ) -> aiohttp.ClientResponse:
         headers = {
             "Authorization": f"Bearer {job.bearer}",
             "Content-Type": "application/json",
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",  # a compressor in between would hold tokens back
         }
+        token = None
+        if self._arkose is not None and wants_arkose(job.family):
+            token = headers["Openai-Sentinel-Arkose-Token"] = await self._arkose.token()
         try:
             return await self._session.post(
                 self._url,
-                data=encode_payload(job),
+                data=encode(token),
                 headers=headers,
                 timeout=self._timeout,
                 allow_redirects=False,

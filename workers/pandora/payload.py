@@ -13,6 +13,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from wire.jobs import ChatJob, Family, Role
+from workers.pandora.gpts import Gizmo
+from workers.pandora.wanted import ConfirmationWanted, Leave
 
 _SUGGESTIONS = (
     "Explain how a sundial tells the time.",
@@ -26,13 +28,14 @@ class _Kind(msgspec.Struct, frozen=True):
     """One model family: its upstream model, and what the web page sends along with it."""
 
     model: str
-    suggestions: tuple[str, ...]
+    suggestions: tuple[str, ...] | UnsetType
     arkose_token: UnsetType | None
 
 
 _KINDS: dict[Family, _Kind] = {
     "gpt_4_s": _Kind("gpt-4", (), UNSET),
     "gpt_4_mobile": _Kind("gpt-4-mobile", _SUGGESTIONS, UNSET),
+    "gpt_4_gizmo": _Kind("gpt-4-gizmo", UNSET, UNSET),
     "gpt_3_5": _Kind("text-davinci-002-render-sha", _SUGGESTIONS, None),
 }
 
@@ -54,21 +57,53 @@ class _Message(msgspec.Struct, frozen=True):
 
 
 class _Mode(msgspec.Struct, frozen=True):
-    kind: str
+    kind: str = "primary_assistant"
+
+
+class _GizmoMode(msgspec.Struct, frozen=True):
+    gizmo: msgspec.Raw
+    gizmo_id: str
+    kind: str = "gizmo_interaction"
+
+
+class _Tool(msgspec.Struct, frozen=True):
+    name: str
+    role: str = "tool"
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    type: str
+    operation_hash: str | UnsetType
+
+
+class _UserAction(msgspec.Struct, frozen=True):
+    data: _Choice
+    target_message_id: str
+
+
+class _Confirmation(msgspec.Struct, frozen=True):
+    """The message that answers an action's request for leave."""
+
+    id: str
+    author: _Tool
+    content: _Content
+    metadata: dict[str, dict[str, dict[str, _UserAction]]]
+    recipient: str = "all"
 
 
 class _Payload(msgspec.Struct, frozen=True):
     action: str
-    messages: list[_Message]
+    messages: list[_Message] | list[_Confirmation]
     parent_message_id: str
     model: str
     timezone_offset_min: int
-    suggestions: tuple[str, ...]
+    suggestions: tuple[str, ...] | UnsetType
     history_and_training_disabled: bool
-    conversation_mode: _Mode
+    conversation_mode: _Mode | _GizmoMode
     force_paragen: bool
     force_rate_limit: bool
-    arkose_token: UnsetType | None
+    arkose_token: str | UnsetType | None
+    conversation_id: str | UnsetType = UNSET
 
 
 def _uuid4() -> str:
@@ -80,10 +115,25 @@ def upstream_model(family: Family) -> str:
     return _KINDS[family].model
 
 
-def encode_payload(job: ChatJob, new_id: Callable[[], str] = _uuid4) -> bytes:
+def wants_arkose(family: Family) -> bool:
+    """Whether the upstream may want an Arkose token for a family's model."""
+    return _KINDS[family].arkose_token is UNSET
+
+
+def encode_payload(
+    job: ChatJob,
+    new_id: Callable[[], str] = _uuid4,
+    *,
+    arkose_token: str | None = None,
+    keep_history: bool = True,
+    gizmo: Gizmo | None = None,
+) -> bytes:
     """The JSON body of `POST /backend-api/conversation`.
 
-    `new_id` makes the ids, first one for each message and then the parent's.
+    `new_id` makes the ids, first one for each message and then the parent's. Without an
+    `arkose_token` the upstream may add one of its own. Without `keep_history` it keeps nothing of
+    the conversation, and no files of its sandbox either. `gizmo` is the GPT that
+    answers, if it is one.
     """
     kind = _KINDS[job.family]
     messages = [
@@ -97,10 +147,53 @@ def encode_payload(job: ChatJob, new_id: Callable[[], str] = _uuid4) -> bytes:
         model=kind.model,
         timezone_offset_min=-480,
         suggestions=kind.suggestions,
-        history_and_training_disabled=False,
-        conversation_mode=_Mode("primary_assistant"),
+        history_and_training_disabled=not keep_history,
+        conversation_mode=_GizmoMode(gizmo.info, gizmo.id) if gizmo else _Mode(),
         force_paragen=False,
         force_rate_limit=False,
-        arkose_token=kind.arkose_token,
+        arkose_token=arkose_token or kind.arkose_token,
+    )
+    return msgspec.json.encode(payload)
+
+
+def encode_confirmation(
+    job: ChatJob,
+    conversation_id: str,
+    wanted: ConfirmationWanted,
+    leave: Leave,
+    new_id: Callable[[], str] = _uuid4,
+    *,
+    arkose_token: str | None = None,
+    keep_history: bool = True,
+    gizmo: Gizmo | None = None,
+) -> bytes:
+    """The JSON body by which a conversation goes on after leave was given (2.4).
+
+    The rest as for `encode_payload`.
+    """
+    action = _UserAction(
+        _Choice(leave.type, leave.operation_hash or UNSET),
+        leave.target_message_id or wanted.message_id,
+    )
+    answer = _Confirmation(
+        new_id(),
+        # The tool, without its operation.
+        _Tool(wanted.tool.partition(".")[0]),
+        _Content("text", [""]),
+        {"jit_plugin_data": {"from_client": {"user_action": action}}},
+    )
+    payload = _Payload(
+        action="next",
+        messages=[answer],
+        parent_message_id=wanted.message_id,
+        model=upstream_model(job.family),
+        timezone_offset_min=-480,
+        suggestions=UNSET,
+        history_and_training_disabled=not keep_history,
+        conversation_mode=_GizmoMode(gizmo.info, gizmo.id) if gizmo else _Mode(),
+        force_paragen=False,
+        force_rate_limit=False,
+        arkose_token=arkose_token,
+        conversation_id=conversation_id,
     )
     return msgspec.json.encode(payload)

@@ -23,6 +23,7 @@ will.
     running --end of stream, anything else----------> Failed
     running --error---------------------------------> Failed
     ended   --anything------------------------------> nothing
+    ended   --leave was given, the turn goes on-----> running
 """
 
 from __future__ import annotations
@@ -92,6 +93,13 @@ class Translator:
                 self.unfinished = not (last.finished if last else self._heard)
                 return self._done()
 
+    def go_on(self) -> None:
+        """The turn, ended by a request for leave, goes on in another stream."""
+        self.ended = False
+        self._last = None
+        self._turn_goes_on = True
+        self._documents = Documents()
+
     def end_of_stream(self) -> list[Said]:
         """The ending of a stream that closed, or broke, without saying `[DONE]`."""
         if self.ended:
@@ -103,6 +111,8 @@ class Translator:
         return self._done() if whole or self._blocked else self.fail(_BROKEN_OFF)
 
     def _envelope(self, envelope: Envelope) -> list[Said]:
+        if envelope.conversation_id:
+            self.conversation_id = envelope.conversation_id
         message = envelope.message
         complaint = envelope.error or (envelope.detail if message is None else None)
         if complaint:
@@ -110,8 +120,6 @@ class Translator:
             return self.fail(
                 Failed(fault_of(said), said.message or _NO_SENTENCE, said.code, said.clears_in)
             )
-        if envelope.conversation_id:
-            self.conversation_id = envelope.conversation_id
         if envelope.blocks:
             self._blocked = True
         if message is None or message.author is None:

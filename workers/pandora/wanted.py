@@ -53,6 +53,21 @@ class ConfirmationWanted(msgspec.Struct, frozen=True):
 
 Wanted = ImageWanted | FileWanted | ConfirmationWanted
 
+Confirm = Literal["no", "allow", "always_allow"]
+"""How the operator answers actions that ask for leave (`settings.Gpts`)."""
+
+
+def choose_leave(wanted: ConfirmationWanted, confirm: Confirm) -> Leave | None:
+    """The answer to give, None for none. What may not be allowed for good is allowed this once."""
+    offered = {leave.type: leave for leave in wanted.leaves}
+    match confirm:
+        case "no":
+            return None
+        case "allow":
+            return offered.get("allow")
+        case "always_allow":
+            return offered.get("always_allow") or offered.get("allow")
+
 
 def read_drawn(message: Message) -> list[ImageWanted]:
     """The images among a message's parts."""

@@ -1,0 +1,84 @@
+"""GPTs, their actions, and what stays behind, through the official client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from tests.e2e.gateway import Gateway, post, until
+
+ASK = "[[sim tool=action calls=2 opening=1 words=3 interval=0.005]]"
+ANSWER = 'Let me see.\n```\n{"id": 1}\n```\n\n```\n{"id": 2}\n```\nw0 w1 w2'
+
+
+@pytest.fixture
+def gpts(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """A gateway with a GPT whose actions are allowed, which deletes every conversation."""
+    file = directory / "gpts.toml"
+    file.write_text('[my-gpt]\nid = "g-abc-my-gpt"\n')
+    monkeypatch.setenv("GATEWAY_GPTS", str(file))
+    with Gateway(
+        directory,
+        stream__grace="0.5",
+        gpts__confirm_actions="allow",
+        gpts__key_for_info="key-for-info",
+        conversation__delete_after_response="true",
+    ) as gateway:
+        yield gateway.start(workers=2)
+
+
+def listed(client: OpenAI) -> bool:
+    return "my-gpt" in [model.id for model in client.models.list()]
+
+
+def test_a_gpt_with_an_action_answers_and_its_conversation_is_deleted(gpts: Gateway) -> None:
+    with OpenAI(base_url=f"{gpts.url}/v1", api_key="bearer-of-a-bot", max_retries=0) as client:
+        assert listed(client)
+        whole = client.chat.completions.create(
+            model="my-gpt", messages=[{"role": "user", "content": ASK}]
+        )
+        assert whole.choices[0].message.content == ANSWER
+        chunks = client.chat.completions.create(
+            model="my-gpt", messages=[{"role": "user", "content": ASK}], stream=True
+        )
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == ANSWER
+    stats = gpts.stats()
+    assert (stats["confirmations"], stats["peak_per_account"]) == (4, 1)
+    until(lambda: gpts.stats()["hidden"] == 2, 5, "a conversation was not deleted")
+
+
+def test_the_conversation_of_a_killed_worker_is_deleted_too(gpts: Gateway) -> None:
+    with OpenAI(base_url=f"{gpts.url}/v1", api_key="bearer-of-a-bot", max_retries=0) as client:
+        chunks = iter(
+            client.chat.completions.create(
+                model="gpt-4-s",
+                messages=[{"role": "user", "content": "[[sim words=2000 interval=0.05]]"}],
+                stream=True,
+            )
+        )
+        while not (next(chunks).choices[0].delta.content or ""):
+            pass
+        for worker in gpts.workers:
+            worker.kill()
+            worker.wait()
+        assert gpts.stats()["hidden"] == 0
+        gpts.start_worker()
+        until(lambda: gpts.stats()["hidden"] == 1, 45, "the conversation was not deleted")
+
+
+def test_a_gpt_that_cannot_be_reached_is_not_listed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = directory / "gpts.toml"
+    file.write_text('[my-gpt]\nid = "g-abc-my-gpt"\n')
+    monkeypatch.setenv("GATEWAY_GPTS", str(file))
+    with Gateway(directory, gpts__key_for_info="key-for-info") as gateway:
+        post(f"{gateway.simulator}/simulator/script", {"bearer": "key-for-info", "gizmo": "404"})
+        gateway.start()
+        with OpenAI(base_url=f"{gateway.url}/v1", api_key="a-bot", max_retries=0) as client:
+            until(lambda: not listed(client), 5, "it is still listed")
+        assert "The GPT g-abc-my-gpt cannot be reached" in gateway.printed()
+        assert "key-for-info" not in gateway.printed()

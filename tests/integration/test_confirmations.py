@@ -1,0 +1,152 @@
+"""Actions of GPTs that ask for leave, and what comes of the answer, against the simulator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from arq.connections import ArqRedis
+
+from app.text import Text
+from settings import Bot
+from tests.integration.pandora import collect, job, new_pandora, simulated, text
+from tests.integration.test_pandora import (
+    DONE,
+    END_OF_BODY,
+    STREAM_HEAD,
+    Exchange,
+    frame,
+    refusal,
+    says,
+    upstream,
+)
+from wire.deletions import Deletions
+from wire.events import Asked, Done, Event, Failed, Started
+from wire.gpts import GptInfos
+from wire.jobs import ChatJob
+from wire.seal import Seal
+from workers.pandora.client import MAX_ROUNDS, backend
+from workers.pandora.gpts import Gpts
+from workers.pandora.history import History
+from workers.pandora.session import open_session
+from workers.pandora.wanted import Confirm, ConfirmationWanted, Leave, choose_leave
+
+
+def ask(directive: str) -> ChatJob:
+    return job(f"[[sim {directive} words=2 interval=0 delay=0]]", "gpt_4_gizmo", gpt="g-abc")
+
+
+def shown(events: list[Event]) -> str:
+    rendered = Text(Bot())
+    return "".join(rendered.add(event) for event in events)
+
+
+CALLED = '\n```\n{"id": 1}\n```\n\n```\n{"id": 2}\n```\nw0 w1'
+
+
+@pytest.mark.parametrize(
+    ("confirm", "more", "confirmations"),
+    [
+        ("allow", "", 2),
+        ("always_allow", "", 1),
+        ("always_allow", "consequential=1", 2),
+        ("allow", "v1=1", 2),
+    ],
+)
+async def test_the_answer_goes_on_after_an_action_was_allowed(
+    redis: ArqRedis, seal: Seal, confirm: Confirm, more: str, confirmations: int
+) -> None:
+    async with simulated() as (caller, session):
+        root = backend(caller.url)
+        deletions = Deletions(redis, seal, History(session, root).delete)
+        pandora = new_pandora(
+            session,
+            caller.url,
+            gpts=Gpts(session, root, GptInfos(redis, seal, 60)),
+            confirm_actions=confirm,
+            deletions=deletions,
+        )
+        async with deletions.running():
+            events = await collect(pandora, ask(f"tool=action calls=2 {more}"))
+            assert [type(e) for e in events].count(Started) == 1
+            assert events[-1] == Done("stop")
+            assert text(events) == "w0 w1"
+            if confirmations == 2:
+                assert shown(events) == CALLED
+            assert (await caller.stats())["confirmations"] == confirmations
+            assert (await caller.stats())["invalid"] == 0
+            await caller.until(lambda stats: stats["hidden"] == 1)  # it is one conversation
+
+
+async def test_unasked_nothing_is_allowed_and_the_user_is_told(redis: ArqRedis, seal: Seal) -> None:
+    async with simulated() as (caller, session):
+        gpts = Gpts(session, backend(caller.url), GptInfos(redis, seal, 60))
+        events = await collect(new_pandora(session, caller.url, gpts=gpts), ask("tool=action"))
+        assert events[-2:] == [Asked("example.com", "getThing"), Done("stop")]
+        assert (await caller.stats())["confirmations"] == 0
+
+
+async def test_a_gpt_that_asks_for_ever_is_not_allowed_for_ever(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    async with simulated() as (caller, session):
+        gpts = Gpts(session, backend(caller.url), GptInfos(redis, seal, 60))
+        pandora = new_pandora(session, caller.url, gpts=gpts, confirm_actions="allow")
+        events = await collect(pandora, ask(f"tool=action calls={MAX_ROUNDS + 2}"))
+        assert events[-2:] == [Asked("example.com", "getThing"), Done("stop")]
+        assert (await caller.stats())["confirmations"] == MAX_ROUNDS
+
+
+async def test_an_upstream_too_busy_to_go_on_fails_the_answer_which_is_not_tried_again(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    target = {"target_message_id": "a2"}
+    body = {"domain": "example.com", "actions": [{"type": "allow", "allow": target}]}
+    asked = {
+        "id": "a2",
+        "author": {"role": "tool", "name": "example_com__jit_plugin.getThing"},
+        "content": {"content_type": "text", "parts": [""]},
+        "metadata": {"jit_plugin_data": {"from_server": {"type": "confirm_action", "body": body}}},
+    }
+    event = b"data: " + json.dumps({"message": asked, "conversation_id": "c-1"}).encode() + b"\n\n"
+
+    async def asks(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(says("Let me see.", finished=True)))
+        await exchange.send(frame(event) + frame(DONE) + END_OF_BODY)
+
+    async def is_busy(exchange: Exchange) -> None:
+        detail = {"detail": "Only one message at a time. Please allow any other response to end."}
+        await exchange.send(refusal(429, json.dumps(detail).encode()))
+
+    async with upstream(asks, is_busy) as (server, _), open_session() as session:
+        pandora = new_pandora(session, server.url, confirm_actions="always_allow")
+        events = await collect(pandora, job("hi"))
+    assert text(events) == "Let me see."
+    assert isinstance(failed := events[-1], Failed)
+    assert (failed.fault, failed.code) == ("rate_limited", "upstream_busy")
+    said = json.loads(server.exchanges[1].body)
+    assert (said["conversation_id"], said["parent_message_id"]) == ("c-1", "a2")
+    (message,) = said["messages"]
+    assert message["author"] == {"role": "tool", "name": "example_com__jit_plugin"}
+    action = {"data": {"type": "allow"}, "target_message_id": "a2"}
+    assert message["metadata"] == {"jit_plugin_data": {"from_client": {"user_action": action}}}
+
+
+@pytest.mark.parametrize(
+    ("confirm", "offered", "chosen"),
+    [
+        ("no", ["allow", "always_allow"], None),
+        ("allow", ["always_allow", "allow", "deny"], "allow"),
+        ("always_allow", ["allow", "always_allow"], "always_allow"),
+        ("always_allow", ["allow", "deny"], "allow"),
+        ("always_allow", ["oauth_redirect"], None),
+        ("allow", ["deny"], None),
+    ],
+)
+def test_leave_is_given_only_as_the_operator_said_and_the_gpt_offers(
+    confirm: Confirm, offered: list[str], chosen: str | None
+) -> None:
+    leaves = [Leave(kind, "a2") for kind in offered]
+    leave = choose_leave(ConfirmationWanted("a2", "tool", "domain", "operation", leaves), confirm)
+    assert (leave.type if leave else None) == chosen

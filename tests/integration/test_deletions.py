@@ -1,0 +1,166 @@
+"""Conversations are deleted once they are over, whatever became of their answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+
+import pytest
+from arq.connections import ArqRedis
+
+from tests.integration.pandora import collect, job, new_pandora, simulated, text
+from wire.deletions import Deletions
+from wire.seal import Seal
+from workers.pandora.client import backend
+from workers.pandora.history import History
+
+FAST = "words=2 interval=0 delay=0"
+
+
+class Upstream:
+    """Deletes what it is told to, once it does not refuse any more."""
+
+    def __init__(self, *, refusals: int = 0) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.deleted = asyncio.Event()
+        self._refusals = refusals
+
+    async def delete(self, bearer: str, conversation_id: str) -> bool:
+        self.asked.append((bearer, conversation_id))
+        if len(self.asked) <= self._refusals:
+            return False
+        self.deleted.set()
+        return True
+
+
+async def emptied(redis: ArqRedis) -> None:
+    """Wait until nothing is remembered."""
+    async with asyncio.timeout(5):
+        while await redis.keys("gateway:deletion*"):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", ["", "fault=cut at=900", "fault=error_after", "fault=no_done"])
+async def test_a_conversation_is_hidden_after_its_answer_and_after_a_failed_one(
+    redis: ArqRedis, seal: Seal, how: str
+) -> None:
+    async with simulated() as (caller, session):
+        deletions = Deletions(redis, seal, History(session, backend(caller.url)).delete)
+        async with deletions.running():
+            pandora = new_pandora(session, caller.url, deletions=deletions)
+            events = await collect(pandora, job(f"[[sim {how} {FAST}]]"))
+            assert how or text(events) == "w0 w1"
+            await caller.until(lambda stats: stats["hidden"] == 1)
+            await emptied(redis)
+
+
+async def test_a_conversation_is_hidden_after_its_client_has_left(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    async with simulated() as (caller, session):
+        deletions = Deletions(redis, seal, History(session, backend(caller.url)).delete)
+        async with deletions.running():
+            pandora = new_pandora(session, caller.url, deletions=deletions)
+            async with aclosing(pandora.answer(job("[[sim words=1000]]"))) as answer:
+                await anext(answer)
+                assert (await caller.stats())["hidden"] == 0
+            await caller.until(lambda stats: stats["hidden"] == 1)
+
+
+async def test_history_off_leaves_nothing_to_delete(loop: asyncio.AbstractEventLoop) -> None:
+    async with simulated() as (caller, session):
+        pandora = new_pandora(session, caller.url, keep_history=False)
+        asked = job("[[sim tool=python link=/mnt/data/a.csv interval=0 delay=0]]")
+        assert "sandbox" not in text(await collect(pandora, asked))
+        assert (await caller.stats())["sandbox"] == 0  # as upstream, when nothing is kept
+
+
+async def test_what_a_dead_worker_left_behind_is_deleted_by_another_one(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    """The first one notes its conversation and is never heard of again."""
+    dead = Deletions(redis, seal, Upstream().delete, hold=0.3)
+    await dead.trace("fk-secret").note("conversation-1")
+    upstream = Upstream()
+    async with Deletions(redis, seal, upstream.delete, hold=0.3).running():
+        async with asyncio.timeout(5):
+            await upstream.deleted.wait()
+        await emptied(redis)
+    assert upstream.asked == [("fk-secret", "conversation-1")]
+
+
+async def test_a_conversation_that_goes_on_is_left_alone_for_as_long_as_it_does(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    upstream = Upstream()
+    deletions = Deletions(redis, seal, upstream.delete, hold=0.3)
+    async with deletions.running(), Deletions(redis, seal, upstream.delete, hold=0.3).running():
+        trace = deletions.trace("fk-secret")
+        await trace.note("conversation-1")
+        await asyncio.sleep(1)  # three times as long as a dead one would last
+        assert upstream.asked == []
+        trace.end()
+        async with asyncio.timeout(5):
+            await upstream.deleted.wait()
+
+
+async def test_what_is_refused_is_tried_again_and_given_up_in_the_end(
+    redis: ArqRedis, seal: Seal, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run(upstream: Upstream, over: Callable[[], bool]) -> None:
+        deletions = Deletions(
+            redis, seal, upstream.delete, hold=0.3, max_age=1.0, shortest_pause=0.05
+        )
+        async with deletions.running():
+            trace = deletions.trace("fk-secret")
+            await trace.note("conversation-1")
+            trace.end()
+            async with asyncio.timeout(10):
+                while not over():
+                    await asyncio.sleep(0.01)
+        await emptied(redis)
+
+    upstream = Upstream(refusals=2)
+    await run(upstream, upstream.deleted.is_set)
+    assert len(upstream.asked) == 3
+    assert "stays" not in caplog.text
+    upstream = Upstream(refusals=1000)
+    await run(upstream, lambda: "could not be deleted in time" in caplog.text)
+    assert 2 < len(upstream.asked) < 20
+
+
+async def test_redis_holds_neither_bearer_nor_conversation_in_the_clear(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    trace = Deletions(redis, seal, Upstream().delete).trace("fk-secret")
+    await trace.note("conversation-1")
+    dump = b""
+    for key in await redis.keys("*"):
+        kind = await redis.type(key)
+        dump += key
+        dump += b"".join(await redis.zrange(key, 0, -1)) if kind == b"zset" else b""
+        dump += await redis.get(key) if kind == b"string" else b""
+        assert kind in (b"zset", b"string")
+    assert len(await redis.keys("gateway:deletion*")) == 2
+    assert b"secret" not in dump
+    assert b"conversation-1" not in dump
+
+
+async def test_a_redis_that_is_away_costs_no_answer(
+    redis: ArqRedis, seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = Upstream()
+    deletions = Deletions(redis, seal, upstream.delete, hold=0.3)
+    working = deletions._note
+
+    async def away(**_: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(deletions, "_note", away)
+    trace = deletions.trace("fk-secret")
+    await trace.note("conversation-1")
+    trace.end()
+    monkeypatch.setattr(deletions, "_note", working)
+    async with deletions.running(), asyncio.timeout(5):
+        await upstream.deleted.wait()

@@ -1,0 +1,100 @@
+"""GPTs: what the upstream tells of them, kept in Redis, and used in conversations."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from arq.connections import ArqRedis
+
+from background import background
+from tests.integration.pandora import code, collect, job, new_pandora, simulated, text
+from wire.gpts import EVERYBODY, GptInfos
+from wire.seal import Seal
+from workers.pandora.client import backend
+from workers.pandora.gpts import Gpts
+
+ASK = "[[sim words=2 interval=0 delay=0]]"
+GPT = job(ASK, "gpt_4_gizmo", gpt="g-abc")
+
+
+@pytest.fixture
+def infos(redis: ArqRedis, seal: Seal) -> GptInfos:
+    return GptInfos(redis, seal, refresh=3600)
+
+
+@pytest.mark.parametrize(("key", "whose"), [("", "alice"), ("key-for-info", EVERYBODY)])
+async def test_the_whole_info_is_sent_back_and_asked_for_once(
+    infos: GptInfos, key: str, whose: str
+) -> None:
+    """The simulator refuses a GPT's model that comes without its info."""
+    async with simulated() as (caller, session):
+        pandora = new_pandora(
+            session, caller.url, gpts=Gpts(session, backend(caller.url), infos, key)
+        )
+        for _ in range(2):
+            assert text(await collect(pandora, GPT)) == "w0 w1"
+        assert (await caller.stats())["gizmos"] == 1
+        known = await infos.get(whose, "g-abc")
+        assert known is not None
+        assert b'"short_url"' in known[0]
+        assert await infos.get("bob" if whose else "alice", "g-abc") is None
+
+
+async def test_an_info_is_asked_for_again_in_time_and_outlives_an_upstream_in_trouble(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    infos = GptInfos(redis, seal, refresh=0.1)
+    async with simulated() as (caller, session):
+        gpts = Gpts(session, backend(caller.url), infos)
+        await gpts.find("g-abc", "alice")
+        await asyncio.sleep(0.15)
+        await gpts.find("g-abc", "alice")
+        assert (await caller.stats())["gizmos"] == 2
+        await asyncio.sleep(0.15)
+        elsewhere = Gpts(session, "http://127.0.0.1:1/backend-api", infos)
+        assert (await elsewhere.find("g-abc", "alice")).id == "g-abc"
+        assert await infos.missed("alice", ["g-abc"]) == set()
+
+
+@pytest.mark.parametrize("fault", ["404", "html"])
+async def test_an_unreachable_gpt_fails_its_job_is_marked_and_comes_back(
+    infos: GptInfos, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    async with simulated() as (caller, session):
+        gpts = Gpts(session, backend(caller.url), infos)
+        pandora = new_pandora(session, caller.url, gpts=gpts)
+        await caller.control("script", {"bearer": "alice", "gizmo": fault})
+        events = await collect(pandora, GPT)
+        assert (len(events), code(events)) == (1, "gpt_unreachable")
+        assert "The GPT g-abc cannot be reached" in caplog.text
+        assert await infos.missed("alice", ["g-abc", "g-other"]) == {"g-abc"}
+        assert await infos.missed("bob", ["g-abc"]) == set()
+        assert (await caller.stats())["started"] == 0
+        await caller.control("reset", {})
+        assert text(await collect(pandora, GPT)) == "w0 w1"
+        assert await infos.missed("alice", ["g-abc"]) == set()
+
+
+async def test_with_a_key_of_its_own_a_worker_knows_all_gpts_and_retries_those_it_does_not(
+    infos: GptInfos,
+) -> None:
+    async with simulated() as (caller, session), asyncio.timeout(5):
+        await caller.control("script", {"bearer": "key-for-info", "gizmo": "404"})
+        gpts = Gpts(session, backend(caller.url), infos, "key-for-info")
+        async with background(gpts.keep_asking(["g-abc", "g-other"], retry=0.05)):
+            while await infos.missed("whoever", ["g-abc", "g-other"]) != {"g-abc", "g-other"}:
+                await asyncio.sleep(0.01)
+            await caller.control("reset", {})
+            while await infos.get(EVERYBODY, "g-other") is None:
+                await asyncio.sleep(0.01)
+        assert await infos.missed("whoever", ["g-abc", "g-other"]) == set()
+        assert (await caller.stats())["gizmos"] == 2
+
+
+async def test_redis_holds_no_info_in_the_clear(infos: GptInfos, redis: ArqRedis) -> None:
+    await infos.put("fk-secret", "g-abc", b'{"gizmo": {"id": "g-abc"}}')
+    (key,) = await redis.keys("*")
+    value = await redis.get(key)
+    assert b"g-abc" not in key + value
+    assert b"secret" not in key

@@ -231,8 +231,8 @@ def test_no_password_shows_in_an_error(load_toml: Load, url: str) -> None:
 
 def test_only_changed_settings_are_reported_as_not_in_effect(load_toml: Load) -> None:
     assert not_in_effect(load_toml()) == []
-    changed = load_toml("[images]\nprompt_prefix = 'a'\n[log]\nto_file = true\n[server]\nport = 80")
-    assert not_in_effect(changed) == ["images.prompt_prefix"]
+    changed = load_toml("[queue]\nkeep_result = 1\nresume_grace = 30\n[server]\nport = 80")
+    assert not_in_effect(changed) == ["queue.keep_result"]
 
 
 def test_gpts_are_read_and_checked(load_toml: Load, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class Body(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go. Takes less than half a second."""
+        """Let go; closing it again does nothing more. Takes less than half a second."""
         ...
 
 

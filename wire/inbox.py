@@ -1,6 +1,8 @@
 """The front end's end of the way back: the events of all its jobs, whole and in order.
 
-One subscription serves the process. Pub/sub may lose messages (a reconnect, a Redis restart), so
+One subscription serves the process. Several replies may follow one job, here or in other front
+ends: the first client's and those of its retries. Who joins a job later has missed its beginning
+and reads it from the log. Pub/sub may lose messages (a reconnect, a Redis restart), so
 the numbers are watched: where one is missing, or a subscription was away, or a job has been silent
 for long, the inbox reads the job's log and goes on from there.
 
@@ -33,6 +35,9 @@ logger = logging.getLogger(__name__)
 HEAL_STEP = 0.2
 """Seconds between two looks into a log for what is missing."""
 
+FOLLOW_STEP = 1.0
+"""Seconds between two looks into a log of which we get no live events yet."""
+
 SILENCE = 10.0
 """Seconds without an event after which the inbox asks Redis whether the job still exists."""
 
@@ -40,8 +45,13 @@ SILENCE = 10.0
 class Reply:
     """The events of one job, as they come in. Made by `Inbox.open`."""
 
-    def __init__(self, job: str) -> None:
+    def __init__(self, job: str, *, live: bool = True) -> None:
         self.job = job
+        self.live = live
+        """Whether its events come over the channel, as far as is known; else only the log has
+        them."""
+        self.read_to = ""
+        """The place in the log up to which everything has been accepted."""
         self.ended = False
         self.abandoned = False
         """Whether it ended from this side alone: the job itself may still wait or run."""
@@ -125,11 +135,11 @@ class Inbox:
         self._seal = seal
         self._channel = front_channel(front)
         self._outage_grace = outage_grace
-        self._replies: dict[str, Reply] = {}
+        self._replies: dict[str, list[Reply]] = {}
         self.empty = asyncio.Event()
         """Set while no reply is open."""
         self.empty.set()
-        self._healing: dict[str, asyncio.Task[None]] = {}
+        self._healing: dict[Reply, asyncio.Task[None]] = {}
         self._subscription = Subscription(redis, self._channel)
         self.subscribed = self._subscription.confirmed
         """Set while Redis has confirmed the subscription: only then may jobs be put in line."""
@@ -145,28 +155,40 @@ class Inbox:
                     task.cancel()
 
     @contextlib.contextmanager
-    def open(self, job: str) -> Iterator[Reply]:
-        """Listen for a job's events; to be opened before the job is put in line."""
-        reply = self._replies[job] = Reply(job)
+    def open(self, job: str, *, attached: bool = False) -> Iterator[Reply]:
+        """Listen for a job's events; to be opened before the job is put in line.
+
+        Or, `attached`, after this front end was attached to a job that has been there for longer:
+        the log is read until the worker has heard of us and its events come over the channel.
+        """
+        reply = Reply(job, live=not attached)
+        self._replies.setdefault(job, []).append(reply)
         self.empty.clear()
+        if attached:
+            self._heal(reply)
         try:
             yield reply
         finally:
-            del self._replies[job]
+            self._replies[job].remove(reply)
+            if not self._replies[job]:
+                del self._replies[job]
             if not self._replies:
                 self.empty.set()
-            if task := self._healing.get(job):
+            if task := self._healing.get(reply):
                 task.cancel()
+
+    def _open(self) -> list[Reply]:
+        return [reply for replies in self._replies.values() for reply in replies]
 
     def fail_all(self, message: str, code: str) -> None:
         """End every open reply from this side."""
-        for reply in list(self._replies.values()):
+        for reply in self._open():
             reply.fail(message, code)
 
     async def _receive(self) -> None:
         async for message in self._subscription.messages():
             if message is None:
-                for reply in self._replies.values():
+                for reply in self._open():
                     self._heal(reply)
             else:
                 self._deliver(message[1])
@@ -178,43 +200,50 @@ class Inbox:
             logger.error("a frame that is not for us, or of another version: %s", error)
             return
         for batch in batches:
-            reply = self._replies.get(batch.job)
-            if reply is None:
-                continue
-            # An ending without a number comes from somebody who cannot know what was said before
-            # it: it is not taken from the channel, but from the log, where it stands in its place.
-            if batch.first == UNNUMBERED or not reply.accept(batch):
-                self._heal(reply)
+            for reply in self._replies.get(batch.job, ()):
+                reply.live = True
+                # An ending without a number comes from somebody who cannot know what was said
+                # before it: it is not taken from the channel, but from the log, where it stands in
+                # its place.
+                if batch.first == UNNUMBERED or not reply.accept(batch):
+                    self._heal(reply)
 
     async def _watch_silence(self) -> None:
         while True:
             await asyncio.sleep(SILENCE / 4)
             quiet_since = time.monotonic() - SILENCE
-            for reply in self._replies.values():
+            for reply in self._open():
                 if reply.heard < quiet_since:
                     reply.heard = time.monotonic()
                     self._heal(reply)
 
     def _heal(self, reply: Reply) -> None:
         reply.doubts += 1
-        if not reply.ended and reply.job not in self._healing:
+        if not reply.ended and reply not in self._healing:
             task = asyncio.create_task(self._read_log(reply))
-            self._healing[reply.job] = task
-            task.add_done_callback(lambda _: self._healing.pop(reply.job, None))
+            self._healing[reply] = task
+            task.add_done_callback(lambda _: self._healing.pop(reply, None))
 
     async def _read_log(self, reply: Reply) -> None:
         """Bring a reply up to date; again and again while something is known to be missing."""
         give_up = time.monotonic() + self._outage_grace
         while not reply.ended:
-            doubts = reply.doubts
+            doubts, pause = reply.doubts, HEAL_STEP
             try:
                 known = await self._queue.exists(reply.job)
-                for batch in await log.read(self._redis, self._seal, reply.job):
-                    reply.accept(batch)
+                entries = await log.read(self._redis, self._seal, reply.job, reply.read_to)
+                for at, batch in entries:
+                    if reply.accept(batch):
+                        reply.read_to = at
+                if len(entries) == log.PAGE and reply.read_to == entries[-1].at:
+                    continue
                 if not known and not reply.ended:
                     await self._forgotten(reply)
                 elif not reply.behind and reply.doubts == doubts:
-                    return
+                    if reply.live:
+                        return
+                    pause = FOLLOW_STEP
+                    give_up = time.monotonic() + self._outage_grace
             except AWAY:
                 pass  # the deadline below, or the next confirmed subscription, decides
             except (SealError, msgspec.MsgspecError):
@@ -224,7 +253,7 @@ class Inbox:
                     reply.fail("part of the answer was lost on its way", "answer_lost")
                 else:
                     reply.fail("the waiting line was away for too long", "line_unavailable")
-            await asyncio.sleep(HEAL_STEP)
+            await asyncio.sleep(pause)
 
     async def _forgotten(self, reply: Reply) -> None:
         """Redis knows nothing of the job: it was restarted without its last second, or wiped."""

@@ -6,11 +6,16 @@ script). Only one attempt of a job ever publishes, so a log never mixes two.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from arq.connections import ArqRedis
 
 from wire.events import Batch, decode_frame, encode_frame
 from wire.queue import log_key
 from wire.seal import Seal
+
+PAGE = 100
+"""Entries that are read at once: a long answer must not hold up whoever reads it."""
 
 
 def seal_entry(seal: Seal, batch: Batch) -> bytes:
@@ -29,10 +34,19 @@ async def append(redis: ArqRedis, seal: Seal, batches: list[Batch]) -> None:
         await pipe.execute()
 
 
-async def read(redis: ArqRedis, seal: Seal, job: str) -> list[Batch]:
-    """Everything logged of a job so far, oldest first."""
+class Entry(NamedTuple):
+    """A batch as it was read from a log. `at` is its place there."""
+
+    at: str
+    batch: Batch
+
+
+async def read(redis: ArqRedis, seal: Seal, job: str, after: str = "") -> list[Entry]:
+    """What is logged of a job after a place, by default all; oldest first, a `PAGE` at most."""
     key = log_key(job)
-    entries = await redis.xrange(key)
+    entries = await redis.xrange(key, f"({after}" if after else "-", count=PAGE)
     return [
-        batch for _, fields in entries for batch in decode_frame(seal.open(fields[b"box"], key))
+        Entry(at.decode(), batch)
+        for at, fields in entries
+        for batch in decode_frame(seal.open(fields[b"box"], key))
     ]

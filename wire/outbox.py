@@ -1,6 +1,7 @@
 """The worker's end of the way back: events go out over pub/sub, batched, and into the log.
 
-One publish carries what all of a worker's streams have to say to one front end. An event that comes
+One publish carries what all of a worker's streams have to say to one front end. A job may have
+several: that of its first client, perhaps dead, and that of a retry. An event that comes
 when nothing is pending goes out at once; what comes within the next tick goes out together, so
 a busy worker pays per tick and an idle stream never waits.
 
@@ -43,11 +44,17 @@ class Answer:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
+        self.fronts = list(claim.fronts)
         self.begun = False
         self._published = 0
         self._logged = 0
         self._pending: list[Event] = []
         self._unlogged: list[Event] = []
+
+    def attach(self, front: str) -> None:
+        """Publish to one more front end from now on; what it missed is in the log."""
+        if front not in self.fronts:
+            self.fronts.append(front)
 
     def add(self, events: Sequence[Event]) -> None:
         """Append events; adjacent pieces of text of one kind become one."""
@@ -107,8 +114,7 @@ class Outbox:
         else:
             first = answer.take()
             entry = log.seal_entry(self._seal, first)
-            frame = self._seal_frame(answer.claim.front, [first])
-            if not await self._queue.begin(answer.claim, entry, frame):
+            if not await self._queue.begin(answer.claim, entry, self._frames(answer, first)):
                 raise Superseded
             answer.begun = True
             answer.mark_logged(first)
@@ -129,9 +135,12 @@ class Outbox:
         rest = answer.take()
         entry = log.seal_entry(self._seal, answer.unlogged(ending))
         last = Batch(claim.id, claim.attempt, rest.first, [*rest.events, ending])
-        frame = self._seal_frame(claim.front, [last])
+        frames = self._frames(answer, last)
         state = state or ("done" if isinstance(ending, Done) else "failed")
-        return await self._queue.finish(claim.id, claim.attempt, claim.front, state, entry, frame)
+        return await self._queue.finish(claim.id, claim.attempt, state, entry, frames)
+
+    def _frames(self, answer: Answer, batch: Batch) -> dict[str, bytes]:
+        return {front: self._seal_frame(front, [batch]) for front in answer.fronts}
 
     def _seal_frame(self, front: str, batches: list[Batch]) -> bytes:
         return self._seal.seal(encode_frame(batches), front_channel(front))
@@ -142,7 +151,9 @@ class Outbox:
             self._anything.clear()
             by_front: defaultdict[str, list[Batch]] = defaultdict(list)
             for answer in self._dirty:
-                by_front[answer.claim.front].append(answer.take())
+                batch = answer.take()
+                for front in answer.fronts:
+                    by_front[front].append(batch)
             self._dirty.clear()
             try:
                 for front, batches in by_front.items():

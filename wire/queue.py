@@ -10,7 +10,7 @@ lease ends before it began to publish, never after.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,13 +32,13 @@ MAX_CRASHES = 3
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A job that this worker may run now. `front` is the front end that waits for its events."""
+    """A job that this worker may run now. `fronts` are the front ends that wait for its events."""
 
     id: str
     attempt: int
     score: float
     account: str
-    front: str
+    fronts: list[str]
     body: bytes
 
 
@@ -47,7 +47,7 @@ class Lapsed(msgspec.Struct, frozen=True):
 
     id: str
     attempt: int
-    front: str
+    fronts: list[str]
     cancelled: bool
 
 
@@ -70,13 +70,22 @@ def front_channel(front: str) -> str:
 
 
 def worker_channel(worker: str) -> str:
-    """The channel on which a worker is told to cancel jobs: `<id> <attempt>`."""
+    """The channel on which a worker is told of changes to the attempts it holds.
+
+    `cancel <id> <attempt>`: end it; `attach <id> <attempt> <front>`: from now on, this front end
+    waits for its events too.
+    """
     return f"gateway:worker:{worker}"
 
 
 def log_key(job: str) -> str:
     """The stream that holds a job's log."""
     return f"gateway:log:{job}"
+
+
+def _by_channel(frames: Mapping[str, bytes]) -> list[str | bytes]:
+    """Frames by front end, as the scripts take them: channel, frame, channel, frame."""
+    return [part for front, frame in frames.items() for part in (front_channel(front), frame)]
 
 
 class Queue:
@@ -125,24 +134,28 @@ class Queue:
         times = (self._lease, self._gap, self._settle)
         claimed = await self._run("claim", self.name(lane), worker, want, max_concurrency, *times)
         return [
-            Claim(id.decode(), attempt, float(score), account.decode(), front.decode(), body)
-            for id, attempt, score, account, front, body in claimed
+            Claim(
+                id.decode(), attempt, float(score), account.decode(), fronts.decode().split(), body
+            )
+            for id, attempt, score, account, fronts, body in claimed
         ]
 
-    async def begin(self, claim: Claim, entry: bytes, frame: bytes) -> bool:
-        """Log and publish an attempt's first events. False: it is not the current one any more."""
-        said = (entry, front_channel(claim.front), frame, round(JOB_TTL * 1000))
+    async def begin(self, claim: Claim, entry: bytes, frames: Mapping[str, bytes]) -> bool:
+        """Log an attempt's first events and publish them, to each front end its frame.
+
+        False: it is not the current attempt any more.
+        """
+        said = (entry, round(JOB_TTL * 1000), *_by_channel(frames))
         return bool(await self._run("begin", claim.id, claim.attempt, *said))
 
     async def finish(
-        self, id: str, attempt: int, front: str, state: State, entry: bytes, frame: bytes
+        self, id: str, attempt: int, state: State, entry: bytes, frames: Mapping[str, bytes]
     ) -> bool:
-        """End a job: log `entry`, free its slot, publish `frame`.
+        """End a job: log `entry`, free its slot, publish to each front end its frame.
 
         False if this attempt does not run any more: somebody else has ended it, or will.
         """
-        said = (entry, front_channel(front), frame)
-        return bool(await self._run("finish", id, attempt, state, *said))
+        return bool(await self._run("finish", id, attempt, state, entry, *_by_channel(frames)))
 
     async def rest(self, claim: Claim, shortest: float, longest: float) -> bool:
         """Put a job back in its place and let its account rest. False as with `finish`."""
@@ -175,8 +188,8 @@ class Queue:
         """Look for leases that ended. Returns how many jobs went back, and which must be ended."""
         back, ended = await self._run("reap", self._lease, self._gap, MAX_CRASHES)
         return back, [
-            Lapsed(id.decode(), int(attempt), front.decode(), bool(cancelled))
-            for id, attempt, front, cancelled in ended
+            Lapsed(id.decode(), int(attempt), fronts.decode().split(), bool(cancelled))
+            for id, attempt, fronts, cancelled in ended
         ]
 
     async def place(self, id: str) -> int:

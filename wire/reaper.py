@@ -41,7 +41,8 @@ async def reap(queue: Queue, seal: Seal) -> None:
             message = "the worker that held this conversation died"
             ending, state = Failed("gateway_error", message, code="worker_lost"), "failed"
         batch = Batch(job.id, job.attempt, UNNUMBERED, [ending])
-        frame = seal.seal(encode_frame([batch]), front_channel(job.front))
+        frame = encode_frame([batch])
+        frames = {front: seal.seal(frame, front_channel(front)) for front in job.fronts}
         entry = log.seal_entry(seal, batch)
-        if await queue.finish(job.id, job.attempt, job.front, state, entry, frame):
+        if await queue.finish(job.id, job.attempt, state, entry, frames):
             logger.warning("a worker died in the middle of an answer (job %s)", job.id)

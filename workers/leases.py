@@ -57,14 +57,6 @@ class Leases:
         """Renew it no longer."""
         self._held.pop(attempt.claim.id, None)
 
-    def stop(self, job: str, why: Stop, number: int | None = None) -> bool:
-        """Stop a job, or only attempt `number` of it. False if we do not hold it."""
-        attempt = self._held.get(job)
-        if attempt is None or number not in (None, attempt.claim.attempt):
-            return False
-        attempt.stop(why)
-        return True
-
     def stop_all(self, why: Stop) -> None:
         """Stop every job we hold."""
         for attempt in list(self._held.values()):
@@ -102,4 +94,5 @@ class Leases:
     async def _renew(self) -> None:
         held = [attempt.claim for attempt in self._held.values()]
         for job, verdict in await self._queue.renew(self._presence, held):
-            self.stop(job, verdict)
+            if attempt := self._held.get(job):
+                attempt.stop(verdict)

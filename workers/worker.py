@@ -80,8 +80,8 @@ class Worker(ArqWorker):
         self._attempts: dict[str, Attempt] = {}
         self._wake = asyncio.Event()
         self._draining = False
-        # Attempts that were cancelled before we learned that we had claimed them.
-        self._overtaken: set[tuple[str, int]] = set()
+        # What we were told of attempts before we learned that we had claimed them.
+        self._overtaken: list[list[str]] = []
 
     async def main(self) -> None:
         """Work until `drain` is called, and finish what is held then."""
@@ -118,20 +118,34 @@ class Worker(ArqWorker):
         for claim in await self.queue.claim(LANE, self.id, want, limit):
             attempt = self._attempts[claim.id] = Attempt(claim)
             self.leases.hold(attempt, asked)
-            if (claim.id, claim.attempt) in self._overtaken:
-                attempt.stop("cancel")
             self.tasks[claim.id] = asyncio.create_task(self._run(attempt))
+        overtaken, self._overtaken = self._overtaken, []
+        for words in overtaken:
+            self._hear(words)
 
     async def _listen(self) -> None:
         own = worker_channel(self.id)
         subscription = Subscription(self.pool, own, self.queue.nudge_channel(LANE))
         async for message in subscription.messages():
             if message is not None and message[0] == own:
-                job, _, number = message[1].decode().partition(" ")
-                if not self.leases.stop(job, "cancel", int(number)):
-                    self._overtaken.add((job, int(number)))
+                self._hear(message[1].decode().split())
             else:
                 self._wake.set()
+
+    def _hear(self, words: list[str]) -> None:
+        """Do what our own channel says; `wire.queue.worker_channel` tells what it may be."""
+        word, job, number, *front = words
+        attempt = self._attempts.get(job)
+        if attempt is None or attempt.claim.attempt != int(number):
+            self._overtaken.append(words)
+            return
+        match word, front:
+            case "cancel", []:
+                attempt.stop("cancel")
+            case "attach", [name]:
+                attempt.answer.attach(name)
+            case _:
+                logger.error("a word that is not known here: %s", word)
 
     # One attempt, from its claim to its ending.
 

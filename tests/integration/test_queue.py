@@ -13,7 +13,7 @@ from wire import VERSION
 from wire.queue import Claim, Presence, Queue, front_channel, log_key, worker_channel
 
 ENTRY = b"entry"
-FRAME = b"frame"
+FRAMES = {"front": b"frame"}
 
 
 async def enqueue(queue: Queue, id: str, account: str = "account", cap: int = 1) -> None:
@@ -32,7 +32,7 @@ async def claim(queue: Queue, want: int = 10, limit: int = 100, worker: str = "w
 
 
 async def finish(queue: Queue, claim: Claim) -> bool:
-    return await queue.finish(claim.id, claim.attempt, "front", "done", ENTRY, FRAME)
+    return await queue.finish(claim.id, claim.attempt, "done", ENTRY, FRAMES)
 
 
 async def field(redis: ArqRedis, key: str, name: str) -> bytes | None:
@@ -62,7 +62,7 @@ async def test_jobs_are_claimed_in_the_order_they_came(queue: Queue) -> None:
         await enqueue(queue, f"job-{n}", account=f"account-{n}")
     claims = await claim(queue)
     assert ids(claims) == [f"job-{n}" for n in range(5)]
-    assert all(c.attempt == 1 and c.body == b"body" and c.front == "front" for c in claims)
+    assert all(c.attempt == 1 and c.body == b"body" and c.fronts == ["front"] for c in claims)
 
 
 async def test_the_cap_of_the_whole_upstream_holds_however_many_workers_claim(queue: Queue) -> None:
@@ -97,7 +97,7 @@ async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
 ) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
-    await queue.begin(claimed, ENTRY, FRAME)
+    await queue.begin(claimed, ENTRY, FRAMES)
     assert await finish(queue, claimed)
     left = {key.decode() for key in await redis.keys("*")}
     assert left == {
@@ -125,7 +125,7 @@ async def test_a_stale_attempt_can_neither_begin_nor_end_nor_rest(queue: Queue) 
     assert await queue.hand_back(stale)
     (current,) = await claim(queue)
     assert current.attempt == 2
-    assert not await queue.begin(stale, ENTRY, FRAME)
+    assert not await queue.begin(stale, ENTRY, FRAMES)
     assert not await finish(queue, stale)
     assert not await queue.rest(stale, 5, 60)
     assert not await queue.hand_back(stale)
@@ -173,7 +173,7 @@ async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
     claims: list[Claim] = []
     while not claims:
         claims = await claim(queue)
-    await queue.begin(claims[0], ENTRY, FRAME)
+    await queue.begin(claims[0], ENTRY, FRAMES)
     assert await field(redis, "gateway:account:account", "rest") is None
 
 
@@ -191,11 +191,11 @@ async def test_a_renewed_lease_is_kept_and_one_that_is_not_goes_back(queue: Queu
 async def test_a_job_that_has_begun_is_not_tried_again_when_its_worker_dies(queue: Queue) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
-    assert await queue.begin(claimed, ENTRY, FRAME)
+    assert await queue.begin(claimed, ENTRY, FRAMES)
     await beat(queue, seconds=QUICK.lease * 2)
     back, (lapsed,) = await queue.reap()
     assert (back, lapsed.id, lapsed.attempt, lapsed.cancelled) == (0, "job", 1, False)
-    assert await queue.finish(lapsed.id, lapsed.attempt, lapsed.front, "failed", ENTRY, FRAME)
+    assert await queue.finish(lapsed.id, lapsed.attempt, "failed", ENTRY, FRAMES)
     assert await queue.reap() == (0, [])
 
 
@@ -254,7 +254,7 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
     assert await queue.cancel("job") == "running"
     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
     assert message is not None
-    assert message["data"] == b"job 1"
+    assert message["data"] == b"cancel job 1"
     await pubsub.aclose()  # type: ignore[no-untyped-call]
     assert "cancel" in await beat(queue, claimed, seconds=0.1), "the message may have been lost"
 

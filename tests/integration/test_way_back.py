@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
 
+import settings
+from background import background
+from deploy.redis import EmbeddedRedis
+from tests.integration.conftest import QUICK
+from tests.integration.scripted import ScriptedUpstream
 from tests.integration.test_queue import claim, enqueue
-from wire import log
+from wire import VERSION, log
 from wire.events import Delta, Done, Ending, Event, Failed, Started
 from wire.inbox import Inbox, Reply
+from wire.jobs import ChatJob, encode_job
 from wire.outbox import Answer, Outbox, Superseded
-from wire.queue import Queue, front_channel
+from wire.queue import Claim, Queue, front_channel, worker_channel
+from wire.reaper import reap
+from wire.redis import connect
 from wire.seal import Seal
+from workers.worker import Worker
 
 
 @pytest.fixture
@@ -179,7 +190,7 @@ async def test_a_stale_attempt_publishes_nothing(
         assert not await outbox.end(Answer(stale), Done("stop"))
         await outbox.end(Answer(current), Done("length"))
         assert await everything(reply) == [Done("length")]
-    logged = [event for batch in await log.read(redis, seal, "job") for event in batch.events]
+    logged = [event for entry in await log.read(redis, seal, "job") for event in entry.batch.events]
     assert logged == [Done("length")]
 
 
@@ -191,3 +202,237 @@ async def test_a_frame_that_is_not_for_us_is_dropped(
         await enqueue(queue, "job")
         await outbox.end(Answer((await claim(queue))[0]), Done("stop"))
         assert await everything(reply) == [Done("stop")]
+
+
+# ----- several readers of one job
+
+
+@contextlib.asynccontextmanager
+async def another(redis: ArqRedis, queue: Queue, seal: Seal, name: str) -> AsyncIterator[Inbox]:
+    """The inbox of one more front end."""
+    inbox = Inbox(redis, queue, seal, name, outage_grace=3.0)
+    async with inbox.running():
+        await inbox.subscribed.wait()
+        yield inbox
+
+
+def words(first: int, end: int) -> str:
+    return "".join(f"{n} " for n in range(first, end))
+
+
+async def say(outbox: Outbox, answer: Answer, first: int, end: int) -> None:
+    for n in range(first, end):
+        await outbox.say(answer, [Delta(f"{n} ")])
+        await asyncio.sleep(0.002)
+
+
+async def test_two_readers_in_one_front_end_both_get_everything(
+    inbox: Inbox, outbox: Outbox, queue: Queue
+) -> None:
+    with inbox.open("job") as first, inbox.open("job") as second:
+        await enqueue(queue, "job")
+        answer = Answer((await claim(queue))[0])
+        await outbox.say(answer, [Started("m")])
+        await say(outbox, answer, 0, 50)
+        with inbox.open("job", attached=True) as late:
+            await say(outbox, answer, 50, 100)
+            await outbox.end(answer, Done("stop"))
+            for reply in (first, second, late):
+                events = await everything(reply)
+                assert text(events) == words(0, 100)
+                assert events[0] == Started("m")
+                assert events[-1] == Done("stop")
+
+
+async def test_one_reader_may_go_and_the_other_stay(
+    inbox: Inbox, outbox: Outbox, queue: Queue
+) -> None:
+    with inbox.open("job") as stays:
+        await enqueue(queue, "job")
+        answer = Answer((await claim(queue))[0])
+        with inbox.open("job"):
+            await outbox.say(answer, [Started("m")])
+        assert not inbox.empty.is_set()
+        await say(outbox, answer, 0, 5)
+        await outbox.end(answer, Done("stop"))
+        assert text(await everything(stays)) == words(0, 5)
+    assert inbox.empty.is_set()
+
+
+async def test_a_front_end_that_is_attached_in_the_middle_gets_all_of_it_too(
+    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, seal: Seal
+) -> None:
+    async with another(redis, queue, seal, "other") as other:
+        with inbox.open("job") as reply:
+            await enqueue(queue, "job")
+            answer = Answer((await claim(queue))[0])
+            await outbox.say(answer, [Started("m")])
+            await say(outbox, answer, 0, 50)
+            answer.attach("other")
+            with other.open("job", attached=True) as late:
+                await say(outbox, answer, 50, 100)
+                async with asyncio.timeout(3):
+                    while not late.live or late.behind:
+                        await asyncio.sleep(0.01)
+                await outbox.end(answer, Done("stop"))
+                for one in (reply, late):
+                    events = await everything(one)
+                    assert text(events) == words(0, 100)
+                    assert events[-1] == Done("stop")
+
+
+async def test_whom_the_worker_has_not_heard_of_follows_the_log(
+    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, seal: Seal
+) -> None:
+    async with another(redis, queue, seal, "other") as other:
+        await enqueue(queue, "job")
+        answer = Answer((await claim(queue))[0])
+        with other.open("job", attached=True) as late:
+            await outbox.say(answer, [Started("m")])
+            await say(outbox, answer, 0, 20)
+            async with asyncio.timeout(5):
+                events: list[Event] = []
+                while text(events) != words(0, 20):
+                    events += await late.events()
+            await say(outbox, answer, 20, 30)
+            await outbox.end(answer, Done("stop"))
+            assert text(events + await everything(late)) == words(0, 30)
+        with other.open("job", attached=True) as after:
+            assert text(await everything(after)) == words(0, 30)
+
+
+async def test_a_long_log_is_read_page_by_page(
+    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, seal: Seal
+) -> None:
+    await enqueue(queue, "job")
+    answer = Answer((await claim(queue))[0])
+    await outbox.say(answer, [Started("m")])
+    for n in range(3 * log.PAGE):
+        answer.add([Delta(f"{n} ")])
+        answer.take()
+        step = answer.unlogged()
+        await log.append(redis, seal, [step])
+        answer.mark_logged(step)
+    await outbox.end(answer, Done("stop"))
+    with inbox.open("job", attached=True) as late:
+        async with asyncio.timeout(2):
+            assert text(await everything(late)) == words(0, 3 * log.PAGE)
+
+
+async def test_the_ending_of_a_dead_workers_job_reaches_every_front_end(
+    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, seal: Seal
+) -> None:
+    async with another(redis, queue, seal, "other") as other:
+        with inbox.open("job") as reply, other.open("job") as late:
+            await enqueue(queue, "job")
+            await attach(redis, "job", "other")
+            (claimed,) = await claim(queue)
+            assert claimed.fronts == ["front", "other"]
+            await outbox.say(Answer(claimed), [Started("m")])
+            async with asyncio.timeout(20):
+                while not (reply.ended and late.ended):
+                    await reap(queue, seal)
+                    await queue.present_front("other")
+                    await asyncio.sleep(QUICK.heartbeat)
+            for one in (reply, late):
+                (_, failed) = await everything(one)
+                assert isinstance(failed, Failed)
+                assert failed.code == "worker_lost"
+
+
+async def attach(redis: ArqRedis, job: str, front: str, attempt: int | None = None) -> None:
+    """What the line does when a front end joins a job that is there already."""
+    key = f"gateway:job:{job}"
+    fronts, state, worker, current = (
+        (value or b"").decode()
+        for value in await redis.hmget(key, ["front", "state", "worker", "attempt"])  # type: ignore[misc]  # redis-py: sync or async
+    )
+    await redis.hset(key, "front", f"{fronts} {front}")  # type: ignore[misc]  # as above
+    if state == "running":
+        told = f"attach {job} {attempt or current} {front}"
+        assert await redis.publish(worker_channel(worker), told)
+
+
+@pytest.fixture
+async def worker(
+    redis: ArqRedis, redis_server: EmbeddedRedis, seal: Seal, upstream: ScriptedUpstream
+) -> AsyncIterator[Worker]:
+    client = connect(redis_server.url)
+    worker = Worker("tested", client, seal, upstream, settings.Settings(queue=QUICK))
+
+    async def stay_present() -> None:
+        while True:
+            await worker.queue.present_front("front")
+            await asyncio.sleep(QUICK.heartbeat)
+
+    main = asyncio.create_task(worker.main())
+    async with background(stay_present()):
+        yield worker
+    worker.drain()
+    await main
+    await client.aclose()
+
+
+@pytest.fixture
+def upstream() -> ScriptedUpstream:
+    spoken = (step for n in range(40) for step in ([Delta(f"{n} ")], 0.03))
+    return ScriptedUpstream([Started("m")], *spoken, [Done("stop")])
+
+
+async def enqueue_chat(queue: Queue, seal: Seal, id: str) -> None:
+    """A job that a worker can read."""
+    job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [])
+    body = seal.seal(encode_job(job), f"job {id}")
+    assert await queue.enqueue("chat", id, account="a", cap=1, front="front", body=body)
+
+
+async def test_a_worker_that_is_told_of_a_front_end_publishes_to_it(
+    inbox: Inbox, queue: Queue, redis: ArqRedis, seal: Seal, worker: Worker
+) -> None:
+    async with another(redis, queue, seal, "other") as other:
+        with inbox.open("job") as reply:
+            await enqueue_chat(queue, seal, "job")
+            assert await reply.events() == [Started("m")]
+            await attach(redis, "job", "other")
+            with other.open("job", attached=True) as late:
+                events = await everything(late)
+                assert late.live
+            assert text(events) == words(0, 40)
+            assert text(await everything(reply)) == words(0, 40)
+
+
+async def test_an_attach_may_overtake_the_reply_to_the_claim(
+    inbox: Inbox,
+    queue: Queue,
+    redis: ArqRedis,
+    seal: Seal,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claim = worker.queue.claim
+
+    async def slow(*args: Any) -> list[Claim]:
+        claims = await claim(*args)
+        if claims:
+            await attach(redis, "job", "other")
+            while not worker._overtaken:
+                await asyncio.sleep(0.001)
+        return claims
+
+    monkeypatch.setattr(worker.queue, "claim", slow)
+    async with another(redis, queue, seal, "other") as other:
+        with inbox.open("job") as reply, other.open("job") as late:
+            await enqueue_chat(queue, seal, "job")
+            assert (await late.events())[0] == Started("m"), "from the very first event"
+            assert (await reply.events())[0] == Started("m")
+
+
+async def test_an_attach_to_an_earlier_attempt_is_no_matter(
+    inbox: Inbox, queue: Queue, redis: ArqRedis, seal: Seal, worker: Worker
+) -> None:
+    with inbox.open("job") as reply:
+        await enqueue_chat(queue, seal, "job")
+        assert await reply.events() == [Started("m")]
+        await attach(redis, "job", "other", attempt=7)
+        await redis.publish(worker_channel("tested"), "sing job 1")
+        assert text(await everything(reply)) == words(0, 40)

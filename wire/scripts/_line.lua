@@ -22,6 +22,17 @@ local function line_key(account) return 'gateway:line:' .. account end
 local function seats_key(account) return 'gateway:seats:' .. account end
 local function account_key(account) return 'gateway:account:' .. account end
 local function front_key(front) return 'gateway:front:' .. front end
+-- Whether any of a job's front ends is alive; their names are separated by spaces.
+local function is_awaited(fronts)
+  for front in string.gmatch(fronts, '%S+') do
+    if redis.call('EXISTS', front_key(front)) == 1 then return true end
+  end
+  return false
+end
+-- Publish the (channel, frame) pairs at the end of ARGV, the first of them at `from`.
+local function publish(from)
+  for i = from, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
+end
 local function nudge(queue) redis.call('PUBLISH', 'gateway:nudge:' .. queue, '') end
 
 -- How long (ms) Redis and its clients have been going on undisturbed. A restart (another run id)

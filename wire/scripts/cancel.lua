@@ -11,7 +11,7 @@ elseif state == 'running' then
   if waiting_only ~= '1' then
     -- The mark stays for the worker's next renewal, should this message get lost.
     redis.call('HSET', job_key(id), 'cancel', 1)
-    redis.call('PUBLISH', 'gateway:worker:' .. worker, id .. ' ' .. attempt)
+    redis.call('PUBLISH', 'gateway:worker:' .. worker, 'cancel ' .. id .. ' ' .. attempt)
   end
   return 'running'
 elseif not state then

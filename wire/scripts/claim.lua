@@ -1,5 +1,5 @@
 -- Claim up to `want` jobs for a worker, and the leases to run them.
--- Returns a list of {id, attempt, score, account, front, body}.
+-- Returns a list of {id, attempt, score, account, fronts, body}.
 local queue, worker, want, max_concurrency, lease, gap, settle = unpack(ARGV)
 
 local calm = undisturbed(tonumber(gap))
@@ -17,12 +17,12 @@ while #claimed < free do
   local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
   if #head == 0 then break end
   local id, score = head[1], head[2]
-  local account, front, body = unpack(redis.call('HMGET', job_key(id), 'account', 'front', 'body'), 1, 3)
+  local account, fronts, body = unpack(redis.call('HMGET', job_key(id), 'account', 'front', 'body'), 1, 3)
   if not account then
     redis.call('ZREM', queue, id) -- its record was evicted; its seat is freed when it is needed
-  elseif redis.call('EXISTS', front_key(front)) == 0 then
-    -- Its front end died, and its client with it. Should it only have been frozen, it finds the
-    -- job forgotten and puts it in line again.
+  elseif not is_awaited(fronts) then
+    -- Its front ends died, and its clients with them. Should one only have been frozen, it finds
+    -- the job forgotten and puts it in line again.
     close_job(id, account, queue, 'cancelled')
     redis.call('DEL', job_key(id))
   else
@@ -30,7 +30,7 @@ while #claimed < free do
     local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
     redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker)
     redis.call('ZADD', LEASES, now + lease, id)
-    claimed[#claimed + 1] = {id, attempt, score, account, front, body}
+    claimed[#claimed + 1] = {id, attempt, score, account, fronts, body}
   end
 end
 return claimed

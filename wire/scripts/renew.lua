@@ -7,13 +7,13 @@ local calm = undisturbed(tonumber(gap))
 local verdicts = {}
 for i = 6, #ARGV, 2 do
   local id, attempt = ARGV[i], ARGV[i + 1]
-  local state, holder, current, cancel, front = unpack(redis.call('HMGET', job_key(id),
+  local state, holder, current, cancel, fronts = unpack(redis.call('HMGET', job_key(id),
     'state', 'worker', 'attempt', 'cancel', 'front'), 1, 5)
   if state ~= 'running' or holder ~= worker or current ~= attempt then
     verdicts[#verdicts + 1] = {id, 'lost'}
   else
     redis.call('ZADD', LEASES, now + lease, id)
-    local alone = calm > tonumber(lease) and redis.call('EXISTS', front_key(front)) == 0
+    local alone = calm > tonumber(lease) and not is_awaited(fronts)
     if cancel or alone then verdicts[#verdicts + 1] = {id, 'cancel'} end
   end
 end

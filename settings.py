@@ -25,19 +25,11 @@ from msgspec.structs import FieldInfo, fields, force_setattr
 HERE = Path(__file__).resolve().parent
 OVERRIDE = "GATEWAY__"
 
-# Read, but without effect until the feature is built; `not_in_effect` names those an operator has
-# changed.
-NOT_IN_EFFECT = (
-    "queue.max_waiting",
-    "queue.max_waiting_per_key",
-    "queue.resume_grace",
-    "queue.keep_result",
-)
-
 # The upper bounds keep out `inf` and slips of the keyboard.
 Seconds = Annotated[float, Meta(gt=0, le=604_800)]
 SecondsOrZero = Annotated[float, Meta(ge=0, le=604_800)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Weight = Annotated[float, Meta(ge=0.01, le=100)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
 Name = Annotated[str, Meta(min_length=1)]
@@ -99,6 +91,7 @@ class Upstream(Section, frozen=True):
     first_event_timeout: Seconds = 60.0
     idle_timeout: Seconds = 120.0
     max_duration: Seconds = 900.0
+    retries: Annotated[int, Meta(ge=0, le=100)] = 2
 
     def __post_init__(self) -> None:
         force_setattr(self, "base_url", _http_url("base_url", self.base_url))
@@ -126,7 +119,13 @@ class Workers(Section, frozen=True):
 class Queue(Section, frozen=True):
     max_waiting: Count = 1000
     max_waiting_per_key: Count = 100
+    max_bytes: Bytes = 268_435_456
     max_wait: Seconds = 300.0
+    chat_slots: Count = 3
+    images_slots: Count = 1
+    weights: dict[str, Weight] = {}
+    strict_priority: bool = False
+    on_model_cap: Literal["wait", "refuse"] = "wait"
     resume_grace: SecondsOrZero = 30.0
     keep_result: SecondsOrZero = 300.0
     lease: Seconds = 6.0
@@ -250,6 +249,7 @@ _DECLARED: dict[type[inspect.Type], str] = {
     inspect.FloatType: "float",
     inspect.BoolType: "true or false",
     inspect.VarTupleType: "a list of strings",
+    inspect.DictType: "a table of numbers",
 }
 
 
@@ -286,12 +286,6 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         directory=path.resolve().parent,
         custom=_custom_gpts(environ.get("GATEWAY_GPTS"), models),
     )
-
-
-def not_in_effect(settings: Settings) -> list[str]:
-    """The names of changed settings whose feature is not built yet, for a warning at the start."""
-    defaults = Settings()
-    return [name for name in NOT_IN_EFFECT if _value(settings, name) != _value(defaults, name)]
 
 
 class _Given(msgspec.Struct, frozen=True):

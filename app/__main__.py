@@ -43,8 +43,6 @@ def main() -> None:
     if given is not None:
         serve(config, seal, media, given, of_many=True)
         return
-    for name in settings.not_in_effect(config):
-        logger.warning("setting %s is not in effect yet", name)
     server = config.server
     logger.info("listening on %s port %d", server.host, server.port)
     if server.processes == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 
@@ -16,6 +17,7 @@ from app.intake import bearer, body
 from app.line import Line, Ticket
 from app.links import Links
 from app.models import Models
+from app.terms import terms_of
 from app.usage import encoding, usage
 from settings import Settings
 from wire import VERSION
@@ -73,7 +75,8 @@ class Chat:
             include_usage=asked.include_usage,
         )
         links = Links(request, server)
-        async with self._line.submit(job) as ticket:
+        terms = terms_of(request, asked.user, asked.service_tier)
+        async with self._line.submit(job, terms) as ticket:
             if asked.stream:
                 await self._stream(request, asked, job, answer, ticket, links)
                 return None
@@ -87,7 +90,8 @@ class Chat:
             if answer.failure:
                 raise answer.failure
         counted = await usage(job.messages, answer.text)
-        return raw(answer.completion(counted), content_type="application/json")
+        whole = answer.completion(counted)
+        return raw(whole, headers=ticket.headers, content_type="application/json")
 
     async def _stream(
         self,
@@ -103,7 +107,7 @@ class Chat:
         first = _take(answer, ticket, links.into(events))
         if answer.failure and not answer.begun:
             raise answer.failure
-        response = await request.respond(headers=STREAM_HEADERS)
+        response = await request.respond(headers=STREAM_HEADERS | ticket.headers)
         await response.send(first or await self._keepalive(answer, ticket))
         interval = self._config.stream.keepalive_interval
         due = time.monotonic() + interval
@@ -131,8 +135,10 @@ class Chat:
     async def _keepalive(self, answer: completion.Answer, ticket: Ticket) -> bytes:
         match self._config.stream.keepalive:
             case "comment":
-                place = 0 if ticket.begun else await ticket.place()
-                return completion.comment(f"queued position={place}" if place else "working")
+                at = None if ticket.begun else await ticket.whereabouts()
+                if at is None or at.state != "waiting":
+                    return completion.comment("working")
+                return completion.comment(f"queued position={at.place} eta={math.ceil(at.wait)}")
             case "empty_delta":
                 return answer.empty_delta()
             case "off":

@@ -78,7 +78,10 @@ class ChatRequest(msgspec.Struct, frozen=True):
     messages: list[ChatMessage]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+
+    # Where it stands in line: among its key's users, and how urgent it is.
     user: str | None = None
+    service_tier: str | None = None
 
     # What cuts the answer: the gateway does it.
     stop: Stop | Annotated[list[Stop], Meta(max_length=4)] | None = None
@@ -147,6 +150,7 @@ class ImagesRequest(msgspec.Struct, frozen=True):
     n: int | None = None
     size: str | None = None
     response_format: Literal["url", "b64_json"] | None = None
+    user: str | None = None
 
     @property
     def wish(self) -> str:

@@ -11,8 +11,13 @@
      |- RequestTimeout        408  the client's, or its network's
      |- BodyTooLarge          413
      |- HeadersTooLarge       431
+     |- LineFull              429  ours: too many wait
+     |   |- WaitTooLong
+     |   `- ModelCapped            the upstream's
      |- NotBuilt              501  ours, for now
      |- LineUnavailable       503  ours: Redis is away, or this front end stops
+     |   |- NoWorker
+     |   `- CircuitOpen            the upstream's
      |- WaitedTooLong         504
      |- JobFailed             what `wire.events.Failed` says
      `- InternalError         500  a bug of ours
@@ -22,11 +27,13 @@ The docstring of a class is its default message.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, get_args
 
 import msgspec
 
 from wire.events import Failed, Fault
+from wire.queue import RefusalReason, Refused
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -78,7 +85,7 @@ class ApiError(Exception):
         """What tells a client when, and whether, to come again."""
         headers = {}
         if self.retry_after is not None:
-            headers["retry-after"] = str(max(1, round(self.retry_after)))
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
         if not self.retry:
             headers["x-should-retry"] = "false"
         return headers
@@ -161,6 +168,26 @@ class NotBuilt(ApiError):
     retry = False
 
 
+class LineFull(ApiError):
+    """Too many requests wait. Come back when `Retry-After` says."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+
+class WaitTooLong(LineFull):
+    """The wait would be longer than this gateway, or X-Max-Wait, allows."""
+
+    code = "wait_too_long"
+
+
+class ModelCapped(LineFull):
+    """This account has used up its share of this model upstream, for now."""
+
+    code = "model_cap_exceeded"
+
+
 class LineUnavailable(ApiError):
     """The waiting line cannot be reached at the moment. Try again in a few seconds."""
 
@@ -168,6 +195,18 @@ class LineUnavailable(ApiError):
     type = "server_error"
     code = "line_unavailable"
     retry_after = 5.0
+
+
+class NoWorker(LineUnavailable):
+    """No worker is alive that could serve this request. Try again in a few seconds."""
+
+    code = "no_worker"
+
+
+class CircuitOpen(LineUnavailable):
+    """The upstream fails for everyone at the moment and is left alone until `Retry-After`."""
+
+    code = "upstream_unavailable"
 
 
 class WaitedTooLong(ApiError):
@@ -200,6 +239,31 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
 """Status, OpenAI type and default code of each fault."""
 
 assert set(_OF_FAULT) == set(get_args(Fault))  # noqa: S101 - a new fault must get its line here
+
+_OF_REFUSAL: dict[RefusalReason, tuple[type[ApiError], str | None]] = {
+    "queue_full": (LineFull, None),
+    "key_full": (
+        LineFull,
+        "Too many requests of this key wait. Come back when `Retry-After` says.",
+    ),
+    "too_many_bytes": (LineFull, "The waiting requests are too large together. Come back later."),
+    "wait_too_long": (WaitTooLong, None),
+    "model_capped": (ModelCapped, None),
+    "no_worker": (NoWorker, None),
+    "circuit_open": (CircuitOpen, None),
+}
+
+assert set(_OF_REFUSAL) == set(get_args(RefusalReason))  # noqa: S101 - each has its line here
+
+
+def refused(refusal: Refused) -> ApiError:
+    """What a client is told that may not come into the line."""
+    kind, message = _OF_REFUSAL[refusal.reason]
+    failure = kind(message)
+    failure.retry_after = refusal.retry_after
+    failure.retry = refusal.retry_after <= LONGEST_RETRY
+    return failure
+
 
 LONGEST_RETRY = 60.0
 """Seconds: official SDKs ignore a longer `Retry-After` and come again at once, in vain."""

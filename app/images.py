@@ -25,6 +25,7 @@ from app.intake import bearer, body
 from app.line import Line
 from app.links import Links
 from app.models import Models
+from app.terms import Terms, terms_of
 from app.text import Text
 from settings import Bot, Settings
 from wire import VERSION
@@ -47,14 +48,14 @@ class Drawn:
         self._words = ""
         self._missed = ""
 
-    async def collect(self, line: Line, job: ChatJob, links: Links) -> None:
+    async def collect(self, line: Line, job: ChatJob, terms: Terms, links: Links) -> None:
         """Take the turn, to its end.
 
         Raises:
             JobFailed: it has no whole answer; ApiError: see `Line.submit` and `Ticket.events`.
         """
         reply, words = Text(Bot()), Text(_MUTE)
-        async with line.submit(job) as ticket:
+        async with line.submit(job, terms, "images") as ticket:
             while True:
                 for event in links.into(await ticket.events()):
                     match event:
@@ -107,12 +108,13 @@ class Images:
             raise BadRequest(f"n must be from 1 to {self._config.images.max_n}.", param="n")
         family = self._family(asked.model)
         links = Links(request, server)
+        terms = terms_of(request, asked.user)
         images: list[Image] = []
         replies: list[str] = []
         while len(images) < (asked.n or 1):
             drawn = Drawn()
             try:
-                await drawn.collect(self._line, self._job(asked, family, token), links)
+                await drawn.collect(self._line, self._job(asked, family, token), terms, links)
                 if not drawn.images:
                     raise ImageGenerateFail(drawn.reason)
             except ApiError:

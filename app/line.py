@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
+import math
 import secrets
 from collections.abc import AsyncIterator, Collection
 
 from arq.connections import ArqRedis
+from msgspec.structs import replace
 
-from app.errors import LineUnavailable, WaitedTooLong
+from app.errors import LineUnavailable, WaitedTooLong, refused
+from app.terms import BANDS, SHARES, Terms
 from background import background
 from settings import Settings
 from wire import VERSION
 from wire.events import Event
 from wire.gpts import GptInfos
 from wire.inbox import Inbox, Reply
-from wire.jobs import ChatJob, encode_job
-from wire.queue import Queue
+from wire.jobs import ChatJob, Lane, encode_job
+from wire.queue import PATIENCE, Accepted, NewJob, Queue, Refused, Whereabouts
 from wire.reaper import keep_reaping
 from wire.redis import AWAY, RedisError
 from wire.seal import Seal
@@ -34,14 +38,25 @@ READY_PATIENCE = 1.0
 _POOL = "pk-"
 
 
-class Ticket:
-    """One job in the line, and its events."""
+def fingerprint(key: str) -> str:
+    """How `queue.weights` names a key: the first 16 hex digits of its SHA-256."""
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
-    def __init__(self, line: Line, reply: Reply) -> None:
+
+class Ticket:
+    """One job in the line, and its events. `id` is the job's, `place` where it began to wait.
+
+    The job may be another than was submitted: one accepted earlier under the same idempotency key.
+    """
+
+    def __init__(self, line: Line, reply: Reply, account: str, place: Accepted | None) -> None:
+        self.id = reply.job
+        self.place = place
         self._line = line
         self._reply = reply
+        self._account = account
         self._clock = asyncio.get_running_loop().time
-        self._give_up = self._clock() + 2 * line.config.queue.max_wait
+        self._give_up = self._clock() + PATIENCE * line.config.queue.max_wait
         self._extended = False
         self.left = False
         """Whether the job has been let go of before its ending."""
@@ -84,9 +99,18 @@ class Ticket:
             self.left = True
             self._line.let_go(self._reply)
 
-    async def place(self) -> int:
-        """The job's place in the line, from 1; 0 when it runs, or nobody can say now."""
-        return await self._line.place(self._reply.job)
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the client is told of its place when its answer begins."""
+        headers = {"x-queue-id": self.id}
+        if self.place is not None:
+            headers["x-queue-position"] = str(self.place.place)
+            headers["x-queue-eta"] = str(math.ceil(self.place.wait))
+        return headers
+
+    async def whereabouts(self) -> Whereabouts | None:
+        """Where the job is now; None if nobody can say."""
+        return await self._line.look(self.id, self._account)
 
 
 class Line:
@@ -97,7 +121,7 @@ class Line:
         self.front = secrets.token_hex(8)
         self._redis = redis
         self._seal = seal
-        self._queue = Queue(redis, seal, config.queue)
+        self._queue = Queue(redis, seal, config.queue, config.upstream)
         self._inbox = Inbox(redis, self._queue, seal, self.front, config.redis.outage_grace)
         self._gpts = GptInfos(redis, seal, config.gpts.refresh)
         self._letting_go: set[asyncio.Task[None]] = set()
@@ -131,11 +155,14 @@ class Line:
             await asyncio.sleep(self.config.queue.heartbeat)
 
     @contextlib.asynccontextmanager
-    async def submit(self, job: ChatJob) -> AsyncIterator[Ticket]:
+    async def submit(
+        self, job: ChatJob, terms: Terms, lane: Lane = "chat"
+    ) -> AsyncIterator[Ticket]:
         """Put a job in line; on leaving the context it is cancelled unless it has ended.
 
         Raises:
             LineUnavailable: Redis is away.
+            LineFull, WaitTooLong, NoWorker, CircuitOpen: it may not come in.
         """
         try:
             async with asyncio.timeout(SUBSCRIBE_PATIENCE):
@@ -143,33 +170,47 @@ class Line:
         except TimeoutError:
             raise LineUnavailable from None
         body = self._seal.seal(encode_job(job), f"job {job.id}")
-        upstream = self.config.upstream
-        is_pool = job.bearer.startswith(_POOL)
-
-        async def enqueue() -> None:
-            await self._queue.enqueue(
-                "chat",
-                job.id,
-                account=self._seal.name("account", job.bearer),
-                cap=upstream.per_pool_concurrency if is_pool else upstream.per_account_concurrency,
-                front=self.front,
-                body=body,
-            )
-
+        new = self._new_job(job, terms, lane, len(body))
         with self._inbox.open(job.id) as reply:
-            reply.resubmit = enqueue
+            reply.resubmit = lambda: self._queue.enqueue(replace(new, accepted=True), body)
             ticket = None
             try:
                 try:
-                    await enqueue()
+                    admission = await self._queue.enqueue(new, body)
                 except RedisError as error:
                     logger.warning("a job could not be put in line: %s", type(error).__name__)
                     raise LineUnavailable from None
-                ticket = Ticket(self, reply)
+                if isinstance(admission, Refused):
+                    raise refused(admission)
+                place = admission if isinstance(admission, Accepted) else None
+                ticket = Ticket(self, reply, new.account, place)
                 yield ticket
             finally:
                 if ticket is None or not ticket.left:
                     self.let_go(reply)
+
+    def _new_job(self, job: ChatJob, terms: Terms, lane: Lane, size: int) -> NewJob:
+        """What the line has to know of a job."""
+        upstream, queue = self.config.upstream, self.config.queue
+        is_pool = job.bearer.startswith(_POOL)
+        return NewJob(
+            id=job.id,
+            lane=lane,
+            family=job.family,
+            account=self.account(job.bearer),
+            front=self.front,
+            cap=upstream.per_pool_concurrency if is_pool else upstream.per_account_concurrency,
+            user=self._seal.name("user", f"{job.bearer} {terms.tier} {terms.user}"),
+            weight=queue.weights.get(fingerprint(job.bearer), 1.0) if queue.weights else 1.0,
+            tier=SHARES[terms.tier],
+            band=BANDS[terms.tier] if queue.strict_priority else 0.0,
+            bytes=size,
+            max_wait=terms.max_wait,
+        )
+
+    def account(self, bearer: str) -> str:
+        """The name in Redis of whatever a bearer's jobs run on."""
+        return self._seal.name("account", bearer)
 
     def let_go(self, reply: Reply) -> None:
         """Cancel a job unless it has ended. See `Ticket.leave`."""
@@ -184,7 +225,7 @@ class Line:
         # As long as it takes: while we are present, the job would run for nobody.
         while True:
             try:
-                await self._queue.cancel(job)
+                await self._queue.leave(job)
                 return
             except AWAY:
                 await asyncio.sleep(0.2)
@@ -196,12 +237,12 @@ class Line:
         except AWAY:
             return True
 
-    async def place(self, job: str) -> int:
-        """See `Ticket.place`."""
+    async def look(self, id: str, account: str) -> Whereabouts | None:
+        """See `Ticket.whereabouts`."""
         try:
-            return await self._queue.place(job)
+            return await self._queue.look(id, account)
         except AWAY:
-            return 0
+            return None
 
     async def missed(self, bearer: str, gpts: Collection[str]) -> set[str]:
         """Those of some GPTs that cannot be reached with a bearer, as far as is known."""

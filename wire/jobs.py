@@ -8,7 +8,7 @@ import msgspec
 
 from wire import VERSION
 
-Lane = Literal["chat"]
+Lane = Literal["chat", "images"]
 Role = Literal["system", "user", "assistant"]
 Family = Literal["gpt_4_s", "gpt_4_mobile", "gpt_3_5", "gpt_4_gizmo"]
 """What kind of model answers; `gpt_4_gizmo` is a GPT, which the job names."""

@@ -21,7 +21,7 @@ from arq.connections import ArqRedis
 
 from background import background
 from wire import log
-from wire.events import Batch, Delta, Done, Ending, Event, encode_frame
+from wire.events import Batch, Delta, Ending, Event, Failed, encode_frame
 from wire.queue import Claim, Queue, State, front_channel
 from wire.redis import AWAY
 from wire.seal import Seal
@@ -120,11 +120,11 @@ class Outbox:
             answer.mark_logged(first)
             self._open.add(answer)
 
-    async def end(self, answer: Answer, ending: Ending, state: State | None = None) -> bool:
+    async def end(self, answer: Answer, ending: Ending, *, upstream_failed: bool = False) -> bool:
         """Publish the rest of an attempt and its ending, and free its slot.
 
-        False if the attempt was not the current one any more. `state` defaults to what the ending
-        says.
+        False if the attempt was not the current one any more. `upstream_failed` as in
+        `Queue.finish`.
 
         Raises:
             redis.RedisError: Redis is away; may be called again.
@@ -136,8 +136,19 @@ class Outbox:
         entry = log.seal_entry(self._seal, answer.unlogged(ending))
         last = Batch(claim.id, claim.attempt, rest.first, [*rest.events, ending])
         frames = self._frames(answer, last)
-        state = state or ("done" if isinstance(ending, Done) else "failed")
-        return await self._queue.finish(claim.id, claim.attempt, state, entry, frames)
+        state: State = "done"
+        if isinstance(ending, Failed):
+            state = "cancelled" if ending.fault == "cancelled" else "failed"
+        reason = ending.fault if isinstance(ending, Failed) else ""
+        return await self._queue.finish(
+            claim.id,
+            claim.attempt,
+            state,
+            entry,
+            frames,
+            reason=reason,
+            upstream_failed=upstream_failed,
+        )
 
     def _frames(self, answer: Answer, batch: Batch) -> dict[str, bytes]:
         return {front: self._seal_frame(front, [batch]) for front in answer.fronts}

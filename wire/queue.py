@@ -1,8 +1,9 @@
-"""The line: arq's sorted set, and the leases, seats and places around it.
+"""The line: arq's sorted sets, and the leases, seats, shares and promises around them.
 
 Every change is one Lua script (`scripts/`), so that any number of front ends and workers can make
 it at once, and a process killed in between leaves nothing half done. `scripts/_line.lua` tells how
-a job waits; `docs/design.md` lists every key.
+a job waits, `_shares.lua` who goes first, `_predict.lua` when, `_admission.lua` who may come in;
+`docs/design.md` lists every key.
 
 Delivery: a job is claimed by at most one worker at a time. It is claimed again if its worker's
 lease ends before it began to publish, never after.
@@ -10,34 +11,38 @@ lease ends before it began to publish, never after.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 from arq.connections import ArqRedis
 from arq.jobs import serialize_job
 
 import settings
-from wire.jobs import Lane
+from wire.jobs import Family, Lane
 from wire.seal import Seal
 
 _SCRIPTS = Path(__file__).parent / "scripts"
-
-JOB_TTL = 24 * 3600.0
-"""Seconds until Redis forgets a job that nobody ended: a net under everything else."""
+# What every script begins with, each part building on those before it.
+_PRELUDE = ("_keys", "_metrics", "_shares", "_predict", "_breaker", "_line", "_admission")
 
 MAX_CRASHES = 3
 """A job that took this many workers down with it is not tried again."""
+
+PATIENCE = 2
+"""A job that has waited this many times `queue.max_wait` is not started any more."""
 
 
 class Claim(msgspec.Struct, frozen=True):
     """A job that this worker may run now. `fronts` are the front ends that wait for its events."""
 
+    lane: Lane
     id: str
     attempt: int
-    score: float
     account: str
+    family: Family
     fronts: list[str]
     body: bytes
 
@@ -60,8 +65,100 @@ class Presence(msgspec.Struct, frozen=True):
     max_jobs: int
 
 
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What the line has to know of a job. Accounts, users and idempotency keys are HMACs.
+
+    `cap` is how many conversations the account may hold at once, `weight` its key's part of the
+    slots, `tier` the job's part among its key's users, `band` what goes before any tag of theirs.
+    `bytes` is what it keeps in memory. `max_wait` is the caller's own limit, in seconds. `idem` is
+    the idempotency key that it came with, `digest` of what request. `accepted`: it has been let in
+    before, and vanished with a Redis that was restarted.
+    """
+
+    id: str
+    account: str
+    front: str
+    lane: Lane = "chat"
+    family: Family = "gpt_4_s"
+    cap: int = 1
+    user: str = ""
+    weight: float = 1.0
+    tier: float = 1.0
+    band: float = 0.0
+    bytes: int = 0
+    max_wait: float = math.inf
+    idem: str | None = None
+    digest: str = ""
+    accepted: bool = False
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The job waits, or may run at once: its place counted from 1, and its wait in seconds."""
+
+    place: int
+    wait: float
+
+
+class Attached(msgspec.Struct, frozen=True):
+    """The job with this id, accepted earlier under the same idempotency key, is read instead."""
+
+    id: str
+
+
+RefusalReason = Literal[
+    "queue_full",  # as many wait as may
+    "key_full",  # as many of this key wait as may
+    "too_many_bytes",  # what waits keeps as much memory as it may
+    "wait_too_long",  # longer than the gateway, or the caller, wants anybody to wait
+    "model_capped",  # the upstream allows this account no more of this family of models for now
+    "no_worker",  # nobody is there to run it
+    "circuit_open",  # the upstream fails for everyone
+]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The job was not let in; `retry_after` (seconds) is when to come back."""
+
+    reason: RefusalReason
+    retry_after: float
+
+
+class Clash(msgspec.Struct, frozen=True):
+    """The idempotency key belongs to another request, or to a job that cannot be read again."""
+
+    why: Literal["mismatch", "unlogged"]
+
+
+Admission = Accepted | Attached | Refused | Clash
+
 Verdict = Literal["lost", "cancel"]
 State = Literal["done", "failed", "cancelled"]
+
+
+class Whereabouts(msgspec.Struct, frozen=True):
+    """Where a job is. While it waits: its place counted from 1, and the wait in seconds."""
+
+    id: str
+    state: Literal["waiting", "running", "done", "failed", "cancelled"]
+    place: int
+    wait: float
+
+
+class _Limits(msgspec.Struct, frozen=True):
+    """What the scripts have to know of the settings; times in ms."""
+
+    max_concurrency: int
+    reserves: dict[Lane, int]
+    max_waiting: int
+    max_waiting_per_key: int
+    max_bytes: int
+    max_wait: int
+    longest: int
+    refuse_capped: bool
+    grace: int
+    keep: int
+    lease: int
+    front_ttl: int
 
 
 def front_channel(front: str) -> str:
@@ -83,15 +180,21 @@ def log_key(job: str) -> str:
     return f"gateway:log:{job}"
 
 
-def _by_channel(frames: Mapping[str, bytes]) -> list[str | bytes]:
-    """Frames by front end, as the scripts take them: channel, frame, channel, frame."""
-    return [part for front, frame in frames.items() for part in (front_channel(front), frame)]
+def idem_key(name: str) -> str:
+    """Where it stands which job was accepted under an idempotency key; `name` is its HMAC."""
+    return f"gateway:idem:{name}"
 
 
 class Queue:
     """The line of one gateway, seen from one process."""
 
-    def __init__(self, redis: ArqRedis, seal: Seal, config: settings.Queue) -> None:
+    def __init__(
+        self,
+        redis: ArqRedis,
+        seal: Seal,
+        config: settings.Queue,
+        upstream: settings.Upstream | None = None,
+    ) -> None:
         self._redis = redis
         self._fingerprint = seal.fingerprint
         self._lease = round(config.lease * 1000)
@@ -99,7 +202,28 @@ class Queue:
         # Somebody calls at every heartbeat; twice that without a call is a disturbance, after
         # which everybody gets as long again to come back before anything is claimed.
         self._gap = self._settle = 2 * self._beat
-        prelude = (_SCRIPTS / "_line.lua").read_text()
+        limits = _Limits(
+            max_concurrency=(upstream or settings.Upstream()).max_concurrency,
+            reserves={"chat": config.chat_slots, "images": config.images_slots},
+            max_waiting=config.max_waiting,
+            max_waiting_per_key=config.max_waiting_per_key,
+            max_bytes=config.max_bytes,
+            max_wait=round(config.max_wait * 1000),
+            longest=round(config.max_wait * 1000 * PATIENCE),
+            refuse_capped=config.on_model_cap == "refuse",
+            grace=round(config.resume_grace * 1000),
+            keep=round(config.keep_result * 1000),
+            lease=self._lease,
+            front_ttl=self._presence_ttl,
+        )
+        self._max_concurrency = limits.max_concurrency
+        self._limits = msgspec.msgpack.encode(limits)
+        self._reserves = msgspec.msgpack.encode(limits.reserves)
+        self._arq_job = {
+            lane: serialize_job(lane, (), {}, None, 0, serializer=msgspec.msgpack.encode)
+            for lane in get_args(Lane)
+        }
+        prelude = "\n".join((_SCRIPTS / f"{name}.lua").read_text() for name in _PRELUDE)
         self._script = {
             path.stem: redis.register_script(prelude + path.read_text())
             for path in _SCRIPTS.glob("[!_]*.lua")
@@ -107,60 +231,118 @@ class Queue:
 
     async def _run(self, script: str, *args: str | bytes | int | float) -> Any:
         # What comes back is the script's own reply, as its first lines describe it.
-        return await self._script[script](args=args)
+        return await self._script[script](args=(self._fingerprint, *args))
 
     def name(self, lane: Lane) -> str:
         """The lane's sorted set. Processes with another secret use another one, and never meet."""
         return f"arq:queue:{lane}:{self._fingerprint}"
 
-    def nudge_channel(self, lane: Lane) -> str:
+    @property
+    def nudge_channel(self) -> str:
         """Where workers hear that there may be something to claim."""
-        return f"gateway:nudge:{self.name(lane)}"
+        return f"gateway:nudge:{self._fingerprint}"
 
-    async def enqueue(
-        self, lane: Lane, id: str, *, account: str, cap: int, front: str, body: bytes
-    ) -> bool:
-        """Put a job at the end of the line; `body` is its sealed request.
+    async def enqueue(self, job: NewJob, body: bytes) -> Admission | None:
+        """Put a job in line, if it may come in; `body` is its sealed request.
 
-        `cap` is how many conversations its account may hold at once. False if it is there already.
+        None if it is there already.
         """
-        arq_job = serialize_job(lane, (), {}, None, 0, serializer=msgspec.msgpack.encode)
-        whose = (id, self.name(lane), account, cap, front, self._presence_ttl)
-        what = (body, arq_job, round(JOB_TTL * 1000))
-        return bool(await self._run("enqueue", *whose, *what))
+        described = msgspec.msgpack.encode(msgspec.structs.asdict(job) | _in_redis(job))
+        reply = await self._run("enqueue", described, self._limits, body, self._arq_job[job.lane])
+        match reply:
+            case [b"accepted", int(place), int(wait)]:
+                return Accepted(place, wait / 1000)
+            case [b"attached", bytes(id)]:
+                return Attached(id.decode())
+            case [b"refused", bytes(reason), int(wait)]:
+                return Refused(cast(RefusalReason, reason.decode()), wait / 1000)
+            case [b"mismatch" | b"unlogged" as why, _]:
+                return Clash("mismatch" if why == b"mismatch" else "unlogged")
+            case _:
+                return None
 
-    async def claim(self, lane: Lane, worker: str, want: int, max_concurrency: int) -> list[Claim]:
-        """Take up to `want` jobs from the head of the line, each with a lease."""
+    async def claim(self, worker: str, want: int) -> list[Claim]:
+        """Take up to `want` jobs from the heads of the lanes, each with a lease."""
         times = (self._lease, self._gap, self._settle)
-        claimed = await self._run("claim", self.name(lane), worker, want, max_concurrency, *times)
+        limits = (want, self._max_concurrency, *times, self._reserves)
         return [
             Claim(
-                id.decode(), attempt, float(score), account.decode(), fronts.decode().split(), body
+                lane.decode(),
+                id.decode(),
+                attempt,
+                account.decode(),
+                family.decode(),
+                _names(fronts),
+                body,
             )
-            for id, attempt, score, account, fronts, body in claimed
+            for lane, id, attempt, account, family, fronts, body in await self._run(
+                "claim", worker, *limits
+            )
         ]
 
     async def begin(self, claim: Claim, entry: bytes, frames: Mapping[str, bytes]) -> bool:
-        """Log an attempt's first events and publish them, to each front end its frame.
+        """Log and publish an attempt's first events, a frame for each front end.
 
         False: it is not the current attempt any more.
         """
-        said = (entry, round(JOB_TTL * 1000), *_by_channel(frames))
-        return bool(await self._run("begin", claim.id, claim.attempt, *said))
+        return bool(await self._run("begin", claim.id, claim.attempt, entry, *_said(frames)))
 
     async def finish(
-        self, id: str, attempt: int, state: State, entry: bytes, frames: Mapping[str, bytes]
+        self,
+        id: str,
+        attempt: int,
+        state: State,
+        entry: bytes,
+        frames: Mapping[str, bytes],
+        *,
+        reason: str = "",
+        upstream_failed: bool = False,
     ) -> bool:
-        """End a job: log `entry`, free its slot, publish to each front end its frame.
+        """End a job: log `entry`, free its slot, publish a frame to each front end.
 
+        `reason` is the word under which the ending is counted, its state by default.
+        `upstream_failed`: as it would have failed for anybody else; that opens the circuit.
         False if this attempt does not run any more: somebody else has ended it, or will.
         """
-        return bool(await self._run("finish", id, attempt, state, entry, *_by_channel(frames)))
+        how = (state, reason or state, int(upstream_failed))
+        return bool(await self._run("finish", id, attempt, *how, entry, *_said(frames)))
+
+    async def end_waiting(
+        self, id: str, state: State, entry: bytes, frames: Mapping[str, bytes], *, reason: str
+    ) -> bool:
+        """End a job that waits, and tell its readers. False: it does not wait."""
+        return bool(await self._run("end", id, state, reason, entry, *_said(frames)))
+
+    async def waiting_of(
+        self, account: str, family: Family | None = None, most: int = 1000
+    ) -> list[tuple[str, list[str]]]:
+        """The waiting jobs of an account, of one family or of all: ids and front ends."""
+        found = await self._run("of_account", account, family or "", most)
+        return [(id.decode(), _names(fronts)) for id, fronts in found]
 
     async def rest(self, claim: Claim, shortest: float, longest: float) -> bool:
-        """Put a job back in its place and let its account rest. False as with `finish`."""
+        """Put a job back in its place: its account is busy upstream. False as with `finish`.
+
+        The account may hold fewer conversations from now on; one that holds no other rests for a
+        while, from `shortest` to `longest` seconds.
+        """
         times = (round(shortest * 1000), round(longest * 1000))
         return bool(await self._run("rest", claim.id, claim.attempt, *times))
+
+    async def park(self, claim: Claim, wait: float) -> bool:
+        """Put a job back; its account may not use its family of models for so many seconds.
+
+        False as with `finish`.
+        """
+        return bool(await self._run("park", claim.id, claim.attempt, round(wait * 1000)))
+
+    async def retry(self, claim: Claim, wait: float, most: int) -> bool | None:
+        """Put a job back that the upstream failed before it answered, for so many seconds.
+
+        None: it has been retried `most` times, or its time is up. False as with `finish`.
+        """
+        word = await self._run("retry", claim.id, claim.attempt, round(wait * 1000), most)
+        return None if word < 0 else bool(word)
 
     async def hand_back(self, claim: Claim) -> bool:
         """Put a job of which nothing was published back in its place. False as with `finish`."""
@@ -172,6 +354,10 @@ class Queue:
         """End a waiting job, or have the worker of a running one end it."""
         word = await self._run("cancel", id, int(waiting_only))
         return cast(Literal["cancelled", "running", "gone"], word.decode())
+
+    async def leave(self, id: str) -> None:
+        """A reader goes. The last one takes the job along, at once or after its grace."""
+        await self._run("leave", id)
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
         """A worker's heartbeat: presence, and the leases of all it holds.
@@ -188,13 +374,17 @@ class Queue:
         """Look for leases that ended. Returns how many jobs went back, and which must be ended."""
         back, ended = await self._run("reap", self._lease, self._gap, MAX_CRASHES)
         return back, [
-            Lapsed(id.decode(), int(attempt), fronts.decode().split(), bool(cancelled))
+            Lapsed(id.decode(), int(attempt), _names(fronts), bool(cancelled))
             for id, attempt, fronts, cancelled in ended
         ]
 
-    async def place(self, id: str) -> int:
-        """The job's place in the line, counted from 1; 0 if it does not wait."""
-        return int(await self._run("place", id))
+    async def look(self, name: str, account: str, idem: str = "") -> Whereabouts | None:
+        """Where an account's job is, by its id or its idempotency key; None if it has none such."""
+        found = await self._run("look", name, idem_key(idem), account, self._limits)
+        if not found:
+            return None
+        id, state, place, wait = found
+        return Whereabouts(id.decode(), state.decode(), place, wait / 1000)
 
     async def exists(self, id: str) -> bool:
         """Whether Redis knows the job, waiting, running or ended a moment ago."""
@@ -215,11 +405,33 @@ class Queue:
         await self._redis.delete(front_channel(front))
 
     async def absent_worker(self, worker: str) -> None:
-        """Say that a worker has ended."""
+        """Say that a worker takes no more jobs."""
+        await self._redis.zrem(f"gateway:workers:{self._fingerprint}", worker)
         await self._redis.delete(worker_channel(worker))
 
     async def workers(self) -> list[Presence]:
-        """Every live worker."""
-        keys = [key async for key in self._redis.scan_iter(match="gateway:worker:*", count=1000)]
-        values = await self._redis.mget(keys) if keys else []
+        """Every live worker, of other secrets too."""
+        keys = [key async for key in self._redis.scan_iter(match="gateway:workers:*", count=1000)]
+        names = [name for key in keys for name in await self._redis.zrange(key, 0, -1)]
+        values = (
+            await self._redis.mget([worker_channel(name.decode()) for name in names])
+            if names
+            else []
+        )
         return [msgspec.json.decode(value, type=Presence) for value in values if value]
+
+
+def _in_redis(job: NewJob) -> dict[str, object]:
+    """What the scripts are told in other words."""
+    return {
+        "idem": job.idem and idem_key(job.idem),
+        "max_wait": min(job.max_wait, 1e9) * 1000,
+    }
+
+
+def _names(fronts: bytes) -> list[str]:
+    return list(dict.fromkeys(fronts.decode().split()))
+
+
+def _said(frames: Mapping[str, bytes]) -> list[str | bytes]:
+    return [part for front, frame in frames.items() for part in (front_channel(front), frame)]

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 
-from wire import log
-from wire.events import UNNUMBERED, Batch, Failed, encode_frame
-from wire.queue import Queue, State, front_channel
+from wire.endings import end_lapsed
+from wire.events import Failed
+from wire.queue import Queue
 from wire.redis import AWAY
 from wire.seal import Seal
 
@@ -34,15 +34,10 @@ async def reap(queue: Queue, seal: Seal) -> None:
     if back:
         logger.warning("%d jobs of a worker that died went back to their place", back)
     for job in lapsed:
-        state: State
+        failed = Failed(
+            "gateway_error", "the worker that held this conversation died", "worker_lost"
+        )
         if job.cancelled:
-            ending, state = Failed("cancelled", "the request was cancelled"), "cancelled"
-        else:
-            message = "the worker that held this conversation died"
-            ending, state = Failed("gateway_error", message, code="worker_lost"), "failed"
-        batch = Batch(job.id, job.attempt, UNNUMBERED, [ending])
-        frame = encode_frame([batch])
-        frames = {front: seal.seal(frame, front_channel(front)) for front in job.fronts}
-        entry = log.seal_entry(seal, batch)
-        if await queue.finish(job.id, job.attempt, state, entry, frames):
+            failed = Failed("cancelled", "the request was cancelled", "cancelled")
+        if await end_lapsed(queue, seal, job, failed) and not job.cancelled:
             logger.warning("a worker died in the middle of an answer (job %s)", job.id)

@@ -93,8 +93,6 @@ def main() -> None:
         sys.exit(str(error))
     except OSError as error:
         sys.exit(f"the secret in {error.filename} cannot be read or made: {error.strerror}")
-    for name in settings.not_in_effect(config):
-        logger.warning("setting %s is not in effect yet", name)
     uvloop.run(serve(config, seal, media))
 
 

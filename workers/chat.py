@@ -19,6 +19,7 @@ async def converse(
 
     Raises:
         UpstreamBusy: nothing was said; the job should wait and try again.
+        UpstreamError: nothing was said; the error tells whether another try may go better.
         Superseded: the attempt is not the current one any more.
         redis.RedisError: Redis was away before anything was said.
     """
@@ -45,5 +46,7 @@ async def converse(
     except TimeoutError:
         ending = ending or Failed("upstream_timeout", late, code="upstream_timeout")
     except UpstreamError as error:
+        if not answer.begun:
+            raise
         ending = error.failed
     return ending or Failed("upstream_error", "the upstream ended without an answer", "no_answer")

@@ -14,11 +14,19 @@ from wire.jobs import ChatJob
 
 
 class UpstreamError(Exception):
-    """The upstream gave no whole answer. `failed` says whose fault that is."""
+    """The upstream gave no whole answer. `failed` says whose fault that is.
 
-    def __init__(self, failed: Failed) -> None:
+    `passing`: it may go well the next time, and would have gone wrong for anybody this time.
+    `capped_for`: the account may not use the job's family of models for so many seconds.
+    """
+
+    def __init__(
+        self, failed: Failed, *, passing: bool = False, capped_for: float | None = None
+    ) -> None:
         super().__init__(failed.fault)
         self.failed = failed
+        self.passing = passing
+        self.capped_for = capped_for
 
 
 class UpstreamBusy(Exception):

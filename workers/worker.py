@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import get_args
 
 import msgspec
 from arq.connections import ArqRedis
@@ -23,10 +25,11 @@ from arq.worker import func
 from background import background
 from logs import where
 from settings import Settings
+from wire.endings import end_waiting
 from wire.events import Ending, Failed
-from wire.jobs import Lane, decode_job
+from wire.jobs import Family, Lane, decode_job
 from wire.outbox import Outbox, Superseded
-from wire.queue import Queue, State, worker_channel
+from wire.queue import PATIENCE, Queue, worker_channel
 from wire.reaper import keep_reaping
 from wire.redis import AWAY, RedisError
 from wire.seal import Seal, SealError
@@ -34,18 +37,22 @@ from wire.subscription import Subscription
 from workers import chat
 from workers.attempt import Attempt
 from workers.leases import Leases
-from workers.upstream import Upstream, UpstreamBusy
+from workers.upstream import Upstream, UpstreamBusy, UpstreamError
 
 logger = logging.getLogger(__name__)
 
-LANE: Lane = "chat"
+_SCORE = 1
+"""What arq is told of a job's place in the line. It only warns of jobs that are late by it."""
 
 SHORTEST_REST, LONGEST_REST = 5.0, 60.0
 """Seconds that an account rests after the upstream called it busy, the first time and at most."""
 
+RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 10.0
+"""Seconds, about, before a job is tried again that the upstream failed: the first, and at most."""
 
-async def _chat(ctx: dict[str, Worker]) -> None:
-    """arq's function for the lane: the job id is all it gets, the rest came with the claim."""
+
+async def _hold(ctx: dict[str, Worker]) -> None:
+    """arq's function for each lane: the job id is all it gets, the rest came with the claim."""
     await ctx["worker"].hold(str(ctx["job_id"]))
 
 
@@ -56,7 +63,7 @@ class Worker(ArqWorker):
         self, id: str, redis: ArqRedis, seal: Seal, upstream: Upstream, config: Settings
     ) -> None:
         super().__init__(
-            [func(_chat, name=LANE)],
+            [func(_hold, name=lane) for lane in get_args(Lane)],
             redis_pool=redis,
             handle_signals=False,
             max_jobs=config.workers.max_jobs,
@@ -71,7 +78,7 @@ class Worker(ArqWorker):
         )
         self.ctx["worker"] = self
         self.id = id
-        self.queue = Queue(redis, seal, config.queue)
+        self.queue = Queue(redis, seal, config.queue, config.upstream)
         self.outbox = Outbox(redis, self.queue, seal)
         self.leases = Leases(self.queue, seal, id, config.workers.max_jobs, config.queue)
         self._seal = seal
@@ -112,10 +119,9 @@ class Worker(ArqWorker):
         want = self.max_jobs - len(self.tasks)
         if want <= 0:
             return
-        limit = self._config.upstream.max_concurrency
         self._overtaken.clear()
         asked = time.monotonic()
-        for claim in await self.queue.claim(LANE, self.id, want, limit):
+        for claim in await self.queue.claim(self.id, want):
             attempt = self._attempts[claim.id] = Attempt(claim)
             self.leases.hold(attempt, asked)
             self.tasks[claim.id] = asyncio.create_task(self._run(attempt))
@@ -125,7 +131,7 @@ class Worker(ArqWorker):
 
     async def _listen(self) -> None:
         own = worker_channel(self.id)
-        subscription = Subscription(self.pool, own, self.queue.nudge_channel(LANE))
+        subscription = Subscription(self.pool, own, self.queue.nudge_channel)
         async for message in subscription.messages():
             if message is not None and message[0] == own:
                 self._hear(message[1].decode().split())
@@ -152,7 +158,7 @@ class Worker(ArqWorker):
     async def _run(self, attempt: Attempt) -> None:
         job = attempt.claim.id
         try:
-            await self.run_job(job, int(attempt.claim.score))
+            await self.run_job(job, _SCORE)
             if not attempt.settled:  # arq ended it without calling our function
                 ending = Failed("gateway_error", "the job's record was lost", code="job_lost")
                 await self._end(attempt, ending)
@@ -191,7 +197,7 @@ class Worker(ArqWorker):
         match attempt.stopped:
             case "cancel":
                 ending = Failed("cancelled", "the request was cancelled", code="cancelled")
-                await self._end(attempt, ending, "cancelled")
+                await self._end(attempt, ending)
             case "drain" if attempt.answer.begun:
                 message = "the worker that held this conversation was stopped"
                 await self._end(attempt, Failed("gateway_error", message, "worker_stopped"))
@@ -206,9 +212,12 @@ class Worker(ArqWorker):
         try:
             ending = conversation.result()
         except UpstreamBusy:
-            logger.info("job %s: its account is busy upstream and rests", job)
+            logger.info("job %s: its account is busy upstream", job)
             rest = partial(self.queue.rest, attempt.claim, SHORTEST_REST, LONGEST_REST)
             await self._insist(attempt, rest)
+            return
+        except UpstreamError as error:
+            await self._settle_refused(attempt, error)
             return
         except Superseded:
             attempt.settled = True
@@ -227,19 +236,60 @@ class Worker(ArqWorker):
             ending = Failed("gateway_error", "internal error", "internal_error")
         if isinstance(ending, Failed):
             logger.warning("job %s failed: %s (%s)", job, ending.fault, ending.code)
-        await self._end(attempt, ending)
+        late = isinstance(ending, Failed) and ending.fault == "upstream_timeout"
+        await self._end(attempt, ending, upstream_failed=late)
 
-    async def _end(self, attempt: Attempt, ending: Ending, state: State | None = None) -> None:
-        await self._insist(attempt, partial(self.outbox.end, attempt.answer, ending, state))
+    async def _settle_refused(self, attempt: Attempt, error: UpstreamError) -> None:
+        """What comes of a job that the upstream refused, or failed, before it said anything."""
+        claim, failed = attempt.claim, error.failed
+        if error.capped_for is not None:
+            logger.info("job %s: its account has used up this family of models", claim.id)
+            await self._insist(attempt, partial(self.queue.park, claim, error.capped_for))
+            longest = PATIENCE * self._config.queue.max_wait
+            if self._config.queue.on_model_cap == "refuse" or error.capped_for > longest:
+                await self._end_waiting(claim.account, claim.family, failed)
+            return
+        if error.passing and await self._retried(attempt):
+            logger.info("job %s is tried again: %s (%s)", claim.id, failed.fault, failed.code)
+            return
+        logger.warning("job %s failed: %s (%s)", claim.id, failed.fault, failed.code)
+        await self._end(attempt, failed, upstream_failed=error.passing)
+        if failed.fault == "unauthorized":
+            await self._end_waiting(claim.account, None, failed)
 
-    async def _insist(self, attempt: Attempt, settle: Callable[[], Awaitable[bool]]) -> None:
-        """Say how an attempt ended, again and again while Redis is away, within its grace."""
+    async def _retried(self, attempt: Attempt) -> bool:
+        """Whether the job goes back to be tried again."""
+        claim = attempt.claim
+        pause = min(RETRY_PAUSE * 2 ** (claim.attempt - 1), LONGEST_RETRY_PAUSE)
+        pause *= random.uniform(0.5, 1.5)  # noqa: S311 - so that they do not come all at once
+        most = self._config.upstream.retries
+        await self._insist(attempt, partial(self.queue.retry, claim, pause, most))
+        return attempt.settled
+
+    async def _end_waiting(self, account: str, family: Family | None, failed: Failed) -> None:
+        """End what waits for an account in vain. What Redis does not hear of finds out itself."""
+        with contextlib.suppress(*AWAY):
+            while waiting := await self.queue.waiting_of(account, family):
+                for job, fronts in waiting:
+                    await end_waiting(self.queue, self._seal, job, fronts, failed)
+
+    async def _end(
+        self, attempt: Attempt, ending: Ending, *, upstream_failed: bool = False
+    ) -> None:
+        end = partial(self.outbox.end, attempt.answer, ending, upstream_failed=upstream_failed)
+        await self._insist(attempt, end)
+
+    async def _insist(self, attempt: Attempt, settle: Callable[[], Awaitable[bool | None]]) -> None:
+        """Say how an attempt ended, again and again while Redis is away, within its grace.
+
+        It is settled by any answer but None.
+        """
         try:
             async with asyncio.timeout(self._config.redis.outage_grace):
-                while not attempt.settled:
+                while True:
                     try:
-                        await settle()
-                        attempt.settled = True
+                        attempt.settled = await settle() is not None
+                        return
                     except AWAY:
                         await asyncio.sleep(0.2)
         except TimeoutError:

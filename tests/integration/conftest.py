@@ -9,11 +9,12 @@ from arq.connections import ArqRedis
 
 import settings
 from deploy.redis import EmbeddedRedis
-from wire.queue import Queue
+from wire import VERSION
+from wire.queue import Presence, Queue
 from wire.redis import connect
 from wire.seal import Seal
 
-QUICK = settings.Queue(lease=1.2, heartbeat=0.2)
+QUICK = settings.Queue(lease=1.2, heartbeat=0.2, max_waiting_per_key=1000)
 """Leases that end soon, for tests that wait for it."""
 
 
@@ -41,7 +42,8 @@ def seal() -> Seal:
 
 @pytest.fixture
 async def queue(redis: ArqRedis, seal: Seal) -> Queue:
-    """A line with quick leases, which a front end called `front` uses."""
-    line = Queue(redis, seal, QUICK)
+    """A line with quick leases, which a front end called `front` and a worker called `w` use."""
+    line = Queue(redis, seal, QUICK, settings.Upstream(max_concurrency=100))
     await line.present_front("front")
+    await line.renew(Presence("w", VERSION, seal.fingerprint, 100), [])
     return line

@@ -15,13 +15,13 @@ from background import background
 from deploy.redis import EmbeddedRedis
 from tests.integration.conftest import QUICK
 from tests.integration.scripted import ScriptedUpstream
-from tests.integration.test_queue import claim, enqueue
+from tests.integration.test_queue import claim, enqueue, new
 from wire import VERSION, log
 from wire.events import Delta, Done, Ending, Event, Failed, Started
 from wire.inbox import Inbox, Reply
 from wire.jobs import ChatJob, encode_job
 from wire.outbox import Answer, Outbox, Superseded
-from wire.queue import Claim, Queue, front_channel, worker_channel
+from wire.queue import Accepted, Claim, Queue, front_channel, worker_channel
 from wire.reaper import reap
 from wire.redis import connect
 from wire.seal import Seal
@@ -383,7 +383,7 @@ async def enqueue_chat(queue: Queue, seal: Seal, id: str) -> None:
     """A job that a worker can read."""
     job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [])
     body = seal.seal(encode_job(job), f"job {id}")
-    assert await queue.enqueue("chat", id, account="a", cap=1, front="front", body=body)
+    assert isinstance(await queue.enqueue(new(id), body), Accepted)
 
 
 async def test_a_worker_that_is_told_of_a_front_end_publishes_to_it(

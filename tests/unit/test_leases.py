@@ -42,7 +42,7 @@ async def stopped_after(
     """Seconds from holding a job to its being stopped; None if it was not."""
     queue = cast(Queue, RenewingQueue(fault))
     leases = Leases(queue, Seal(b"a secret"), "worker", 10, CONFIG)
-    attempt = Attempt(Claim("job", 1, 0.0, "account", ["front"], b""))
+    attempt = Attempt(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
     async with background(leases.keep()):
         await asyncio.sleep(held_after)
         held = time.monotonic()

@@ -31,7 +31,7 @@ from wire.inbox import Reply
 from wire.outbox import Answer
 from wire.queue import Claim
 
-CLAIM = Claim("job", 1, 0.0, "account", ["front"], b"")
+CLAIM = Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b"")
 texts = st.lists(st.text(min_size=1, max_size=5), max_size=30)
 
 

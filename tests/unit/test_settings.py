@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 import settings
-from settings import NOT_IN_EFFECT, SettingsError, load, not_in_effect
+from settings import SettingsError, load
 
 SHIPPED = Path(settings.__file__).parent / "settings.toml"
 
@@ -63,10 +63,8 @@ def test_the_shipped_file_has_every_setting_with_its_default_and_nothing_else() 
     assert types == {n: {key: type(value) for key, value in t.items()} for n, t in schema().items()}
 
 
-def test_every_setting_has_a_comment_and_those_without_effect_say_so() -> None:
+def test_every_setting_has_a_comment() -> None:
     assert all(comments().values())
-    marked = {name for name, text in comments().items() if text.endswith("(not in effect yet)")}
-    assert marked == set(NOT_IN_EFFECT)
 
 
 def test_the_shipped_files_load_to_the_defaults() -> None:
@@ -227,12 +225,6 @@ def test_no_password_shows_in_an_error(load_toml: Load, url: str) -> None:
     assert "hush" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
-
-
-def test_only_changed_settings_are_reported_as_not_in_effect(load_toml: Load) -> None:
-    assert not_in_effect(load_toml()) == []
-    changed = load_toml("[queue]\nkeep_result = 1\nresume_grace = 30\n[server]\nport = 80")
-    assert not_in_effect(changed) == ["queue.keep_result"]
 
 
 def test_gpts_are_read_and_checked(load_toml: Load, tmp_path: Path) -> None:

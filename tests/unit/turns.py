@@ -171,7 +171,7 @@ def shown(said: Sequence[Said], bot: Bot | None = None) -> str:
     assert not isinstance(events[-1], Failed), events[-1]
     bot = bot or Bot()
     whole, streamed = Answer("id", "m", 0, bot), Answer("id", "m", 0, bot)
-    merged = Outgoing(Claim("job", 1, 0.0, "account", ["front"], b""))
+    merged = Outgoing(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
     merged.add(events)
     whole.add(merged.take().events)
     chunks = b"".join(streamed.add([event]) for event in events)

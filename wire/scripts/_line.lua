@@ -1,105 +1,216 @@
--- Shared by every script of the queue: the key names, the clock, and how an account's jobs move.
---
--- A waiting job is in exactly one place:
---   line:<account>  its account has no free seat (at its cap, or resting), ordered by score
---   the queue       arq's sorted set; every job in it may be claimed now, lowest score first
+-- How a job moves. A waiting job is in exactly one place:
+--   line:<account>:<family>  its account has no free seat, or rests, or is parked for this family;
+--                            ordered by fair shares among the key's users
+--   later                    it tries again at a moment (the upstream failed before it answered)
+--   the queue                arq's sorted set, one per lane, ordered by fair shares among keys;
+--                            every job in it may be claimed now, lowest score first
 -- A job in the queue, or running, occupies one of its account's seats. So a full account blocks
--- nobody, and claiming never has to look past the head of the queue.
+-- nobody, and claiming never has to look past the head of a queue.
 
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local arrival = string.format('%.3f', clock[1] * 1000 + clock[2] / 1000)
+-- All that is known of a job, as a table; empty if nothing is.
+local function record(id)
+  local flat, job = redis.call('HGETALL', job_key(id)), {}
+  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
+  return job
+end
 
-local ENDED_TTL = 60000 -- ms that an ended job stays, for a front end that missed its ending
-
-local LEASES = 'gateway:leases'
-local RESTING = 'gateway:resting'
-local PULSE = 'gateway:pulse'
-
-local function job_key(id) return 'gateway:job:' .. id end
-local function log_key(id) return 'gateway:log:' .. id end
-local function line_key(account) return 'gateway:line:' .. account end
-local function seats_key(account) return 'gateway:seats:' .. account end
-local function account_key(account) return 'gateway:account:' .. account end
-local function front_key(front) return 'gateway:front:' .. front end
--- Whether any of a job's front ends is alive; their names are separated by spaces.
-local function is_awaited(fronts)
-  for front in string.gmatch(fronts, '%S+') do
-    if redis.call('EXISTS', front_key(front)) == 1 then return true end
+-- Waiting jobs are counted, by lane and by key.
+local function count_in(id, lane, account, deadline)
+  if redis.call('ZADD', waiting_key(lane), deadline, id) == 1 then
+    redis.call('ZINCRBY', backlog_key(lane), 1, account)
   end
-  return false
-end
--- Publish the (channel, frame) pairs at the end of ARGV, the first of them at `from`.
-local function publish(from)
-  for i = from, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
-end
-local function nudge(queue) redis.call('PUBLISH', 'gateway:nudge:' .. queue, '') end
-
--- How long (ms) Redis and its clients have been going on undisturbed. A restart (another run id)
--- and a time in which nobody called (a freeze, a partition) count from zero again: leases may then
--- be past their end only because nobody could renew them, and with a Redis that lost its last
--- second, workers may hold conversations that it does not know of.
-local function undisturbed(gap)
-  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-  local pulse = redis.call('HMGET', PULSE, 'run', 'at', 'since')
-  local since = tonumber(pulse[3])
-  if pulse[1] ~= run or now - tonumber(pulse[2]) > gap then since = now end
-  redis.call('HSET', PULSE, 'run', run, 'at', now, 'since', since)
-  return now - since
 end
 
--- Give the account's free seats to its jobs that have waited longest.
-local function fill_seats(account)
-  if redis.call('ZSCORE', RESTING, account) then return end
-  local cap = tonumber(redis.call('HGET', account_key(account), 'cap') or 1)
-  local seats = seats_key(account)
-  if redis.call('SCARD', seats) >= cap then
-    -- A job whose record was evicted, or expired while all roles were away, gives its seat back.
-    for _, id in ipairs(redis.call('SMEMBERS', seats)) do
-      if redis.call('EXISTS', job_key(id)) == 0 then redis.call('SREM', seats, id) end
+local function count_out(id, lane, account)
+  if redis.call('ZREM', waiting_key(lane), id) == 1
+      and tonumber(redis.call('ZINCRBY', backlog_key(lane), -1, account)) <= 0 then
+    redis.call('ZREM', backlog_key(lane), account)
+  end
+end
+
+local function is_parked(account, family)
+  return redis.call('ZSCORE', LATER, 'family ' .. account .. ' ' .. family)
+end
+
+-- The account's waiting job that comes first among its users: family, id, tag; or nil.
+local function head_of_lines(account)
+  local family, id, tag
+  for _, name in ipairs(redis.call('SMEMBERS', lines_key(account))) do
+    local head = redis.call('ZRANGE', line_key(account, name), 0, 0, 'WITHSCORES')
+    if #head == 0 then
+      redis.call('SREM', lines_key(account), name)
+    elseif not is_parked(account, name) and (not tag or tonumber(head[2]) < tag) then
+      family, id, tag = name, head[1], tonumber(head[2])
     end
   end
-  local free = cap - redis.call('SCARD', seats)
+  return family, id, tag
+end
+
+-- Give the account's free seats to its jobs that come first.
+local function fill_seats(account)
+  if redis.call('ZSCORE', LATER, 'account ' .. account) then return end
+  local queued, running = queued_key(account), running_key(account)
+  local cap = capacity(account)
+  if redis.call('SCARD', queued) + redis.call('ZCARD', running) >= cap then
+    -- A job whose record was evicted, or expired while all roles were away, gives its seat back.
+    for _, id in ipairs(redis.call('SMEMBERS', queued)) do
+      if redis.call('EXISTS', job_key(id)) == 0 then redis.call('SREM', queued, id) end
+    end
+    for _, id in ipairs(redis.call('ZRANGE', running, 0, -1)) do
+      if redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', running, id) end
+    end
+  end
+  local free = cap - redis.call('SCARD', queued) - redis.call('ZCARD', running)
   while free > 0 do
-    local head = redis.call('ZPOPMIN', line_key(account))
-    if #head == 0 then return end
-    local id, score = head[1], head[2]
-    local queue = redis.call('HGET', job_key(id), 'queue')
-    if queue then
-      redis.call('SADD', seats, id)
-      redis.call('ZADD', queue, score, id)
-      nudge(queue)
+    local family, id, line_tag = head_of_lines(account)
+    if not id then return end
+    redis.call('ZREM', line_key(account, family), id)
+    advance(account_key(account), users_key(account), line_tag)
+    local lane, tag, cost, weight = fields(job_key(id), 'lane', 'tag', 'cost', 'weight')
+    if lane then
+      local flows = shares_key(lane)
+      if tag then -- it is back from an attempt, and paid for: its old place, if that is not past
+        tag = math.max(tonumber(tag), tonumber(redis.call('HGET', lane_key(lane), 'now') or 1))
+      else
+        tag = next_tag(lane_key(lane), flows, account, tonumber(cost) / tonumber(weight))
+      end
+      redis.call('HSET', job_key(id), 'tag', tag)
+      redis.call('SADD', queued, id)
+      redis.call('ZADD', queue_key(lane), tag, id)
+      nudge()
       free = free - 1
     end
   end
 end
 
--- The one ending of a job. Its request is forgotten at once, its log a minute later; whoever
--- waits behind it moves up.
-local function close_job(id, account, queue, state)
-  redis.call('HSET', job_key(id), 'state', state)
-  redis.call('HDEL', job_key(id), 'body', 'worker')
-  redis.call('PEXPIRE', job_key(id), ENDED_TTL)
-  redis.call('PEXPIRE', log_key(id), ENDED_TTL)
-  redis.call('DEL', 'arq:job:' .. id, 'arq:retry:' .. id, 'arq:in-progress:' .. id)
-  redis.call('ZREM', LEASES, id)
-  redis.call('ZREM', queue, id)
-  redis.call('ZREM', line_key(account), id)
-  redis.call('SREM', seats_key(account), id)
-  fill_seats(account)
-  nudge(queue) -- a slot of the whole upstream is free, whoever comes next
+-- Into its account's line, at the place it has had from the start.
+local function line_up(id, account, family, line_tag)
+  redis.call('SADD', lines_key(account), family)
+  redis.call('ZADD', line_key(account, family), line_tag, id)
 end
 
--- Back to its old place, which is the score it came with; unless nobody wants it any more.
-local function put_back(id, account, queue, score)
-  if redis.call('HEXISTS', job_key(id), 'cancel') == 1 then
-    return close_job(id, account, queue, 'cancelled')
+-- Out of wherever it waits or runs.
+local function take_out(id, lane, account, family)
+  redis.call('ZREM', leases_key(lane), id)
+  redis.call('ZREM', queue_key(lane), id)
+  redis.call('ZREM', line_key(account, family), id)
+  redis.call('SREM', queued_key(account), id)
+  redis.call('ZREM', running_key(account), id)
+  redis.call('ZREM', LATER, 'job ' .. id)
+end
+
+-- The one ending of a job: `reason` is 'done', 'cancelled' or whose fault it was. Its request is
+-- forgotten at once, its log soon; whoever waits behind it moves up.
+local function close_job(id, state, reason)
+  local job = record(id)
+  local lane, account, family = job.lane, job.account, job.family
+  local ttl = ENDED_TTL
+  if job.idem and state == 'done' then
+    ttl = math.max(ttl, tonumber(job.keep))
+    redis.call('PEXPIRE', job.idem, tonumber(job.keep))
+  elseif job.idem then
+    redis.call('DEL', job.idem) -- the next request under this key is a new one
   end
-  redis.call('HSET', job_key(id), 'state', 'waiting')
-  redis.call('HDEL', job_key(id), 'worker')
-  redis.call('ZREM', LEASES, id)
-  redis.call('SREM', seats_key(account), id)
-  redis.call('ZADD', line_key(account), score, id)
+  redis.call('HSET', job_key(id), 'state', state)
+  redis.call('HDEL', job_key(id), 'body', 'worker')
+  redis.call('PEXPIRE', job_key(id), ttl)
+  redis.call('PEXPIRE', log_key(id), ttl)
+  redis.call('DEL', 'arq:job:' .. id, 'arq:retry:' .. id, 'arq:in-progress:' .. id)
+  take_out(id, lane, account, family)
+  count_out(id, lane, account)
+  redis.call('ZREM', LATER, 'orphan ' .. id)
+  redis.call('DECRBY', BYTES, tonumber(job.bytes))
+
+  -- Its flows pay for the slot time it took, which was a guess so far.
+  local took = job.claimed and now - tonumber(job.claimed) or 0
+  local more = took - tonumber(job.cost)
+  local user_tag, tier = tonumber(job.line_tag), tonumber(job.tier)
+  charge(account_key(account), users_key(account), job.user, user_tag + job.cost / tier, more / tier)
+  redis.call('PEXPIRE', users_key(account), DAY)
+  if job.tag then
+    charge(lane_key(lane), shares_key(lane), account, job.tag + job.cost / job.weight, more / job.weight)
+  end
+  if job.published then
+    learn(lane, family, took)
+    observe('gateway_service_seconds', {lane = lane, family = family}, took / 1000)
+  end
+  count('gateway_endings_total', {lane = lane, reason = reason})
   fill_seats(account)
-  nudge(queue)
+  nudge() -- a slot of the whole upstream is free, whoever comes next
+end
+
+-- From an attempt back to its old place; unless nobody wants it any more. `later` (a moment in ms,
+-- or nil): not before then.
+local function put_back(id, later)
+  local lane, account, family, line_tag, deadline, cancel =
+    fields(job_key(id), 'lane', 'account', 'family', 'line_tag', 'deadline', 'cancel')
+  if cancel then return close_job(id, 'cancelled', 'cancelled') end
+  redis.call('HSET', job_key(id), 'state', 'waiting')
+  redis.call('HDEL', job_key(id), 'worker', 'claimed')
+  take_out(id, lane, account, family)
+  count_in(id, lane, account, deadline)
+  if later then redis.call('ZADD', LATER, later, 'job ' .. id) else line_up(id, account, family, line_tag) end
+  fill_seats(account)
+  nudge()
+end
+
+-- Jobs that stand in the queue, back into their account's line: the account rests, or may hold
+-- fewer. `family`: only those.
+local function call_back(account, family)
+  for _, id in ipairs(redis.call('SMEMBERS', queued_key(account))) do
+    local lane, its_family, line_tag = fields(job_key(id), 'lane', 'family', 'line_tag')
+    if lane and (not family or family == its_family) then
+      redis.call('ZREM', queue_key(lane), id)
+      redis.call('SREM', queued_key(account), id)
+      line_up(id, account, its_family, line_tag)
+    end
+  end
+end
+
+-- End a waiting job, or have the worker of a running one end it.
+local function cancel_job(id)
+  local state, worker, attempt = fields(job_key(id), 'state', 'worker', 'attempt')
+  if state == 'waiting' then
+    close_job(id, 'cancelled', 'cancelled')
+    return 'cancelled'
+  elseif state == 'running' then
+    -- The mark stays for the worker's next renewal, should this message get lost.
+    redis.call('HSET', job_key(id), 'cancel', 1)
+    redis.call('PUBLISH', worker_channel(worker), 'cancel ' .. id .. ' ' .. attempt)
+    return 'running'
+  end
+  return 'gone'
+end
+
+-- Whether any front end that waits for the job is alive.
+local function has_reader(front)
+  for name in string.gmatch(front, '%S+') do
+    if redis.call('EXISTS', front_key(name)) == 1 then return true end
+  end
+  return false
+end
+
+-- Nobody reads the job any more, but somebody may come back for it. True if it may go on.
+local function orphan(id)
+  local idem, grace = fields(job_key(id), 'idem', 'grace')
+  if not idem or tonumber(grace) <= 0 then return false end
+  redis.call('ZADD', LATER, 'NX', now + tonumber(grace), 'orphan ' .. id)
+  return true
+end
+
+-- What was put off until now. Every claim and every look for lapsed leases does this first.
+local function wake_up()
+  for _, what in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, 100)) do
+    redis.call('ZREM', LATER, what)
+    local kind, name = string.match(what, '^(%a+) (%S+)')
+    if kind == 'account' or kind == 'family' then
+      fill_seats(name)
+    elseif kind == 'orphan' then
+      cancel_job(name)
+    elseif redis.call('HGET', job_key(name), 'state') == 'waiting' then
+      local account, family, line_tag = fields(job_key(name), 'account', 'family', 'line_tag')
+      line_up(name, account, family, line_tag)
+      fill_seats(account)
+    end
+  end
 end

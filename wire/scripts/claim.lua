@@ -1,36 +1,66 @@
--- Claim up to `want` jobs for a worker, and the leases to run them.
--- Returns a list of {id, attempt, score, account, fronts, body}.
-local queue, worker, want, max_concurrency, lease, gap, settle = unpack(ARGV)
+-- Claim up to `want` jobs for a worker, and the leases to run them. Of the lanes that wait, the one
+-- that holds least of what is reserved for it goes first; what one does not use, the other may.
+-- ARGV: worker, how many, how many may run in all, lease, gap, settling time (ms), what is reserved.
+-- Returns a list of {lane, id, attempt, account, family, front ends, body}.
+local worker, want, max_concurrency, lease, gap, settle = unpack(ARGV, 1, 6)
+local reserves = cmsgpack.unpack(ARGV[7])
 
-local calm = undisturbed(tonumber(gap))
-if calm < tonumber(settle) then return {} end
+if undisturbed(tonumber(gap)) < tonumber(settle) then return {} end
+wake_up()
 
-local rested = redis.call('ZRANGEBYSCORE', RESTING, '-inf', now, 'LIMIT', 0, 100)
-for _, account in ipairs(rested) do
-  redis.call('ZREM', RESTING, account)
-  fill_seats(account)
+local free = tonumber(max_concurrency)
+local held = {}
+for _, lane in ipairs(LANES) do
+  held[lane] = redis.call('ZCARD', leases_key(lane))
+  free = free - held[lane]
+end
+free = math.min(free, tonumber(want))
+local open = open_for()
+if open then free = (open > 0 or probe()) and 0 or math.min(free, 1) end
+
+local function next_lane()
+  local best, lowest
+  for _, lane in ipairs(LANES) do
+    local share = held[lane] / reserves[lane]
+    if (not lowest or share < lowest) and redis.call('EXISTS', queue_key(lane)) == 1 then
+      best, lowest = lane, share
+    end
+  end
+  return best
 end
 
 local claimed = {}
-local free = math.min(tonumber(want), tonumber(max_concurrency) - redis.call('ZCARD', LEASES))
 while #claimed < free do
-  local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
-  if #head == 0 then break end
-  local id, score = head[1], head[2]
-  local account, fronts, body = unpack(redis.call('HMGET', job_key(id), 'account', 'front', 'body'), 1, 3)
+  local lane = next_lane()
+  if not lane then break end
+  local id, tag = unpack(redis.call('ZPOPMIN', queue_key(lane)))
+  local account, family, front, body, arrived, predicted, attempts =
+    fields(job_key(id), 'account', 'family', 'front', 'body', 'arrived', 'predicted', 'attempt')
   if not account then
-    redis.call('ZREM', queue, id) -- its record was evicted; its seat is freed when it is needed
-  elseif not is_awaited(fronts) then
-    -- Its front ends died, and its clients with them. Should one only have been frozen, it finds
-    -- the job forgotten and puts it in line again.
-    close_job(id, account, queue, 'cancelled')
+    redis.call('ZREM', waiting_key(lane), id) -- its record was evicted; the seat is freed when it is needed
+  elseif not has_reader(front) and not orphan(id) then
+    -- Its front end died, and its client with it. Should it only have been frozen, it finds the
+    -- job forgotten and puts it in line again.
+    close_job(id, 'cancelled', 'cancelled')
     redis.call('DEL', job_key(id))
   else
-    redis.call('ZREM', queue, id)
+    advance(lane_key(lane), shares_key(lane), tonumber(tag))
+    count_out(id, lane, account)
+    redis.call('SREM', queued_key(account), id)
+    redis.call('ZADD', running_key(account), now, id)
+    redis.call('ZADD', leases_key(lane), now + lease, id)
     local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
-    redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker)
-    redis.call('ZADD', LEASES, now + lease, id)
-    claimed[#claimed + 1] = {id, attempt, score, account, fronts, body}
+    redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker, 'claimed', now)
+    if open then redis.call('HSET', BREAKER, 'probe', id) end
+    held[lane] = held[lane] + 1
+    claimed[#claimed + 1] = {lane, id, attempt, account, family, front, body}
+
+    count('gateway_attempts_total', {lane = lane})
+    if attempts == '0' then
+      local waited = (now - tonumber(arrived)) / 1000
+      observe('gateway_wait_seconds', {lane = lane}, waited)
+      observe_eta({lane = lane}, tonumber(predicted) / 1000, waited)
+    end
   end
 end
 return claimed

@@ -1,14 +1,66 @@
--- Put a new job in line, at the end. Returns 1, or 0 when it is there already.
-local id, queue, account, cap, front, front_ttl, body, arq_job, ttl = unpack(ARGV)
+-- Put a new job in line. ARGV: the job and the limits, as msgpack; its sealed request; arq's record.
+-- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id, its front ends} |
+-- {'mismatch', id} | {'refused', reason, come back in ms}.
+local job, limits, body, arq_job = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3], ARGV[4]
+local id, lane, account, family = job.id, job.lane, job.account, job.family
 
-redis.call('SET', front_key(front), '', 'PX', front_ttl) -- whoever enqueues is alive
-if redis.call('EXISTS', job_key(id)) == 1 then return 0 end
-redis.call('HSET', job_key(id), 'state', 'waiting', 'queue', queue, 'account', account,
-  'front', front, 'score', arrival, 'attempt', 0, 'crashes', 0, 'body', body)
-redis.call('PEXPIRE', job_key(id), ttl)
-redis.call('SET', 'arq:job:' .. id, arq_job, 'PX', ttl)
-redis.call('HSET', account_key(account), 'cap', cap)
-redis.call('PEXPIRE', account_key(account), ttl)
-redis.call('ZADD', line_key(account), arrival, id)
+redis.call('SET', front_key(job.front), '', 'PX', limits.front_ttl) -- whoever enqueues is alive
+if redis.call('EXISTS', job_key(id)) == 1 then return {'known'} end
+
+if job.idem then
+  local known, digest = string.match(redis.call('GET', job.idem) or '', '^(%S+) (%S+)$')
+  if known and redis.call('EXISTS', job_key(known)) == 1 then
+    if digest ~= job.digest then return {'mismatch', known} end
+    local state, front, worker, attempt, unlogged =
+      fields(job_key(known), 'state', 'front', 'worker', 'attempt', 'unlogged')
+    if unlogged then return {'unlogged', known} end
+    redis.call('HSET', job_key(known), 'front', front .. ' ' .. job.front)
+    redis.call('HINCRBY', job_key(known), 'readers', 1)
+    redis.call('ZREM', LATER, 'orphan ' .. known)
+    if state == 'running' then
+      redis.call('PUBLISH', worker_channel(worker), 'attach ' .. known .. ' ' .. attempt .. ' ' .. job.front)
+    end
+    return {'attached', known}
+  end
+end
+
+redis.call('HSET', account_key(account), 'cap', job.cap, 'weight', job.weight)
+redis.call('PEXPIRE', account_key(account), DAY)
+job.cost = service(lane, family)
+if not job.accepted then
+  -- Where it would stand, were it let in: among its key's users, it comes when its user's last is
+  -- paid for, or now.
+  local paid = tonumber(redis.call('ZSCORE', users_key(account), job.user) or 0)
+  job.line_tag = math.max(paid, tonumber(redis.call('HGET', account_key(account), 'now') or 1))
+  local reason, wait = refusal(job, limits)
+  if reason then
+    count('gateway_refusals_total', {lane = lane, reason = reason})
+    return {'refused', reason, math.floor(wait)}
+  end
+end
+
+-- A strict band goes before all others of its key; see settings.toml on whom that starves.
+job.line_tag = next_tag(account_key(account), users_key(account), job.user, job.cost / job.tier) + job.band
+redis.call('PEXPIRE', users_key(account), DAY)
+redis.call('HSET', job_key(id), 'state', 'waiting', 'lane', lane, 'account', account, 'family', family,
+  'user', job.user, 'tier', job.tier, 'weight', job.weight, 'cost', job.cost, 'line_tag', job.line_tag,
+  'front', job.front, 'readers', 1, 'arrived', now, 'deadline', now + limits.longest, 'bytes', job.bytes,
+  'attempt', 0, 'crashes', 0, 'body', body)
+redis.call('PEXPIRE', job_key(id), DAY)
+redis.call('SET', 'arq:job:' .. id, arq_job, 'PX', DAY)
+if job.idem then
+  redis.call('HSET', job_key(id), 'idem', job.idem, 'grace', limits.grace, 'keep', limits.keep)
+  redis.call('SET', job.idem, id .. ' ' .. job.digest, 'PX', DAY)
+end
+redis.call('INCRBY', BYTES, job.bytes)
+local place, wait = predict(job, limits)
+count_in(id, lane, account, now + limits.longest)
+line_up(id, account, family, job.line_tag)
 fill_seats(account)
-return 1
+local tag = redis.call('HGET', job_key(id), 'tag')
+if tag then
+  job.tag = tonumber(tag)
+  place, wait = predict(job, limits)
+end
+redis.call('HSET', job_key(id), 'predicted', wait)
+return {'accepted', place, wait}

@@ -1,12 +1,12 @@
 -- End a running job: the log first, then the ending, then its seat and slot go to the next.
--- Returns 1, or 0 when this attempt is not (or no longer) the one to end it.
--- ARGV ends with a channel and a frame for each of its front ends.
-local id, attempt, ending, entry = unpack(ARGV, 1, 4)
+-- ARGV: id, attempt, state, reason, 1 if the upstream failed, entry, then channel and frame of each
+-- front end. Returns 1, or 0 when this attempt is not (or no longer) the one to end it.
+local id, attempt, ending, reason, upstream, entry = unpack(ARGV, 1, 6)
 
-local state, current, account, queue =
-  unpack(redis.call('HMGET', job_key(id), 'state', 'attempt', 'account', 'queue'), 1, 4)
+local state, current, published = fields(job_key(id), 'state', 'attempt', 'published')
 if state ~= 'running' or current ~= attempt then return 0 end
+if upstream == '1' and not published then upstream_failed() end
 redis.call('XADD', log_key(id), '*', 'box', entry)
-close_job(id, account, queue, ending)
-publish(5)
+close_job(id, ending, reason)
+publish(7)
 return 1

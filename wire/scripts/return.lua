@@ -1,8 +1,8 @@
--- Hand a claimed job back, untouched, to its old place (a worker that stops). Returns 1 or 0.
+-- Hand a claimed job back, untouched, to its old place (a worker that stops). ARGV: id, attempt.
+-- Returns 1 or 0.
 local id, attempt = unpack(ARGV)
 
-local state, current, account, queue, score, published = unpack(redis.call('HMGET', job_key(id),
-  'state', 'attempt', 'account', 'queue', 'score', 'published'), 1, 6)
+local state, current, published = fields(job_key(id), 'state', 'attempt', 'published')
 if state ~= 'running' or current ~= attempt or published then return 0 end
-put_back(id, account, queue, score)
+put_back(id)
 return 1

@@ -28,7 +28,7 @@ from workers.pandora.payload import (
     wants_arkose,
 )
 from workers.pandora.records import Mark, read_record
-from workers.pandora.refusals import judge
+from workers.pandora.refusals import error_of, judge
 from workers.pandora.sockets import Sockets
 from workers.pandora.speech import Said
 from workers.pandora.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError
@@ -176,7 +176,7 @@ class Pandora:
                 if isinstance(ending, Failed):
                     if len(events) > 1:
                         yield events[:-1]
-                    raise UpstreamError(ending)
+                    raise error_of(ending)
                 if events or alive:
                     yield events
             await body.finish()
@@ -284,7 +284,7 @@ class Pandora:
             reason,
             extra={"event": "upstream_unreachable", "job": job.id, "reason": reason},
         )
-        raise UpstreamError(
+        raise error_of(
             Failed("upstream_down", "The upstream could not be reached.", "upstream_unreachable")
         )
 

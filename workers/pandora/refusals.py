@@ -10,6 +10,7 @@ import msgspec
 
 from wire.events import Failed, Fault
 from workers.pandora.complaint import Complaint, read_complaint, shorten
+from workers.pandora.translation import BROKEN_OFF
 from workers.upstream import UpstreamBusy, UpstreamError
 
 DEFAULT_RETRY_AFTER = 60.0
@@ -63,11 +64,20 @@ def judge(
             return _error("upstream_error", Complaint(_NO_SUCH_ADDRESS, "upstream_not_found"))
         case _:
             # 422 and its like are about our payload, not about what the client sent.
-            return _error("upstream_error", said)
+            return _error("upstream_error", said, passing=status >= 500)
 
 
-def _error(fault: Fault, said: Complaint, retry_after: float | None = None) -> UpstreamError:
-    return UpstreamError(Failed(fault, said.message, said.code, retry_after))
+def _error(
+    fault: Fault, said: Complaint, retry_after: float | None = None, passing: bool = False
+) -> UpstreamError:
+    return error_of(Failed(fault, said.message, said.code, retry_after), passing=passing)
+
+
+def error_of(failed: Failed, *, passing: bool = False) -> UpstreamError:
+    """The error to raise for a failure, in a status of its own or within an event stream."""
+    passing = passing or failed.fault == "upstream_down" or failed is BROKEN_OFF
+    capped = failed.retry_after if failed.code == "model_cap_exceeded" else None
+    return UpstreamError(failed, passing=passing, capped_for=capped)
 
 
 def _decode(body: bytes) -> object:

@@ -35,7 +35,7 @@ from workers.pandora.records import Envelope, Mark, Message, Operation, Record
 from workers.pandora.speech import Code, Drawings, Output, Prose, Said, Speech, Trouble
 from workers.pandora.wanted import read_confirmation
 
-_BROKEN_OFF = Failed("upstream_error", "The upstream broke off its answer.", "answer_broken_off")
+BROKEN_OFF = Failed("upstream_error", "The upstream broke off its answer.", "answer_broken_off")
 _NO_SENTENCE = "The upstream reported an error without saying which."
 _TO_USER = ("all", None)
 _DALLE = "dalle"
@@ -108,7 +108,7 @@ class Translator:
         # `end_turn` has been seen on messages that others followed, so it does not count once the
         # assistant has turned to a tool. A blocked answer has nothing left to lose.
         whole = last is not None and last.ends_turn and not self._turn_goes_on
-        return self._done() if whole or self._blocked else self.fail(_BROKEN_OFF)
+        return self._done() if whole or self._blocked else self.fail(BROKEN_OFF)
 
     def _envelope(self, envelope: Envelope) -> list[Said]:
         if envelope.conversation_id:

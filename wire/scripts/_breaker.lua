@@ -1,0 +1,32 @@
+-- The circuit breaker: an upstream that fails for everyone is left alone for a while, then tried
+-- with one job at a time until one is answered.
+
+local FAILURES = 5                      -- in a row, before anything of an answer
+local SHORTEST, LONGEST = 5000, 60000   -- ms that it is left alone, doubling
+
+-- How long (ms) it stays open; nil when it is closed. 0: a probe may be sent.
+local function open_for()
+  local until_ = redis.call('HGET', BREAKER, 'until')
+  return until_ and math.max(0, tonumber(until_) - now)
+end
+
+-- The job that tries it, if one is on its way.
+local function probe()
+  local id = redis.call('HGET', BREAKER, 'probe')
+  return id and redis.call('HGET', job_key(id), 'state') == 'running' and id
+end
+
+local function upstream_failed()
+  local failures = redis.call('HINCRBY', BREAKER, 'failures', 1)
+  local until_, pause = fields(BREAKER, 'until', 'pause')
+  local left = open_for()
+  if left and left > 0 then return end -- one that was under way when it opened
+  if failures >= FAILURES or until_ then
+    pause = math.min(LONGEST, math.max(SHORTEST, tonumber(pause or 0) * 2))
+    redis.call('HSET', BREAKER, 'until', now + pause, 'pause', pause, 'failures', 0)
+    redis.call('HDEL', BREAKER, 'probe')
+    redis.call('PEXPIRE', BREAKER, DAY)
+  end
+end
+
+local function upstream_answered() redis.call('DEL', BREAKER) end

@@ -1,0 +1,60 @@
+-- The clock and the names of the keys. Every script is called with the secret's fingerprint as its
+-- first argument, which is taken away here; what a script describes as its arguments follows.
+
+local FINGERPRINT = table.remove(ARGV, 1)
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000) -- ms
+
+local LANES = {'chat', 'images'}
+local ENDED_TTL = 60000 -- ms that an ended job stays, for a front end that missed its ending
+local DAY = 86400000
+
+local LATER = 'gateway:later'     -- what begins again at a moment: 'account <a>', 'family <a> <f>', 'job <id>', 'orphan <id>'
+local PULSE = 'gateway:pulse'
+local BREAKER = 'gateway:breaker'
+local SERVICE = 'gateway:service'
+local BYTES = 'gateway:bytes'         -- of all jobs that have not ended
+local WORKERS = 'gateway:workers:' .. FINGERPRINT
+
+local function queue_key(lane) return 'arq:queue:' .. lane .. ':' .. FINGERPRINT end
+local function leases_key(lane) return 'gateway:leases:' .. lane end
+local function waiting_key(lane) return 'gateway:waiting:' .. lane end
+local function backlog_key(lane) return 'gateway:backlog:' .. lane end
+local function lane_key(lane) return 'gateway:lane:' .. lane end
+local function shares_key(lane) return 'gateway:shares:' .. lane end
+local function promises_key(lane) return 'gateway:promises:' .. lane end
+
+local function account_key(account) return 'gateway:account:' .. account end
+local function lines_key(account) return 'gateway:lines:' .. account end
+local function line_key(account, family) return 'gateway:line:' .. account .. ':' .. family end
+local function queued_key(account) return 'gateway:queued:' .. account end
+local function running_key(account) return 'gateway:running:' .. account end
+local function users_key(account) return 'gateway:users:' .. account end
+local function promised_key(account) return 'gateway:promised:' .. account end
+
+local function job_key(id) return 'gateway:job:' .. id end
+local function log_key(id) return 'gateway:log:' .. id end
+local function front_key(front) return 'gateway:front:' .. front end
+local function worker_channel(worker) return 'gateway:worker:' .. worker end
+
+local function nudge() redis.call('PUBLISH', 'gateway:nudge:' .. FINGERPRINT, '') end
+
+-- Publish the pairs of channel and frame at the end of ARGV, the first of them at `from`.
+local function publish(from)
+  for i = from, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
+end
+
+local function fields(key, ...) return unpack(redis.call('HMGET', key, ...), 1, select('#', ...)) end
+
+-- How long (ms) Redis and its clients have been going on undisturbed. A restart (another run id)
+-- and a time in which nobody called (a freeze, a partition) count from zero again: leases may then
+-- be past their end only because nobody could renew them, and with a Redis that lost its last
+-- second, workers may hold conversations that it does not know of.
+local function undisturbed(gap)
+  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+  local known, at, since = fields(PULSE, 'run', 'at', 'since')
+  since = tonumber(since)
+  if known ~= run or now - tonumber(at) > gap then since = now end
+  redis.call('HSET', PULSE, 'run', run, 'at', now, 'since', since)
+  return now - since
+end

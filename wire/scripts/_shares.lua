@@ -1,0 +1,41 @@
+-- Fair shares: start-time fair queueing (Goyal, Vin, Cheng 1996), in units of slot time (ms).
+--
+-- Each job of a flow is tagged with the virtual moment at which it may start: when the flow's last
+-- one is paid for (its tag + its cost / the flow's weight), or now, if that is past. The lowest tag
+-- goes first, and what starts sets the virtual clock. So flows that always have jobs get slot time
+-- in proportion to their weights, and one that comes only now and then finds its share unused and
+-- goes ahead of those that queue, but collects no credit while it is away.
+--
+-- It is used twice: for the keys of a lane (a job is tagged when it enters the queue) and for the
+-- users of a key (when it arrives).
+
+local STEP = 0.001 -- flows that begin at the same virtual moment go in the order they came
+
+-- The tag of a flow's next job. `clock_key`: hash (now, newest); `flows`: when each is paid for.
+local function next_tag(clock_key, flows, flow, cost)
+  local at, newest = fields(clock_key, 'now', 'newest')
+  at = tonumber(at or 1)
+  local tag = tonumber(redis.call('ZSCORE', flows, flow) or 0)
+  if tag <= at then
+    tag = math.max(at, tonumber(newest or 0) + STEP)
+    redis.call('HSET', clock_key, 'newest', tag)
+  end
+  redis.call('ZADD', flows, tag + cost, flow)
+  return tag
+end
+
+-- A job with this tag starts. Flows that are paid for need not be remembered.
+local function advance(clock_key, flows, tag)
+  if tag > tonumber(redis.call('HGET', clock_key, 'now') or 1) then
+    redis.call('HSET', clock_key, 'now', tag)
+    redis.call('ZREMRANGEBYSCORE', flows, '-inf', tag)
+  end
+end
+
+-- A job took `more` slot time than it was charged for (less, if negative). `paid` is when the flow
+-- was paid for with this job, should that be forgotten.
+local function charge(clock_key, flows, flow, paid, more)
+  local at = tonumber(redis.call('HGET', clock_key, 'now') or 1)
+  local until_ = tonumber(redis.call('ZSCORE', flows, flow) or paid) + more
+  if until_ > at then redis.call('ZADD', flows, until_, flow) else redis.call('ZREM', flows, flow) end
+end

@@ -92,6 +92,7 @@ class Upstream(Section, frozen=True):
     idle_timeout: Seconds = 120.0
     max_duration: Seconds = 900.0
     retries: Annotated[int, Meta(ge=0, le=100)] = 2
+    circuit_failures: Count = 5
 
     def __post_init__(self) -> None:
         force_setattr(self, "base_url", _http_url("base_url", self.base_url))

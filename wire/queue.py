@@ -202,8 +202,10 @@ class Queue:
         # Somebody calls at every heartbeat; twice that without a call is a disturbance, after
         # which everybody gets as long again to come back before anything is claimed.
         self._gap = self._settle = 2 * self._beat
+        upstream = upstream or settings.Upstream()
+        self._failures = upstream.circuit_failures
         limits = _Limits(
-            max_concurrency=(upstream or settings.Upstream()).max_concurrency,
+            max_concurrency=upstream.max_concurrency,
             reserves={"chat": config.chat_slots, "images": config.images_slots},
             max_waiting=config.max_waiting,
             max_waiting_per_key=config.max_waiting_per_key,
@@ -304,7 +306,7 @@ class Queue:
         `upstream_failed`: as it would have failed for anybody else; that opens the circuit.
         False if this attempt does not run any more: somebody else has ended it, or will.
         """
-        how = (state, reason or state, int(upstream_failed))
+        how = (state, reason or state, self._failures if upstream_failed else 0)
         return bool(await self._run("finish", id, attempt, *how, entry, *_said(frames)))
 
     async def end_waiting(
@@ -341,7 +343,8 @@ class Queue:
 
         None: it has been retried `most` times, or its time is up. False as with `finish`.
         """
-        word = await self._run("retry", claim.id, claim.attempt, round(wait * 1000), most)
+        how = (round(wait * 1000), most, self._failures)
+        word = await self._run("retry", claim.id, claim.attempt, *how)
         return None if word < 0 else bool(word)
 
     async def hand_back(self, claim: Claim) -> bool:

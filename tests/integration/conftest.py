@@ -45,5 +45,11 @@ async def queue(redis: ArqRedis, seal: Seal) -> Queue:
     """A line with quick leases, which a front end called `front` and a worker called `w` use."""
     line = Queue(redis, seal, QUICK, settings.Upstream(max_concurrency=100))
     await line.present_front("front")
-    await line.renew(Presence("w", VERSION, seal.fingerprint, 100), [])
+    await has_worker(redis, seal)
     return line
+
+
+async def has_worker(redis: ArqRedis, seal: Seal) -> None:
+    """Let the line believe for a minute that there is a worker, so that jobs may come in."""
+    steady = Queue(redis, seal, settings.Queue(lease=60, heartbeat=20))
+    await steady.renew(Presence("steady", VERSION, seal.fingerprint, 100), [])

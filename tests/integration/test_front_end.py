@@ -19,7 +19,7 @@ import settings
 from app.line import Line
 from app.server import Server
 from deploy.redis import EmbeddedRedis
-from tests.integration.conftest import QUICK
+from tests.integration.conftest import QUICK, has_worker
 from tests.integration.sanic_adapter import new_app, started
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
@@ -95,9 +95,10 @@ async def front(
     sanic_client: SanicClient,
     media: Media,
 ) -> AsyncIterator[Client]:
-    """A front end without a worker."""
+    """A front end whose only worker takes nothing."""
     client = connect(redis_server.url)
     app = new_app()
+    await has_worker(redis, seal)
     Server(config, Line(client, seal, config), media).attach(app)
     async with started(app):
         yield await sanic_client(app, timeout=20)
@@ -219,7 +220,7 @@ async def test_a_failure_keeps_its_status_until_the_stream_has_begun(
     for stream in (False, True):
         response = await client.post(CHAT, json={**BODY, "stream": stream}, headers=BEARER)
         assert response.status_code == 429
-        assert response.headers["retry-after"] == "7"
+        assert response.headers["retry-after"] == "8"
         assert response.json()["error"]["message"] == "slow down"
 
 

@@ -1,7 +1,6 @@
 -- The circuit breaker: an upstream that fails for everyone is left alone for a while, then tried
 -- with one job at a time until one is answered.
 
-local FAILURES = 5                      -- in a row, before anything of an answer
 local SHORTEST, LONGEST = 5000, 60000   -- ms that it is left alone, doubling
 
 -- How long (ms) it stays open; nil when it is closed. 0: a probe may be sent.
@@ -16,12 +15,17 @@ local function probe()
   return id and redis.call('HGET', job_key(id), 'state') == 'running' and id
 end
 
-local function upstream_failed()
-  local failures = redis.call('HINCRBY', BREAKER, 'failures', 1)
-  local until_, pause = fields(BREAKER, 'until', 'pause')
+-- A job failed as any other would have. It opens after `most` of them in a row; a job that was
+-- tried several times is one.
+local function upstream_failed(id, most)
   local left = open_for()
-  if left and left > 0 then return end -- one that was under way when it opened
-  if failures >= FAILURES or until_ then
+  if left and left > 0 then return end -- it was under way when the circuit opened
+  local failures = redis.call('HGET', BREAKER, 'failures') or 0
+  if redis.call('HSETNX', job_key(id), 'failed', 1) == 1 then
+    failures = redis.call('HINCRBY', BREAKER, 'failures', 1)
+  end
+  if left or tonumber(failures) >= most then
+    local pause = redis.call('HGET', BREAKER, 'pause')
     pause = math.min(LONGEST, math.max(SHORTEST, tonumber(pause or 0) * 2))
     redis.call('HSET', BREAKER, 'until', now + pause, 'pause', pause, 'failures', 0)
     redis.call('HDEL', BREAKER, 'probe')

@@ -1,11 +1,12 @@
 -- End a running job: the log first, then the ending, then its seat and slot go to the next.
--- ARGV: id, attempt, state, reason, 1 if the upstream failed, entry, then channel and frame of each
--- front end. Returns 1, or 0 when this attempt is not (or no longer) the one to end it.
-local id, attempt, ending, reason, upstream, entry = unpack(ARGV, 1, 6)
+-- ARGV: id, attempt, state, reason, how many failures of the upstream open the circuit (0: this is
+-- none), entry, then channel and frame of each front end. Returns 1, or 0 when this attempt is not
+-- (or no longer) the one to end it.
+local id, attempt, ending, reason, failures, entry = unpack(ARGV, 1, 6)
 
 local state, current, published = fields(job_key(id), 'state', 'attempt', 'published')
 if state ~= 'running' or current ~= attempt then return 0 end
-if upstream == '1' and not published then upstream_failed() end
+if failures ~= '0' and not published then upstream_failed(id, tonumber(failures)) end
 redis.call('XADD', log_key(id), '*', 'box', entry)
 close_job(id, ending, reason)
 publish(7)

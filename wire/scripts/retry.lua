@@ -1,7 +1,7 @@
 -- The upstream failed before it answered: the job tries again after a while, if it may. ARGV: id,
--- attempt, how long (ms), how often at most. Returns 1; 0 when this attempt is not the current one;
+-- attempt, how long (ms), how often at most, how many failures open the circuit. Returns 1; 0 when this attempt is not the current one;
 -- -1 when it has tried often enough, or its time is up.
-local id, attempt, wait, most = unpack(ARGV)
+local id, attempt, wait, most, failures = unpack(ARGV)
 
 local state, current, lane, deadline, retries, published, cancel =
   fields(job_key(id), 'state', 'attempt', 'lane', 'deadline', 'retries', 'published', 'cancel')
@@ -9,7 +9,7 @@ if state ~= 'running' or current ~= attempt or published then return 0 end
 if not cancel and (tonumber(retries or 0) >= tonumber(most) or now + tonumber(wait) >= tonumber(deadline)) then
   return -1
 end
-upstream_failed()
+upstream_failed(id, tonumber(failures))
 redis.call('HINCRBY', job_key(id), 'retries', 1)
 count('gateway_retries_total', {lane = lane})
 put_back(id, now + tonumber(wait))

@@ -17,14 +17,17 @@ from arq.connections import ArqRedis
 
 import settings
 from app.line import Line
+from app.metrics import Metrics
 from app.server import Server
 from deploy.redis import EmbeddedRedis
 from tests.integration.conftest import QUICK
 from tests.integration.sanic_adapter import new_app, started
 from tests.integration.scripted import HELLO, ScriptedUpstream
+from wire.census import census_of
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
 from wire.gpts import EVERYBODY, GptInfos
 from wire.media import Media, open_media
+from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -98,7 +101,8 @@ async def front(
     """A front end without a worker."""
     client = connect(redis_server.url)
     app = new_app()
-    Server(config, Line(client, seal, config), media).attach(app)
+    metrics = Metrics(client, census_of(client, Queue(client, seal, config.queue), seal), config)
+    Server(config, Line(client, seal, config), media, metrics).attach(app)
     async with started(app):
         yield await sanic_client(app, timeout=20)
     await client.aclose()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -16,11 +15,12 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from app.metrics import OPEN_METRICS, Families, always, counted, standing
+from settings import HERE
 from wire.census import Census, LaneCensus
 from wire.jobs import Lane
 from wire.metrics import COUNTERS, HISTOGRAMS, tally
 
-SCRIPTS = Path("wire/scripts")
+SCRIPTS = HERE / "wire" / "scripts"
 
 STORED = {
     b'gateway_jobs_total{lane="chat"}': b"12",
@@ -141,3 +141,19 @@ def test_the_scripts_count_only_what_is_declared() -> None:
             for label, words in declared[name].items():
                 for word in re.findall(r"^'(\w+)'$", given.get(label, "").strip()):
                     assert word in words, f"{path.name}: {name}: {label} = {word}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_manual_lists_every_metric_with_its_type_and_labels(name: str) -> None:
+    table: dict[str, tuple[str, set[str]]] = {}
+    for line in (HERE / name).read_text().splitlines():
+        if line.startswith("| `gateway_"):
+            names, kind, labels = line.split("|")[1:4]
+            for metric in re.findall(r"`(\w+)`", names):
+                table[metric] = kind.strip(), set(re.findall(r"`(\w+)`", labels))
+    labelled: dict[str, tuple[str, set[str]]] = {}
+    for family in shown():
+        labels_of = {label for sample in family.samples for label in sample.labels} - {"le"}
+        suffix = "_total" if family.type == "counter" else ""
+        labelled[family.name + suffix] = family.type, labels_of
+    assert table == labelled

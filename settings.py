@@ -151,6 +151,14 @@ class Log(Section, frozen=True):
     keep_days: Annotated[int, Meta(ge=0, le=10_000)] = 30
 
 
+class Metrics(Section, frozen=True):
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[!-~]*", self.token):
+            raise ValueError("token: expected ASCII characters without spaces")
+
+
 class Models(Section, frozen=True):
     gpt_4_s: tuple[Name, ...] = ("gpt-4-s", "gpt-4")
     gpt_4_mobile: tuple[Name, ...] = ("gpt-4-mobile",)
@@ -231,6 +239,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     queue: Queue = field(default_factory=Queue)
     stream: Stream = field(default_factory=Stream)
     log: Log = field(default_factory=Log)
+    metrics: Metrics = field(default_factory=Metrics)
     models: Models = field(default_factory=Models)
     gpts: Gpts = field(default_factory=Gpts)
     conversation: Conversation = field(default_factory=Conversation)
@@ -462,7 +471,7 @@ def _kind(value: object) -> str:
 
 
 def _shown(name: str, value: object) -> str:
-    if name == "key_for_info":
+    if name in ("key_for_info", "token"):
         return "'***'" if value else "''"
     if isinstance(value, tuple):
         return f"[{', '.join(_shown(name, item) for item in value)}]"

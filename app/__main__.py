@@ -18,9 +18,11 @@ from sanic import Sanic
 import logs
 import settings
 from app.line import Line
+from app.metrics import Metrics
 from app.processes import Processes, inherited, listen
 from app.server import GatewayRequest, Server
 from wire.media import Media, MediaError, open_media
+from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal, WeakSecretError, load_secret
 
@@ -61,7 +63,9 @@ def serve(
 ) -> None:
     """Run one front end in this process."""
     app = Sanic("gateway", configure_logging=False, request_class=GatewayRequest)
-    Server(config, Line(connect(config.redis.role_url), seal, config), media).attach(app)
+    redis = connect(config.redis.role_url)
+    metrics = Metrics(redis, Queue(redis, seal, config.queue).census, config)
+    Server(config, Line(redis, seal, config), media, metrics).attach(app)
     if of_many:
         # Whoever signals a whole group of processes signals a child twice, directly and by way of
         # its parent. The second one shall not cut its draining short.

@@ -32,8 +32,8 @@ from typing import ClassVar, get_args
 
 import msgspec
 
+from wire.admission import RefusalReason, Refused
 from wire.events import Failed, Fault
-from wire.queue import RefusalReason, Refused
 
 
 class ErrorBody(msgspec.Struct, frozen=True):

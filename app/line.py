@@ -18,11 +18,12 @@ from app.terms import BANDS, SHARES, Terms
 from background import background
 from settings import Settings
 from wire import VERSION
+from wire.admission import Accepted, NewJob, Refused
 from wire.events import Event
 from wire.gpts import GptInfos
 from wire.inbox import Inbox, Reply
 from wire.jobs import ChatJob, Lane, encode_job
-from wire.queue import PATIENCE, Accepted, NewJob, Queue, Refused, Whereabouts
+from wire.queue import PATIENCE, Queue, Whereabouts
 from wire.reaper import keep_reaping
 from wire.redis import AWAY, RedisError
 from wire.seal import Seal

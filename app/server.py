@@ -35,6 +35,7 @@ from app.images import Images
 from app.intake import bearer
 from app.line import Line
 from app.media import Served
+from app.metrics import Metrics
 from app.models import Models
 from app.usage import encoding
 from background import background
@@ -129,10 +130,11 @@ def _translate(exception: BaseException) -> ApiError:
 class Server:
     """The front end's Sanic app, and its life."""
 
-    def __init__(self, config: Settings, line: Line, media: Media) -> None:
+    def __init__(self, config: Settings, line: Line, media: Media, metrics: Metrics) -> None:
         self._config = config
         self._line = line
         self._media = media
+        self._metrics = metrics
         self._models = Models(config.models, config.custom)
         self._life: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -165,15 +167,12 @@ class Server:
             (self._model, f"{v1}/models/<name:path>", "model"),
             (self._healthz, "/healthz", "healthz"),
             (self._readyz, "/readyz", "readyz"),
+            (self._metrics, "/metrics", "metrics"),
             (Served(self._media, "images"), "/images/<name:str>", "images"),
             (Served(self._media, "files"), "/files/<name:str>", "files"),
         ):
             app.add_route(handler, uri, methods=["GET", "HEAD"], name=name)
-        for uri, method in (
-            (f"{v1}/queue/<id>", "GET"),
-            ("/metrics", "GET"),
-        ):
-            app.add_route(_not_built, uri, methods=[method], name=uri.replace("/", "_"))
+        app.add_route(_not_built, f"{v1}/queue/<id>", methods=["GET"], name="queue")
         app.register_middleware(self._before, "request")
         app.register_middleware(self._after, "response")
         app.register_listener(self._start, "before_server_start")

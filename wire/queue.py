@@ -11,7 +11,6 @@ lease ends before it began to publish, never after.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -21,12 +20,22 @@ from arq.connections import ArqRedis
 from arq.jobs import serialize_job
 
 import settings
+from wire.admission import (
+    Accepted,
+    Admission,
+    Attached,
+    Clash,
+    NewJob,
+    RefusalReason,
+    Refused,
+)
+from wire.census import Census, LaneCensus
 from wire.jobs import Family, Lane
 from wire.seal import Seal
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 # What every script begins with, each part building on those before it.
-_PRELUDE = ("_keys", "_metrics", "_shares", "_predict", "_breaker", "_line", "_admission")
+_PRELUDE = ("_metrics", "_keys", "_shares", "_predict", "_breaker", "_line", "_admission")
 
 MAX_CRASHES = 3
 """A job that took this many workers down with it is not tried again."""
@@ -64,72 +73,6 @@ class Presence(msgspec.Struct, frozen=True):
     fingerprint: str
     max_jobs: int
 
-
-class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What the line has to know of a job. Accounts, users and idempotency keys are HMACs.
-
-    `cap` is how many conversations the account may hold at once, `weight` its key's part of the
-    slots, `tier` the job's part among its key's users, `band` what goes before any tag of theirs.
-    `bytes` is what it keeps in memory. `max_wait` is the caller's own limit, in seconds. `idem` is
-    the idempotency key that it came with, `digest` of what request. `accepted`: it has been let in
-    before, and vanished with a Redis that was restarted.
-    """
-
-    id: str
-    account: str
-    front: str
-    lane: Lane = "chat"
-    family: Family = "gpt_4_s"
-    cap: int = 1
-    user: str = ""
-    weight: float = 1.0
-    tier: float = 1.0
-    band: float = 0.0
-    bytes: int = 0
-    max_wait: float = math.inf
-    idem: str | None = None
-    digest: str = ""
-    accepted: bool = False
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    """The job waits, or may run at once: its place counted from 1, and its wait in seconds."""
-
-    place: int
-    wait: float
-
-
-class Attached(msgspec.Struct, frozen=True):
-    """The job with this id, accepted earlier under the same idempotency key, is read instead."""
-
-    id: str
-
-
-RefusalReason = Literal[
-    "queue_full",  # as many wait as may
-    "key_full",  # as many of this key wait as may
-    "too_many_bytes",  # what waits keeps as much memory as it may
-    "wait_too_long",  # longer than the gateway, or the caller, wants anybody to wait
-    "model_capped",  # the upstream allows this account no more of this family of models for now
-    "no_worker",  # nobody is there to run it
-    "circuit_open",  # the upstream fails for everyone
-]
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """The job was not let in; `retry_after` (seconds) is when to come back."""
-
-    reason: RefusalReason
-    retry_after: float
-
-
-class Clash(msgspec.Struct, frozen=True):
-    """The idempotency key belongs to another request, or to a job that cannot be read again."""
-
-    why: Literal["mismatch", "unlogged"]
-
-
-Admission = Accepted | Attached | Refused | Clash
 
 Verdict = Literal["lost", "cancel"]
 State = Literal["done", "failed", "cancelled"]
@@ -388,6 +331,15 @@ class Queue:
             return None
         id, state, place, wait = found
         return Whereabouts(id.decode(), state.decode(), place, wait / 1000)
+
+    async def census(self) -> Census:
+        """How many jobs, accounts and workers there are at this moment."""
+        lanes, (resting, parked, limited), workers = await self._run("census")
+        return Census(
+            {lane.decode(): LaneCensus(*numbers) for lane, *numbers in lanes},
+            {"resting": resting, "parked": parked, "limited": limited},
+            workers,
+        )
 
     async def exists(self, id: str) -> bool:
         """Whether Redis knows the job, waiting, running or ended a moment ago."""

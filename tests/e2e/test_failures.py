@@ -110,7 +110,6 @@ def test_an_unknown_model_is_a_404(client: OpenAI) -> None:
         ("GET", CHAT, 405),
         ("GET", "/v1/images/generations", 405),
         ("GET", "/v1/queue/abc", 501),
-        ("GET", "/metrics", 501),
     ],
 )
 def test_every_other_address_says_what_it_is(

@@ -17,6 +17,7 @@ from arq.connections import ArqRedis
 
 import settings
 from app.line import Line
+from app.metrics import Metrics
 from app.server import Server
 from deploy.redis import EmbeddedRedis
 from tests.integration.conftest import QUICK, has_worker
@@ -25,6 +26,7 @@ from tests.integration.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
 from wire.gpts import EVERYBODY, GptInfos
 from wire.media import Media, open_media
+from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -99,7 +101,8 @@ async def front(
     client = connect(redis_server.url)
     app = new_app()
     await has_worker(redis, seal)
-    Server(config, Line(client, seal, config), media).attach(app)
+    metrics = Metrics(client, Queue(client, seal, config.queue).census, config)
+    Server(config, Line(client, seal, config), media, metrics).attach(app)
     async with started(app):
         yield await sanic_client(app, timeout=20)
     await client.aclose()
@@ -345,8 +348,13 @@ async def test_waiting_ends_at_its_deadline(front: Client, config: settings.Sett
 
 
 async def test_readiness_tells_what_is_missing(
-    front: Client, redis: ArqRedis, redis_server: EmbeddedRedis, config: settings.Settings
+    front: Client,
+    redis: ArqRedis,
+    redis_server: EmbeddedRedis,
+    seal: Seal,
+    config: settings.Settings,
 ) -> None:
+    await Queue(redis, seal, config.queue).absent_worker("steady")
     response = await front.get("/readyz")
     assert response.status_code == 503
     assert response.json()["reasons"] == ["no worker is alive"]

@@ -11,10 +11,9 @@ from arq.connections import ArqRedis
 
 from tests.integration.conftest import QUICK
 from wire import VERSION
+from wire.admission import Accepted, NewJob
 from wire.queue import (
-    Accepted,
     Claim,
-    NewJob,
     Presence,
     Queue,
     front_channel,
@@ -130,6 +129,7 @@ async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
         log_key("job"),
         front_channel("front"),
         worker_channel("w"),
+        worker_channel("steady"),
     }
     assert left - expiring == {
         "gateway:pulse",

@@ -17,11 +17,12 @@ from tests.integration.conftest import QUICK
 from tests.integration.scripted import ScriptedUpstream
 from tests.integration.test_queue import claim, enqueue, new
 from wire import VERSION, log
+from wire.admission import Accepted
 from wire.events import Delta, Done, Ending, Event, Failed, Started
 from wire.inbox import Inbox, Reply
 from wire.jobs import ChatJob, encode_job
 from wire.outbox import Answer, Outbox, Superseded
-from wire.queue import Accepted, Claim, Queue, front_channel, worker_channel
+from wire.queue import Claim, Queue, front_channel, worker_channel
 from wire.reaper import reap
 from wire.redis import connect
 from wire.seal import Seal
@@ -159,7 +160,7 @@ async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
 
     async def resubmit() -> None:
         again.append("job")
-        await enqueue(queue, "job")
+        assert await queue.enqueue(new("job", accepted=True), b"body") is not None
 
     with inbox.open("job") as reply, inbox.open("begun") as begun:
         reply.resubmit = resubmit

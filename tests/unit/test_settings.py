@@ -208,6 +208,7 @@ def test_a_role_on_its_own_has_a_usual_redis_but_no_usual_upstream(load_toml: Lo
 def test_no_secret_shows_in_what_is_printed(load_toml: Load) -> None:
     loaded = load_toml(
         GATEWAY__GPTS__KEY_FOR_INFO="fk-hush",
+        GATEWAY__METRICS__TOKEN="hush",
         GATEWAY__REDIS__URL="redis://me:hush@10.0.0.5:6379/3?password=hush",
         GATEWAY__UPSTREAM__PROXY="http://me:hush@10.0.0.9:3128",
     )

@@ -12,6 +12,7 @@ local DAY = 86400000
 local LATER = 'gateway:later'     -- what begins again at a moment: 'account <a>', 'family <a> <f>', 'job <id>', 'orphan <id>'
 local PULSE = 'gateway:pulse'
 local BREAKER = 'gateway:breaker'
+local LIMITED = 'gateway:limited'     -- accounts that may hold fewer than their cap
 local SERVICE = 'gateway:service'
 local BYTES = 'gateway:bytes'         -- of all jobs that have not ended
 local WORKERS = 'gateway:workers:' .. FINGERPRINT
@@ -54,7 +55,10 @@ local function undisturbed(gap)
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
   local known, at, since = fields(PULSE, 'run', 'at', 'since')
   since = tonumber(since)
-  if known ~= run or now - tonumber(at) > gap then since = now end
+  if known ~= run or now - tonumber(at) > gap then
+    since = now
+    count('gateway_repairs_total', {what = 'disturbance'})
+  end
   redis.call('HSET', PULSE, 'run', run, 'at', now, 'since', since)
   return now - since
 end

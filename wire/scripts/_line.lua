@@ -139,12 +139,13 @@ local function close_job(id, state, reason)
   nudge() -- a slot of the whole upstream is free, whoever comes next
 end
 
--- From an attempt back to its old place; unless nobody wants it any more. `later` (a moment in ms,
--- or nil): not before then.
-local function put_back(id, later)
+-- From an attempt back to its old place, for a reason; unless nobody wants it any more. `later` (a
+-- moment in ms, or nil): not before then.
+local function put_back(id, reason, later)
   local lane, account, family, line_tag, deadline, cancel =
     fields(job_key(id), 'lane', 'account', 'family', 'line_tag', 'deadline', 'cancel')
   if cancel then return close_job(id, 'cancelled', 'cancelled') end
+  count('gateway_retries_total', {lane = lane, reason = reason})
   redis.call('HSET', job_key(id), 'state', 'waiting')
   redis.call('HDEL', job_key(id), 'worker', 'claimed')
   take_out(id, lane, account, family)
@@ -168,10 +169,10 @@ local function call_back(account, family)
 end
 
 -- End a waiting job, or have the worker of a running one end it.
-local function cancel_job(id)
+local function cancel_job(id, reason)
   local state, worker, attempt = fields(job_key(id), 'state', 'worker', 'attempt')
   if state == 'waiting' then
-    close_job(id, 'cancelled', 'cancelled')
+    close_job(id, 'cancelled', reason or 'cancelled')
     return 'cancelled'
   elseif state == 'running' then
     -- The mark stays for the worker's next renewal, should this message get lost.

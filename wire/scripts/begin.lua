@@ -18,6 +18,7 @@ if learned then -- it was once too much; try for more, one more after as many an
   learned = tonumber(learned) + 1 / tonumber(learned)
   if learned >= tonumber(cap) then
     redis.call('HDEL', account_key(account), 'learned')
+    redis.call('SREM', LIMITED, account)
   else
     redis.call('HSET', account_key(account), 'learned', learned)
   end

@@ -9,4 +9,4 @@ if not state then
   redis.call('HSET', job_key(id), 'state', 'cancelled')
   redis.call('PEXPIRE', job_key(id), ENDED_TTL)
 end
-return cancel_job(id)
+return cancel_job(id, waiting_only == '1' and 'waited_too_long' or nil)

@@ -53,6 +53,11 @@ if job.idem then
   redis.call('SET', job.idem, id .. ' ' .. job.digest, 'PX', DAY)
 end
 redis.call('INCRBY', BYTES, job.bytes)
+if job.accepted then
+  count('gateway_repairs_total', {what = 'resubmitted'})
+else
+  count('gateway_jobs_total', {lane = lane})
+end
 local place, wait = predict(job, limits)
 count_in(id, lane, account, now + limits.longest)
 line_up(id, account, family, job.line_tag)

@@ -7,5 +7,5 @@ local state, current, account, family, published =
 if state ~= 'running' or current ~= attempt or published then return 0 end
 redis.call('ZADD', LATER, now + tonumber(wait), 'family ' .. account .. ' ' .. family)
 call_back(account, family)
-put_back(id)
+put_back(id, 'model_capped')
 return 1

@@ -14,12 +14,14 @@ for _, lane in ipairs(LANES) do
       fields(job_key(id), 'state', 'attempt', 'published', 'cancel', 'front')
     if state ~= 'running' then
       redis.call('ZREM', leases_key(lane), id) -- its record was evicted
+      count('gateway_repairs_total', {what = 'record_lost'})
     else
+      count('gateway_repairs_total', {what = 'lease_ended'})
       local crashes = published and 0 or redis.call('HINCRBY', job_key(id), 'crashes', 1)
       if published or cancel or crashes >= tonumber(max_crashes) then
         ended[#ended + 1] = {id, attempt, front, cancel and 1 or 0}
       else
-        put_back(id)
+        put_back(id, 'worker_lost')
         back = back + 1
       end
     end

@@ -8,7 +8,10 @@ local state, current, account, published = fields(job_key(id), 'state', 'attempt
 if state ~= 'running' or current ~= attempt or published then return 0 end
 
 local cap = capacity(account)
-if cap > 1 then redis.call('HSET', account_key(account), 'learned', math.max(1, cap / 2)) end
+if cap > 1 then
+  redis.call('HSET', account_key(account), 'learned', math.max(1, cap / 2))
+  redis.call('SADD', LIMITED, account)
+end
 if redis.call('ZCARD', running_key(account)) <= capacity(account) then
   -- It would be asked again at once, and refused again.
   local last = tonumber(redis.call('HGET', account_key(account), 'rest') or 0)
@@ -17,5 +20,5 @@ if redis.call('ZCARD', running_key(account)) <= capacity(account) then
   redis.call('ZADD', LATER, now + rest, 'account ' .. account)
 end
 call_back(account)
-put_back(id)
+put_back(id, 'account_busy')
 return 1

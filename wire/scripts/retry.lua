@@ -3,14 +3,13 @@
 -- -1 when it has tried often enough, or its time is up.
 local id, attempt, wait, most, failures = unpack(ARGV)
 
-local state, current, lane, deadline, retries, published, cancel =
-  fields(job_key(id), 'state', 'attempt', 'lane', 'deadline', 'retries', 'published', 'cancel')
+local state, current, deadline, retries, published, cancel =
+  fields(job_key(id), 'state', 'attempt', 'deadline', 'retries', 'published', 'cancel')
 if state ~= 'running' or current ~= attempt or published then return 0 end
 if not cancel and (tonumber(retries or 0) >= tonumber(most) or now + tonumber(wait) >= tonumber(deadline)) then
   return -1
 end
 upstream_failed(id, tonumber(failures))
 redis.call('HINCRBY', job_key(id), 'retries', 1)
-count('gateway_retries_total', {lane = lane})
-put_back(id, now + tonumber(wait))
+put_back(id, 'upstream_failed', now + tonumber(wait))
 return 1

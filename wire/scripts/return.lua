@@ -4,5 +4,5 @@ local id, attempt = unpack(ARGV)
 
 local state, current, published = fields(job_key(id), 'state', 'attempt', 'published')
 if state ~= 'running' or current ~= attempt or published then return 0 end
-put_back(id)
+put_back(id, 'handed_back')
 return 1

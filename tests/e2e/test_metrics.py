@@ -1,0 +1,94 @@
+"""`GET /metrics`: one gateway, whichever of its front ends is asked."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import redis
+from openai import OpenAI
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.gateway import Gateway, until
+
+KEY = "sk-a-bearer-of-a-bot"
+PROMPT = "a prompt that nobody else shall read"
+
+
+@pytest.fixture
+def gateway(directory: Path) -> Iterator[Gateway]:
+    """Two front ends on ports of their own; the second has two processes."""
+    with Gateway(directory) as gateway:
+        gateway.start_front()
+        gateway.start_front(processes=2)
+        gateway.start_worker()
+        gateway.wait_ready()
+        with redis.Redis.from_url(gateway.redis.url) as client:
+            until(lambda: len(client.keys("gateway:front:*")) == 3, 20, "not all have come up")
+        yield gateway
+
+
+def scrape(url: str) -> str:
+    answer = httpx.get(f"{url}/metrics", timeout=5)
+    assert answer.status_code == 200
+    return answer.text
+
+
+def gauges(text: str) -> dict[str, float]:
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        if family.type == "gauge"
+        for sample in family.samples
+    }
+
+
+def children(front: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return psutil.Process(front.pid).children()
+
+
+def test_all_front_ends_show_the_same_numbers_and_no_secret(gateway: Gateway) -> None:
+    with OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0) as client:
+        stream = client.chat.completions.create(
+            model="gpt-4-s",
+            messages=[{"role": "user", "content": f"[[sim words=200 interval=0.05]] {PROMPT}"}],
+            stream=True,
+        )
+        next(stream)
+        under_way = gauges(scrape(gateway.urls[1]))
+        assert under_way["gateway_running"] == under_way["gateway_leases"] == 1
+        assert under_way["gateway_waiting"] == 0
+        shown = scrape(gateway.urls[1])
+        stream.close()
+    until(lambda: gauges(scrape(gateway.url))["gateway_running"] == 0, 5, "its slot is not free")
+    at_rest = {scrape(url) for url in gateway.urls}
+    for silent in children(gateway.fronts[1]):
+        silent.suspend()
+        at_rest |= {scrape(gateway.urls[1])}
+        silent.resume()
+    assert len(at_rest) == 1
+    now = gauges(at_rest.pop())
+    assert now["gateway_redis_up"] == now["gateway_workers"] == 1
+    for text in (shown, *map(scrape, gateway.urls)):
+        assert KEY not in text
+        assert PROMPT not in text
+        assert not re.search(r"[0-9a-f]{16}", text), "an id, or an account"
+
+
+def test_while_redis_is_away_every_front_end_says_so_and_recovers(gateway: Gateway) -> None:
+    gateway.redis.kill()
+    for url in gateway.urls:
+        away = gauges(scrape(url))
+        assert away["gateway_redis_up"] == 0
+        assert "gateway_waiting" not in away
+    gateway.redis.start()
+
+    def back() -> bool:
+        return all(gauges(scrape(url))["gateway_redis_up"] == 1 for url in gateway.urls)
+
+    until(back, 20, "Redis is back, and a front end has not noticed")

@@ -1,0 +1,193 @@
+"""Counting in a real Redis, the census of a real line, and `GET /metrics` over both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from arq.connections import ArqRedis
+
+import settings
+from app.metrics import Metrics
+from app.server import OpenAIErrors
+from tests.integration.sanic_adapter import new_app, started
+from tests.integration.test_front_end import SanicClient
+from tests.integration.test_queue import claim, enqueue, present
+from wire import metrics
+from wire.census import Census, LaneCensus, TakeCensus
+from wire.metrics import HISTOGRAMS
+from wire.queue import _SCRIPTS, Queue
+from wire.redis import connect
+from wire.seal import Seal
+
+PRELUDE = (_SCRIPTS / "_metrics.lua").read_text()
+
+TOKEN = "a-token-of-the-operator"
+
+Get = Callable[..., Awaitable[httpx.Response]]
+
+
+async def run(redis: ArqRedis, script: str, *args: str | int | float) -> bytes:
+    result: bytes = await redis.register_script(PRELUDE + script)(args=args)
+    return result
+
+
+# Counting
+
+
+async def test_the_scripts_have_the_declared_bounds(redis: ArqRedis) -> None:
+    bounds = json.loads(await run(redis, "return cjson.encode(BOUNDS)"))
+    assert bounds == {histogram.name: list(histogram.bounds) for histogram in HISTOGRAMS}
+
+
+async def test_counts_add_up_over_any_number_of_callers(redis: ArqRedis) -> None:
+    script = """
+        local queue = ARGV[1]
+        count('gateway_endings_total', {reason = 'done', lane = lane_of(queue)})
+        count('gateway_endings_total', {lane = lane_of(queue), reason = 'cancelled'}, 2)
+    """
+    await asyncio.gather(*(run(redis, script, "arq:queue:chat:0123abcd") for _ in range(20)))
+    endings = (await metrics.read(redis)).counters["gateway_endings_total"]
+    assert endings["chat", "done"] == 20
+    assert endings["chat", "cancelled"] == 40
+    assert sum(endings.values()) == 60
+
+
+async def test_observations_fall_into_their_buckets_bounds_included(redis: ArqRedis) -> None:
+    script = "observe('gateway_wait_seconds', {lane = 'chat'}, tonumber(ARGV[1]))"
+    for seconds in (0, 0.1, 0.101, 5, 599.5, 601, -3):
+        await run(redis, script, seconds)
+    waits = (await metrics.read(redis)).histograms["gateway_wait_seconds"]["chat",]
+    #                        0.1  0.5  1  2  5  10  20  30  60  120  300  600  more
+    assert waits.buckets == [3, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 1]
+    assert waits.sum == pytest.approx(1205.701)
+
+
+async def test_an_estimate_is_judged_in_seconds_and_if_the_wait_was_long_as_a_part_of_it(
+    redis: ArqRedis,
+) -> None:
+    script = "observe_eta({lane = 'chat'}, tonumber(ARGV[1]), tonumber(ARGV[2]))"
+    await run(redis, script, 30, 20)
+    await run(redis, script, 3, 0)
+    found = (await metrics.read(redis)).histograms
+    assert found["gateway_eta_error_seconds"]["chat",].sum == 13
+    assert found["gateway_eta_error_ratio"]["chat",].sum == 0.5
+    assert sum(found["gateway_eta_error_ratio"]["chat",].buckets) == 1
+
+
+@pytest.mark.parametrize("word", ["Bearer eyJhbGci.x", 'a"} 1\nb{c="', "UPPER", "", "a-b"])
+async def test_nothing_but_a_plain_word_becomes_a_label(redis: ArqRedis, word: str) -> None:
+    await run(redis, "count('gateway_endings_total', {lane = 'chat', reason = ARGV[1]})", word)
+    assert await redis.hgetall(metrics.KEY) == {  # type: ignore[misc]  # redis-py: sync or async
+        b'gateway_endings_total{lane="chat",reason="other"}': b"1"
+    }
+
+
+async def test_a_number_that_cannot_be_kept_stops_no_script(redis: ArqRedis) -> None:
+    await redis.set(metrics.KEY, b"not a hash")
+    script = "count('gateway_jobs_total', {lane = lane_of(false)}) return 'went on'"
+    assert await run(redis, script) == b"went on"
+
+
+# The census
+
+
+async def test_the_census_counts_jobs_leases_workers_and_accounts(
+    redis: ArqRedis, queue: Queue, seal: Seal
+) -> None:
+    def census(chat: LaneCensus, resting: int = 0) -> Census:
+        lanes = {"chat": chat, "images": LaneCensus()}
+        return Census(lanes, {"resting": resting, "parked": 0, "limited": 0}, 2)
+
+    await present(queue)
+    assert await queue.census() == census(LaneCensus())
+    for n in range(4):
+        await enqueue(queue, f"job-{n}", f"account-{n % 3}")
+    claims = await claim(queue, want=2)
+    assert await queue.census() == census(LaneCensus(2, 2, 2))
+    await queue.rest(claims[0], 30, 60)
+    assert await queue.census() == census(LaneCensus(3, 1, 1), resting=1)
+    assert await queue.finish(claims[1].id, 1, "done", b"entry", {})
+    assert await queue.census() == census(LaneCensus(3, 0, 0), resting=1)
+
+
+# Over HTTP
+
+
+@asynccontextmanager
+async def served(handler: Metrics, sanic_client: SanicClient) -> AsyncIterator[Get]:
+    app = new_app()
+    app.error_handler = OpenAIErrors()
+    app.add_route(handler, "/metrics", methods=["GET"], name="metrics")
+    async with started(app):
+        client = await sanic_client(app, timeout=20)
+
+        async def get(**headers: str) -> httpx.Response:
+            return await client.get("/metrics", headers=headers)
+
+        yield get
+
+
+@pytest.fixture
+def take_census(redis: ArqRedis, queue: Queue, seal: Seal) -> TakeCensus:
+    return queue.census
+
+
+async def test_the_answer_is_in_the_format_that_is_asked_for(
+    redis: ArqRedis, take_census: TakeCensus, sanic_client: SanicClient
+) -> None:
+    async with served(Metrics(redis, take_census, settings.Settings()), sanic_client) as get:
+        plain, odd = await get(), await get(accept="text/plain;version=x.y;escaping=z")
+        opened = await get(accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert plain.status_code == odd.status_code == opened.status_code == 200
+    assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert odd.headers["content-type"] == plain.headers["content-type"]
+    assert opened.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert opened.text.endswith("# EOF\n")
+    assert "gateway_redis_up 1.0" in plain.text.splitlines()
+
+
+async def test_while_redis_is_away_the_answer_says_so_and_shows_no_old_numbers(
+    redis: ArqRedis, take_census: TakeCensus, sanic_client: SanicClient
+) -> None:
+    nowhere = connect("redis://127.0.0.1:1/0")
+    async with served(Metrics(nowhere, take_census, settings.Settings()), sanic_client) as get:
+        answer = await get()
+    await nowhere.aclose()
+    assert answer.status_code == 200
+    shown = [line for line in answer.text.splitlines() if not line.startswith("#")]
+    assert shown == ["gateway_redis_up 0.0", "gateway_slots 4.0"]
+
+
+async def test_a_redis_that_does_not_answer_delays_it_by_no_more_than_its_patience(
+    redis: ArqRedis, sanic_client: SanicClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.metrics.PATIENCE", 0.2)
+
+    async def never() -> Census:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with served(Metrics(redis, never, settings.Settings()), sanic_client) as get:
+        async with asyncio.timeout(2):
+            answer = await get()
+    assert answer.status_code == 200
+    assert "gateway_redis_up 0.0" in answer.text.splitlines()
+    assert "gateway_jobs_total" not in answer.text
+
+
+async def test_with_a_token_only_its_bearer_may_read(
+    redis: ArqRedis, take_census: TakeCensus, sanic_client: SanicClient
+) -> None:
+    config = settings.Settings(metrics=settings.Metrics(token=TOKEN))
+    async with served(Metrics(redis, take_census, config), sanic_client) as get:
+        assert (await get()).status_code == 401
+        assert (await get(authorization="Bearer another")).status_code == 401
+        assert (await get(authorization=f"Basic {TOKEN}")).status_code == 401
+        answer = await get(authorization=f"Bearer {TOKEN}")
+    assert answer.status_code == 200
+    assert TOKEN not in answer.text

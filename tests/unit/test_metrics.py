@@ -1,0 +1,159 @@
+"""What is counted, how the hash is read, and what Prometheus gets to see of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import get_args
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_open_metrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from app.metrics import OPEN_METRICS, Families, always, counted, standing
+from settings import HERE
+from wire.census import Census, LaneCensus
+from wire.jobs import Lane
+from wire.metrics import COUNTERS, HISTOGRAMS, tally
+
+SCRIPTS = HERE / "wire" / "scripts"
+
+STORED = {
+    b'gateway_jobs_total{lane="chat"}': b"12",
+    b'gateway_endings_total{lane="chat",reason="done"}': b"7",
+    b'gateway_endings_total{lane="chat",reason="upstream_error"}': b"2",
+    b'gateway_wait_seconds_bucket{lane="chat",le="0.1"}': b"3",
+    b'gateway_wait_seconds_bucket{lane="chat",le="5"}': b"2",
+    b'gateway_wait_seconds_bucket{lane="chat",le="+Inf"}': b"1",
+    b'gateway_wait_seconds_sum{lane="chat"}': b"1208.25",
+}
+CENSUS = Census({"chat": LaneCensus(9, 4, 3)}, {"resting": 2, "parked": 1}, workers=3)
+
+
+def shown() -> list[Metric]:
+    return [*always(4, redis_up=True), *standing(CENSUS), *counted(tally(STORED))]
+
+
+def value(families: list[Metric], name: str, **labels: str) -> float:
+    (found,) = (
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and sample.labels == labels
+    )
+    return found
+
+
+@pytest.mark.parametrize("accepted", ["", OPEN_METRICS])
+def test_what_is_shown_can_be_parsed_in_both_formats(accepted: str) -> None:
+    encode, content_type = choose_encoder(accepted)
+    assert ("openmetrics" in content_type) == bool(accepted)
+    text = encode(Families(shown())).decode()
+    families = list((parse_open_metrics if accepted else parse_text)(text))
+    assert value(families, "gateway_redis_up") == 1
+    assert value(families, "gateway_slots") == 4
+    assert value(families, "gateway_waiting", lane="chat") == 9
+    assert value(families, "gateway_running", lane="chat") == 4
+    assert value(families, "gateway_leases", lane="chat") == 3
+    assert value(families, "gateway_accounts", state="parked") == 1
+    assert value(families, "gateway_workers") == 3
+    assert value(families, "gateway_jobs_total", lane="chat") == 12
+    assert value(families, "gateway_endings_total", lane="chat", reason="done") == 7
+    name = "gateway_wait_seconds"
+    for bound, number in (("0.1", 3), ("2.0", 3), ("5.0", 5), ("600.0", 5), ("+Inf", 6)):
+        assert value(families, f"{name}_bucket", lane="chat", le=bound) == number
+    assert value(families, f"{name}_count", lane="chat") == 6
+    assert value(families, f"{name}_sum", lane="chat") == 1208.25
+
+
+def test_everything_shown_has_a_help_text_and_a_type() -> None:
+    text = choose_encoder("")[0](Families(shown())).decode()
+    helps = re.findall(r"^# HELP (\w+) (\S.*)$", text, re.MULTILINE)
+    types = re.findall(r"^# TYPE (\w+) (counter|gauge|histogram)$", text, re.MULTILINE)
+    assert [name for name, _ in helps] == [name for name, _ in types]
+    kinds = dict(types)
+    assert len(kinds) == len(types) == len(shown())
+    for name in re.findall(r"^(\w+)[{ ]", text, re.MULTILINE):
+        family = name if name in kinds else re.sub("_(bucket|count|sum)$", "", name)
+        assert family in kinds
+        assert family.startswith("gateway_")
+        assert family.endswith("_total") == (kinds[family] == "counter")
+
+
+def test_what_has_not_happened_yet_is_shown_as_zero() -> None:
+    families = list(counted(tally({})))
+    assert value(families, "gateway_refusals_total", lane="chat", reason="queue_full") == 0
+    assert value(families, "gateway_wait_seconds_count", lane="chat") == 0
+    for lane in get_args(Lane):
+        for reason in dict(COUNTERS[4].labels)["reason"]:
+            assert value(families, "gateway_endings_total", lane=lane, reason=reason) == 0
+
+
+def test_a_word_that_nobody_declared_is_other_and_nothing_is_lost() -> None:
+    stored = {
+        b'gateway_endings_total{lane="chat",reason="eyjhbgci"}': b"2",
+        b'gateway_endings_total{lane="chat",reason="other"}': b"3",
+        b'gateway_wait_seconds_bucket{lane="elsewhere",le="5"}': b"1",
+        b'gateway_wait_seconds_sum{lane="elsewhere"}': b"4",
+    }
+    families = list(counted(tally(stored)))
+    assert value(families, "gateway_endings_total", lane="chat", reason="other") == 5
+    assert value(families, "gateway_wait_seconds_count", lane="other") == 1
+    assert value(families, "gateway_wait_seconds_sum", lane="other") == 4
+    assert "eyjhbgci" not in str(families)
+
+
+def test_what_another_version_counted_is_left_out_or_put_into_the_next_bucket() -> None:
+    stored = {
+        b"gateway_of_tomorrow_total{}": b"1",
+        b"nonsense": b"x",
+        b'gateway_wait_seconds_bucket{lane="chat",le="7"}': b"2",
+        b'gateway_wait_seconds_bucket{lane="chat",le="3600"}': b"1",
+    }
+    waits = tally(stored).histograms["gateway_wait_seconds"]["chat",]
+    bounds = [*HISTOGRAMS[0].bounds, math.inf]
+    assert {bounds[n]: count for n, count in enumerate(waits.buckets) if count} == {
+        10: 2,
+        math.inf: 1,
+    }
+
+
+def test_bounds_ascend_and_no_name_is_used_twice() -> None:
+    names = [metric.name for metric in (*COUNTERS, *HISTOGRAMS)]
+    assert len(set(names)) == len(names)
+    for histogram in HISTOGRAMS:
+        assert sorted(set(histogram.bounds)) == list(histogram.bounds)
+
+
+def test_the_scripts_count_only_what_is_declared() -> None:
+    """With the same labels, and where they name a word, with a declared one."""
+    declared = {metric.name: metric.labels for metric in (*COUNTERS, *HISTOGRAMS)}
+    called = r"(?:count|observe)\(\s*'(\w+)',\s*(?:\{([^{}]*)\}|labels)"
+    for path in SCRIPTS.glob("*.lua"):
+        for name, labels in re.findall(called, path.read_text()):
+            assert name in declared, f"{path.name} counts {name}"
+            given = dict(re.findall(r"(\w+) = ([^,]+)", labels))
+            assert not given or given.keys() == declared[name].keys(), f"{path.name}: {name}"
+            for label, words in declared[name].items():
+                for word in re.findall(r"^'(\w+)'$", given.get(label, "").strip()):
+                    assert word in words, f"{path.name}: {name}: {label} = {word}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_manual_lists_every_metric_with_its_type_and_labels(name: str) -> None:
+    table: dict[str, tuple[str, set[str]]] = {}
+    for line in (HERE / name).read_text().splitlines():
+        if line.startswith("| `gateway_"):
+            names, kind, labels = line.split("|")[1:4]
+            for metric in re.findall(r"`(\w+)`", names):
+                table[metric] = kind.strip(), set(re.findall(r"`(\w+)`", labels))
+    labelled: dict[str, tuple[str, set[str]]] = {}
+    for family in shown():
+        labels_of = {label for sample in family.samples for label in sample.labels} - {"le"}
+        suffix = "_total" if family.type == "counter" else ""
+        labelled[family.name + suffix] = family.type, labels_of
+    assert table == labelled

@@ -1,0 +1,219 @@
+"""What the line has counted since Redis knows it, for the whole gateway.
+
+The scripts count (`scripts/_metrics.lua`), each thing in the same call that makes it happen and
+under Redis' clock: once, whoever calls and whoever dies afterwards. Here stands what they may
+count, and how the numbers are read.
+
+Labels hold words from the closed lists below, and what is not in its list is read as `other`. So
+neither a key nor a name that the upstream invents can become a label.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import product
+from typing import Final, get_args
+
+import msgspec
+from arq.connections import ArqRedis
+
+from wire.events import Fault
+from wire.jobs import Family, Lane
+
+KEY = "gateway:metrics"
+"""The hash. Whoever deletes it lets everything count from zero, which Prometheus understands."""
+
+OTHER = "other"
+
+Labels = dict[str, tuple[str, ...]]
+"""The words that each label of a metric may hold."""
+
+LANE: Final[Labels] = {"lane": get_args(Lane)}
+FAMILY: Final[Labels] = {"family": get_args(Family)}
+
+
+class Counter(msgspec.Struct, frozen=True):
+    """A number that only grows."""
+
+    name: str
+    help: str
+    labels: Labels
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """How often a value was at most each of the bounds, which ascend; the last is infinity."""
+
+    name: str
+    help: str
+    labels: Labels
+    bounds: tuple[float, ...]
+
+
+COUNTERS = (
+    Counter("gateway_jobs_total", "Jobs that were accepted into the line.", LANE),
+    Counter(
+        "gateway_refusals_total",
+        "Requests that were refused instead of being put in line.",
+        LANE
+        | {
+            "reason": (
+                "queue_full",
+                "key_full",
+                "too_many_bytes",
+                "wait_too_long",
+                "model_capped",
+                "no_worker",
+                "circuit_open",
+            )
+        },
+    ),
+    Counter("gateway_attempts_total", "Attempts that got a slot.", LANE),
+    Counter(
+        "gateway_retries_total",
+        "Attempts after which the job went back to its place, nothing of it having been published.",
+        LANE
+        | {
+            "reason": (
+                "account_busy",
+                "handed_back",
+                "worker_lost",
+                "model_capped",
+                "upstream_failed",
+            )
+        },
+    ),
+    Counter(
+        "gateway_endings_total",
+        "Endings of jobs; every accepted job has one.",
+        LANE
+        | {
+            "reason": ("done", *get_args(Fault), "waited_too_long", "front_end_lost", "worker_lost")
+        },
+    ),
+    Counter(
+        "gateway_repairs_total",
+        "Things the line put right after a crash or an outage.",
+        {
+            "what": (
+                "lease_ended",  # a job was taken from a worker that is gone
+                "record_lost",  # an entry was dropped whose job Redis had forgotten
+                "front_end_lost",  # a job was dropped whose front end is gone
+                "resubmitted",  # a job that Redis had forgotten was put in line again
+                "disturbance",  # Redis was restarted, or nobody had reached it for a while
+            )
+        },
+    ),
+)
+
+HISTOGRAMS = (
+    Histogram(
+        "gateway_wait_seconds",
+        "From a job's acceptance to its first slot.",
+        LANE,
+        (0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600),
+    ),
+    Histogram(
+        "gateway_first_token_seconds",
+        "From an attempt's slot to its first event.",
+        LANE,
+        (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120),
+    ),
+    Histogram(
+        "gateway_service_seconds",
+        "From the last attempt's slot to the job's ending.",
+        LANE | FAMILY,
+        (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 900),
+    ),
+    Histogram(
+        "gateway_eta_error_seconds",
+        "How far the wait that was foretold at acceptance was from the real one.",
+        LANE,
+        (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300),
+    ),
+    Histogram(
+        "gateway_eta_error_ratio",
+        "The same as a part of the real wait, for waits of 5 seconds and more.",
+        LANE,
+        (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5),
+    ),
+)
+
+
+class Distribution(msgspec.Struct):
+    """What was observed: how many values in each bucket alone, and the sum of all.
+
+    There is one bucket for each bound, and one for what is above them all.
+    """
+
+    buckets: list[int]
+    sum: float = 0.0
+
+
+class Tallies(msgspec.Struct, frozen=True):
+    """All numbers, by metric and then by the values of its labels, in the order of its labels.
+
+    Whatever could have been counted and was not is there with zero, so that the first of its kind
+    is seen as an increase.
+    """
+
+    counters: dict[str, dict[tuple[str, ...], int]]
+    histograms: dict[str, dict[tuple[str, ...], Distribution]]
+
+
+async def read(redis: ArqRedis) -> Tallies:
+    """What has been counted until now.
+
+    Raises:
+        redis.RedisError: Redis is away.
+    """
+    return tally(await redis.hgetall(KEY))  # type: ignore[misc]  # redis-py: sync or async
+
+
+def tally(stored: Mapping[bytes, bytes]) -> Tallies:
+    """Sort the fields of the hash, without those that only another version knows."""
+    samples: _Samples = defaultdict(list)
+    for field, value in stored.items():
+        name, _, labels = field.decode().partition("{")
+        samples[name].append((dict(re.findall(r'(\w+)="([^"]*)"', labels)), value))
+    return Tallies(
+        {counter.name: _counts(counter, samples) for counter in COUNTERS},
+        {histogram.name: _distributions(histogram, samples) for histogram in HISTOGRAMS},
+    )
+
+
+_Samples = defaultdict[str, list[tuple[dict[str, str], bytes]]]
+
+
+def _counts(counter: Counter, samples: _Samples) -> dict[tuple[str, ...], int]:
+    found = defaultdict(int, dict.fromkeys(_all(counter.labels), 0))
+    for labels, value in samples[counter.name]:
+        found[_key(labels, counter.labels)] += int(value)
+    return dict(found)
+
+
+def _distributions(histogram: Histogram, samples: _Samples) -> dict[tuple[str, ...], Distribution]:
+    def empty() -> Distribution:
+        return Distribution([0] * (len(histogram.bounds) + 1))
+
+    found = defaultdict(empty, {key: empty() for key in _all(histogram.labels)})
+    for labels, value in samples[f"{histogram.name}_bucket"]:
+        # What was counted under other bounds belongs to the next higher one of ours.
+        bucket = bisect_left(histogram.bounds, float(labels["le"]))
+        found[_key(labels, histogram.labels)].buckets[bucket] += int(value)
+    for labels, value in samples[f"{histogram.name}_sum"]:
+        found[_key(labels, histogram.labels)].sum += float(value)
+    return dict(found)
+
+
+def _all(labels: Labels) -> list[tuple[str, ...]]:
+    return list(product(*labels.values()))
+
+
+def _key(found: Mapping[str, str], labels: Labels) -> tuple[str, ...]:
+    return tuple(
+        value if (value := found.get(name, OTHER)) in words else OTHER
+        for name, words in labels.items()
+    )

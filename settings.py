@@ -142,6 +142,8 @@ class Stream(Section, frozen=True):
     keepalive: Literal["comment", "empty_delta", "off"] = "comment"
     keepalive_interval: Seconds = 15.0
     grace: SecondsOrZero = 2.0
+    max_backlog: Bytes = 1_048_576
+    send_timeout: Seconds = 30.0
 
 
 class Log(Section, frozen=True):

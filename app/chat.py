@@ -16,17 +16,12 @@ from app.intake import bearer, body
 from app.line import Line, Ticket
 from app.links import Links
 from app.models import Models
+from app.stream import EventStream
 from app.usage import encoding, usage
 from settings import Settings
 from wire import VERSION
 from wire.events import Event
 from wire.jobs import ChatJob
-
-STREAM_HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",  # nginx would hold the tokens back
-}
 
 
 class Chat:
@@ -103,8 +98,8 @@ class Chat:
         first = _take(answer, ticket, links.into(events))
         if answer.failure and not answer.begun:
             raise answer.failure
-        response = await request.respond(headers=STREAM_HEADERS)
-        await response.send(first or await self._keepalive(answer, ticket))
+        stream = await EventStream.begin(request, self._config.stream.send_timeout)
+        await stream.send(first or await self._keepalive(answer, ticket))
         interval = self._config.stream.keepalive_interval
         due = time.monotonic() + interval
         while not (answer.finish or answer.failure):
@@ -116,17 +111,17 @@ class Chat:
                     said = await self._keepalive(answer, ticket)
                     due = time.monotonic() + interval
             except ApiError as error:
-                await response.send(completion.error(error))
+                await stream.send(completion.error(error))
                 break
             if said:
-                await response.send(said)
+                await stream.send(said)
                 due = time.monotonic() + interval
         if answer.finish:
             end = completion.DONE
             if asked.include_usage:
                 end = answer.usage_chunk(await usage(job.messages, answer.text)) + end
-            await response.send(end)
-        await response.eof()
+            await stream.send(end)
+        await stream.end()
 
     async def _keepalive(self, answer: completion.Answer, ticket: Ticket) -> bytes:
         match self._config.stream.keepalive:

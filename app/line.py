@@ -78,7 +78,7 @@ class Ticket:
     def leave(self) -> None:
         """Let go of the job, of which nothing more is wanted: at once, beside what the caller does.
 
-        Ask for no more events after this.
+        Ask for no more events after this, unless there is still an ending to come.
         """
         if not self.left:
             self.left = True
@@ -98,7 +98,14 @@ class Line:
         self._redis = redis
         self._seal = seal
         self._queue = Queue(redis, seal, config.queue)
-        self._inbox = Inbox(redis, self._queue, seal, self.front, config.redis.outage_grace)
+        self._inbox = Inbox(
+            redis,
+            self._queue,
+            seal,
+            self.front,
+            outage_grace=config.redis.outage_grace,
+            max_backlog=config.stream.max_backlog,
+        )
         self._gpts = GptInfos(redis, seal, config.gpts.refresh)
         self._letting_go: set[asyncio.Task[None]] = set()
 
@@ -166,6 +173,8 @@ class Line:
                     logger.warning("a job could not be put in line: %s", type(error).__name__)
                     raise LineUnavailable from None
                 ticket = Ticket(self, reply)
+                # The handler may be held up by the very client that made the reply end.
+                reply.on_abandoned = ticket.leave
                 yield ticket
             finally:
                 if ticket is None or not ticket.left:

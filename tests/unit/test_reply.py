@@ -31,6 +31,7 @@ from wire.inbox import Reply
 from wire.outbox import Answer
 from wire.queue import Claim
 
+BACKLOG = 1 << 20
 CLAIM = Claim("job", 1, 0.0, "account", ["front"], b"")
 texts = st.lists(st.text(min_size=1, max_size=5), max_size=30)
 
@@ -63,7 +64,7 @@ def batches(words: list[str], rng: random.Random) -> list[Batch]:
 def test_pieces_flushed_at_any_moment_join_to_the_whole(
     words: list[str], rng: random.Random
 ) -> None:
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     for batch in batches(words, rng):
         assert reply.accept(decode_frame(encode([batch]))[0])
     events = heard(reply)
@@ -80,7 +81,7 @@ def test_lost_doubled_and_swapped_messages_are_healed_from_the_log(
     all_batches = batches(words, rng)
     live = [b for b in all_batches if rng.random() < 0.6] * 2
     rng.shuffle(live)
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     for batch in live:
         reply.accept(batch)
     log = all_batches + rng.sample(all_batches, len(all_batches) // 2)
@@ -95,7 +96,7 @@ def test_the_log_can_be_written_in_other_steps_than_the_channel(
     words: list[str], seen: int, rng: random.Random
 ) -> None:
     answer = Answer(CLAIM)
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     log: list[Batch] = []
     for number, word in enumerate(words):
         answer.add([Delta(word)])
@@ -116,7 +117,7 @@ def test_the_log_can_be_written_in_other_steps_than_the_channel(
 
 
 def test_a_gap_is_noticed_and_nothing_beyond_it_is_given_out() -> None:
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     assert reply.accept(Batch("job", 1, 0, [Delta("a")]))
     assert not reply.accept(Batch("job", 1, 2, [Delta("c")]))
     behind = [reply.behind]
@@ -126,7 +127,7 @@ def test_a_gap_is_noticed_and_nothing_beyond_it_is_given_out() -> None:
 
 
 def test_an_ending_without_a_number_ends_whatever_came_before() -> None:
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     reply.accept(Batch("job", 1, 0, [Delta("a")]))
     failed = Failed("gateway_error", "the worker died")
     assert reply.accept(Batch("job", 1, UNNUMBERED, [failed]))
@@ -134,7 +135,7 @@ def test_an_ending_without_a_number_ends_whatever_came_before() -> None:
 
 
 def test_nothing_comes_after_an_ending() -> None:
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     reply.accept(Batch("job", 1, 0, [Done("stop")]))
     reply.accept(Batch("job", 1, 1, [Delta("late")]))
     reply.accept(Batch("job", 2, UNNUMBERED, [Failed("gateway_error", "late")]))

@@ -131,6 +131,7 @@ class Queue(Section, frozen=True):
     keep_result: SecondsOrZero = 300.0
     lease: Seconds = 6.0
     heartbeat: Seconds = 1.5
+    max_log_bytes: Bytes = 16_777_216
 
     def __post_init__(self) -> None:
         # One heartbeat may be lost, and a short outage come on top, without the lease being lost.

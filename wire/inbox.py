@@ -265,6 +265,8 @@ class Inbox:
             doubts, pause = reply.doubts, HEAL_STEP
             try:
                 known = await self._queue.exists(reply.job)
+                # Asked before the log is read: what it still got until then is found there.
+                lost = reply.behind and await self._queue.unlogged(reply.job)
                 entries = await log.read(self._redis, self._seal, reply.job, reply.read_to)
                 room = True
                 for at, batch in entries:
@@ -279,6 +281,8 @@ class Inbox:
                     give_up = time.monotonic() + self._outage_grace  # it is the client that is slow
                 elif not known and not reply.ended:
                     await self._forgotten(reply)
+                elif lost and reply.behind:
+                    reply.fail("part of the answer was lost on its way", "answer_lost")
                 elif not reply.behind and reply.doubts == doubts:
                     if reply.live:
                         return

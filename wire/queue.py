@@ -157,6 +157,14 @@ class Queue:
         """
         return bool(await self._run("finish", id, attempt, state, entry, *_by_channel(frames)))
 
+    async def unlog(self, claim: Claim) -> None:
+        """Say that what an attempt publishes from now on is not in its log."""
+        await self._run("unlog", claim.id, claim.attempt)
+
+    async def unlogged(self, id: str) -> bool:
+        """Whether a job's log lacks what was published last, for good. See `unlog`."""
+        return bool(await self._redis.hexists(f"gateway:job:{id}", "unlogged"))  # type: ignore[misc]  # redis-py: sync or async
+
     async def rest(self, claim: Claim, shortest: float, longest: float) -> bool:
         """Put a job back in its place and let its account rest. False as with `finish`."""
         times = (round(shortest * 1000), round(longest * 1000))

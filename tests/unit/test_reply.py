@@ -107,7 +107,7 @@ def test_the_log_can_be_written_in_other_steps_than_the_channel(
             entry = answer.unlogged()
             log.append(entry)
             if rng.random() < 0.8:  # otherwise its confirmation got lost: it is written again
-                answer.mark_logged(entry)
+                answer.mark_logged(entry, 0)
     answer.take()
     log.append(answer.unlogged(Done("stop")))
     for entry in log:
@@ -184,3 +184,66 @@ def test_pieces_of_different_kinds_stay_apart() -> None:
 def test_every_event_survives_the_wire(event: Event) -> None:
     batch = Batch("job", 3, 7, [event])
     assert decode_frame(encode([batch])) == [batch]
+
+
+# ----- a reader that does not read
+
+TEN = Delta("x" * 10)
+
+
+def piece(number: int, event: Event) -> Batch:
+    return Batch("job", 1, number, [event])
+
+
+def test_what_waits_for_an_absent_reader_has_a_bound() -> None:
+    reply = Reply("job", 25)
+    told: list[str] = []
+    reply.on_abandoned = lambda: told.append("at once")
+    for number in range(3):
+        assert reply.accept(piece(number, TEN))
+    assert not told, "the first was in its hands"
+    assert not reply.has_room(piece(3, TEN))
+    assert reply.accept(piece(3, TEN))
+    assert reply.ended
+    assert reply.abandoned
+    assert told == ["at once"]
+    assert reply.accept(piece(4, TEN))
+    *whole, failed = heard(reply)
+    assert whole == [TEN] * 4
+    assert isinstance(failed, Failed)
+    assert (failed.fault, failed.code) == ("let_go", "slow_reader")
+
+
+def test_one_batch_of_any_size_is_taken() -> None:
+    reply = Reply("job", 25)
+    assert reply.has_room(piece(0, Delta("x" * 100)))
+    assert reply.accept(piece(0, Delta("x" * 100)))
+    assert not reply.ended
+
+
+def test_an_answer_that_is_whole_does_not_fail_at_its_end() -> None:
+    reply = Reply("job", 25)
+    reply.accept(piece(0, TEN))
+    reply.accept(Batch("job", 1, 1, [Delta("x" * 100), Done("stop")]))
+    assert heard(reply)[-1] == Done("stop")
+    assert not reply.abandoned
+
+
+async def test_a_reader_that_waits_and_has_not_had_its_turn_is_not_slow() -> None:
+    reply = Reply("job", 25)
+    waiting = asyncio.create_task(reply.events())
+    await asyncio.sleep(0)
+    for number in range(10):
+        reply.accept(piece(number, TEN))
+    assert await waiting == [TEN] * 10
+    assert not reply.ended
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=50))
+def test_no_more_waits_than_the_bound_and_two_batches(steps: list[tuple[int, bool]]) -> None:
+    reply = Reply("job", 40)
+    for number, (size, reads) in enumerate(steps):
+        reply.accept(piece(number, Delta("é" * size)))
+        assert len(said(reply._events)) * 2 <= 40 + 2 * 60
+        if reads and not reply.ended:
+            heard(reply)

@@ -138,19 +138,19 @@ class Answer:
 
     def usage_chunk(self, usage: Usage) -> bytes:
         """The chunk after the last, for clients that asked for it."""
-        return self._numbered(self._with([], usage)) if self._counts() else b""
+        return self._numbered(self._with([], usage))
 
     def _chunk(self, delta: ChunkDelta, finish: Finish | None = None) -> bytes:
-        # Whatever comes first, the first message is the one that says who speaks.
-        role = b"" if self._role_sent else self.role()
-        return role + self._numbered(self._said(delta, finish)) if self._counts() else role
-
-    def _counts(self) -> bool:
-        """Count one more message. False if the client has had it."""
-        self._number += 1
-        return self._number > self._resume_after
+        if not self._role_sent:
+            # Whatever comes first, the first message is the one that says who speaks.
+            return self.role() + self._chunk(delta, finish)
+        return self._numbered(self._said(delta, finish))
 
     def _numbered(self, chunk: Chunk) -> bytes:
+        """The next message; empty if the client has had it."""
+        self._number += 1
+        if self._number <= self._resume_after:
+            return b""
         return b"data: %b%b%d\n\n" % (_encode(chunk), self._name, self._number)
 
     def _said(self, delta: ChunkDelta, finish: Finish | None = None) -> Chunk:

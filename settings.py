@@ -131,6 +131,7 @@ class Queue(Section, frozen=True):
     keep_result: SecondsOrZero = 300.0
     lease: Seconds = 6.0
     heartbeat: Seconds = 1.5
+    max_log_bytes: Bytes = 16_777_216
 
     def __post_init__(self) -> None:
         # One heartbeat may be lost, and a short outage come on top, without the lease being lost.
@@ -142,6 +143,9 @@ class Stream(Section, frozen=True):
     keepalive: Literal["comment", "empty_delta", "off"] = "comment"
     keepalive_interval: Seconds = 15.0
     grace: SecondsOrZero = 2.0
+    whole_keepalive: Literal["off", "whitespace"] = "off"
+    max_backlog: Bytes = 1_048_576
+    send_timeout: Seconds = 30.0
 
 
 class Log(Section, frozen=True):

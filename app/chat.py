@@ -7,28 +7,24 @@ import secrets
 import time
 
 from sanic import HTTPResponse, Request
-from sanic.response import raw
 
 from app import completion
 from app.cut import Cut
 from app.dialect import ChatRequest, decode_chat, to_messages
-from app.errors import ApiError, NotBuilt, UnsupportedParameter
+from app.errors import ApiError, UnsupportedParameter
+from app.idempotency import resume_after
 from app.intake import bearer, body
 from app.line import Line, Ticket
 from app.links import Links
 from app.models import Models
-from app.terms import terms_of
+from app.stream import HEADERS, EventStream
+from app.terms import Terms, terms_of
 from app.usage import encoding, usage
+from app.whole import send_whole, whole
 from settings import Settings
 from wire import VERSION
 from wire.events import Event
 from wire.jobs import ChatJob
-
-STREAM_HEADERS = {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",  # nginx would hold the tokens back
-}
 
 
 class Chat:
@@ -48,8 +44,6 @@ class Chat:
         server = self._config.server
         token = bearer(request)
         given = await body(request, server.max_body_bytes, server.body_timeout)
-        if "idempotency-key" in request.headers:
-            raise NotBuilt("Idempotency-Key is not supported yet.")
         asked = decode_chat(given)
         if not self._config.compat.ignore_unsupported and (field := asked.unsupported):
             raise UnsupportedParameter(
@@ -65,50 +59,64 @@ class Chat:
             messages=to_messages(asked.messages),
             gpt=self._models.gpt(asked.model),
         )
+        named = self._line.idempotency(request, given)
+        terms = terms_of(request, asked.user, asked.service_tier, named)
+        if asked.stream:
+            await self._stream(request, asked, job, terms)
+            return None
+        return await send_whole(
+            request, self._whole(request, asked, job, terms), self._config.stream
+        )
+
+    def _answer(self, request: Request, asked: ChatRequest, ticket: Ticket) -> completion.Answer:
         limit = asked.longest
-        answer = completion.Answer(
-            job.id,
+        return completion.Answer(
+            ticket.id,
             asked.model,
             int(time.time()),
             self._config.bot,
             cut=Cut(asked.stops, limit, encoding()) if asked.stops or limit else None,
             include_usage=asked.include_usage,
+            resume_after=resume_after(request.headers.get("last-event-id"), ticket.id),
         )
-        links = Links(request, server)
-        terms = terms_of(request, asked.user, asked.service_tier)
-        async with self._line.submit(job, terms) as ticket:
-            if asked.stream:
-                await self._stream(request, asked, job, answer, ticket, links)
-                return None
-            return await self._whole(job, answer, ticket, links)
 
     async def _whole(
-        self, job: ChatJob, answer: completion.Answer, ticket: Ticket, links: Links
+        self, request: Request, asked: ChatRequest, job: ChatJob, terms: Terms
     ) -> HTTPResponse:
-        while answer.finish is None:
-            _take(answer, ticket, links.into(await ticket.events()))
-            if answer.failure:
-                raise answer.failure
-        counted = await usage(job.messages, answer.text)
-        whole = answer.completion(counted)
-        return raw(whole, headers=ticket.headers, content_type="application/json")
+        links = Links(request, self._config.server)
+        async with self._line.submit(job, terms) as ticket:
+            answer = self._answer(request, asked, ticket)
+            while answer.finish is None:
+                _take(answer, ticket, links.into(await ticket.events()))
+                if answer.failure:
+                    raise answer.failure
+            counted = await usage(job.messages, answer.text)
+            return whole(answer.completion(counted), ticket.headers)
 
     async def _stream(
+        self, request: Request, asked: ChatRequest, job: ChatJob, terms: Terms
+    ) -> None:
+        async with self._line.submit(job, terms) as ticket:
+            answer = self._answer(request, asked, ticket)
+            await self._send(request, asked, job, answer, ticket)
+
+    async def _send(
         self,
         request: Request,
         asked: ChatRequest,
         job: ChatJob,
         answer: completion.Answer,
         ticket: Ticket,
-        links: Links,
     ) -> None:
+        links = Links(request, self._config.server)
         # Until something is sent, a failure still has its real status.
         events = await ticket.events(self._config.stream.grace)
         first = _take(answer, ticket, links.into(events))
         if answer.failure and not answer.begun:
             raise answer.failure
-        response = await request.respond(headers=STREAM_HEADERS | ticket.headers)
-        await response.send(first or await self._keepalive(answer, ticket))
+        headers = HEADERS | ticket.headers
+        stream = await EventStream.begin(request, self._config.stream.send_timeout, headers)
+        await stream.send(first or await self._keepalive(answer, ticket))
         interval = self._config.stream.keepalive_interval
         due = time.monotonic() + interval
         while not (answer.finish or answer.failure):
@@ -120,17 +128,17 @@ class Chat:
                     said = await self._keepalive(answer, ticket)
                     due = time.monotonic() + interval
             except ApiError as error:
-                await response.send(completion.error(error))
+                await stream.send(completion.error(error))
                 break
             if said:
-                await response.send(said)
+                await stream.send(said)
                 due = time.monotonic() + interval
         if answer.finish:
             end = completion.DONE
             if asked.include_usage:
                 end = answer.usage_chunk(await usage(job.messages, answer.text)) + end
-            await response.send(end)
-        await response.eof()
+            await stream.send(end)
+        await stream.end()
 
     async def _keepalive(self, answer: completion.Answer, ticket: Ticket) -> bytes:
         match self._config.stream.keepalive:
@@ -152,5 +160,5 @@ def _take(answer: completion.Answer, ticket: Ticket, events: list[Event]) -> byt
     """
     said = answer.add(events)
     if answer.finish:
-        ticket.leave()
+        ticket.leave(enough=True)
     return said

@@ -1,6 +1,12 @@
 """Renders a job's events in OpenAI's dialect: chunk by chunk, or folded into one completion. Pure.
 
 Both come from the same events, so a streamed and a whole answer have the same text and end.
+
+The messages of a streamed answer are numbered, in an `id:` line at their end, where the simple
+parsers of many bots do not look for it. The same events give the same messages under the same
+numbers, however they came: the first says who speaks, then each event that shows anything has its
+own. So a client that comes back is rendered everything again, without the messages it has had.
+What does not come from the events has no number: keep-alives, errors and `[DONE]`.
 """
 
 from __future__ import annotations
@@ -21,9 +27,10 @@ from app.dialect import (
     Usage,
 )
 from app.errors import ApiError, JobFailed
+from app.idempotency import tag
 from app.text import Text
 from settings import Bot
-from wire.events import Delta, Done, Ending, Event, Failed, Finish, Started
+from wire.events import Delta, Done, Event, Failed, Finish, Started
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,7 +53,7 @@ def error(failure: ApiError) -> bytes:
 
 
 class Answer:
-    """What has come of one answer."""
+    """What has come of one answer. Its first `resume_after` messages are not rendered."""
 
     def __init__(
         self,
@@ -57,6 +64,7 @@ class Answer:
         *,
         cut: Cut | None = None,
         include_usage: bool = False,
+        resume_after: int = 0,
     ) -> None:
         self.finish: Finish | None = None
         self.failure: JobFailed | None = None
@@ -66,13 +74,16 @@ class Answer:
         self._include_usage = include_usage
         self._fingerprint: str | None = None
         self._role_sent = False
+        self._name = f"\nid: {tag(id)}-".encode()
+        self._number = 0
+        self._resume_after = resume_after
         self._text = Text(bot)
         self._cut = cut
         self._texts: list[str] = []
 
     @property
     def begun(self) -> bool:
-        """Whether any chunk has been rendered."""
+        """Whether the first chunk has been rendered, or left out."""
         return self._role_sent
 
     @property
@@ -91,7 +102,7 @@ class Answer:
             text = self._text.add(event)
             if self._cut is not None:
                 text = self._cut.add(text) if text else ""
-                if isinstance(event, Ending) and self._cut.finish is None:
+                if self._cut.finish is None and _is_last(event):
                     text += self._cut.end()
             if text:
                 self._texts.append(text)
@@ -123,20 +134,31 @@ class Answer:
 
     def empty_delta(self) -> bytes:
         """A chunk that says nothing, for clients that take comments for silence."""
-        return self.role() + self._chunk(ChunkDelta(content=""))
-
-    def _chunk(self, delta: ChunkDelta, finish: Finish | None = None) -> bytes:
-        usage = None if self._include_usage else msgspec.UNSET
-        return self._message([ChunkChoice(delta=delta, finish_reason=finish)], usage)
+        return self.role() + message(self._said(ChunkDelta(content="")))
 
     def usage_chunk(self, usage: Usage) -> bytes:
         """The chunk after the last, for clients that asked for it."""
-        return self._message([], usage)
+        return self._numbered(self._with([], usage))
 
-    def _message(
-        self, choices: list[ChunkChoice], usage: Usage | msgspec.UnsetType | None
-    ) -> bytes:
-        chunk = Chunk(
+    def _chunk(self, delta: ChunkDelta, finish: Finish | None = None) -> bytes:
+        if not self._role_sent:
+            # Whatever comes first, the first message is the one that says who speaks.
+            return self.role() + self._chunk(delta, finish)
+        return self._numbered(self._said(delta, finish))
+
+    def _numbered(self, chunk: Chunk) -> bytes:
+        """The next message; empty if the client has had it."""
+        self._number += 1
+        if self._number <= self._resume_after:
+            return b""
+        return b"data: %b%b%d\n\n" % (_encode(chunk), self._name, self._number)
+
+    def _said(self, delta: ChunkDelta, finish: Finish | None = None) -> Chunk:
+        usage = None if self._include_usage else msgspec.UNSET
+        return self._with([ChunkChoice(delta=delta, finish_reason=finish)], usage)
+
+    def _with(self, choices: list[ChunkChoice], usage: Usage | msgspec.UnsetType | None) -> Chunk:
+        return Chunk(
             id=self._id,
             created=self._created,
             model=self._model,
@@ -144,7 +166,6 @@ class Answer:
             choices=choices,
             usage=usage,
         )
-        return message(chunk)
 
     def completion(self, usage: Usage) -> bytes:
         """The whole answer, as the body of a response."""
@@ -159,6 +180,11 @@ class Answer:
             system_fingerprint=self._fingerprint,
         )
         return _encode(whole)
+
+
+def _is_last(event: Event) -> bool:
+    """Whether the answer ends with this event, for whoever follows it."""
+    return isinstance(event, Done) or (isinstance(event, Failed) and event.fault != "let_go")
 
 
 def fingerprint(model: str) -> str:

@@ -9,7 +9,9 @@
      |- NotFound              404
      |- MethodNotAllowed      405
      |- RequestTimeout        408  the client's, or its network's
+     |- AnswerLost            409
      |- BodyTooLarge          413
+     |- IdempotencyMismatch   422
      |- HeadersTooLarge       431
      |- LineFull              429  ours: too many wait
      |   |- WaitTooLong
@@ -145,6 +147,22 @@ class RequestTimeout(ApiError):
     code = "request_timeout"
 
 
+class AnswerLost(ApiError):
+    """What follows the message in Last-Event-ID cannot be had. Ask again without that header."""
+
+    status = 409
+    code = "answer_lost"
+    retry = False
+
+
+class IdempotencyMismatch(ApiError):
+    """This Idempotency-Key has been used for another request. Use a new key for each."""
+
+    status = 422
+    code = "idempotency_key_reused"
+    retry = False
+
+
 class BodyTooLarge(ApiError):
     """The request body is larger than this gateway takes."""
 
@@ -235,6 +253,7 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
     "upstream_timeout": (504, "timeout", "upstream_timeout"),
     "cancelled": (409, "invalid_request_error", "cancelled"),
     "gateway_error": (500, "server_error", "internal_error"),
+    "let_go": (500, "server_error", "internal_error"),
 }
 """Status, OpenAI type and default code of each fault."""
 

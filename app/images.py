@@ -6,10 +6,10 @@ import asyncio
 import base64
 import secrets
 import time
+from itertools import count
 
 import msgspec
 from sanic import HTTPResponse, Request
-from sanic.response import raw
 
 from app.dialect import DrawnImage, ImagesAnswer, ImagesRequest, decode_images
 from app.errors import (
@@ -19,7 +19,6 @@ from app.errors import (
     InternalError,
     JobFailed,
     ModelNotFound,
-    NotBuilt,
 )
 from app.intake import bearer, body
 from app.line import Line
@@ -27,6 +26,7 @@ from app.links import Links
 from app.models import Models
 from app.terms import Terms, terms_of
 from app.text import Text
+from app.whole import send_whole, whole
 from settings import Bot, Settings
 from wire import VERSION
 from wire.events import Break, Done, Failed, Image
@@ -90,7 +90,7 @@ class Images:
         self._models = models
         self._media = media
 
-    async def __call__(self, request: Request) -> HTTPResponse:
+    async def __call__(self, request: Request) -> HTTPResponse | None:
         """Answer one request. It takes as many turns as it takes to have `n` images.
 
         Should a later turn bring no image, or fail, the answer has those that there are.
@@ -101,20 +101,25 @@ class Images:
         server = self._config.server
         token = bearer(request)
         given = await body(request, server.max_body_bytes, server.body_timeout)
-        if "idempotency-key" in request.headers:
-            raise NotBuilt("Idempotency-Key is not supported yet.")
         asked = decode_images(given)
         if asked.n is not None and not 1 <= asked.n <= self._config.images.max_n:
             raise BadRequest(f"n must be from 1 to {self._config.images.max_n}.", param="n")
+        named = self._line.idempotency(request, given)
+        terms = terms_of(request, asked.user, None, named)
+        drawing = self._draw(asked, token, terms, Links(request, server))
+        return await send_whole(request, drawing, self._config.stream)
+
+    async def _draw(
+        self, asked: ImagesRequest, token: str, terms: Terms, links: Links
+    ) -> HTTPResponse:
         family = self._family(asked.model)
-        links = Links(request, server)
-        terms = terms_of(request, asked.user)
         images: list[Image] = []
         replies: list[str] = []
-        while len(images) < (asked.n or 1):
+        for turn in count():
             drawn = Drawn()
             try:
-                await drawn.collect(self._line, self._job(asked, family, token), terms, links)
+                job = self._job(asked, family, token)
+                await drawn.collect(self._line, job, terms.turn(turn), links)
                 if not drawn.images:
                     raise ImageGenerateFail(drawn.reason)
             except ApiError:
@@ -124,10 +129,12 @@ class Images:
             finally:
                 replies.append(drawn.reply)
             images += drawn.images
+            if len(images) >= (asked.n or 1):
+                break
         # Who names no number gets all that were drawn, as the predecessor did.
         data = [await self._shown(image, asked) for image in images[: asked.n]]
         answer = ImagesAnswer(int(time.time()), data, "\n".join(replies))
-        return raw(msgspec.json.encode(answer), content_type="application/json")
+        return whole(msgspec.json.encode(answer), {})
 
     def _family(self, model: str | None) -> Family:
         if model is not None:

@@ -12,14 +12,23 @@ from collections.abc import AsyncIterator, Collection
 
 from arq.connections import ArqRedis
 from msgspec.structs import replace
+from sanic import Request
 
-from app.errors import LineUnavailable, WaitedTooLong, refused
+from app.errors import (
+    AnswerLost,
+    IdempotencyMismatch,
+    LineUnavailable,
+    WaitedTooLong,
+    refused,
+)
+from app.idempotency import Idempotency, idempotency
 from app.terms import BANDS, SHARES, Terms
 from background import background
 from settings import Settings
 from wire import VERSION
-from wire.admission import Accepted, NewJob, Refused
-from wire.events import Event
+from wire.admission import Accepted, Attached, Clash, NewJob, Refused
+from wire.endings import end_waiting
+from wire.events import Event, Failed
 from wire.gpts import GptInfos
 from wire.inbox import Inbox, Reply
 from wire.jobs import ChatJob, Lane, encode_job
@@ -91,14 +100,15 @@ class Ticket:
         upstream = self._line.config.upstream
         self._give_up += upstream.connect_timeout + upstream.first_event_timeout
 
-    def leave(self) -> None:
+    def leave(self, *, enough: bool = False) -> None:
         """Let go of the job, of which nothing more is wanted: at once, beside what the caller does.
 
-        Ask for no more events after this.
+        `enough`: because its client has got all it asked for.
+        Ask for no more events after this, unless there is still an ending to come.
         """
         if not self.left:
             self.left = True
-            self._line.let_go(self._reply)
+            self._line.let_go(self._reply, enough=enough)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -123,7 +133,14 @@ class Line:
         self._redis = redis
         self._seal = seal
         self._queue = Queue(redis, seal, config.queue, config.upstream)
-        self._inbox = Inbox(redis, self._queue, seal, self.front, config.redis.outage_grace)
+        self._inbox = Inbox(
+            redis,
+            self._queue,
+            seal,
+            self.front,
+            outage_grace=config.redis.outage_grace,
+            max_backlog=config.stream.max_backlog,
+        )
         self._gpts = GptInfos(redis, seal, config.gpts.refresh)
         self._letting_go: set[asyncio.Task[None]] = set()
 
@@ -163,7 +180,8 @@ class Line:
 
         Raises:
             LineUnavailable: Redis is away.
-            LineFull, WaitTooLong, NoWorker, CircuitOpen: it may not come in.
+            LineFull, WaitTooLong, ModelCapped, NoWorker, CircuitOpen: it may not come in.
+            IdempotencyMismatch, AnswerLost: its idempotency key leads to nothing it can have.
         """
         try:
             async with asyncio.timeout(SUBSCRIBE_PATIENCE):
@@ -172,22 +190,33 @@ class Line:
             raise LineUnavailable from None
         body = self._seal.seal(encode_job(job), f"job {job.id}")
         new = self._new_job(job, terms, lane, len(body))
-        with self._inbox.open(job.id) as reply:
+        with contextlib.ExitStack() as opened:
+            reply = opened.enter_context(self._inbox.open(job.id))
             reply.resubmit = lambda: self._queue.enqueue(replace(new, accepted=True), body)
-            ticket = None
+            ticket, came_in = None, True  # unless we hear otherwise
             try:
                 try:
                     admission = await self._queue.enqueue(new, body)
                 except RedisError as error:
                     logger.warning("a job could not be put in line: %s", type(error).__name__)
                     raise LineUnavailable from None
-                if isinstance(admission, Refused):
-                    raise refused(admission)
+                match admission:
+                    case Refused():
+                        came_in = False
+                        raise refused(admission)
+                    case Clash(why):
+                        came_in = False
+                        raise IdempotencyMismatch if why == "mismatch" else AnswerLost
+                    case Attached(id):
+                        opened.close()
+                        reply = opened.enter_context(self._inbox.open(id, attached=True))
                 place = admission if isinstance(admission, Accepted) else None
                 ticket = Ticket(self, reply, new.account, place)
+                # The handler may be held up by the very client that made the reply end.
+                reply.on_abandoned = ticket.leave
                 yield ticket
             finally:
-                if ticket is None or not ticket.left:
+                if came_in and (ticket is None or not ticket.left):
                     self.let_go(reply)
 
     def _new_job(self, job: ChatJob, terms: Terms, lane: Lane, size: int) -> NewJob:
@@ -207,26 +236,43 @@ class Line:
             band=BANDS[terms.tier] if queue.strict_priority else 0.0,
             bytes=size,
             max_wait=terms.max_wait,
+            idem=self._idem(job.bearer, terms.idempotency.key) if terms.idempotency else None,
+            digest=terms.idempotency.digest if terms.idempotency else "",
         )
+
+    def _idem(self, bearer: str, key: str) -> str:
+        return self._seal.name("idempotency", f"{bearer} {key}")
+
+    def idempotency(self, request: Request, body: bytes) -> Idempotency | None:
+        """What a request with this body asks for by its `Idempotency-Key`.
+
+        Raises:
+            BadRequest: the key is not one.
+            AnswerLost: there is a `Last-Event-ID` but no key, so no answer to go on with.
+        """
+        headers = request.headers
+        if "last-event-id" in headers and "idempotency-key" not in headers:
+            raise AnswerLost
+        return idempotency(headers.get("idempotency-key"), self._seal, request.path, body)
 
     def account(self, bearer: str) -> str:
         """The name in Redis of whatever a bearer's jobs run on."""
         return self._seal.name("account", bearer)
 
-    def let_go(self, reply: Reply) -> None:
-        """Cancel a job unless it has ended. See `Ticket.leave`."""
+    def let_go(self, reply: Reply, *, enough: bool = False) -> None:
+        """Leave a job unless it has ended. See `Ticket.leave`."""
         if reply.ended and not reply.abandoned:
             return
         # Beside the handler, which is being cancelled, has an error to tell or an answer to end.
-        task = asyncio.create_task(self._cancel(reply.job))
+        task = asyncio.create_task(self._leave(reply.job, enough))
         self._letting_go.add(task)
         task.add_done_callback(self._letting_go.discard)
 
-    async def _cancel(self, job: str) -> None:
+    async def _leave(self, job: str, enough: bool) -> None:
         # As long as it takes: while we are present, the job would run for nobody.
         while True:
             try:
-                await self._queue.leave(job)
+                await self._queue.leave(job, enough=enough)
                 return
             except AWAY:
                 await asyncio.sleep(0.2)
@@ -237,6 +283,37 @@ class Line:
             return await self._queue.cancel(job, waiting_only=True) != "running"
         except AWAY:
             return True
+
+    async def find(self, bearer: str, name: str) -> Whereabouts | None:
+        """Where a bearer's job is, by its id or its idempotency key.
+
+        Raises:
+            LineUnavailable: Redis is away.
+        """
+        try:
+            return await self._queue.look(name, self.account(bearer), self._idem(bearer, name))
+        except AWAY:
+            raise LineUnavailable from None
+
+    async def withdraw(self, bearer: str, name: str) -> str | None:
+        """End a bearer's job, and tell whoever reads it. Its id; None if there is none such.
+
+        Raises:
+            LineUnavailable: Redis is away.
+        """
+        found = await self.find(bearer, name)
+        if found is None:
+            return None
+        withdrawn = Failed("cancelled", "The request was cancelled.", "cancelled")
+        try:
+            ended = found.state == "waiting" and await end_waiting(
+                self._queue, self._seal, found.id, found.fronts, withdrawn
+            )
+            if not ended:
+                await self._queue.cancel(found.id)
+        except AWAY:
+            raise LineUnavailable from None
+        return found.id
 
     async def look(self, id: str, account: str) -> Whereabouts | None:
         """See `Ticket.whereabouts`."""

@@ -26,7 +26,6 @@ from app.errors import (
     InternalError,
     LineUnavailable,
     MethodNotAllowed,
-    NotBuilt,
     NotFound,
     RequestTimeout,
     Unauthorized,
@@ -37,6 +36,7 @@ from app.line import Line
 from app.media import Served
 from app.metrics import Metrics
 from app.models import Models
+from app.queue import QueueEntries
 from app.usage import encoding
 from background import background
 from logs import where
@@ -172,7 +172,9 @@ class Server:
             (Served(self._media, "files"), "/files/<name:str>", "files"),
         ):
             app.add_route(handler, uri, methods=["GET", "HEAD"], name=name)
-        app.add_route(_not_built, f"{v1}/queue/<id>", methods=["GET"], name="queue")
+        entries = QueueEntries(self._line)
+        for handler, method in ((entries.show, "GET"), (entries.withdraw, "DELETE")):
+            app.add_route(handler, f"{v1}/queue/<id>", methods=[method], name=f"queue_{method}")
         app.register_middleware(self._before, "request")
         app.register_middleware(self._after, "response")
         app.register_listener(self._start, "before_server_start")
@@ -246,7 +248,7 @@ class Server:
         response.headers["access-control-allow-origin"] = "*" if "*" in allowed else origin
         response.headers["vary"] = "origin"
         response.headers["access-control-expose-headers"] = (
-            "x-request-id, retry-after, x-should-retry"
+            "x-request-id, retry-after, x-should-retry, x-queue-id, x-queue-position, x-queue-eta"
         )
         if request.method == "OPTIONS":
             response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
@@ -283,7 +285,3 @@ class Server:
         if fatal:
             return json(Health("unavailable", fatal + lesser), 503)
         return json(Health("degraded" if lesser else "ok", lesser))
-
-
-async def _not_built(_: Request, **__: str) -> HTTPResponse:
-    raise NotBuilt

@@ -6,9 +6,11 @@ import math
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 from sanic import Request
 
 from app.errors import BadRequest
+from app.idempotency import Idempotency
 
 Tier = Literal["flex", "default", "priority"]
 
@@ -20,14 +22,29 @@ BANDS: dict[Tier, float] = {"flex": 2e12, "default": 1e12, "priority": 0.0}
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """`user` is the client's own word for whom it asks; `max_wait` is in seconds."""
+    """`user` is the client's own word for whom it asks; `max_wait` is in seconds.
+
+    With an `idempotency` it may come back to its job.
+    """
 
     user: str = ""
     tier: Tier = "default"
     max_wait: float = math.inf
+    idempotency: Idempotency | None = None
+
+    def turn(self, number: int) -> Terms:
+        """The terms of one of several turns that a request takes, counted from 0."""
+        if self.idempotency is None:
+            return self
+        return replace(self, idempotency=self.idempotency.turn(number))
 
 
-def terms_of(request: Request, user: str | None = None, service_tier: str | None = None) -> Terms:
+def terms_of(
+    request: Request,
+    user: str | None,
+    service_tier: str | None,
+    idempotency: Idempotency | None,
+) -> Terms:
     """The terms of a request, from its headers and its body's `user` and `service_tier`.
 
     Raises:
@@ -38,7 +55,8 @@ def terms_of(request: Request, user: str | None = None, service_tier: str | None
         tier = "flex"
     elif service_tier == "priority":
         tier = "priority"
-    return Terms(user or "", tier, _max_wait(request.headers.get("x-max-wait")))
+    max_wait = _max_wait(request.headers.get("x-max-wait"))
+    return Terms(user or "", tier, max_wait, idempotency)
 
 
 def _max_wait(header: str | None) -> float:

@@ -80,7 +80,7 @@ def _upstream_text(stream: bytes) -> str:
 def _messages(stream: bytes) -> list[bytes]:
     blocks = [block for block in stream.split(b"\n\n") if block.startswith(b"data: ")]
     assert blocks[-1] == b"data: [DONE]", f"an answer ended with {stream[-300:]!r}"
-    return [block.removeprefix(b"data: ") for block in blocks[:-1]]
+    return [block.removeprefix(b"data: ").partition(b"\nid: ")[0] for block in blocks[:-1]]
 
 
 _WORD = re.compile(rb"\bw\d")

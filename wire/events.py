@@ -21,7 +21,8 @@ Fault = Literal[
     "upstream_down",  # the upstream could not be reached
     "upstream_timeout",  # the upstream did not begin, or went silent
     "cancelled",  # somebody other than this client ended the job
-    "gateway_error",  # our own: a worker died, a log was lost, a bug
+    "gateway_error",  # our own: a worker died, a bug
+    "let_go",  # one front end stopped following the answer, which may go on without it
 ]
 """Whose fault a failure is. The front end alone knows which HTTP status that makes."""
 

@@ -8,7 +8,8 @@ for long, the inbox reads the job's log and goes on from there.
 
 Delivery: a reply gives every event of the job exactly once and in order, an ending last. If a
 missing event cannot be had again, the ending is a `Failed` of our own making. It never hangs: what
-the log cannot heal within `settings.redis.outage_grace` ends so too.
+the log cannot heal within `settings.redis.outage_grace` ends so too. Nor does it grow without
+bound: the reply of a client that does not read ends when `settings.stream.max_backlog` is passed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from arq.connections import ArqRedis
 
 from background import background
 from wire import log
-from wire.events import UNNUMBERED, Batch, Ending, Event, Failed, decode_frame
+from wire.events import UNNUMBERED, Batch, Delta, Ending, Event, Failed, decode_frame
 from wire.queue import Queue, front_channel
 from wire.redis import AWAY
 from wire.seal import Seal, SealError
@@ -45,7 +46,7 @@ SILENCE = 10.0
 class Reply:
     """The events of one job, as they come in. Made by `Inbox.open`."""
 
-    def __init__(self, job: str, *, live: bool = True) -> None:
+    def __init__(self, job: str, max_backlog: int, *, live: bool = True) -> None:
         self.job = job
         self.live = live
         """Whether its events come over the channel, as far as is known; else only the log has
@@ -55,9 +56,13 @@ class Reply:
         self.ended = False
         self.abandoned = False
         """Whether it ended from this side alone: the job itself may still wait or run."""
+        self.on_abandoned: Callable[[], None] | None = None
+        """Called when that happens, whatever its reader is held up by."""
         self.resubmit: Callable[[], Awaitable[object]] | None = None
         """Puts the job in line again, if Redis has forgotten it before anything was published."""
         self._events: list[Event] = []
+        self._max_backlog = max_backlog
+        self._backlog = 0
         self._next = 0
         self._known = 0
         self.doubts = 0
@@ -94,6 +99,7 @@ class Reply:
                 if timer is not None:
                     timer.cancel()
         events, self._events = self._events, []
+        self._backlog = 0
         return events
 
     def _awaken(self) -> None:
@@ -110,31 +116,59 @@ class Reply:
             return False
         if fresh := batch.events[self._next - first :]:
             self._next += len(fresh)
+            held_up = bool(self._events)
             self._events += fresh
             self.ended = isinstance(fresh[-1], Ending)
             self.heard = time.monotonic()
             self._awaken()
+            if held_up:
+                self._count(fresh)
         return True
+
+    def _count(self, fresh: list[Event]) -> None:
+        # What comes when nothing waits is not counted: it is taken at once, or is one batch.
+        self._backlog += _size(fresh)
+        absent = self._wake is None  # else it has only not had its turn yet
+        if absent and self._backlog > self._max_backlog and not self.ended:
+            self.fail("this client does not read its answer fast enough", "slow_reader")
+
+    def has_room(self, batch: Batch) -> bool:
+        """Whether a batch from the log, which can wait, may be accepted now."""
+        return not self._events or self._backlog + _size(batch.events) <= self._max_backlog
 
     def fail(self, message: str, code: str) -> None:
         """End the reply from this side, if it has not ended."""
         if not self.ended:
             self.abandoned = True
-            failed = Failed("gateway_error", message, code=code)
+            failed = Failed("let_go", message, code=code)
             self.accept(Batch(self.job, 0, UNNUMBERED, [failed]))
+            if self.on_abandoned is not None:
+                self.on_abandoned()
+
+
+def _size(events: list[Event]) -> int:
+    return sum(len(event.text.encode()) for event in events if isinstance(event, Delta))
 
 
 class Inbox:
     """Receives for one front end. `front` is its random name and channel."""
 
     def __init__(
-        self, redis: ArqRedis, queue: Queue, seal: Seal, front: str, outage_grace: float
+        self,
+        redis: ArqRedis,
+        queue: Queue,
+        seal: Seal,
+        front: str,
+        *,
+        outage_grace: float,
+        max_backlog: int,
     ) -> None:
         self._redis = redis
         self._queue = queue
         self._seal = seal
         self._channel = front_channel(front)
         self._outage_grace = outage_grace
+        self._max_backlog = max_backlog
         self._replies: dict[str, list[Reply]] = {}
         self.empty = asyncio.Event()
         """Set while no reply is open."""
@@ -161,7 +195,7 @@ class Inbox:
         Or, `attached`, after this front end was attached to a job that has been there for longer:
         the log is read until the worker has heard of us and its events come over the channel.
         """
-        reply = Reply(job, live=not attached)
+        reply = Reply(job, self._max_backlog, live=not attached)
         self._replies.setdefault(job, []).append(reply)
         self.empty.clear()
         if attached:
@@ -231,14 +265,24 @@ class Inbox:
             doubts, pause = reply.doubts, HEAL_STEP
             try:
                 known = await self._queue.exists(reply.job)
+                # Asked before the log is read: what it still got until then is found there.
+                lost = reply.behind and await self._queue.unlogged(reply.job)
                 entries = await log.read(self._redis, self._seal, reply.job, reply.read_to)
+                room = True
                 for at, batch in entries:
+                    room = reply.has_room(batch)
+                    if not room:
+                        break
                     if reply.accept(batch):
                         reply.read_to = at
                 if len(entries) == log.PAGE and reply.read_to == entries[-1].at:
                     continue
-                if not known and not reply.ended:
+                if not room:
+                    give_up = time.monotonic() + self._outage_grace  # it is the client that is slow
+                elif not known and not reply.ended:
                     await self._forgotten(reply)
+                elif lost and reply.behind:
+                    reply.fail("part of the answer was lost on its way", "answer_lost")
                 elif not reply.behind and reply.doubts == doubts:
                     if reply.live:
                         return

@@ -1,11 +1,14 @@
 """A job's log: its events in a Redis Stream, for whoever missed them on the channel.
 
 Written in coarser steps than the channel, and always before the ending is published (in the same
-script). Only one attempt of a job ever publishes, so a log never mixes two.
+script). Only one attempt of a job ever publishes, so a log never mixes two. A log that would become
+longer than `settings.queue.max_log_bytes` is written no further, and its job is marked `unlogged`;
+only the ending still comes into it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from arq.connections import ArqRedis
@@ -23,14 +26,13 @@ def seal_entry(seal: Seal, batch: Batch) -> bytes:
     return seal.seal(encode_frame([batch]), log_key(batch.job))
 
 
-async def append(redis: ArqRedis, seal: Seal, batches: list[Batch]) -> None:
-    """Write one entry to the log of each batch's job, all in one round trip."""
+async def append(redis: ArqRedis, entries: Mapping[str, bytes]) -> None:
+    """Write one sealed entry to the log of each of these jobs, all in one round trip."""
     async with redis.pipeline(transaction=False) as pipe:
-        for batch in batches:
+        for job, entry in entries.items():
             # Never makes a log: `Queue.begin` did, with a lifetime, and one that has expired since
             # must not come back without.
-            box = seal_entry(seal, batch)
-            pipe.xadd(log_key(batch.job), {"box": box}, nomkstream=True)
+            pipe.xadd(log_key(job), {"box": entry}, nomkstream=True)
         await pipe.execute()
 
 

@@ -6,7 +6,8 @@ when nothing is pending goes out at once; what comes within the next tick goes o
 a busy worker pays per tick and an idle stream never waits.
 
 Delivery: pub/sub loses what it cannot deliver at once. The log, written every `LOG_STEP` and with
-every ending, does not; both carry the same numbers, so that a reader can tell what it missed.
+every ending, does not; both carry the same numbers, so that a reader can tell what it missed. An
+answer too long for its log has only its ending there, whose number tells the same.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Answer:
         self.claim = claim
         self.fronts = list(claim.fronts)
         self.begun = False
+        self.logged_bytes = 0
+        self._is_logged = True
         self._published = 0
         self._logged = 0
         self._pending: list[Event] = []
@@ -69,27 +72,38 @@ class Answer:
         """What is pending, as the next batch to publish."""
         batch = Batch(self.claim.id, self.claim.attempt, self._published, self._pending)
         self._published += len(self._pending)
-        self._unlogged += self._pending
+        if self._is_logged:
+            self._unlogged += self._pending
+        else:
+            self._logged = self._published
         self._pending = []
         return batch
 
     def unlogged(self, *more: Event) -> Batch:
-        """What is published but not known to be in the log, and `more` after it."""
+        """What is published and to be logged but not known to be, and `more` after it."""
         return Batch(self.claim.id, self.claim.attempt, self._logged, [*self._unlogged, *more])
 
-    def mark_logged(self, batch: Batch) -> None:
-        """Say that a batch of `unlogged` has been written."""
+    def mark_logged(self, batch: Batch, size: int) -> None:
+        """Say that a batch of `unlogged` has been written, as so many bytes."""
         del self._unlogged[: len(batch.events)]
         self._logged += len(batch.events)
+        self.logged_bytes += size
+
+    def stop_logging(self) -> None:
+        """Leave what is not logged yet, and all that follows, out of the log."""
+        self._is_logged = False
+        self._unlogged = []
+        self._logged = self._published
 
 
 class Outbox:
     """Publishes what a worker's attempts say."""
 
-    def __init__(self, redis: ArqRedis, queue: Queue, seal: Seal) -> None:
+    def __init__(self, redis: ArqRedis, queue: Queue, seal: Seal, max_log_bytes: int) -> None:
         self._redis = redis
         self._queue = queue
         self._seal = seal
+        self._max_log_bytes = max_log_bytes
         self._dirty: dict[Answer, None] = {}
         self._anything = asyncio.Event()
         self._open: set[Answer] = set()
@@ -117,7 +131,7 @@ class Outbox:
             if not await self._queue.begin(answer.claim, entry, self._frames(answer, first)):
                 raise Superseded
             answer.begun = True
-            answer.mark_logged(first)
+            answer.mark_logged(first, len(entry))
             self._open.add(answer)
 
     async def end(self, answer: Answer, ending: Ending, *, upstream_failed: bool = False) -> bool:
@@ -179,14 +193,27 @@ class Outbox:
     async def _write_logs(self) -> None:
         while True:
             await asyncio.sleep(LOG_STEP)
-            batches = {answer: answer.unlogged() for answer in self._open}
-            behind = {answer: batch for answer, batch in batches.items() if batch.events}
-            if not behind:
-                continue
             try:
-                await log.append(self._redis, self._seal, list(behind.values()))
+                await self._write_step()
             except AWAY as error:
                 logger.warning("writing logs failed: %s", type(error).__name__)
+
+    async def _write_step(self) -> None:
+        batches: dict[Answer, Batch] = {}
+        entries: dict[str, bytes] = {}
+        for answer in list(self._open):
+            batch = answer.unlogged()
+            if not batch.events:
                 continue
-            for answer, batch in behind.items():
-                answer.mark_logged(batch)
+            entry = log.seal_entry(self._seal, batch)
+            if answer.logged_bytes + len(entry) <= self._max_log_bytes:
+                batches[answer] = batch
+                entries[batch.job] = entry
+            else:
+                await self._queue.unlog(answer.claim)
+                answer.stop_logging()
+                logger.warning("the log of job %s is full: it cannot be resumed", batch.job)
+        if entries:
+            await log.append(self._redis, entries)
+        for answer, batch in batches.items():
+            answer.mark_logged(batch, len(entries[batch.job]))

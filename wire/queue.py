@@ -79,12 +79,13 @@ State = Literal["done", "failed", "cancelled"]
 
 
 class Whereabouts(msgspec.Struct, frozen=True):
-    """Where a job is. While it waits: its place counted from 1, and the wait in seconds."""
+    """Where a job is, and who reads it. While it waits: its place from 1, its wait in seconds."""
 
     id: str
     state: Literal["waiting", "running", "done", "failed", "cancelled"]
     place: int
     wait: float
+    fronts: list[str]
 
 
 class _Limits(msgspec.Struct, frozen=True):
@@ -265,6 +266,14 @@ class Queue:
         found = await self._run("of_account", account, family or "", most)
         return [(id.decode(), _names(fronts)) for id, fronts in found]
 
+    async def unlog(self, claim: Claim) -> None:
+        """Say that what an attempt publishes from now on is not in its log."""
+        await self._run("unlog", claim.id, claim.attempt)
+
+    async def unlogged(self, id: str) -> bool:
+        """Whether a job's log lacks what was published last, for good. See `unlog`."""
+        return bool(await self._redis.hexists(f"gateway:job:{id}", "unlogged"))  # type: ignore[misc]  # redis-py: sync or async
+
     async def rest(self, claim: Claim, shortest: float, longest: float) -> bool:
         """Put a job back in its place: its account is busy upstream. False as with `finish`.
 
@@ -301,9 +310,12 @@ class Queue:
         word = await self._run("cancel", id, int(waiting_only))
         return cast(Literal["cancelled", "running", "gone"], word.decode())
 
-    async def leave(self, id: str) -> None:
-        """A reader goes. The last one takes the job along, at once or after its grace."""
-        await self._run("leave", id)
+    async def leave(self, id: str, *, enough: bool = False) -> None:
+        """A reader goes. The last one takes the job along, at once or after its grace.
+
+        `enough`: it has got all it asked for, so the job ends at once, and well.
+        """
+        await self._run("leave", id, int(enough))
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
         """A worker's heartbeat: presence, and the leases of all it holds.
@@ -329,8 +341,8 @@ class Queue:
         found = await self._run("look", name, idem_key(idem), account, self._limits)
         if not found:
             return None
-        id, state, place, wait = found
-        return Whereabouts(id.decode(), state.decode(), place, wait / 1000)
+        id, state, place, wait, fronts = found
+        return Whereabouts(id.decode(), state.decode(), place, wait / 1000, _names(fronts))
 
     async def census(self) -> Census:
         """How many jobs, accounts and workers there are at this moment."""

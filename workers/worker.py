@@ -79,7 +79,7 @@ class Worker(ArqWorker):
         self.ctx["worker"] = self
         self.id = id
         self.queue = Queue(redis, seal, config.queue, config.upstream)
-        self.outbox = Outbox(redis, self.queue, seal)
+        self.outbox = Outbox(redis, self.queue, seal, config.queue.max_log_bytes)
         self.leases = Leases(self.queue, seal, id, config.workers.max_jobs, config.queue)
         self._seal = seal
         self._upstream = upstream

@@ -183,7 +183,8 @@ def test_200_streams_50_at_once_are_whole_and_within_the_cap(gateway: Gateway) -
         ):
             assert answer.status_code == 200
             raw = (await answer.aread()).decode()
-        messages = [m.removeprefix("data: ") for m in raw.split("\n\n") if m.startswith("data: ")]
+        blocks = [m.partition("\n")[0] for m in raw.split("\n\n")]
+        messages = [b.removeprefix("data: ") for b in blocks if b.startswith("data: ")]
         assert messages.pop() == "[DONE]"
         chunks = [ChatCompletionChunk.model_validate_json(m) for m in messages]
         assert "".join(c.choices[0].delta.content or "" for c in chunks) == text

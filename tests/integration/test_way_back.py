@@ -21,17 +21,19 @@ from wire.admission import Accepted
 from wire.events import Delta, Done, Ending, Event, Failed, Started
 from wire.inbox import Inbox, Reply
 from wire.jobs import ChatJob, encode_job
-from wire.outbox import Answer, Outbox, Superseded
-from wire.queue import Claim, Queue, front_channel, worker_channel
+from wire.outbox import LOG_STEP, Answer, Outbox, Superseded
+from wire.queue import Claim, Queue, front_channel, log_key, worker_channel
 from wire.reaper import reap
 from wire.redis import connect
 from wire.seal import Seal
 from workers.worker import Worker
 
+BACKLOG = 1 << 20
+
 
 @pytest.fixture
 async def inbox(redis: ArqRedis, queue: Queue, seal: Seal) -> AsyncIterator[Inbox]:
-    inbox = Inbox(redis, queue, seal, "front", outage_grace=3.0)
+    inbox = Inbox(redis, queue, seal, "front", outage_grace=3.0, max_backlog=BACKLOG)
     async with inbox.running():
         await inbox.subscribed.wait()
         yield inbox
@@ -39,7 +41,7 @@ async def inbox(redis: ArqRedis, queue: Queue, seal: Seal) -> AsyncIterator[Inbo
 
 @pytest.fixture
 async def outbox(redis: ArqRedis, queue: Queue, seal: Seal) -> AsyncIterator[Outbox]:
-    outbox = Outbox(redis, queue, seal)
+    outbox = Outbox(redis, queue, seal, max_log_bytes=1 << 24)
     async with outbox.running():
         yield outbox
 
@@ -135,7 +137,7 @@ async def test_a_subscription_that_is_cut_misses_nothing(
 async def test_a_log_without_its_middle_is_an_error_and_not_a_hole(
     redis: ArqRedis, queue: Queue, seal: Seal, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inbox = Inbox(redis, queue, seal, "front", outage_grace=0.5)
+    inbox = Inbox(redis, queue, seal, "front", outage_grace=0.5, max_backlog=BACKLOG)
     async with inbox.running():
         await inbox.subscribed.wait()
         with inbox.open("job") as reply:
@@ -146,11 +148,11 @@ async def test_a_log_without_its_middle_is_an_error_and_not_a_hole(
             deliver, inbox._deliver = inbox._deliver, lambda data: None  # type: ignore[method-assign]
             await outbox.say(answer, [Delta("lost")])
             await asyncio.sleep(0.05)
-            answer.mark_logged(answer.unlogged())  # as if it had been written
+            answer.mark_logged(answer.unlogged(), 0)  # as if it had been written
             inbox._deliver = deliver  # type: ignore[method-assign]
             await outbox.say(answer, [Delta("after")])
             events = await everything(reply)
-    assert events == [Failed("gateway_error", events[-1].message, "answer_lost")]  # type: ignore[union-attr]
+    assert events == [Failed("let_go", events[-1].message, "answer_lost")]  # type: ignore[union-attr]
 
 
 async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
@@ -211,7 +213,7 @@ async def test_a_frame_that_is_not_for_us_is_dropped(
 @contextlib.asynccontextmanager
 async def another(redis: ArqRedis, queue: Queue, seal: Seal, name: str) -> AsyncIterator[Inbox]:
     """The inbox of one more front end."""
-    inbox = Inbox(redis, queue, seal, name, outage_grace=3.0)
+    inbox = Inbox(redis, queue, seal, name, outage_grace=3.0, max_backlog=BACKLOG)
     async with inbox.running():
         await inbox.subscribed.wait()
         yield inbox
@@ -312,8 +314,8 @@ async def test_a_long_log_is_read_page_by_page(
         answer.add([Delta(f"{n} ")])
         answer.take()
         step = answer.unlogged()
-        await log.append(redis, seal, [step])
-        answer.mark_logged(step)
+        await log.append(redis, {"job": log.seal_entry(seal, step)})
+        answer.mark_logged(step, 0)
     await outbox.end(answer, Done("stop"))
     with inbox.open("job", attached=True) as late:
         async with asyncio.timeout(2):
@@ -437,3 +439,142 @@ async def test_an_attach_to_an_earlier_attempt_is_no_matter(
         await attach(redis, "job", "other", attempt=7)
         await redis.publish(worker_channel("tested"), "sing job 1")
         assert text(await everything(reply)) == words(0, 40)
+
+
+# ----- bounds
+
+SMALL = 4000
+"""Bytes that a log may have in these tests."""
+
+
+@pytest.fixture
+async def tight(redis: ArqRedis, queue: Queue, seal: Seal) -> AsyncIterator[Outbox]:
+    """An outbox whose logs are soon full."""
+    outbox = Outbox(redis, queue, seal, max_log_bytes=SMALL)
+    async with outbox.running():
+        yield outbox
+
+
+async def overfill(outbox: Outbox, queue: Queue, answer: Answer) -> list[Delta]:
+    """Say so much that the log is full, and a little more."""
+    said = [Delta(f"{n} " * 100) for n in range(20)]
+    await outbox.say(answer, [Started("m")])
+    async with asyncio.timeout(5):
+        for delta in said:
+            await outbox.say(answer, [delta])
+            await asyncio.sleep(0.005)
+        while not await queue.unlogged(answer.claim.id):
+            await asyncio.sleep(0.02)
+    said += [Delta("after it")]
+    await outbox.say(answer, [said[-1]])
+    await asyncio.sleep(LOG_STEP + 0.2)
+    return said
+
+
+async def logged(redis: ArqRedis, job: str) -> int:
+    return sum(len(fields[b"box"]) for _, fields in await redis.xrange(log_key(job)))
+
+
+async def test_a_full_log_is_written_no_further_and_its_readers_miss_nothing(
+    inbox: Inbox, tight: Outbox, queue: Queue, redis: ArqRedis
+) -> None:
+    with inbox.open("job") as reply:
+        await enqueue(queue, "job")
+        answer = Answer((await claim(queue))[0])
+        said = await overfill(tight, queue, answer)
+        assert await logged(redis, "job") <= SMALL
+        await tight.end(answer, Done("stop"))
+        events = await everything(reply)
+    assert text(events) == "".join(delta.text for delta in said)
+    assert events[-1] == Done("stop")
+    assert await logged(redis, "job") <= SMALL + 200
+
+
+async def test_the_ending_of_an_answer_whose_log_is_full_is_found_if_nothing_else_was_lost(
+    inbox: Inbox, tight: Outbox, queue: Queue, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with inbox.open("job") as reply:
+        await enqueue(queue, "job")
+        answer = Answer((await claim(queue))[0])
+        said = await overfill(tight, queue, answer)
+        monkeypatch.setattr(inbox, "_deliver", lambda data: None)
+        await tight.end(answer, Done("stop"))
+        await redis.client_kill_filter(_type="pubsub")
+        events = await everything(reply)
+    assert text(events) == "".join(delta.text for delta in said)
+    assert events[-1] == Done("stop")
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_what_is_lost_behind_a_full_log_is_an_error_at_once(
+    inbox: Inbox,
+    tight: Outbox,
+    queue: Queue,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    ended: bool,
+) -> None:
+    with inbox.open("job") as reply:
+        await enqueue(queue, "job")
+        answer = Answer((await claim(queue))[0])
+        await overfill(tight, queue, answer)
+        deliver = inbox._deliver
+        monkeypatch.setattr(inbox, "_deliver", lambda data: None)
+        await tight.say(answer, [Delta("lost")])
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(inbox, "_deliver", deliver)
+        async with asyncio.timeout(1):  # the inbox would wait longer for a log that still grows
+            if ended:
+                await tight.end(answer, Done("stop"))
+            else:
+                await tight.say(answer, [Delta("more")])
+            *_, failed = await everything(reply)
+        assert isinstance(failed, Failed)
+        assert failed.code == "answer_lost"
+
+
+async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
+    inbox: Inbox, tight: Outbox, queue: Queue, seal: Seal
+) -> None:
+    with inbox.open("job") as reply:
+        await enqueue(queue, "job")
+        answer = Answer((await claim(queue))[0])
+        said = await overfill(tight, queue, answer)
+        async with asyncio.timeout(20):
+            while not reply.ended:
+                await reap(queue, seal)
+                await queue.present_front("front")
+                await asyncio.sleep(QUICK.heartbeat)
+        events = await everything(reply)
+        assert text(events) == "".join(delta.text for delta in said)
+        assert isinstance(events[-1], Failed)
+        assert events[-1].code == "worker_lost"
+
+
+async def test_a_log_is_read_no_faster_than_the_client_reads(
+    redis: ArqRedis, queue: Queue, seal: Seal, outbox: Outbox
+) -> None:
+    await enqueue(queue, "job")
+    answer = Answer((await claim(queue))[0])
+    await outbox.say(answer, [Started("m")])
+    entries = 3 * log.PAGE
+    for n in range(entries):
+        answer.add([Delta(f"{n:04} " * 100)])
+        answer.take()
+        step = answer.unlogged()
+        await log.append(redis, {"job": log.seal_entry(seal, step)})
+        answer.mark_logged(step, 0)
+    await outbox.end(answer, Done("stop"))
+    inbox = Inbox(redis, queue, seal, "front", outage_grace=0.5, max_backlog=50_000)
+    async with inbox.running():
+        await inbox.subscribed.wait()
+        with inbox.open("job", attached=True) as reply:
+            events: list[Event] = []
+            async with asyncio.timeout(20):
+                while not (events and isinstance(events[-1], Ending)):
+                    taken = await reply.events()
+                    assert len(text(taken)) <= 51_000
+                    events += taken
+                    await asyncio.sleep(0.7 if len(events) < 200 else 0.01)
+    assert events[-1] == Done("stop")
+    assert text(events) == "".join(f"{n:04} " * 100 for n in range(entries))

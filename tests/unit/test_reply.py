@@ -32,6 +32,7 @@ from wire.outbox import Answer
 from wire.queue import Claim
 
 CLAIM = Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b"")
+BACKLOG = 1 << 20
 texts = st.lists(st.text(min_size=1, max_size=5), max_size=30)
 
 
@@ -63,7 +64,7 @@ def batches(words: list[str], rng: random.Random) -> list[Batch]:
 def test_pieces_flushed_at_any_moment_join_to_the_whole(
     words: list[str], rng: random.Random
 ) -> None:
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     for batch in batches(words, rng):
         assert reply.accept(decode_frame(encode([batch]))[0])
     events = heard(reply)
@@ -80,7 +81,7 @@ def test_lost_doubled_and_swapped_messages_are_healed_from_the_log(
     all_batches = batches(words, rng)
     live = [b for b in all_batches if rng.random() < 0.6] * 2
     rng.shuffle(live)
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     for batch in live:
         reply.accept(batch)
     log = all_batches + rng.sample(all_batches, len(all_batches) // 2)
@@ -95,7 +96,7 @@ def test_the_log_can_be_written_in_other_steps_than_the_channel(
     words: list[str], seen: int, rng: random.Random
 ) -> None:
     answer = Answer(CLAIM)
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     log: list[Batch] = []
     for number, word in enumerate(words):
         answer.add([Delta(word)])
@@ -106,7 +107,7 @@ def test_the_log_can_be_written_in_other_steps_than_the_channel(
             entry = answer.unlogged()
             log.append(entry)
             if rng.random() < 0.8:  # otherwise its confirmation got lost: it is written again
-                answer.mark_logged(entry)
+                answer.mark_logged(entry, 0)
     answer.take()
     log.append(answer.unlogged(Done("stop")))
     for entry in log:
@@ -116,7 +117,7 @@ def test_the_log_can_be_written_in_other_steps_than_the_channel(
 
 
 def test_a_gap_is_noticed_and_nothing_beyond_it_is_given_out() -> None:
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     assert reply.accept(Batch("job", 1, 0, [Delta("a")]))
     assert not reply.accept(Batch("job", 1, 2, [Delta("c")]))
     behind = [reply.behind]
@@ -126,7 +127,7 @@ def test_a_gap_is_noticed_and_nothing_beyond_it_is_given_out() -> None:
 
 
 def test_an_ending_without_a_number_ends_whatever_came_before() -> None:
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     reply.accept(Batch("job", 1, 0, [Delta("a")]))
     failed = Failed("gateway_error", "the worker died")
     assert reply.accept(Batch("job", 1, UNNUMBERED, [failed]))
@@ -134,7 +135,7 @@ def test_an_ending_without_a_number_ends_whatever_came_before() -> None:
 
 
 def test_nothing_comes_after_an_ending() -> None:
-    reply = Reply("job")
+    reply = Reply("job", BACKLOG)
     reply.accept(Batch("job", 1, 0, [Done("stop")]))
     reply.accept(Batch("job", 1, 1, [Delta("late")]))
     reply.accept(Batch("job", 2, UNNUMBERED, [Failed("gateway_error", "late")]))
@@ -183,3 +184,66 @@ def test_pieces_of_different_kinds_stay_apart() -> None:
 def test_every_event_survives_the_wire(event: Event) -> None:
     batch = Batch("job", 3, 7, [event])
     assert decode_frame(encode([batch])) == [batch]
+
+
+# ----- a reader that does not read
+
+TEN = Delta("x" * 10)
+
+
+def piece(number: int, event: Event) -> Batch:
+    return Batch("job", 1, number, [event])
+
+
+def test_what_waits_for_an_absent_reader_has_a_bound() -> None:
+    reply = Reply("job", 25)
+    told: list[str] = []
+    reply.on_abandoned = lambda: told.append("at once")
+    for number in range(3):
+        assert reply.accept(piece(number, TEN))
+    assert not told, "the first was in its hands"
+    assert not reply.has_room(piece(3, TEN))
+    assert reply.accept(piece(3, TEN))
+    assert reply.ended
+    assert reply.abandoned
+    assert told == ["at once"]
+    assert reply.accept(piece(4, TEN))
+    *whole, failed = heard(reply)
+    assert whole == [TEN] * 4
+    assert isinstance(failed, Failed)
+    assert (failed.fault, failed.code) == ("let_go", "slow_reader")
+
+
+def test_one_batch_of_any_size_is_taken() -> None:
+    reply = Reply("job", 25)
+    assert reply.has_room(piece(0, Delta("x" * 100)))
+    assert reply.accept(piece(0, Delta("x" * 100)))
+    assert not reply.ended
+
+
+def test_an_answer_that_is_whole_does_not_fail_at_its_end() -> None:
+    reply = Reply("job", 25)
+    reply.accept(piece(0, TEN))
+    reply.accept(Batch("job", 1, 1, [Delta("x" * 100), Done("stop")]))
+    assert heard(reply)[-1] == Done("stop")
+    assert not reply.abandoned
+
+
+async def test_a_reader_that_waits_and_has_not_had_its_turn_is_not_slow() -> None:
+    reply = Reply("job", 25)
+    waiting = asyncio.create_task(reply.events())
+    await asyncio.sleep(0)
+    for number in range(10):
+        reply.accept(piece(number, TEN))
+    assert await waiting == [TEN] * 10
+    assert not reply.ended
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=50))
+def test_no_more_waits_than_the_bound_and_two_batches(steps: list[tuple[int, bool]]) -> None:
+    reply = Reply("job", 40)
+    for number, (size, reads) in enumerate(steps):
+        reply.accept(piece(number, Delta("é" * size)))
+        assert len(said(reply._events)) * 2 <= 40 + 2 * 60
+        if reads and not reply.ended:
+            heard(reply)

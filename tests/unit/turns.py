@@ -175,10 +175,10 @@ def shown(said: Sequence[Said], bot: Bot | None = None) -> str:
     merged.add(events)
     whole.add(merged.take().events)
     chunks = b"".join(streamed.add([event]) for event in events)
+    messages = [chunk.partition("\nid: ")[0] for chunk in chunks.decode().split("\n\n") if chunk]
     contents = [
-        json.loads(chunk.removeprefix("data: "))["choices"][0]["delta"].get("content", "")
-        for chunk in chunks.decode().split("\n\n")
-        if chunk
+        json.loads(message.removeprefix("data: "))["choices"][0]["delta"].get("content", "")
+        for message in messages
     ]
     completion = json.loads(whole.completion(Usage(0, 0, 0)))
     content = completion["choices"][0]["message"]["content"]

@@ -104,6 +104,7 @@ end
 local function close_job(id, state, reason)
   local job = record(id)
   local lane, account, family = job.lane, job.account, job.family
+  if state == 'cancelled' and job.enough then state, reason = 'done', 'done' end
   local ttl = ENDED_TTL
   if job.idem and state == 'done' then
     ttl = math.max(ttl, tonumber(job.keep))

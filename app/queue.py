@@ -1,0 +1,67 @@
+"""`GET` and `DELETE /v1/queue/{id}`: where a request of one's own is in the line, and out of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+from urllib.parse import unquote
+
+import msgspec
+from sanic import HTTPResponse, Request
+from sanic.response import raw
+
+from app.errors import NotFound
+from app.intake import bearer
+from app.line import Line
+
+
+class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a job is. `position` (from 1) and `eta` (seconds) are null unless it waits."""
+
+    id: str
+    object: Literal["queue.entry"] = "queue.entry"
+    state: Literal["waiting", "running", "done", "failed", "cancelled"]
+    position: int | None = None
+    eta: int | None = None
+
+
+class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
+    """The job has been told to end, if it had not ended before."""
+
+    id: str
+    object: Literal["queue.entry"] = "queue.entry"
+    deleted: bool = True
+
+
+class QueueEntries:
+    """The handlers. An id is ours, or the Idempotency-Key that the request came with."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def show(self, request: Request, id: str) -> HTTPResponse:
+        """Tell where a job is.
+
+        Raises:
+            Unauthorized: no bearer; NotFound: it has no such job; LineUnavailable: Redis is away.
+        """
+        found = await self._line.find(bearer(request), unquote(id))
+        if found is None:
+            raise NotFound("This key has no such request in the line.")
+        entry = QueueEntry(id=found.id, state=found.state)
+        if found.state == "waiting":
+            entry = QueueEntry(
+                id=found.id, state="waiting", position=found.place, eta=math.ceil(found.wait)
+            )
+        return _json(entry)
+
+    async def withdraw(self, request: Request, id: str) -> HTTPResponse:
+        """End a job, waiting or running. Raises as `show`."""
+        found = await self._line.withdraw(bearer(request), unquote(id))
+        if found is None:
+            raise NotFound("This key has no such request in the line.")
+        return _json(Withdrawal(id=found))
+
+
+def _json(data: msgspec.Struct) -> HTTPResponse:
+    return raw(msgspec.json.encode(data), content_type="application/json")

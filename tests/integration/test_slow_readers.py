@@ -1,0 +1,195 @@
+"""Clients that stop reading, or read slowly, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from arq.connections import ArqRedis
+
+import settings
+from app.line import Line
+from app.metrics import Metrics
+from app.server import Server
+from deploy.redis import EmbeddedRedis
+from tests.integration.conftest import QUICK, has_worker
+from tests.integration.sanic_adapter import new_app, started
+from tests.integration.scripted import HELLO, ScriptedUpstream
+from tests.integration.test_front_end import (
+    BODY,
+    CHAT,
+    Client,
+    SanicClient,
+    messages,
+    said,
+)
+from wire.events import Delta, Done, Event, Started
+from wire.inbox import Reply
+from wire.media import open_media
+from wire.queue import Queue
+from wire.redis import connect
+from wire.seal import Seal
+from workers.worker import Worker
+
+BACKLOG = 200_000
+SENDING = 0.5
+LONG = "x" * 100_000
+
+BEGUN: list[Event] = [Started("m")]
+FLOOD: list[list[Event] | float] = [[Delta(LONG)], 0.01] * 3000
+"""More than any socket takes in."""
+
+TRICKLE: list[list[Event] | float] = [[Delta("w ")], 0.02] * 100
+
+
+@pytest.fixture
+def config() -> settings.Settings:
+    return settings.Settings(
+        queue=QUICK, stream=settings.Stream(max_backlog=BACKLOG, send_timeout=20.0)
+    )
+
+
+@pytest.fixture
+def upstream() -> ScriptedUpstream:
+    return ScriptedUpstream()
+
+
+@pytest.fixture
+async def client(
+    redis: ArqRedis,
+    redis_server: EmbeddedRedis,
+    seal: Seal,
+    upstream: ScriptedUpstream,
+    config: settings.Settings,
+    sanic_client: SanicClient,
+    tmp_path: Path,
+) -> AsyncIterator[Client]:
+    """A client of a whole gateway."""
+    here, there = connect(redis_server.url), connect(redis_server.url)
+    app = new_app()
+    media = open_media(settings.Media(), tmp_path)
+    metrics = Metrics(here, Queue(here, seal, config.queue).census, config)
+    Server(config, Line(here, seal, config), media, metrics).attach(app)
+    await has_worker(redis, seal)
+    worker = Worker("tested", there, seal, upstream, config)
+    main = asyncio.create_task(worker.main())
+    async with started(app):
+        yield await sanic_client(app, timeout=20)
+    worker.drain()
+    await main
+    await here.aclose()
+    await there.aclose()
+
+
+@contextlib.asynccontextmanager
+async def asking(client: Client, bearer: str, room: int = 4096) -> AsyncIterator[socket.socket]:
+    """A client that asks for a stream and reads as much as the test does."""
+    body = json.dumps({**BODY, "stream": True})
+    where = urlsplit(client.make_url(CHAT))
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {bearer}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    loop = asyncio.get_running_loop()
+    with socket.socket() as connection:
+        connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        await loop.sock_connect(connection, (where.hostname, where.port))
+        await loop.sock_sendall(connection, (head + body).encode())
+        yield connection
+
+
+async def rest(connection: socket.socket, pause: float = 0.0) -> bytes:
+    """All that still comes, until the connection ends or is cut."""
+    read = []
+    with contextlib.suppress(ConnectionResetError):
+        while piece := await asyncio.get_running_loop().sock_recv(connection, 1 << 16):
+            read.append(piece)
+            await asyncio.sleep(pause)
+    return b"".join(read)
+
+
+async def until_active(upstream: ScriptedUpstream, count: int) -> None:
+    while upstream.active != count:
+        await asyncio.sleep(0.01)
+
+
+async def test_who_stops_reading_loses_the_slot_within_a_second_and_holds_up_nobody(
+    client: Client, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[float] = []
+    fail = Reply.fail
+
+    def noted(reply: Reply, message: str, code: str) -> None:
+        passed.append(time.monotonic())
+        assert code == "slow_reader"
+        assert reply._backlog < BACKLOG + 5 * len(LONG)
+        fail(reply, message, code)
+
+    monkeypatch.setattr(Reply, "fail", noted)
+    upstream.script = (BEGUN, *FLOOD)
+    async with asking(client, "slow") as connection, asyncio.timeout(20):
+        await until_active(upstream, 1)
+        upstream.script = (BEGUN, *TRICKLE, [Done("stop")])
+        other = asyncio.create_task(
+            client.post(
+                CHAT, json={**BODY, "stream": True}, headers={"authorization": "Bearer quick"}
+            )
+        )
+        await until_active(upstream, 2)
+        while not passed:
+            assert upstream.active == 2, "the bound is passed before the other stream ends"
+            await asyncio.sleep(0.01)
+        await until_active(upstream, 1)
+        assert time.monotonic() - passed[0] < 1.0
+        upstream.script = (HELLO,)
+        headers = {"authorization": "Bearer slow"}
+        again = await client.post(CHAT, json=BODY, headers=headers)
+        assert again.status_code == 200, "the account's only seat is free"
+        assert said(messages(await other)) == "w " * 100
+        told = await rest(connection)
+    assert b'"code":"slow_reader"' in told[-1000:]
+    assert b"[DONE]" not in told
+    assert told.count(b"x") > BACKLOG
+
+
+@pytest.mark.parametrize(
+    "config",
+    [settings.Settings(queue=QUICK, stream=settings.Stream(send_timeout=SENDING))],
+    ids=["short"],
+)
+async def test_who_does_not_read_a_short_answer_is_cut_off(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = ([Started("m"), *[Delta(LONG)] * 80, Done("stop")],)
+    async with asking(client, "slow") as connection, asyncio.timeout(10):
+        await until_active(upstream, 1)
+        await until_active(upstream, 0)
+        while [task for task in asyncio.all_tasks() if "connection_task" in str(task.get_coro())]:
+            await asyncio.sleep(0.05)
+        told = await rest(connection)
+    assert told
+    assert b"[DONE]" not in told
+
+
+@pytest.mark.parametrize(
+    "config",
+    [settings.Settings(queue=QUICK, stream=settings.Stream(send_timeout=SENDING))],
+    ids=["short"],
+)
+async def test_who_reads_slowly_but_reads_gets_it_whole(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = ([Started("m"), *[Delta(LONG)] * 80, Done("stop")],)
+    async with asking(client, "slow", 1 << 18) as connection, asyncio.timeout(20):
+        begun = time.monotonic()
+        told = await rest(connection, pause=0.01)
+        assert time.monotonic() - begun > 2 * SENDING
+    assert b"[DONE]" in told[-100:]

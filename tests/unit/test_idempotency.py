@@ -1,0 +1,137 @@
+"""How a client names its job and says how far it has come."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import AnswerLost, ApiError, BadRequest, IdempotencyMismatch
+from app.idempotency import digest, idempotency, resume_after, tag
+from wire.seal import Seal
+
+SEAL = Seal(b"a secret of the tests")
+JOB = "chatcmpl-0123456789abcdef0123456789abcdef"
+PATH = "/v1/chat/completions"
+
+
+def test_no_key_asks_for_nothing() -> None:
+    assert idempotency(None, SEAL, PATH, b"{}") is None
+
+
+@pytest.mark.parametrize("key", ["a", "x" * 255, "a key: 'with' \"all\" {kinds}", " "])
+def test_a_key_is_kept_as_it_is(key: str) -> None:
+    named = idempotency(key, SEAL, PATH, b"{}")
+    assert named is not None
+    assert named.key == key
+    assert [named.turn(n).key for n in (0, 1)] == [f"{key}#0", f"{key}#1"]
+    assert named.turn(1).digest == named.digest
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "a\x7f", "钥匙", "a\udcff"])
+def test_what_is_no_key_is_refused(key: str) -> None:
+    with pytest.raises(BadRequest):
+        idempotency(key, SEAL, PATH, b"{}")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    # What is no character has no UTF-8.
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+)  # fmt: skip
+bodies = st.dictionaries(st.text(st.characters(codec="utf-8")), values)
+
+
+def shuffled(value: object, rng: random.Random) -> object:
+    match value:
+        case dict():
+            items = [(name, shuffled(inner, rng)) for name, inner in value.items()]
+            rng.shuffle(items)
+            return dict(items)
+        case list():
+            return [shuffled(inner, rng) for inner in value]
+        case _:
+            return value
+
+
+@given(bodies, st.randoms(use_true_random=False), st.booleans(), st.booleans())
+def test_the_same_request_written_otherwise_has_the_same_digest(
+    body: dict[str, object], rng: random.Random, ascii: bool, spaced: bool
+) -> None:
+    again = json.dumps(
+        shuffled(body, rng), ensure_ascii=ascii, separators=(" , ", " : ") if spaced else None
+    )
+    assert digest(SEAL, PATH, json.dumps(body).encode()) == digest(SEAL, PATH, again.encode())
+
+
+def test_another_request_has_another_digest_that_tells_nothing() -> None:
+    body = b'{"model":"m","n":[1,2]}'
+    others = [
+        (SEAL, PATH, b'{"model":"m","n":[2,1]}'),
+        (SEAL, PATH, b'{"model":"m"}'),
+        (SEAL, "/v1/images/generations", body),
+        (Seal(b"another secret"), PATH, body),
+    ]
+    digests = {digest(SEAL, PATH, body), *(digest(*other) for other in others)}
+    assert len(digests) == 1 + len(others)
+    assert all(len(found) == 32 for found in digests)
+
+
+@pytest.mark.parametrize("odd", [b'{"a":1e400}', b'{"a":"\\ud800"}', b"[" * 5000 + b"]" * 5000])
+def test_a_body_that_is_odd_where_nobody_reads_it_is_compared_as_it_stands(odd: bytes) -> None:
+    assert digest(SEAL, PATH, odd) == digest(SEAL, PATH, odd)
+    assert digest(SEAL, PATH, odd) != digest(SEAL, PATH, odd + b" ")
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [(None, 0), ("", 0), ("01234567-1", 1), ("01234567-0", 0), ("01234567-123456789", 123456789)],
+)
+def test_the_last_message_is_named_by_its_id(given: str | None, number: int) -> None:
+    assert tag(JOB) == "01234567"
+    assert resume_after(given, JOB) == number
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "7",
+        "-7",
+        "01234567",
+        "01234567-",
+        "01234568-7",
+        "01234567--7",
+        "01234567-x",
+        "01234567-٣",
+        "01234567-²",
+        "01234567-1234567890",
+        " 01234567-7",
+        "01234567-7 ",
+        "01234567-7\n",
+    ],
+)
+def test_an_id_of_another_answer_or_of_none_is_refused(given: str) -> None:
+    with pytest.raises(AnswerLost):
+        resume_after(given, JOB)
+
+
+@given(st.text())
+def test_whatever_a_client_sends_is_understood_or_refused(given: str) -> None:
+    try:
+        assert resume_after(given, JOB) >= 0
+    except AnswerLost:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(AnswerLost(), 409, "answer_lost"), (IdempotencyMismatch(), 422, "idempotency_key_reused")],
+)
+def test_what_a_retry_cannot_mend_says_so(error: ApiError, status: int, code: str) -> None:
+    assert error.http_status == status
+    assert error.object.error.code == code
+    assert error.headers == {"x-should-retry": "false"}

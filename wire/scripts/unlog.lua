@@ -1,0 +1,7 @@
+-- A running job's log has become too long: what follows is not in it any more. Returns 1 or 0.
+local id, attempt = unpack(ARGV)
+
+local state, current = fields(job_key(id), 'state', 'attempt')
+if state ~= 'running' or current ~= attempt then return 0 end
+redis.call('HSET', job_key(id), 'unlogged', 1)
+return 1

@@ -173,8 +173,8 @@ class Server:
         ):
             app.add_route(handler, uri, methods=["GET", "HEAD"], name=name)
         entries = QueueEntries(self._line)
-        for handler, method in ((entries.show, "GET"), (entries.withdraw, "DELETE")):
-            app.add_route(handler, f"{v1}/queue/<id>", methods=[method], name=f"queue_{method}")
+        app.add_route(entries.show, f"{v1}/queue/<id>", methods=["GET"], name="place")
+        app.add_route(entries.withdraw, f"{v1}/queue/<id>", methods=["DELETE"], name="withdraw")
         app.register_middleware(self._before, "request")
         app.register_middleware(self._after, "response")
         app.register_listener(self._start, "before_server_start")

@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 LOOK = 1.0
 """Seconds after which the Sentinels are asked whether the master is still the same."""
 
+PAUSE = 0.1
+"""Seconds for which an answer, or the lack of one, serves all who ask: they may be many."""
+
 PATIENCE = 1.0
 """Seconds that the Sentinels have to answer."""
 
@@ -73,7 +76,7 @@ class Sentinels:
         self.current: Master | None = None
 
     async def master(self) -> Master:
-        """Ask for the master; callers share a question under way.
+        """Ask for the master; callers share a question under way, or just answered.
 
         Raises:
             MasterNotFoundError: none of them answers, or knows it.
@@ -89,10 +92,12 @@ class Sentinels:
         """Give up a question under way."""
         if self._asking is not None:
             self._asking.cancel()
+            self._asking = None
 
     def _ask(self) -> asyncio.Task[Master]:
-        if self._asking is None or self._asking.done():
-            self._asked = time.monotonic()
+        now = time.monotonic()
+        if self._asking is None or (self._asking.done() and now - self._asked >= PAUSE):
+            self._asked = now
             self._asking = asyncio.create_task(self._settle())
             # A look has nobody who waits for it: the next one makes up for its failure.
             self._asking.add_done_callback(lambda done: done.cancelled() or done.exception())

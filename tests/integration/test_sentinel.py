@@ -154,8 +154,9 @@ class FakeSentinel:
 
 
 @pytest.fixture
-async def fakes(loop: object) -> AsyncIterator[list[FakeSentinel]]:
-    """Three of them."""
+async def fakes(loop: object, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[FakeSentinel]]:
+    """Three of them, who are asked anew every time."""
+    monkeypatch.setattr("wire.sentinel.PAUSE", 0)
     fakes = [FakeSentinel() for _ in range(3)]
     servers = [await asyncio.start_server(fake.answer, "127.0.0.1", fake.port) for fake in fakes]
     yield fakes

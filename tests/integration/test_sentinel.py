@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from arq.connections import ArqRedis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from redis.asyncio.sentinel import MasterNotFoundError
 
 from background import background
-from deploy.redis import free_port
+from deploy.redis import EmbeddedRedis, free_port
 from tests.e2e.gateway import frozen
 from tests.watched import WatchedRedis, watched_redis
 from wire.redis import AWAY, Client, connect, is_down_for_everyone
@@ -166,6 +174,99 @@ async def fakes(loop: object, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
 def sentinels(*fakes: FakeSentinel) -> Sentinels:
     return Sentinels(SentinelUrl(tuple(("127.0.0.1", fake.port) for fake in fakes), "main"))
+
+
+async def test_password_and_database_are_those_of_the_master(
+    fakes: list[FakeSentinel], redis: ArqRedis, redis_server: EmbeddedRedis
+) -> None:
+    fakes[0].says = (redis_server.port, 0)
+    address = f"127.0.0.1:{fakes[0].port}"
+    await redis.config_set("requirepass", "p@ss/word")
+    try:
+        async with client_of(f"redis+sentinel://:p%40ss%2Fword@{address}/main/3") as client:
+            await client.set("key", "value")
+        assert "db3" in await redis.info("keyspace")
+        async with client_of(f"redis+sentinel://:wrong@{address}/main/3") as client:
+            with pytest.raises(AWAY):
+                await client.ping()
+    finally:
+        await redis.config_set("requirepass", "")
+
+
+async def test_a_master_that_became_a_replica_is_not_used(
+    fakes: list[FakeSentinel], redis: ArqRedis, redis_server: EmbeddedRedis
+) -> None:
+    fakes[0].says = (redis_server.port, 0)
+    async with client_of(f"redis+sentinel://127.0.0.1:{fakes[0].port}/main") as client:
+        script = client.register_script("return redis.call('INCR', 'counter')")
+        await script()
+        await redis.replicaof("127.0.0.1", "1")
+        try:
+            for _ in range(2):
+                with pytest.raises(AWAY, match="not the master"):
+                    await script()
+            with pytest.raises(AWAY, match="not the master"):
+                await client.get("counter")
+        finally:
+            await redis.replicaof("NO", "ONE")
+        assert await script() == 2
+
+
+async def test_sentinels_and_master_over_tls(
+    fakes: list[FakeSentinel], redis_server: EmbeddedRedis, tmp_path: Path
+) -> None:
+    certificate = self_signed(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ours, theirs = await asyncio.open_connection("127.0.0.1", redis_server.port)
+        await asyncio.gather(pump(reader, theirs), pump(ours, writer))
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    sentinel, master = FakeSentinel(), free_port()
+    sentinel.says = (master, 0)
+    servers = [
+        await asyncio.start_server(sentinel.answer, "127.0.0.1", sentinel.port, ssl=context),
+        await asyncio.start_server(relay, "127.0.0.1", master, ssl=context),
+    ]
+    url = f"rediss+sentinel://127.0.0.1:{sentinel.port}/main"
+    async with client_of(f"{url}?ssl_ca_certs={certificate}") as client:
+        assert await client.ping()
+    async with client_of(url) as stranger:
+        with pytest.raises(AWAY):
+            await stranger.ping()
+    for server in servers:
+        server.close()
+
+
+def self_signed(directory: Path) -> Path:
+    """A key and its certificate, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = directory / "certificate.pem"
+    file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return file
 
 
 async def test_the_latest_of_different_answers_counts(fakes: list[FakeSentinel]) -> None:

@@ -22,6 +22,8 @@ import msgspec
 from msgspec import Meta, field, inspect
 from msgspec.structs import FieldInfo, fields, force_setattr
 
+from wire import sentinel_url
+
 HERE = Path(__file__).resolve().parent
 OVERRIDE = "GATEWAY__"
 
@@ -432,10 +434,16 @@ def _check_proxy_url(text: str) -> None:
 
 def _check_redis_url(text: str) -> None:
     scheme = text.partition("://")[0]
-    if scheme.startswith("redis+sentinel"):
-        raise ValueError("url: Sentinel is not built yet; name the master itself, with redis://")
+    if sentinel_url.is_sentinel_url(text):
+        try:
+            sentinel_url.parse(text)
+        except ValueError as error:
+            raise ValueError(f"url: {error}") from None
+        return
     if text and scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("url: expected a URL that begins with redis://, rediss:// or unix://")
+        raise ValueError(
+            "url: expected a URL that begins with redis://, rediss://, unix:// or redis+sentinel://"
+        )
     try:
         url = urlsplit(text)
         if scheme == "unix":

@@ -14,7 +14,10 @@ TIMEOUT = 4.0
 
 def main() -> None:
     """Ask `/healthz`; the status is 0 if it says yes. `/readyz` would blame us for Redis."""
-    server = settings.load().server
+    try:
+        server = settings.load().server
+    except settings.SettingsError as error:
+        sys.exit(str(error))
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104
     address = f"[{host}]" if ":" in host else host
     try:

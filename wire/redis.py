@@ -9,6 +9,9 @@ from arq.connections import ArqRedis
 from redis.asyncio.connection import BlockingConnectionPool
 from redis.exceptions import BusyLoadingError, ConnectionError, RedisError
 
+from wire.sentinel import MasterPool
+from wire.sentinel_url import is_sentinel_url, parse
+
 TIMEOUT = 5.0
 """Seconds that any one command may take."""
 
@@ -42,15 +45,20 @@ class Client(ArqRedis):
 def connect(url: str, connections: int = 50) -> Client:
     """A client with at most `connections` sockets; it connects at first use and reconnects itself.
 
-    arq's own `create_pool` is not used: it tries five times and gives up, and it drops options.
+    arq's own `create_pool` is not used: it tries five times and gives up, and it drops options. A
+    URL with Sentinels gives a client that follows the master (see `wire/sentinel.py`).
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=TIMEOUT,
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
-    )
+    options: dict[str, Any] = {
+        "max_connections": connections,
+        "timeout": TIMEOUT,
+        "socket_timeout": TIMEOUT,
+        "socket_connect_timeout": TIMEOUT,
+    }
+    pool: BlockingConnectionPool
+    if is_sentinel_url(url):
+        pool = MasterPool(parse(url), **options)
+    else:
+        pool = BlockingConnectionPool.from_url(url, **options)
     client = Client(pool)
     client.auto_close_connection_pool = True  # the pool is nobody else's
     return client
@@ -60,7 +68,9 @@ def is_down_for_everyone(error: BaseException) -> bool:
     """Whether nobody can be talking to Redis, as far as this process can tell.
 
     A refused connection means that its host is there and no server listens; a server that says it
-    is loading has only just begun. A time-out tells nothing: we alone may be cut off.
+    is loading has only just begun. A time-out tells nothing: we alone may be cut off. Nor does a
+    master that may have been replaced: `wire/sentinel.py` lets its refusal through only while it
+    cannot have been.
     """
     if isinstance(error, BusyLoadingError):
         return True

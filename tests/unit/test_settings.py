@@ -140,11 +140,12 @@ def test_the_environment_overrides_the_file_by_the_declared_type(load_toml: Load
         ),
         (
             "[redis]\nurl = 'http://x'",
-            "redis.url: expected a URL that begins with redis://, rediss:// or unix://",
+            "redis.url: expected a URL that begins with redis://, rediss://, unix:// or"
+            " redis+sentinel://",
         ),
         (
-            "[redis]\nurl = 'redis+sentinel://x/main'",
-            "redis.url: Sentinel is not built yet; name the master itself, with redis://",
+            "[redis]\nurl = 'redis+sentinel://x'",
+            "redis.url: expected redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/",
         ),
         ("[server", "is not TOML: Expected ']' at the end of a table declaration"),
     ],
@@ -202,14 +203,26 @@ def test_a_role_on_its_own_has_a_usual_redis_but_no_usual_upstream(load_toml: Lo
         GATEWAY__UPSTREAM__BASE_URL="https://pandora.example.com//",
     )
     assert told.redis.role_url == "unix:///run/redis.sock"
+    watched = load_toml(GATEWAY__REDIS__URL="rediss+sentinel://:a@one,two:7/main/3")
+    assert watched.redis.role_url == "rediss+sentinel://:a@one,two:7/main/3"
     assert told.upstream.require_base_url() == "https://pandora.example.com"
 
 
-def test_no_secret_shows_in_what_is_printed(load_toml: Load) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:hush@10.0.0.5:6379/3?password=hush",
+        "redis+sentinel://me:hush@10.0.0.5:6379/3?sentinel_password=hush",
+    ],
+)
+def test_no_secret_shows_in_what_is_printed(load_toml: Load, url: str) -> None:
     loaded = load_toml(
         GATEWAY__GPTS__KEY_FOR_INFO="fk-hush",
+<<<<<<< HEAD
         GATEWAY__METRICS__TOKEN="hush",
-        GATEWAY__REDIS__URL="redis://me:hush@10.0.0.5:6379/3?password=hush",
+=======
+        GATEWAY__REDIS__URL=url,
+>>>>>>> 953ecc109670eda39e04b5624446ad14cba5fdc3
         GATEWAY__UPSTREAM__PROXY="http://me:hush@10.0.0.9:3128",
     )
     printed = f"{loaded} {loaded!r}"
@@ -218,7 +231,15 @@ def test_no_secret_shows_in_what_is_printed(load_toml: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://:hush/hush@host", "redis://:hush#hush@host", "redis://host:hush", "hush://x"]
+    "url",
+    [
+        "redis://:hush/hush@host",
+        "redis://:hush#hush@host",
+        "redis://host:hush",
+        "hush://x",
+        "redis+sentinel://:hush/hush@host/main",
+        "redis+sentinel://host/main?passwort=hush",
+    ],
 )
 def test_no_password_shows_in_an_error(load_toml: Load, url: str) -> None:
     with pytest.raises(SettingsError) as caught:

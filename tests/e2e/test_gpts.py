@@ -23,6 +23,8 @@ def gpts(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     with Gateway(
         directory,
         stream__grace="0.5",
+        queue__lease="1.5",
+        queue__heartbeat="0.5",
         gpts__confirm_actions="allow",
         gpts__key_for_info="key-for-info",
         conversation__delete_after_response="true",
@@ -66,7 +68,7 @@ def test_the_conversation_of_a_killed_worker_is_deleted_too(gpts: Gateway) -> No
             worker.wait()
         assert gpts.stats()["hidden"] == 0
         gpts.start_worker()
-        until(lambda: gpts.stats()["hidden"] == 1, 45, "the conversation was not deleted")
+        until(lambda: gpts.stats()["hidden"] == 1, 10, "the conversation was not deleted")
 
 
 def test_a_gpt_that_cannot_be_reached_is_not_listed(

@@ -26,28 +26,6 @@ def say(client: OpenAI, prompt: str) -> str:
     return "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
 
 
-def test_two_charts_and_a_table_that_code_made_can_be_fetched(
-    gateway: Gateway, client: OpenAI
-) -> None:
-    text = say(client, "[[sim tool=python images=2 link=/mnt/data/squares.csv words=3]]")
-    charts = re.findall(r"!\[image\]\((.*?)\)\n\[下载链接\]\((.*?)\)\n", text)
-    assert len(charts) == 2
-    assert all(shown == linked for shown, linked in charts)
-    pictures = [httpx.get(shown) for shown, _ in charts]
-    for (url, _), picture in zip(charts, pictures, strict=True):
-        assert re.fullmatch(re.escape(gateway.url) + r"/images/[0-9a-f]{32}\.png", url)
-        assert picture.status_code == 200
-        assert picture.headers["content-type"] == "image/png"
-        assert picture.content.startswith(PNG)
-    assert pictures[0].content != pictures[1].content
-    (link,) = re.findall(r"\((http://[^)]*/files/[^)]*)\)", text)
-    table = httpx.get(link)
-    assert table.status_code == 200
-    assert table.text.startswith("n,square\n")
-    assert "squares.csv" in table.headers["content-disposition"]
-    assert table.headers["content-disposition"].startswith("attachment")
-
-
 @pytest.mark.parametrize("fault", ["download=error", "blob=403", "blob=cut"])
 def test_an_image_that_cannot_be_had_is_told_and_the_answer_goes_on(
     client: OpenAI, fault: str

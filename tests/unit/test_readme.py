@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 import settings
+from app import errors
 
 ENGLISH, CHINESE = READMES = [
     (settings.HERE / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")
@@ -35,16 +36,26 @@ def test_every_setting_is_listed_with_its_default(readme: str) -> None:
     assert listed == defaults
 
 
-def test_both_list_the_same_errors() -> None:
+def test_both_list_the_same_errors_and_those_that_there_are() -> None:
     english, chinese = (
         [
-            (re.findall(r"\d+", row[0]), re.findall(r"`\w+`", row[1]))
+            (re.findall(r"\d+", row[0]), re.findall(r"`(\w+)`", row[1]))
             for row in rows(text, r"\d{3}.*")
         ]
         for text in READMES
     )
-    assert len(english) > 20
     assert english == chinese
+    listed = {
+        (int(status), code) for statuses, codes in english for status in statuses for code in codes
+    }
+    assert {(error.status, error.code) for error in kinds(errors.ApiError) if error.code} <= listed
+    assert {(status, code) for status, _, code in errors._OF_FAULT.values()} <= listed
+
+
+def kinds(kind: type[errors.ApiError]) -> list[type[errors.ApiError]]:
+    """All kinds of an error that clients can meet; those of a job are those of its fault."""
+    own = [each for each in kind.__subclasses__() if each is not errors.JobFailed]
+    return own + [deeper for each in own for deeper in kinds(each)]
 
 
 def test_both_have_the_same_commands_and_the_same_chapters() -> None:

@@ -1,10 +1,14 @@
 """Conversations that are to be deleted upstream once they are over, remembered until they are.
 
 A worker notes a conversation as soon as it knows its id, before anything of the answer is
-published, and says again and again that it still goes on. Once it is over, or nobody has said so
-for `HOLD` seconds because its worker is gone, any worker deletes it. What fails is tried again,
-after as long as has passed since the end (five seconds at least, a quarter of an hour at most),
-until `MAX_AGE`: then Redis drops the record, and with it the bearer it holds.
+published, and says at every heartbeat that it still goes on. Once it is over, or nobody has said so
+for a lease period and a heartbeat, any worker deletes it: by then its worker is gone, or has closed
+it for want of a lease. Only a Redis that was away for everyone keeps workers from saying so while
+their conversations go on; so nothing is deleted for as long after a disturbance (`_pulse.lua`).
+
+What fails is tried again, after as long as has passed since the end (five seconds at least, a
+quarter of an hour at most), until `MAX_AGE`: then Redis drops the record, and with it the bearer it
+holds.
 
 Delivery: at least once. A conversation whose worker dies before the first event is not known, and
 stays; so does one whose worker dies while Redis is away.
@@ -16,19 +20,18 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
 
 import msgspec
 from arq.connections import ArqRedis
 
+import settings
 from background import background
 from wire import VERSION
 from wire.redis import AWAY
 from wire.seal import Seal, SealError
 
 logger = logging.getLogger(__name__)
-
-HOLD = 30.0
-"""Seconds after which a conversation counts as over of which its worker has said nothing."""
 
 MAX_AGE = 24 * 3600.0
 """Seconds after which a conversation that cannot be deleted stays."""
@@ -45,17 +48,17 @@ _RETRY = 1.0  # seconds between two looks while Redis is away
 Delete = Callable[[str, str], Awaitable[bool]]
 """Deletes a conversation of a bearer, in less than `_CLAIMED`; whether nothing is left to do."""
 
-_NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
-
 # KEYS: the set, the record. ARGV: id, ms until it is due, ms to keep the record, record.
-_NOTE = f"""{_NOW}
+_NOTE = """
 redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 """
 
-# KEYS: the set. ARGV: prefix of the records, ms until they are due again, how many.
+# KEYS: the set. ARGV: prefix of the records, ms until they are due again, how many, ms between two
+# calls that are a disturbance, ms that all must have been well.
 # Returns {{id, record or false, ms that the record is still kept}, ...}
-_CLAIM = f"""{_NOW}
+_CLAIM = """
+if undisturbed(tonumber(ARGV[4])) < tonumber(ARGV[5]) then return {} end
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])
 for n, id in ipairs(due) do
     local record = redis.call('GET', ARGV[1] .. id)
@@ -64,13 +67,13 @@ for n, id in ipairs(due) do
     else
         redis.call('ZREM', KEYS[1], id)
     end
-    due[n] = {{id, record, redis.call('PTTL', ARGV[1] .. id)}}
+    due[n] = {id, record, redis.call('PTTL', ARGV[1] .. id)}
 end
 return due
 """
 
 # KEYS: the set. ARGV: id, ms until it is due.
-_LATER = f"""{_NOW}
+_LATER = """
 redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[1])
 """
 
@@ -115,30 +118,37 @@ class Deletions:
         redis: ArqRedis,
         seal: Seal,
         delete: Delete,
+        config: settings.Queue,
         *,
-        hold: float = HOLD,
         max_age: float = MAX_AGE,
         shortest_pause: float = SHORTEST_PAUSE,
     ) -> None:
         self._redis = redis
         self._seal = seal
         self._delete = delete
-        self._hold = hold
+        self._beat = config.heartbeat
+        self._hold = config.lease + config.heartbeat
         self._max_age = max_age
         self._shortest_pause = shortest_pause
         self._due = f"gateway:deletions:{seal.fingerprint}"
         self._prefix = f"gateway:deletion:{seal.fingerprint}:"
-        self._note = redis.register_script(_NOTE)
-        self._claim = redis.register_script(_CLAIM)
-        self._later = redis.register_script(_LATER)
+        scripts = Path(__file__).parent / "scripts"
+        pulse = "\n".join((scripts / f"{name}.lua").read_text() for name in ("_metrics", "_pulse"))
+        self._note = redis.register_script(pulse + _NOTE)
+        self._claim = redis.register_script(pulse + _CLAIM)
+        self._later = redis.register_script(pulse + _LATER)
         self._going_on: dict[str, bytes] = {}
         self._over: dict[str, bytes] = {}
-        self._wake = asyncio.Event()
+        self._to_tell = asyncio.Event()
+        self._to_sweep = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Delete in the background for as long as the context lasts, and what is due at its end."""
-        async with background(self._keep()):
+        # Apart, as a slow upstream must not keep us from saying what goes on.
+        async with background(
+            self._repeat(self._tell, self._to_tell), self._repeat(self._sweep, self._to_sweep)
+        ):
             yield
         with contextlib.suppress(*AWAY):
             async with asyncio.timeout(_LAST_WORDS):
@@ -168,19 +178,18 @@ class Deletions:
         for id in ids:
             if (record := self._going_on.pop(id, None)) is not None:
                 self._over[id] = record
-                self._wake.set()
+                self._to_tell.set()
 
-    async def _keep(self) -> None:
+    async def _repeat(self, step: Callable[[], Awaitable[None]], wake: asyncio.Event) -> None:
+        """Take a step at every heartbeat and whenever woken, for ever."""
         away = False
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._hold / 6):
-                    await self._wake.wait()
-            self._wake.clear()
+                async with asyncio.timeout(self._beat):
+                    await wake.wait()
+            wake.clear()
             try:
-                await self._tell()
-                if await self._sweep():
-                    self._wake.set()
+                await step()
                 away = False
             except AWAY as error:
                 if not away:
@@ -195,14 +204,17 @@ class Deletions:
         for id, record in list(self._over.items()):
             await self._remember(id, record, 0.0)
             del self._over[id]
+            self._to_sweep.set()
 
-    async def _sweep(self) -> bool:
-        """Try each that is due, up to a number. Whether there may be more."""
-        args = (self._prefix, _ms(_CLAIMED), _AT_ONCE)
+    async def _sweep(self) -> None:
+        """Try each that is due, up to a number."""
+        well = (_ms(2 * self._beat), _ms(self._hold))
+        args = (self._prefix, _ms(_CLAIMED), _AT_ONCE, *well)
         due = await self._claim(keys=[self._due], args=args)
         tries = [self._try(id.decode(), record, left) for id, record, left in due]
         await asyncio.gather(*tries)
-        return len(due) == _AT_ONCE
+        if len(due) == _AT_ONCE:
+            self._to_sweep.set()  # there may be more
 
     async def _try(self, id: str, record: bytes | None, left: int) -> None:
         if record is None:

@@ -35,7 +35,7 @@ from wire.seal import Seal
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 # What every script begins with, each part building on those before it.
-_PRELUDE = ("_metrics", "_keys", "_shares", "_predict", "_breaker", "_line", "_admission")
+_PRELUDE = ("_metrics", "_pulse", "_keys", "_shares", "_predict", "_breaker", "_line", "_admission")
 
 MAX_CRASHES = 3
 """A job that took this many workers down with it is not tried again."""

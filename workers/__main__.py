@@ -42,7 +42,7 @@ async def serve(config: settings.Settings, seal: Seal, media: Media) -> None:
         gpts = Gpts(session, root, infos, config.gpts.key_for_info)
         deletions = None
         if conversation.delete_after_response and conversation.delete_mode == "patch":
-            deletions = Deletions(redis, seal, History(session, root).delete)
+            deletions = Deletions(redis, seal, History(session, root).delete, config.queue)
         upstream = Pandora(
             session,
             base_url=config.upstream.require_base_url(),

@@ -28,8 +28,11 @@ ROOT = Path(__file__).resolve().parents[2]
 class Gateway:
     """Redis with its log, a simulator, workers and front ends, on free ports of this machine.
 
-    `overrides` are settings as the environment gives them: `queue__max_wait="5"`.
+    `overrides` are settings as the environment gives them: `queue__max_wait="5"`. Once `files` is a
+    directory, roles read their settings from there instead, and from nowhere else.
     """
+
+    files: Path | None = None
 
     def __init__(
         self, directory: Path, *, simulator: tuple[str, ...] = (), **overrides: str
@@ -77,13 +80,10 @@ class Gateway:
     def start_front(self, port: int | None = None, processes: int = 1) -> str:
         """Start one more front end, of so many processes; its URL."""
         port = port or free_port()
-        self.fronts.append(
-            self._spawn(
-                "app",
-                GATEWAY__SERVER__PORT=str(port),
-                GATEWAY__SERVER__PROCESSES=str(processes),
-            )
-        )
+        environ = {"GATEWAY__SERVER__PORT": str(port)}
+        if self.files is None:
+            environ["GATEWAY__SERVER__PROCESSES"] = str(processes)
+        self.fronts.append(self._spawn("app", **environ))
         self.urls.append(f"http://127.0.0.1:{port}")
         return self.urls[-1]
 
@@ -133,7 +133,21 @@ class Gateway:
 
     def _spawn(self, module: str, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
         self._outputs += 1
-        settings = {f"GATEWAY__{name.upper()}": value for name, value in self._overrides.items()}
+        if self.files is not None:
+            settings = {
+                "GATEWAY_SETTINGS": str(self.files / "settings.toml"),
+                "GATEWAY_GPTS": str(self.files / "gpts.toml"),
+            }
+        else:
+            settings = {
+                "GATEWAY__REDIS__URL": self.redis.url,
+                "GATEWAY__UPSTREAM__BASE_URL": getattr(self, "simulator", ""),
+                "GATEWAY__SERVER__HOST": "127.0.0.1",
+                "GATEWAY__LOG__PATH": str(self.directory / "log" / "access.log"),
+                "GATEWAY__MEDIA__STORE": str(self.directory / "media"),
+            }
+            for name, value in self._overrides.items():
+                settings[f"GATEWAY__{name.upper()}"] = value
         path = self.directory / f"{self._outputs:02d}-{module}.log"
         with path.open("wb") as output:
             child = spawn(
@@ -143,11 +157,6 @@ class Gateway:
                     "PYTHONPATH": str(ROOT),
                     "PYTHONUNBUFFERED": "1",
                     "GATEWAY_SECRET": "the secret of the tests",
-                    "GATEWAY__REDIS__URL": self.redis.url,
-                    "GATEWAY__UPSTREAM__BASE_URL": getattr(self, "simulator", ""),
-                    "GATEWAY__SERVER__HOST": "127.0.0.1",
-                    "GATEWAY__LOG__PATH": str(self.directory / "log" / "access.log"),
-                    "GATEWAY__MEDIA__STORE": str(self.directory / "media"),
                     **settings,
                     **environ,
                 },

@@ -207,3 +207,4 @@ def test_all_roles_write_one_log_file_together(gateway: Gateway) -> None:
     written = (gateway.directory / "log" / "access.log").read_text()
     pids = {int(pid) for pid in re.findall(r"^\S+ \S+ \w+ +\[(\d+)\] ", written, re.MULTILINE)}
     assert {process.pid for process in gateway.fronts + gateway.workers} <= pids
+    assert " DEBUG " not in written

@@ -17,6 +17,9 @@ from wire.seal import Seal
 QUICK = settings.Queue(lease=1.2, heartbeat=0.2, max_waiting_per_key=1000)
 """Leases that end soon, for tests that wait for it."""
 
+SOON = settings.Queue(lease=0.36, heartbeat=0.1)
+"""Conversations to delete count as over after half a second, for tests without a worker."""
+
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[EmbeddedRedis]:

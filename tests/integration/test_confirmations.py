@@ -10,6 +10,7 @@ from arq.connections import ArqRedis
 
 from app.text import Text
 from settings import Bot
+from tests.integration.conftest import SOON
 from tests.integration.pandora import collect, job, new_pandora, simulated, text
 from tests.integration.test_pandora import (
     DONE,
@@ -59,7 +60,7 @@ async def test_the_answer_goes_on_after_an_action_was_allowed(
 ) -> None:
     async with simulated() as (caller, session):
         root = backend(caller.url)
-        deletions = Deletions(redis, seal, History(session, root).delete)
+        deletions = Deletions(redis, seal, History(session, root).delete, SOON)
         pandora = new_pandora(
             session,
             caller.url,

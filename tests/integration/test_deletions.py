@@ -9,6 +9,7 @@ from contextlib import aclosing
 import pytest
 from arq.connections import ArqRedis
 
+from tests.integration.conftest import SOON
 from tests.integration.pandora import collect, job, new_pandora, simulated, text
 from wire.deletions import Deletions
 from wire.seal import Seal
@@ -46,7 +47,7 @@ async def test_a_conversation_is_hidden_after_its_answer_and_after_a_failed_one(
     redis: ArqRedis, seal: Seal, how: str
 ) -> None:
     async with simulated() as (caller, session):
-        deletions = Deletions(redis, seal, History(session, backend(caller.url)).delete)
+        deletions = Deletions(redis, seal, History(session, backend(caller.url)).delete, SOON)
         async with deletions.running():
             pandora = new_pandora(session, caller.url, deletions=deletions)
             events = await collect(pandora, job(f"[[sim {how} {FAST}]]"))
@@ -59,7 +60,7 @@ async def test_a_conversation_is_hidden_after_its_client_has_left(
     redis: ArqRedis, seal: Seal
 ) -> None:
     async with simulated() as (caller, session):
-        deletions = Deletions(redis, seal, History(session, backend(caller.url)).delete)
+        deletions = Deletions(redis, seal, History(session, backend(caller.url)).delete, SOON)
         async with deletions.running():
             pandora = new_pandora(session, caller.url, deletions=deletions)
             async with aclosing(pandora.answer(job("[[sim words=1000]]"))) as answer:
@@ -80,10 +81,10 @@ async def test_what_a_dead_worker_left_behind_is_deleted_by_another_one(
     redis: ArqRedis, seal: Seal
 ) -> None:
     """The first one notes its conversation and is never heard of again."""
-    dead = Deletions(redis, seal, Upstream().delete, hold=0.3)
+    dead = Deletions(redis, seal, Upstream().delete, SOON)
     await dead.trace("fk-secret").note("conversation-1")
     upstream = Upstream()
-    async with Deletions(redis, seal, upstream.delete, hold=0.3).running():
+    async with Deletions(redis, seal, upstream.delete, SOON).running():
         async with asyncio.timeout(5):
             await upstream.deleted.wait()
         await emptied(redis)
@@ -94,24 +95,71 @@ async def test_a_conversation_that_goes_on_is_left_alone_for_as_long_as_it_does(
     redis: ArqRedis, seal: Seal
 ) -> None:
     upstream = Upstream()
-    deletions = Deletions(redis, seal, upstream.delete, hold=0.3)
-    async with deletions.running(), Deletions(redis, seal, upstream.delete, hold=0.3).running():
+    deletions = Deletions(redis, seal, upstream.delete, SOON)
+    async with deletions.running(), Deletions(redis, seal, upstream.delete, SOON).running():
         trace = deletions.trace("fk-secret")
         await trace.note("conversation-1")
-        await asyncio.sleep(1)  # three times as long as a dead one would last
+        await asyncio.sleep(1)  # more than twice as long as a dead one would last
         assert upstream.asked == []
         trace.end()
         async with asyncio.timeout(5):
             await upstream.deleted.wait()
 
 
+async def test_a_conversation_that_went_on_while_redis_was_away_is_left_alone(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    """Nobody could say that it goes on; whoever comes back first must not take that for its end."""
+    upstream = Upstream()
+    holder = Deletions(redis, seal, upstream.delete, SOON)
+    other = Deletions(redis, seal, upstream.delete, SOON)
+    async with other.running():
+        async with asyncio.timeout(5):
+            while not await redis.exists("gateway:pulse"):
+                await asyncio.sleep(0.01)
+    trace = holder.trace("fk-secret")
+    await trace.note("conversation-1")
+    await asyncio.sleep(0.6)  # nobody calls
+    await other._sweep()
+    async with other.running(), holder.running():
+        await asyncio.sleep(1)
+        assert upstream.asked == []
+        trace.end()
+        async with asyncio.timeout(5):
+            await upstream.deleted.wait()
+
+
+async def test_a_slow_upstream_keeps_nobody_from_saying_what_goes_on(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    upstream = Upstream()
+    stuck = asyncio.Event()
+
+    async def slowly(bearer: str, conversation_id: str) -> bool:
+        stuck.set()
+        await asyncio.sleep(2)
+        return True
+
+    holder = Deletions(redis, seal, slowly, SOON)
+    async with holder.running(), asyncio.timeout(10):
+        over, trace = holder.trace("fk-secret"), holder.trace("fk-secret")
+        await over.note("conversation-1")
+        await trace.note("conversation-2")
+        over.end()
+        await stuck.wait()
+        async with Deletions(redis, seal, upstream.delete, SOON).running():
+            await asyncio.sleep(1)
+            assert upstream.asked == []
+            trace.end()
+            await upstream.deleted.wait()
+    assert upstream.asked == [("fk-secret", "conversation-2")]
+
+
 async def test_what_is_refused_is_tried_again_and_given_up_in_the_end(
     redis: ArqRedis, seal: Seal, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run(upstream: Upstream, over: Callable[[], bool]) -> None:
-        deletions = Deletions(
-            redis, seal, upstream.delete, hold=0.3, max_age=1.0, shortest_pause=0.05
-        )
+        deletions = Deletions(redis, seal, upstream.delete, SOON, max_age=2.5, shortest_pause=0.05)
         async with deletions.running():
             trace = deletions.trace("fk-secret")
             await trace.note("conversation-1")
@@ -133,7 +181,7 @@ async def test_what_is_refused_is_tried_again_and_given_up_in_the_end(
 async def test_redis_holds_neither_bearer_nor_conversation_in_the_clear(
     redis: ArqRedis, seal: Seal
 ) -> None:
-    trace = Deletions(redis, seal, Upstream().delete).trace("fk-secret")
+    trace = Deletions(redis, seal, Upstream().delete, SOON).trace("fk-secret")
     await trace.note("conversation-1")
     dump = b""
     for key in await redis.keys("*"):
@@ -151,7 +199,7 @@ async def test_a_redis_that_is_away_costs_no_answer(
     redis: ArqRedis, seal: Seal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream = Upstream()
-    deletions = Deletions(redis, seal, upstream.delete, hold=0.3)
+    deletions = Deletions(redis, seal, upstream.delete, SOON)
     working = deletions._note
 
     async def away(**_: object) -> None:

@@ -218,11 +218,8 @@ def test_a_role_on_its_own_has_a_usual_redis_but_no_usual_upstream(load_toml: Lo
 def test_no_secret_shows_in_what_is_printed(load_toml: Load, url: str) -> None:
     loaded = load_toml(
         GATEWAY__GPTS__KEY_FOR_INFO="fk-hush",
-<<<<<<< HEAD
         GATEWAY__METRICS__TOKEN="hush",
-=======
         GATEWAY__REDIS__URL=url,
->>>>>>> 953ecc109670eda39e04b5624446ad14cba5fdc3
         GATEWAY__UPSTREAM__PROXY="http://me:hush@10.0.0.9:3128",
     )
     printed = f"{loaded} {loaded!r}"

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from settings import Bot
+from simulator.deltas import V1, Encoding, Whole
 from tests.unit.turns import (
     DONE,
     Line,
@@ -443,7 +444,9 @@ def turns(draw: st.DrawFn) -> tuple[list[Record], str, str]:
                     quiet += shown_quiet
                     opened = "text"
             case "code":
-                run = draw(st.text(min_size=1, max_size=6))
+                run = draw(
+                    st.text(st.sampled_from('ab(<【"\\\n\u2028样😀'), min_size=1, max_size=6)
+                )
                 records += grows(code(run, id), run)
                 off += ("\n```\n" if opened != "text" else "") + "\n```\n" + run
                 opened = "code"
@@ -468,11 +471,48 @@ def turns(draw: st.DrawFn) -> tuple[list[Record], str, str]:
     return records, off + ("\n```\n" if opened != "text" else ""), quiet
 
 
-@given(turns(), st.lists(st.integers(0, 100_000), max_size=30))
-def test_any_turn_cut_anywhere_gives_its_text(
-    turn: tuple[list[Record], str, str], at: list[int]
+ENCODINGS = st.builds(
+    lambda kind, raw, crlf: kind(raw=raw, crlf=crlf),
+    st.sampled_from([Whole, V1]),
+    raw=st.booleans(),
+    crlf=st.booleans(),
+)
+PINGS = [
+    b"",
+    b": ping - 2025-03-06 19:22:41.128196+00:00\n\n",
+    b"event: ping\r\ndata: 2023-12-15 08:18:09.331532\r\n\r\n",
+]
+
+
+@given(
+    turns(),
+    ENCODINGS,
+    st.lists(st.sampled_from(PINGS), max_size=9),
+    st.lists(st.integers(0, 100_000), max_size=30),
+    st.sets(st.integers(0, 40)),
+)
+def test_any_turn_gives_its_text_however_it_is_encoded_cut_and_flushed(
+    turn: tuple[list[Record], str, str],
+    encoding: Encoding,
+    pings: list[bytes],
+    at: list[int],
+    flushes: set[int],
 ) -> None:
+    """And the same streamed as whole, see `shown`."""
     records, off, quiet = turn
-    said = translate(*cuts(wire([*records, DONE]), at))
-    assert shown(said) == off
-    assert shown(said, QUIET) == quiet
+    blocks = [encoding.event(record) for record in records]
+    between = zip(blocks, [*pings, *[b""] * len(blocks)], strict=False)
+    body = encoding.begin() + b"".join(block + ping for block, ping in between)
+    said = translate(*cuts(body + encoding.done("c"), at))
+    assert shown(said, flushes=[*flushes]) == off
+    assert shown(said, QUIET, [*flushes]) == quiet
+
+
+@given(turns(), st.builds(Bot, *[st.booleans()] * 5), st.sets(st.integers(0, 40)))
+def test_any_turn_is_the_same_streamed_and_whole_in_every_bot_mode(
+    turn: tuple[list[Record], str, str], bot: Bot, flushes: set[int]
+) -> None:
+    records, off, _ = turn
+    text = shown(translate(wire([*records, DONE])), bot, [*flushes])
+    assert bot.enabled or text == off
+    assert text.count("```") % 2 == 0

@@ -6,12 +6,13 @@ Each maker gives one record; shapes after upstream-protocol.md, 3.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from app.completion import Answer
 from app.dialect import Usage
 from settings import Bot
-from wire.events import Asked, Event, Failed, File, Image
+from wire.events import Asked, Event, Failed, File, Image, decode_frame, encode_frame
 from wire.outbox import Answer as Outgoing
 from wire.queue import Claim
 from workers.pandora.records import read_record
@@ -165,26 +166,42 @@ def download(wanted: Said) -> Event:
             return wanted
 
 
-def shown(said: Sequence[Said], bot: Bot | None = None) -> str:
-    """The text that a client gets; the same streamed and whole, or this fails."""
+def shown(said: Sequence[Said], bot: Bot | None = None, flushes: Sequence[int] = ()) -> str:
+    """The text that a client gets; the same streamed and whole, or this fails.
+
+    Streamed event by event, and in batches that the worker has sent at these places.
+    """
     events = [download(one) for one in said]
     assert not isinstance(events[-1], Failed), events[-1]
-    bot = bot or Bot()
-    whole, streamed = Answer("id", "m", 0, bot), Answer("id", "m", 0, bot)
-    merged = Outgoing(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
-    merged.add(events)
-    whole.add(merged.take().events)
-    chunks = b"".join(streamed.add([event]) for event in events)
-    messages = [chunk.partition("\nid: ")[0] for chunk in chunks.decode().split("\n\n") if chunk]
-    contents = [
-        json.loads(message.removeprefix("data: "))["choices"][0]["delta"].get("content", "")
-        for message in messages
-    ]
+    answer = partial(Answer, "id", "m", 0, bot or Bot())
+    whole, streamed, batched = answer(), answer(), answer()
+    for batch in delivered(events, []):
+        whole.add(batch)
     completion = json.loads(whole.completion(Usage(0, 0, 0)))
     content = completion["choices"][0]["message"]["content"]
     assert isinstance(content, str)
-    assert "".join(contents) == content
+    assert joined([streamed.add([event]) for event in events]) == content
+    assert joined([batched.add(batch) for batch in delivered(events, flushes)]) == content
     return content
+
+
+def delivered(events: Sequence[Event], flushes: Sequence[int]) -> Iterator[list[Event]]:
+    """The batches in which events come from a worker that sends what it has at these places."""
+    outgoing = Outgoing(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
+    for number, event in enumerate(events):
+        outgoing.add([event])
+        if number in flushes or number == len(events) - 1:
+            for batch in decode_frame(encode_frame([outgoing.take()])):
+                yield batch.events
+
+
+def joined(chunks: Sequence[bytes]) -> str:
+    """The deltas of a stream, joined."""
+    blocks = [text for text in b"".join(chunks).decode().split("\n\n") if text]
+    messages = [text.partition("\nid: ")[0] for text in blocks]
+    choices = [json.loads(text.removeprefix("data: "))["choices"][0] for text in messages]
+    assert [choice["finish_reason"] is not None for choice in choices].count(True) == 1
+    return "".join(choice["delta"].get("content", "") for choice in choices)
 
 
 def answer(*lines: Line, bot: Bot | None = None) -> str:

@@ -1,16 +1,13 @@
--- The clock and the names of the keys. Every script is called with the secret's fingerprint as its
+-- The names of the keys. Every script of the line is called with the secret's fingerprint as its
 -- first argument, which is taken away here; what a script describes as its arguments follows.
 
 local FINGERPRINT = table.remove(ARGV, 1)
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000) -- ms
 
 local LANES = {'chat', 'images'}
 local ENDED_TTL = 60000 -- ms that an ended job stays, for a front end that missed its ending
 local DAY = 86400000
 
 local LATER = 'gateway:later'     -- what begins again at a moment: 'account <a>', 'family <a> <f>', 'job <id>', 'orphan <id>'
-local PULSE = 'gateway:pulse'
 local BREAKER = 'gateway:breaker'
 local LIMITED = 'gateway:limited'     -- accounts that may hold fewer than their cap
 local SERVICE = 'gateway:service'
@@ -43,22 +40,4 @@ local function nudge() redis.call('PUBLISH', 'gateway:nudge:' .. FINGERPRINT, ''
 -- Publish the pairs of channel and frame at the end of ARGV, the first of them at `from`.
 local function publish(from)
   for i = from, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
-end
-
-local function fields(key, ...) return unpack(redis.call('HMGET', key, ...), 1, select('#', ...)) end
-
--- How long (ms) Redis and its clients have been going on undisturbed. A restart (another run id)
--- and a time in which nobody called (a freeze, a partition) count from zero again: leases may then
--- be past their end only because nobody could renew them, and with a Redis that lost its last
--- second, workers may hold conversations that it does not know of.
-local function undisturbed(gap)
-  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-  local known, at, since = fields(PULSE, 'run', 'at', 'since')
-  since = tonumber(since)
-  if known ~= run or now - tonumber(at) > gap then
-    since = now
-    count('gateway_repairs_total', {what = 'disturbance'})
-  end
-  redis.call('HSET', PULSE, 'run', run, 'at', now, 'since', since)
-  return now - since
 end

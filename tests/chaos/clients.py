@@ -45,6 +45,8 @@ class Told:
     error: str | None = None
     broken: str | None = None
     """How the connection broke, if it did before the answer's end."""
+    reached: bool = True
+    """Whether there was a connection at all."""
     left: bool = False
     hung: bool = False
     nonsense: str | None = None
@@ -61,7 +63,9 @@ class Told:
             return "whole"
         if self.error is not None:
             return f"error {self.error}" if self.status == 200 else f"{self.status} {self.error}"
-        return "broken" if self.broken else "ended without a word"
+        if self.broken is None:
+            return "ended without a word"
+        return "broken" if self.reached else "not reached"
 
 
 class Crowd:
@@ -140,6 +144,7 @@ async def ask(http: aiohttp.ClientSession, told: Told) -> None:
         told.hung = not told.left
     except (aiohttp.ClientError, ConnectionError) as error:
         told.broken = f"{type(error).__name__}: {error}"
+        told.reached = not isinstance(error, aiohttp.ClientConnectorError)
     told.ended = time.monotonic()
 
 

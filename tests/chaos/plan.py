@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +59,13 @@ KINDS: tuple[tuple[int, Kind], ...] = (
     (1, _failing("error=rate")),
 )
 
+SOCKET_KINDS: tuple[tuple[int, Kind], ...] = (
+    (7, Kind("account=websocket", steady=True)),
+    (3, Kind("account=websocket socket=drop at_frame=6")),
+)
+"""Answers that come over the account's socket. All are short: upstream such an answer outlives its
+worker, and it must be over before the worker's lease is, or it is taken for one above the cap."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -102,10 +109,11 @@ BAG: tuple[tuple[Target, bool], ...] = (
 """What is struck, and whether by SIGKILL or SIGTERM; all of it, in any order, before any again."""
 
 
-def requests(seed: int, count: int) -> list[Request]:
-    """The requests, in the order in which they are made."""
+def requests(seed: int, count: int, *, sockets: bool) -> list[Request]:
+    """The requests, in the order in which they are made; `sockets` has some answered over them."""
     random_ = random.Random(f"requests {seed}")
-    return [_request(random_, number) for number in range(count)]
+    kinds = KINDS + SOCKET_KINDS if sockets else KINDS
+    return [_request(random_, number, kinds) for number in range(count)]
 
 
 def blows(seed: int, calm: float) -> Iterator[Blow]:
@@ -120,8 +128,8 @@ def blows(seed: int, calm: float) -> Iterator[Blow]:
             yield Blow(target, kill, random_.randrange(1000), after, down)
 
 
-def _request(random_: random.Random, number: int) -> Request:
-    (kind,) = random_.choices([kind for _, kind in KINDS], [weight for weight, _ in KINDS])
+def _request(random_: random.Random, number: int, kinds: Sequence[tuple[int, Kind]]) -> Request:
+    (kind,) = random_.choices([kind for _, kind in kinds], [weight for weight, _ in kinds])
     words = [SECRET, f"number-{number}"]
     count = random_.randint(100, 250) if kind.long else random_.randint(12, 60)
     words += [f"{random_.getrandbits(24):x}" for _ in range(count)]

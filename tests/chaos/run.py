@@ -37,10 +37,11 @@ class Weather:
     calm: float
     lease: float
     heartbeat: float
+    sockets: bool
 
 
-SHORT = Weather(jobs=70, at_once=24, calm=1.5, lease=3.0, heartbeat=0.75)
-LONG = Weather(jobs=600, at_once=32, calm=6.0, lease=6.0, heartbeat=1.5)
+SHORT = Weather(jobs=70, at_once=24, calm=1.5, lease=3.0, heartbeat=0.75, sockets=False)
+LONG = Weather(jobs=600, at_once=32, calm=6.0, lease=6.0, heartbeat=1.5, sockets=True)
 """With the leases that the settings have by default."""
 
 
@@ -57,6 +58,12 @@ class Report:
     stats: dict[str, int]
     violations: list[str]
 
+    @property
+    def accepted(self) -> int:
+        """How many requests were not turned away at the door."""
+        away = sum(self.endings[ending] for ending in ("not reached", "503 line_unavailable"))
+        return self.endings.total() - away
+
     def shown(self) -> str:
         """For people."""
         struck = Counter(
@@ -64,8 +71,9 @@ class Report:
         )
         times = self.recovery
         lines = [
-            f"seed {self.seed}: {self.endings.total()} requests in {self.seconds:.0f} s,"
-            f" {len(self.strikes)} strikes, clean {self.cleaned_in:.1f} s later",
+            f"seed {self.seed}: {self.endings.total()} requests in {self.seconds:.0f} s"
+            f" ({self.accepted} accepted), {len(self.strikes)} strikes,"
+            f" clean {self.cleaned_in:.1f} s later",
             *_table("struck", struck),
             *_table("endings", self.endings),
             _quantiles("slots usable again", times.slots) + f", {times.cut_short} cut short",
@@ -106,7 +114,8 @@ def run(seed: int, weather: Weather, directory: Path) -> Report:
     ) as gateway:
         gateway.start(workers=WORKERS, fronts=FRONTS)
         gateway.reset(echo=True, step=9)
-        crowd = Crowd(plan.requests(seed, weather.jobs), weather.at_once, gateway.simulator)
+        requests = plan.requests(seed, weather.jobs, sockets=weather.sockets)
+        crowd = Crowd(requests, weather.at_once, gateway.simulator)
         storm = Storm(gateway, crowd, plan.blows(seed, weather.calm))
         began = time.monotonic()
         crowd.start()

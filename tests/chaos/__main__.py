@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--seed N] [--jobs 600] [--keep DIRECTORY]`: one storm.
+"""`python -m tests.chaos [--seed N] [--jobs 600] [--calm 6] [--keep DIRECTORY]`: one storm.
 
 Exit status 1 if anything was violated.
 """
@@ -20,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.chaos", description="Kills the gateway's parts.")
     parser.add_argument("--seed", type=int, help="by default a random one")
     parser.add_argument("--jobs", type=int, help="how many requests")
+    parser.add_argument("--calm", type=float, help="seconds at least between most strikes")
     parser.add_argument("--short", action="store_true", help="the storm of `make test`")
     parser.add_argument("--keep", type=Path, help="where to leave what the roles print")
     args = parser.parse_args()
@@ -27,6 +28,8 @@ def main() -> None:
     weather = SHORT if args.short else LONG
     if args.jobs is not None:
         weather = dataclasses.replace(weather, jobs=args.jobs)
+    if args.calm is not None:
+        weather = dataclasses.replace(weather, calm=args.calm)
     print(f"seed {seed}: {weather.jobs} requests; again with --seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         directory = args.keep or Path(temporary)

@@ -7,8 +7,17 @@ import redis
 HOLDERS = ("gateway:*", "arq:queue:*")
 """Where sorted sets, sets and lists hold jobs: none may have any member left."""
 
-NO_HOLDERS = ("gateway:resting", "gateway:deletions:", "gateway:front", "gateway:worker")
-"""But these, by their beginnings, hold no jobs."""
+NO_HOLDERS = (
+    *("gateway:deletions:", "gateway:front", "gateway:worker"),
+    # Fair shares and promises to clients that were turned away: of accounts and users.
+    *("gateway:shares:", "gateway:users:", "gateway:promise"),
+    "gateway:resting",
+    "gateway:later",
+)
+"""But these, by their beginnings, hold no jobs, or not only."""
+
+LATER = "gateway:later"
+"""What begins again at a moment: accounts, and jobs as `job <id>` and `orphan <id>`."""
 
 RECORDS = "gateway:job:*"
 """The jobs' hashes, with their state."""
@@ -29,6 +38,9 @@ def leftovers(url: str) -> list[str]:
                     name = key.decode()
                     if not name.startswith(NO_HOLDERS):
                         found.append(f"{name} is not empty")
+        for member in client.zrange(LATER, 0, -1):
+            if member.startswith((b"job ", b"orphan ")):
+                found.append(f"{LATER} holds {member.decode()}")
         for key in client.scan_iter(RECORDS, count=1000, _type="hash"):
             state = client.hget(key, "state")
             if state is not None and state not in ENDED:

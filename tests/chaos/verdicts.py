@@ -20,11 +20,14 @@ NEVER = {
 """Errors that no storm excuses: Redis keeps everything and is never away for long, and nobody was
 cancelled who is still there to be told so."""
 
+AT_THE_DOOR = ("line_unavailable", "no_worker", "upstream_unavailable")
+"""Errors of requests that were never accepted, if they come as a status."""
+
 AFTERMATH = 3.0
 """Seconds after Redis' return in which a request may still be refused."""
 
 
-def of_client(told: Told, strikes: Sequence[Strike], longest_wait: float) -> Iterator[str]:
+def of_client(told: Told, strikes: Sequence[Strike]) -> Iterator[str]:
     """What is wrong with what one client was told."""
     kind, answer = told.request.kind, told.request.answer
     front_was_struck = told.front.struck is not None and told.front.struck <= told.ended
@@ -44,11 +47,11 @@ def of_client(told: Told, strikes: Sequence[Strike], longest_wait: float) -> Ite
         yield "its stream ended with neither [DONE] nor an error"
     if told.error in NEVER:
         yield f"the error {told.error}"
-    elif told.error is not None and not kind.fails and not _explained(told, strikes, longest_wait):
+    elif told.error is not None and not kind.fails and not _explained(told, strikes):
         yield f"an error that nothing explains: {told.error}"
 
 
-def _explained(told: Told, strikes: Sequence[Strike], longest_wait: float) -> bool:
+def _explained(told: Told, strikes: Sequence[Strike]) -> bool:
     """Whether the error of a request with which nothing was wrong comes from a strike."""
 
     def struck(target: str, *, kill: bool) -> bool:
@@ -73,8 +76,10 @@ def _explained(told: Told, strikes: Sequence[Strike], longest_wait: float) -> bo
                 and (strike.back is None or told.began <= strike.back + AFTERMATH)
                 for strike in redis
             )
-        case "waited_too_long":
-            return told.ended - told.began >= longest_wait
+        case "no_worker":
+            return any(strike.target != "front" for strike in strikes)
+        case "upstream_unavailable":
+            return True  # the upstream's failures are part of the storm
         case _:
             return False
 

@@ -178,7 +178,7 @@ def _take_refusal(told: Told, body: bytes) -> None:
 
 def _take_line(told: Told, line: str) -> None:
     if not line.startswith("data: "):
-        if line and not line.startswith(":"):
+        if line and not line.startswith((":", "id: ")):
             told.nonsense = f"a line that is no SSE of ours: {line[:200]!r}"
         return
     if told.done or told.error is not None:

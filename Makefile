@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: help setup run test check bench format lock clean
+.PHONY: help setup run test chaos check bench format lock clean
 
 help:
 	@echo "make setup    install what 'make run' needs, into $(VENV)"
 	@echo "make run      run the whole gateway here; Ctrl-C stops it"
 	@echo "make test     run all tests"
+	@echo "make chaos    kill parts of a gateway at random while it serves (SEED=1: the same plan again)"
 	@echo "make check    check format, lint, types and imports"
 	@echo "make bench    run the benchmarks"
 	@echo "make format   format the code and mend what the linter can mend"
@@ -31,6 +32,9 @@ run: $(RUN)
 
 test: $(DEV)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+chaos: $(DEV)
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 
 check: $(DEV)
 	@$(BIN)/ruff format --check .

@@ -253,7 +253,7 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
     "upstream_timeout": (504, "timeout", "upstream_timeout"),
     "cancelled": (409, "invalid_request_error", "cancelled"),
     "gateway_error": (500, "server_error", "internal_error"),
-    "let_go": (500, "server_error", "internal_error"),
+    "let_go": (503, "server_error", "line_unavailable"),
 }
 """Status, OpenAI type and default code of each fault."""
 

@@ -34,6 +34,7 @@ from wire.inbox import Inbox, Reply
 from wire.jobs import ChatJob, Lane, encode_job
 from wire.queue import PATIENCE, Queue, Whereabouts
 from wire.reaper import keep_reaping
+from wire.reconciler import keep_reconciling
 from wire.redis import AWAY, RedisError
 from wire.seal import Seal
 
@@ -149,7 +150,8 @@ class Line:
         """Take part in the line for as long as the context lasts. Redis may be away at first."""
         heartbeat = self.config.queue.heartbeat
         reaping = keep_reaping(self._queue, self._seal, heartbeat)
-        async with self._inbox.running(), background(self._beat(), reaping):
+        reconciling = keep_reconciling(self._queue, heartbeat)
+        async with self._inbox.running(), background(self._beat(), reaping, reconciling):
             yield
             if self._letting_go:
                 await asyncio.wait(self._letting_go, timeout=heartbeat)
@@ -342,6 +344,7 @@ class Line:
         try:
             async with asyncio.timeout(READY_PATIENCE):
                 workers = await self._queue.workers()
+                repaired = await self._queue.repaired()
         except AWAY as error:
             return [f"Redis cannot be reached, or refuses to serve ({type(error).__name__})"], []
         fatal, lesser = [], []
@@ -354,6 +357,10 @@ class Line:
             lesser.append(
                 f"workers with another GATEWAY_SECRET: {len(workers) - len(ours)}; they cannot "
                 "unseal the jobs of this front end and take none of them"
+            )
+        if repaired:
+            lesser.append(
+                f"the line was found damaged a moment ago and repaired, places: {repaired}"
             )
         if any(w.version != VERSION for w in ours):
             lesser.append("some workers are of another version")

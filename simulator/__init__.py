@@ -46,6 +46,8 @@ The pace:
     delay=0.05     before the first event; the response headers go out before it
     interval=0.02  between text events, and around them (first event, finished events)
     burst=1        so many text events in one write, at the same mean pace
+    linger=0       the turn goes on for so many seconds after its client has left, and keeps its
+                   account busy; not over a socket
     ping=0         a ping after so many seconds without an event, two shapes in turn; 0 = none
 
 The wire:
@@ -142,7 +144,8 @@ The faults:
 
 The counters: `active` conversations now, `peak` the most at once, `peak_per_account` the most at
 once for any one account, `started` (accepted), `finished` (ran to the scripted end, faults
-included), `aborted` (the client left first), `refused` (by a cap; an obedient client sees none),
+included), `aborted` (the client left first), `orphans` (of those, the ones that lingered),
+`refused` (by a cap; an obedient client sees none), `refused_for_orphans` (because a turn lingers),
 `errors` (answers to `error=NAME`, which take no slot) and `accounts` (different bearers so far).
 Beside conversations: `uploads` (all three steps), `downloads` (whole files sent), `sandbox`
 (addresses of sandbox files given), `patched` (PATCHes of known conversations), `hidden`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -28,7 +29,9 @@ class Stats(msgspec.Struct, frozen=True):
     started: int
     finished: int
     aborted: int
+    orphans: int
     refused: int
+    refused_for_orphans: int
     errors: int
     accounts: int
 
@@ -42,7 +45,9 @@ class _Tally:
     started: int = 0
     finished: int = 0
     aborted: int = 0
+    orphans: int = 0
     refused: int = 0
+    refused_for_orphans: int = 0
     errors: int = 0
     accounts: set[str] = field(default_factory=set)
 
@@ -53,6 +58,7 @@ class Accounts:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._active: Counter[str] = Counter()
+        self._orphans: Counter[str] = Counter()
         self._tally = _Tally()
 
     def check(self, bearer: str) -> None:
@@ -65,16 +71,31 @@ class Accounts:
         if self._active.total() >= self._limits.total:
             self._tally.refused += 1
             raise RefusedError(TOO_MANY)
+        if self._active[bearer] + self._orphans[bearer] >= cap:
+            self._tally.refused_for_orphans += 1
+            raise RefusedError(BUSY)
 
-    def hold(self, bearer: str) -> Hold:
-        """Start a conversation: `with accounts.hold(bearer) as hold`. Call `check` just before."""
+    def hold(self, bearer: str, linger: float = 0.0) -> Hold:
+        """Start a conversation: `with accounts.hold(bearer) as hold`. Call `check` just before.
+
+        If its client leaves, its account stays busy for `linger` seconds.
+        """
         tally = self._tally
         self._active[bearer] += 1
         tally.started += 1
         tally.accounts.add(bearer)
         tally.peak = max(tally.peak, self._active.total())
         tally.peak_per_account = max(tally.peak_per_account, self._active[bearer])
-        return Hold(self._active, bearer, tally)
+        return Hold(self, bearer, linger, tally)
+
+    def release(self, bearer: str) -> None:
+        """A conversation is over for its client."""
+        _less(self._active, bearer)
+
+    def orphan(self, bearer: str, linger: float) -> None:
+        """A conversation goes on for so many seconds without its client."""
+        self._orphans[bearer] += 1
+        asyncio.get_running_loop().call_later(linger, _less, self._orphans, bearer)
 
     def count_error(self) -> None:
         """Count one scripted error answer."""
@@ -90,7 +111,9 @@ class Accounts:
             started=tally.started,
             finished=tally.finished,
             aborted=tally.aborted,
+            orphans=tally.orphans,
             refused=tally.refused,
+            refused_for_orphans=tally.refused_for_orphans,
             errors=tally.errors,
             accounts=len(tally.accounts),
         )
@@ -104,9 +127,10 @@ class Accounts:
 class Hold:
     """One open conversation. It ends once: finished when told so, aborted when the client left."""
 
-    def __init__(self, active: Counter[str], bearer: str, tally: _Tally) -> None:
-        self._active = active
+    def __init__(self, accounts: Accounts, bearer: str, linger: float, tally: _Tally) -> None:
+        self._accounts = accounts
         self.bearer = bearer
+        self._linger = linger
         self._tally = tally
         self._open = True
 
@@ -118,9 +142,7 @@ class Hold:
 
     def _release(self) -> None:
         self._open = False
-        self._active[self.bearer] -= 1
-        if not self._active[self.bearer]:
-            del self._active[self.bearer]
+        self._accounts.release(self.bearer)
 
     def __enter__(self) -> Hold:
         return self
@@ -136,3 +158,12 @@ class Hold:
         elif self._open:
             self._release()
             self._tally.aborted += 1
+            if self._linger:
+                self._accounts.orphan(self.bearer, self._linger)
+                self._tally.orphans += 1
+
+
+def _less(counter: Counter[str], bearer: str) -> None:
+    counter[bearer] -= 1
+    if not counter[bearer]:
+        del counter[bearer]

@@ -70,10 +70,12 @@ class Conversations:
             known = Conversation(bearer, asked.history_and_training_disabled, script)
             state.history.remember(turn.conversation_id, known)
         reply = self._reply(script, asked, turn, known)
-        hold = state.accounts.hold(bearer)
+        over_socket = (script.account or state.scripts.standing(bearer).account) == "websocket"
+        # `stop_conversation` ends an answer over a socket for good.
+        hold = state.accounts.hold(bearer, 0.0 if over_socket else script.linger)
         if script.fault in ("hang", "reset"):
             return await _unanswered(script, hold, request)
-        if (script.account or state.scripts.standing(bearer).account) == "websocket":
+        if over_socket:
             # A confirmation's answer comes over the socket that the client has already.
             address = self._address(bearer, request) if asked.choice is None else {}
             return self._over_socket(script, reply, turn.conversation_id, hold, address)

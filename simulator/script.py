@@ -40,6 +40,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval: Seconds = 0.02
     burst: AtLeastOne = 1
     delay: Seconds = 0.05
+    linger: Seconds = 0.0
     step: AtLeastOne = 4
     echoes: bool = False
     ping: Seconds = 0.0

@@ -64,6 +64,7 @@ class Reply:
         self._max_backlog = max_backlog
         self._backlog = 0
         self._next = 0
+        self._attempt = 0
         self._known = 0
         self.doubts = 0
         """How often something was noticed that only the log can clear up."""
@@ -110,12 +111,18 @@ class Reply:
         """Take what is new in a batch. False if something before it is missing."""
         if self.ended:
             return True
+        if self._next and batch.attempt != self._attempt:
+            # Redis forgot that an answer had begun, and the job was tried again: what came of it
+            # before must not be continued with another answer.
+            self.fail("the answer was lost, and another begun in its place", "answer_lost")
+            return True
         first = self._next if batch.first == UNNUMBERED else batch.first
         self._known = max(self._known, first + len(batch.events))
         if first > self._next:
             return False
         if fresh := batch.events[self._next - first :]:
             self._next += len(fresh)
+            self._attempt = batch.attempt
             held_up = bool(self._events)
             self._events += fresh
             self.ended = isinstance(fresh[-1], Ending)
@@ -141,7 +148,7 @@ class Reply:
         if not self.ended:
             self.abandoned = True
             failed = Failed("let_go", message, code=code)
-            self.accept(Batch(self.job, 0, UNNUMBERED, [failed]))
+            self.accept(Batch(self.job, self._attempt, UNNUMBERED, [failed]))
             if self.on_abandoned is not None:
                 self.on_abandoned()
 

@@ -102,6 +102,12 @@ COUNTERS = (
                 "record_lost",  # an entry was dropped whose job Redis had forgotten
                 "front_end_lost",  # a job was dropped whose front end is gone
                 "resubmitted",  # a job that Redis had forgotten was put in line again
+                "lease_of_nobody",  # the reconciler: a lease without a running job
+                "lease_lost",  # a running job without a lease
+                "seat_of_nobody",  # a seat without a job
+                "place_of_nobody",  # a place in the line without a job
+                "place_lost",  # a waiting job without a place
+                "miscounted",  # a count that did not fit
                 "disturbance",  # Redis was restarted, or nobody had reached it for a while
             )
         },

@@ -290,12 +290,13 @@ class Queue:
         """
         return bool(await self._run("park", claim.id, claim.attempt, round(wait * 1000)))
 
-    async def retry(self, claim: Claim, wait: float, most: int) -> bool | None:
-        """Put a job back that the upstream failed before it answered, for so many seconds.
+    async def retry(self, claim: Claim, wait: float, longest: float, most: int) -> bool | None:
+        """Put a job back that the upstream failed before it answered.
 
-        None: it has been retried `most` times, or its time is up. False as with `finish`.
+        It waits so many seconds, twice as long each further time, at most `longest`. None: it has
+        been retried `most` times, or its time is up. False as with `finish`.
         """
-        how = (round(wait * 1000), most, self._failures)
+        how = (round(wait * 1000), round(longest * 1000), most, self._failures)
         word = await self._run("retry", claim.id, claim.attempt, *how)
         return None if word < 0 else bool(word)
 
@@ -343,6 +344,28 @@ class Queue:
             return None
         id, state, place, wait, fronts = found
         return Whereabouts(id.decode(), state.decode(), place, wait / 1000, _names(fronts))
+
+    async def reconcile(self, every: float) -> int:
+        """Put right what differs between the line's keys and its jobs; how many places that were.
+
+        Of all processes that call it `every` so many seconds, one does it.
+        """
+        period = round(every * 1000)
+        if not await self._redis.set("gateway:reconciler", b"", px=period - 1, nx=True):
+            return 0
+        seated: set[str] = set()
+        for kind in ("queued", "running"):
+            keys = self._redis.scan_iter(match=f"gateway:{kind}:*", count=1000)
+            seated |= {key.decode().rpartition(":")[2] async for key in keys}
+        accounts = sorted(seated)
+        steps = range(0, max(1, len(accounts)), 100)
+        return sum(
+            [await self._run("reconcile", 2 * period, *accounts[at : at + 100]) for at in steps]
+        )
+
+    async def repaired(self) -> int:
+        """How many places had to be put right a moment ago."""
+        return int(await self._redis.get("gateway:repaired") or 0)
 
     async def census(self) -> Census:
         """How many jobs, accounts and workers there are at this moment."""

@@ -31,6 +31,7 @@ from wire.jobs import Family, Lane, decode_job
 from wire.outbox import Outbox, Superseded
 from wire.queue import PATIENCE, Queue, worker_channel
 from wire.reaper import keep_reaping
+from wire.reconciler import keep_reconciling
 from wire.redis import AWAY, RedisError
 from wire.seal import Seal, SealError
 from wire.subscription import Subscription
@@ -93,7 +94,9 @@ class Worker(ArqWorker):
     async def main(self) -> None:
         """Work until `drain` is called, and finish what is held then."""
         reaping = keep_reaping(self.queue, self._seal, self._config.queue.heartbeat)
-        async with self.outbox.running(), background(self.leases.keep(), self._listen(), reaping):
+        reconciling = keep_reconciling(self.queue, self._config.queue.heartbeat)
+        beside = background(self.leases.keep(), self._listen(), reaping, reconciling)
+        async with self.outbox.running(), beside:
             logger.info("worker %s takes up to %d jobs", self.id, self.max_jobs)
             while not self._draining:
                 await self._wait_for_work()
@@ -259,11 +262,9 @@ class Worker(ArqWorker):
 
     async def _retried(self, attempt: Attempt) -> bool:
         """Whether the job goes back to be tried again."""
-        claim = attempt.claim
-        pause = min(RETRY_PAUSE * 2 ** (claim.attempt - 1), LONGEST_RETRY_PAUSE)
-        pause *= random.uniform(0.5, 1.5)  # noqa: S311 - so that they do not come all at once
-        most = self._config.upstream.retries
-        await self._insist(attempt, partial(self.queue.retry, claim, pause, most))
+        pause = RETRY_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311 - not all at once
+        how = (pause, LONGEST_RETRY_PAUSE, self._config.upstream.retries)
+        await self._insist(attempt, partial(self.queue.retry, attempt.claim, *how))
         return attempt.settled
 
     async def _end_waiting(self, account: str, family: Family | None, failed: Failed) -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from child import spawn, stop
 from deploy.redis import EmbeddedRedis, free_port
@@ -80,12 +81,16 @@ class Gateway:
     def start_front(self, port: int | None = None, processes: int = 1) -> str:
         """Start one more front end, of so many processes; its URL."""
         port = port or free_port()
-        environ = {"GATEWAY__SERVER__PORT": str(port)}
-        if self.files is None:
-            environ["GATEWAY__SERVER__PROCESSES"] = str(processes)
-        self.fronts.append(self._spawn("app", **environ))
+        self.fronts.append(self._front(port, processes))
         self.urls.append(f"http://127.0.0.1:{port}")
         return self.urls[-1]
+
+    def restart_front(self, number: int) -> subprocess.Popen[bytes]:
+        """Start a front end that has ended again, on its old port."""
+        port = urlsplit(self.urls[number]).port
+        assert port is not None
+        self.fronts[number] = self._front(port)
+        return self.fronts[number]
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         """Start one more worker."""
@@ -121,6 +126,12 @@ class Gateway:
         return "\n".join(
             file.read_text(errors="replace") for file in sorted(self.directory.glob("*.log"))
         )
+
+    def _front(self, port: int, processes: int = 1) -> subprocess.Popen[bytes]:
+        environ = {"GATEWAY__SERVER__PORT": str(port)}
+        if self.files is None:
+            environ["GATEWAY__SERVER__PROCESSES"] = str(processes)
+        return self._spawn("app", **environ)
 
     def _start_simulator(self) -> None:
         child = self._spawn("simulator", "--port", "0", *self._simulator_options)

@@ -111,7 +111,7 @@ async def test_the_census_counts_jobs_leases_workers_and_accounts(
     assert await queue.census() == census(LaneCensus(2, 2, 2))
     await queue.rest(claims[0], 30, 60)
     assert await queue.census() == census(LaneCensus(3, 1, 1), resting=1)
-    assert await queue.finish(claims[1].id, 1, "done", b"entry", {})
+    assert await queue.finish(claims[1].id, claims[1].attempt, "done", b"entry", {})
     assert await queue.census() == census(LaneCensus(3, 0, 0), resting=1)
 
 

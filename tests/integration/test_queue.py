@@ -82,7 +82,7 @@ async def test_jobs_are_claimed_in_the_order_they_came(queue: Queue) -> None:
         await enqueue(queue, f"job-{n}", account=f"account-{n}")
     claims = await claim(queue)
     assert ids(claims) == [f"job-{n}" for n in range(5)]
-    assert all(c.attempt == 1 and c.body == b"body" and c.fronts == ["front"] for c in claims)
+    assert all(c.attempt > 0 and c.body == b"body" and c.fronts == ["front"] for c in claims)
 
 
 async def test_the_cap_of_the_whole_upstream_holds_however_many_workers_claim(queue: Queue) -> None:
@@ -157,7 +157,7 @@ async def test_a_stale_attempt_can_neither_begin_nor_end_nor_rest(queue: Queue) 
     (stale,) = await claim(queue)
     assert await queue.hand_back(stale)
     (current,) = await claim(queue)
-    assert current.attempt == 2
+    assert current.attempt > stale.attempt
     assert not await queue.begin(stale, ENTRY, FRAMES)
     assert not await finish(queue, stale)
     assert not await queue.rest(stale, 5, 60)
@@ -227,7 +227,12 @@ async def test_a_job_that_has_begun_is_not_tried_again_when_its_worker_dies(queu
     assert await queue.begin(claimed, ENTRY, FRAMES)
     await beat(queue, seconds=QUICK.lease * 2)
     back, (lapsed,) = await queue.reap()
-    assert (back, lapsed.id, lapsed.attempt, lapsed.cancelled) == (0, "job", 1, False)
+    assert (back, lapsed.id, lapsed.attempt, lapsed.cancelled) == (
+        0,
+        "job",
+        claimed.attempt,
+        False,
+    )
     assert await queue.finish(lapsed.id, lapsed.attempt, "failed", ENTRY, FRAMES)
     assert await queue.reap() == (0, [])
 
@@ -286,7 +291,7 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
     assert await queue.cancel("job") == "running"
     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
     assert message is not None
-    assert message["data"] == b"cancel job 1"
+    assert message["data"] == f"cancel job {claimed.attempt}".encode()
     await pubsub.aclose()  # type: ignore[no-untyped-call]
     assert "cancel" in await beat(queue, claimed, seconds=0.1), "the message may have been lost"
 

@@ -262,6 +262,27 @@ async def test_a_client_that_leaves_frees_its_account_and_counts_as_aborted(
         await caller.read(f"[[sim {FAST}]]")
 
 
+async def test_a_turn_may_outlive_its_client_and_is_counted_apart(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async with calling() as caller:
+        async with caller.say("[[sim fault=silence linger=0.3]]") as response:
+            response.close()
+        await caller.until(lambda stats: stats["active"] == 0)
+        refused = 0
+        async with asyncio.timeout(2):
+            while True:
+                async with caller.say(f"[[sim {FAST}]]") as again:
+                    if again.status == 200:
+                        break
+                    assert "Only one message" in await again.text()
+                    refused += 1
+        stats = await caller.stats()
+    assert (stats["orphans"], stats["refused_for_orphans"], stats["refused"]) == (1, refused, 0)
+    assert refused
+    assert stats["peak"] == 1
+
+
 async def test_hang_accepts_and_never_answers(loop: asyncio.AbstractEventLoop) -> None:
     async with calling() as caller:
         asking = asyncio.ensure_future(caller.read("[[sim fault=hang]]"))

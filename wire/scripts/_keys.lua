@@ -10,6 +10,7 @@ local DAY = 86400000
 local LATER = 'gateway:later'     -- what begins again at a moment: 'account <a>', 'family <a> <f>', 'job <id>', 'orphan <id>'
 local BREAKER = 'gateway:breaker'
 local LIMITED = 'gateway:limited'     -- accounts that may hold fewer than their cap
+local REPAIRED = 'gateway:repaired'   -- how much had to be put right a moment ago
 local SERVICE = 'gateway:service'
 local BYTES = 'gateway:bytes'         -- of all jobs that have not ended
 local WORKERS = 'gateway:workers:' .. FINGERPRINT

@@ -51,8 +51,9 @@ while #claimed < free do
     redis.call('SREM', queued_key(account), id)
     redis.call('ZADD', running_key(account), now, id)
     redis.call('ZADD', leases_key(lane), now + lease, id)
-    local attempt = redis.call('HINCRBY', job_key(id), 'attempt', 1)
-    redis.call('HSET', job_key(id), 'state', 'running', 'worker', worker, 'claimed', now)
+    -- Never the same number twice, even if Redis forgot the last claim in a crash.
+    local attempt = math.max(now, tonumber(attempts) + 1)
+    redis.call('HSET', job_key(id), 'state', 'running', 'attempt', attempt, 'worker', worker, 'claimed', now)
     if open then redis.call('HSET', BREAKER, 'probe', id) end
     held[lane] = held[lane] + 1
     claimed[#claimed + 1] = {lane, id, attempt, account, family, front, body}

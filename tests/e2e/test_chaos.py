@@ -1,0 +1,22 @@
+"""A short storm: parts of a gateway are killed at random while clients are served.
+
+`make chaos` runs a long one, with another seed each time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.run import SHORT, run
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_every_client_is_told_the_truth_in_a_storm_and_nothing_is_left(
+    directory: Path, seed: int
+) -> None:
+    report = run(seed, SHORT, directory)
+    assert not report.violations, report.shown()
+    assert report.strikes
+    assert report.endings["whole"]

@@ -1,0 +1,76 @@
+"""What a Redis that lost part of its writes may leave behind, and that it is put right."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from arq.connections import ArqRedis
+
+from tests.integration.test_queue import claim, enqueue
+from wire.queue import Claim, Queue
+
+
+async def reconcile(queue: Queue, redis: ArqRedis) -> int:
+    await redis.delete("gateway:reconciler")
+    return await queue.reconcile(1)
+
+
+async def scene(queue: Queue) -> list[Claim]:
+    """Two jobs run, which are returned; others wait in the queue, in lines and for a moment."""
+    for n in range(3):
+        await enqueue(queue, f"a-{n}", account="a")
+    await enqueue(queue, "b-0", account="b", lane="images")
+    await enqueue(queue, "d-0", account="d")
+    claims = {claimed.id: claimed for claimed in await claim(queue, want=3)}
+    assert await queue.retry(claims.pop("d-0"), 0.3, 1, 5)
+    await enqueue(queue, "c-0", account="c")
+    return list(claims.values())
+
+
+async def test_a_healthy_line_is_left_alone(queue: Queue, redis: ArqRedis) -> None:
+    await scene(queue)
+    assert await reconcile(queue, redis) == 0
+    assert await queue.repaired() == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("ZADD", "gateway:leases:chat", 1, "nobody"),
+        ("ZREM", "gateway:leases:chat", "a-0"),
+        ("ZADD", "gateway:running:a", 1, "nobody"),
+        ("SADD", "gateway:queued:c", "nobody"),
+        ("ZADD", "gateway:waiting:chat", 1, "nobody"),
+        ("DEL", "gateway:line:a:gpt_4_s"),
+        ("DEL", "gateway:later"),
+        ("DEL", "gateway:backlog:chat"),
+        ("ZINCRBY", "gateway:backlog:chat", 3, "a"),
+        ("DEL", "arq:queue:chat:347705b9"),
+        ("DEL", "gateway:job:a-1"),
+    ],
+    ids=lambda damage: " ".join(map(str, damage)),
+)
+async def test_damage_is_put_right_and_told(
+    queue: Queue, redis: ArqRedis, damage: tuple[str | int, ...]
+) -> None:
+    running = await scene(queue)
+    await redis.execute_command(*damage)  # type: ignore[no-untyped-call]
+    assert await reconcile(queue, redis) > 0
+    assert await queue.repaired() > 0
+    assert await reconcile(queue, redis) == 0, "once is enough"
+    left = {"a-0", "a-1", "a-2", "b-0", "c-0", "d-0"}
+    if damage == ("DEL", "gateway:job:a-1"):
+        left.remove("a-1")
+    async with asyncio.timeout(5):
+        while left:
+            for claimed in running:
+                assert await queue.finish(claimed.id, claimed.attempt, "done", b"entry", {})
+                left.remove(claimed.id)
+            running = await claim(queue)
+
+
+async def test_of_many_processes_one_looks(queue: Queue, redis: ArqRedis) -> None:
+    await redis.zadd("gateway:leases:chat", {"nobody": 1, "no one": 1})
+    looks = await asyncio.gather(*(queue.reconcile(60) for _ in range(5)))
+    assert sorted(looks) == [0, 0, 0, 0, 2]

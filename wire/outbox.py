@@ -45,7 +45,7 @@ class Answer:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self.fronts = list(claim.fronts)
+        self.fronts = list(dict.fromkeys(claim.fronts))
         self.begun = False
         self.logged_bytes = 0
         self._is_logged = True

@@ -1,9 +1,9 @@
 -- A reader leaves. The last one takes the job along, unless it came with an idempotency key: then
--- it may be read again within its grace. ARGV: id, 1 if it has got all it asked for: then nobody who
--- asks the same wants more. Returns 'cancelled', 'running', 'gone' or 'stays'.
+-- it may be read again within its grace, if its log is whole. ARGV: id, 1 if it has got all it asked
+-- for: then nobody who asks the same wants more. Returns 'cancelled', 'running', 'gone' or 'stays'.
 local id, enough = unpack(ARGV)
 
-local state = redis.call('HGET', job_key(id), 'state')
+local state, unlogged = fields(job_key(id), 'state', 'unlogged')
 if not state then
   -- It may still be on its way here, on another connection: it must not come in after all.
   redis.call('HSET', job_key(id), 'state', 'cancelled')
@@ -12,7 +12,7 @@ elseif enough == '1' then
   redis.call('HSET', job_key(id), 'enough', 1)
 elseif redis.call('HINCRBY', job_key(id), 'readers', -1) > 0 then
   return 'stays'
-elseif (state == 'waiting' or state == 'running') and orphan(id) then
+elseif (state == 'waiting' or state == 'running') and not unlogged and orphan(id) then
   return 'stays'
 end
 return cancel_job(id)

@@ -1,4 +1,5 @@
--- A running job's log has become too long: what follows is not in it any more. Returns 1 or 0.
+-- A running job's log has become too long: what follows is not in it any more, and nobody may join
+-- the job. ARGV: id, attempt. Returns 1 or 0.
 local id, attempt = unpack(ARGV)
 
 local state, current = fields(job_key(id), 'state', 'attempt')

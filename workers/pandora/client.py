@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Literal, TypeVar
@@ -15,7 +15,7 @@ import aiohttp
 import settings
 from wire.deletions import Deletions
 from wire.events import Asked, Break, Delta, Ending, Event, Failed
-from wire.jobs import ChatJob
+from wire.jobs import ChatJob, Identity
 from wire.media import Media
 from workers.pandora.arkose import ArkoseServers
 from workers.pandora.body import Body, HttpBody, read_short
@@ -32,6 +32,7 @@ from workers.pandora.payload import (
 from workers.pandora.refusals import error_of, judge
 from workers.pandora.sockets import Sockets
 from workers.pandora.translation import Translator
+from workers.pandora.uploads import Uploaded, Uploads
 from workers.pandora.wanted import (
     Confirm,
     ConfirmationWanted,
@@ -84,6 +85,7 @@ class Pandora:
         deletions: Deletions | None = None,
         keep_history: bool = True,
         gpts: Gpts | None = None,
+        uploads: Uploads | None = None,
         confirm_actions: Confirm = "no",
     ) -> None:
         root = backend(base_url, api_prefix)
@@ -93,6 +95,7 @@ class Pandora:
         self._deletions = deletions
         self._keep_history = keep_history
         self._gpts = gpts
+        self._uploads = uploads
         self._confirm_actions = confirm_actions
         self._url = f"{root}/conversation"
         self._downloads = Downloads(session, root, media, rules)
@@ -104,8 +107,14 @@ class Pandora:
 
     async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
         """See `Upstream.answer`. Read on to the end after `Done`: that keeps the connection."""
+        uploaded: dict[Identity, Uploaded] = {}
+        if job.attachments:
+            with _working(self._upload(job)) as uploading:
+                async for nothing in _signs_of_life(uploading):
+                    yield nothing
+                uploaded = uploading.result()
         gizmo = await self._gizmo(job)
-        body = await self._begin(job, partial(self._question, job, gizmo))
+        body = await self._begin(job, partial(self._question, job, uploaded, gizmo))
         trace = self._deletions.trace(job.bearer) if self._deletions else None
         exchange = Exchange(upstream_model(job.family), self._confirm_actions)
         heard = exchange.translator
@@ -194,6 +203,12 @@ class Pandora:
             case ConfirmationWanted(domain=domain, operation=operation):
                 return Asked(domain, operation)
 
+    async def _upload(self, job: ChatJob) -> dict[Identity, Uploaded]:
+        """The files of a job, brought to the upstream."""
+        if self._uploads is None:
+            raise UpstreamError(Failed("gateway_error", "This worker takes no files.", "no_files"))
+        return await self._uploads.all(job)
+
     async def _gizmo(self, job: ChatJob) -> Gizmo | None:
         """The GPT that a job is for."""
         if not job.gpt:
@@ -202,9 +217,19 @@ class Pandora:
             raise UpstreamError(Failed("gateway_error", "This worker knows no GPTs.", "no_gpts"))
         return await self._gpts.find(job.gpt, job.bearer)
 
-    def _question(self, job: ChatJob, gizmo: Gizmo | None, arkose_token: str | None) -> bytes:
+    def _question(
+        self,
+        job: ChatJob,
+        uploaded: Mapping[Identity, Uploaded],
+        gizmo: Gizmo | None,
+        arkose_token: str | None,
+    ) -> bytes:
         return encode_payload(
-            job, arkose_token=arkose_token, keep_history=self._keep_history, gizmo=gizmo
+            job,
+            uploaded=uploaded,
+            arkose_token=arkose_token,
+            keep_history=self._keep_history,
+            gizmo=gizmo,
         )
 
     def _confirm(

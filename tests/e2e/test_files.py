@@ -275,6 +275,34 @@ def test_who_leaves_while_waiting_leaves_nothing_in_the_store(
     busy.close()
 
 
+def test_a_job_that_outlives_its_client_still_has_its_file(
+    gateway: Gateway, client: OpenAI
+) -> None:
+    busy = client.chat.completions.create(
+        model="gpt-4",
+        messages=[{"role": "user", "content": "[[sim words=150 interval=0.02]]"}],
+        stream=True,
+    )
+    next(iter(busy))
+
+    def ask(patience: float) -> httpx.Response:
+        return httpx.post(
+            f"{gateway.url}/v1/chat/completions",
+            json={"model": "gpt-4", "messages": content(image(data_url("/a.pdf")))},
+            headers={"authorization": "Bearer a-bot", "idempotency-key": "of-a-file"},
+            timeout=patience,
+        )
+
+    with pytest.raises(httpx.ReadTimeout):
+        ask(1)
+    assert held(gateway)
+    answer = ask(30)
+    assert answer.json()["choices"][0]["message"]["content"] == "w0 w1 w2"
+    assert gateway.stats()["uploads"] == 1
+    wait_empty(gateway)
+    busy.close()
+
+
 def test_no_name_and_no_content_of_a_file_is_printed_or_in_redis(
     gateway: Gateway, client: OpenAI
 ) -> None:

@@ -14,6 +14,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -57,7 +58,7 @@ class Server(Section, frozen=True):
     public_url: str = ""
     cors_origins: tuple[Name, ...] = ("*",)
     body_timeout: Seconds = 30.0
-    max_body_bytes: Bytes = 20_971_520
+    max_body_bytes: Bytes = 150_994_944
     drain_timeout: SecondsOrZero = 60.0
 
     def __post_init__(self) -> None:
@@ -208,6 +209,25 @@ class Media(Section, frozen=True):
         force_setattr(self, "pandora_file_server", url)
 
 
+class Files(Section, frozen=True):
+    max_bytes: Bytes = 104_857_600
+    max_count: Count = 20
+    fetch_timeout: Seconds = 60.0
+    allow_networks: tuple[Name, ...] = ()
+    upload_timeout: Seconds = 120.0
+    cache_ttl: SecondsOrZero = 86_400.0
+
+    def __post_init__(self) -> None:
+        for text in self.allow_networks:
+            try:
+                ip_network(text)
+            except ValueError:
+                raise ValueError(
+                    "allow_networks: expected networks as in 10.1.0.0/16 or fd00::/8"
+                    " (no bits set beyond the prefix)"
+                ) from None
+
+
 class Arkose(Section, frozen=True):
     custom: bool = False
     urls: tuple[Name, ...] = ()
@@ -250,6 +270,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     gpts: Gpts = field(default_factory=Gpts)
     conversation: Conversation = field(default_factory=Conversation)
     media: Media = field(default_factory=Media)
+    files: Files = field(default_factory=Files)
     arkose: Arkose = field(default_factory=Arkose)
     images: Images = field(default_factory=Images)
     bot: Bot = field(default_factory=Bot)

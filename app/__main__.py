@@ -22,6 +22,7 @@ from app.metrics import Metrics
 from app.processes import Processes, inherited, listen
 from app.server import GatewayRequest, Server
 from wire.media import Media, MediaError, open_media
+from wire.parts import Parts, open_parts
 from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal, WeakSecretError, load_secret
@@ -37,18 +38,19 @@ def main() -> None:
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
         media = open_media(config.media, config.directory)
+        parts = open_parts(config, seal)
         listening = given or listen(config.server)
     except (settings.SettingsError, WeakSecretError, MediaError) as error:
         sys.exit(str(error))
     except OSError as error:
         sys.exit(f"the secret in {error.filename} cannot be read or made: {error.strerror}")
     if given is not None:
-        serve(config, seal, media, given, of_many=True)
+        serve(config, seal, media, parts, given, of_many=True)
         return
     server = config.server
     logger.info("listening on %s port %d", server.host, server.port)
     if server.processes == 1:
-        serve(config, seal, media, listening)
+        serve(config, seal, media, parts, listening)
     else:
         asyncio.run(Processes(listening, server.processes, server.drain_timeout).run())
 
@@ -57,6 +59,7 @@ def serve(
     config: settings.Settings,
     seal: Seal,
     media: Media,
+    parts: Parts,
     listening: socket.socket,
     *,
     of_many: bool = False,
@@ -65,7 +68,7 @@ def serve(
     app = Sanic("gateway", configure_logging=False, request_class=GatewayRequest)
     redis = connect(config.redis.role_url)
     metrics = Metrics(redis, Queue(redis, seal, config.queue).census, config)
-    Server(config, Line(redis, seal, config), media, metrics).attach(app)
+    Server(config, Line(redis, seal, config), media, parts, metrics).attach(app)
     if of_many:
         # Whoever signals a whole group of processes signals a child twice, directly and by way of
         # its parent. The second one shall not cut its draining short.

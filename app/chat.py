@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
 from app import completion
+from app.attachments import Attachments, Held
 from app.cut import Cut
-from app.dialect import ChatRequest, decode_chat, to_messages
+from app.dialect import ChatRequest, decode_chat, given_files, to_messages
 from app.errors import ApiError, UnsupportedParameter
 from app.idempotency import resume_after
 from app.intake import bearer, body
@@ -30,10 +34,13 @@ from wire.jobs import ChatJob
 class Chat:
     """The feature: from a request to its answer."""
 
-    def __init__(self, config: Settings, line: Line, models: Models) -> None:
+    def __init__(
+        self, config: Settings, line: Line, models: Models, attachments: Attachments
+    ) -> None:
         self._config = config
         self._line = line
         self._models = models
+        self._attachments = attachments
 
     async def __call__(self, request: Request) -> HTTPResponse | None:
         """Answer one request.
@@ -43,30 +50,48 @@ class Chat:
         """
         server = self._config.server
         token = bearer(request)
-        given = await body(request, server.max_body_bytes, server.body_timeout)
-        asked = decode_chat(given)
+        content = await body(request, server.max_body_bytes, server.body_timeout)
+        asked = decode_chat(content)
         if not self._config.compat.ignore_unsupported and (field := asked.unsupported):
             raise UnsupportedParameter(
                 f"The upstream cannot do what `{field}` asks for. Leave it out, or let the operator"
                 " have it ignored (compat.ignore_unsupported).",
                 param=field,
             )
-        job = ChatJob(
-            version=VERSION,
-            id=f"chatcmpl-{secrets.token_hex(16)}",
-            family=self._models.family(asked.model),
-            bearer=token,
-            messages=to_messages(asked.messages),
-            gpt=self._models.gpt(asked.model),
-        )
-        named = self._line.idempotency(request, given)
+        family = self._models.family(asked.model)
+        named = self._line.idempotency(request, content)
         terms = terms_of(request, asked.user, asked.service_tier, named)
-        if asked.stream:
-            await self._stream(request, asked, job, terms)
-            return None
-        return await send_whole(
-            request, self._whole(request, asked, job, terms), self._config.stream
-        )
+        given = given_files(asked.messages)
+        if given and family == "gpt_3_5":
+            raise UnsupportedParameter("GPT-3.5 takes no files.", param=given[0].param)
+        async with self._attachments.holding() as held:
+            files = await self._attachments.take(given, held)
+            job = ChatJob(
+                version=VERSION,
+                id=f"chatcmpl-{secrets.token_hex(16)}",
+                family=family,
+                bearer=token,
+                messages=to_messages(asked.messages, files),
+                gpt=self._models.gpt(asked.model),
+            )
+            # Bodies with files in them are large, so none is kept longer than it must be.
+            del content, given
+            asked = replace(asked, messages=[])
+            if asked.stream:
+                await self._stream(request, asked, job, terms, held)
+                return None
+            return await send_whole(
+                request, self._whole(request, asked, job, terms, held), self._config.stream
+            )
+
+    @asynccontextmanager
+    async def _submitted(self, job: ChatJob, terms: Terms, held: Held) -> AsyncIterator[Ticket]:
+        """The job in line, without what is too large to travel with it."""
+        light = await self._attachments.lighten(job, held)
+        async with self._line.submit(light, terms) as ticket:
+            if terms.idempotency is not None and ticket.id == job.id:
+                held.names.clear()  # the job may outlive this request; its worker removes them
+            yield ticket
 
     def _answer(self, request: Request, asked: ChatRequest, ticket: Ticket) -> completion.Answer:
         limit = asked.longest
@@ -81,10 +106,10 @@ class Chat:
         )
 
     async def _whole(
-        self, request: Request, asked: ChatRequest, job: ChatJob, terms: Terms
+        self, request: Request, asked: ChatRequest, job: ChatJob, terms: Terms, held: Held
     ) -> HTTPResponse:
         links = Links(request, self._config.server)
-        async with self._line.submit(job, terms) as ticket:
+        async with self._submitted(job, terms, held) as ticket:
             answer = self._answer(request, asked, ticket)
             while answer.finish is None:
                 _take(answer, ticket, links.into(await ticket.events()))
@@ -94,9 +119,9 @@ class Chat:
             return whole(answer.completion(counted), ticket.headers)
 
     async def _stream(
-        self, request: Request, asked: ChatRequest, job: ChatJob, terms: Terms
+        self, request: Request, asked: ChatRequest, job: ChatJob, terms: Terms, held: Held
     ) -> None:
-        async with self._line.submit(job, terms) as ticket:
+        async with self._submitted(job, terms, held) as ticket:
             answer = self._answer(request, asked, ticket)
             await self._send(request, asked, job, answer, ticket)
 

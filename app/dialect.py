@@ -6,15 +6,17 @@ known but ill-typed is refused with its path.
 
 from __future__ import annotations
 
+import mimetypes
 import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from app.errors import BadRequest, NotBuilt
+from app.errors import BadRequest, UnsupportedParameter
 from wire.events import Finish
-from wire.jobs import Message, Role
+from wire.jobs import Attachment, Message, Role
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text"):
@@ -23,16 +25,33 @@ class TextPart(msgspec.Struct, frozen=True, tag="text"):
     text: str
 
 
+class ImageUrl(msgspec.Struct, frozen=True):
+    """Where a picture or file is: an `http(s):` URL, or a `data:` URL that has it."""
+
+    url: str
+
+
 class ImagePart(msgspec.Struct, frozen=True, tag="image_url"):
     """A picture or file in a list content."""
+
+    image_url: ImageUrl
 
 
 class AudioPart(msgspec.Struct, frozen=True, tag="input_audio"):
     """Sound in a list content."""
 
 
+class FileData(msgspec.Struct, frozen=True):
+    """A file: its bytes in base64 or as a `data:` URL, or an `http(s):` URL; and its name."""
+
+    file_data: str | None = None
+    filename: str | None = None
+
+
 class FilePart(msgspec.Struct, frozen=True, tag="file"):
     """A file in a list content."""
+
+    file: FileData
 
 
 class RefusalPart(msgspec.Struct, frozen=True, tag="refusal"):
@@ -181,6 +200,7 @@ class ImagesAnswer(msgspec.Struct, frozen=True):
 
 
 T = TypeVar("T")
+Body = bytes | bytearray
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 _images_decoder = msgspec.json.Decoder(ImagesRequest)
@@ -188,7 +208,7 @@ _PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
 
-def decode_chat(body: bytes) -> ChatRequest:
+def decode_chat(body: Body) -> ChatRequest:
     """Decode a chat request.
 
     Raises:
@@ -200,7 +220,7 @@ def decode_chat(body: bytes) -> ChatRequest:
     return request
 
 
-def decode_images(body: bytes) -> ImagesRequest:
+def decode_images(body: Body) -> ImagesRequest:
     """Decode a request for images.
 
     Raises:
@@ -214,7 +234,7 @@ def decode_images(body: bytes) -> ImagesRequest:
     return request
 
 
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+def _decode(decoder: msgspec.json.Decoder[T], body: Body) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -243,37 +263,89 @@ _ROLES: dict[str, Role] = {
 }
 
 
-def to_messages(messages: list[ChatMessage]) -> list[Message]:
+class GivenFile(msgspec.Struct, frozen=True):
+    """A file as a request names it. `param` is the field that has its URL, of whatever kind."""
+
+    param: str
+    url: str
+    name: str = ""
+
+
+def given_files(messages: list[ChatMessage]) -> list[GivenFile]:
+    """The files of all messages, in order.
+
+    Raises:
+        BadRequest: a part can be no file, or is sound, which the upstream cannot hear.
+    """
+    return [
+        _given(part, path)
+        for path, part in _parts(messages)
+        if not isinstance(part, TextPart | RefusalPart)
+    ]
+
+
+def to_messages(messages: list[ChatMessage], files: Mapping[str, Attachment]) -> list[Message]:
     """The conversation as a job carries it; messages without content are left out.
+
+    `files` are those of `given_files`, by their `param`.
 
     Raises:
         BadRequest: nothing is left.
-        NotBuilt: a part that is no text.
     """
     turns = []
     for index, message in enumerate(messages):
         if message.content is not None:
-            path = f"messages[{index}].content"
-            turns.append(Message(_ROLES[message.role], _text(message.content, path)))
+            turns.append(Message(_ROLES[message.role], _content(message.content, index, files)))
     if not turns:
         raise BadRequest("No message has any content.", param="messages")
     return turns
 
 
-def _text(content: str | list[Part], path: str) -> str:
+def _parts(messages: list[ChatMessage]) -> Iterator[tuple[str, Part]]:
+    """Every part of a list content, with its path."""
+    for index, message in enumerate(messages):
+        if isinstance(message.content, list):
+            for number, part in enumerate(message.content):
+                yield _path(index, number), part
+
+
+def _path(message: int, part: int) -> str:
+    return f"messages[{message}].content[{part}]"
+
+
+def _given(part: ImagePart | FilePart | AudioPart, path: str) -> GivenFile:
+    match part:
+        case ImagePart(image_url=ImageUrl(url=url)):
+            return GivenFile(f"{path}.image_url.url", url)
+        case FilePart(file=FileData(file_data=str(data), filename=name)):
+            if not re.match(r"(?i)data:|https?://", data):
+                kind = mimetypes.guess_type(name or "")[0] or "application/octet-stream"
+                data = f"data:{kind};base64,{data}"
+            return GivenFile(f"{path}.file.file_data", data, name or "")
+        case FilePart():
+            message = "Send the file itself: this gateway keeps no files to be named by an id."
+            raise UnsupportedParameter(message, param=f"{path}.file.file_data")
+        case AudioPart():
+            raise UnsupportedParameter("The upstream takes no sound.", param=path)
+
+
+def _content(
+    content: str | list[Part], index: int, files: Mapping[str, Attachment]
+) -> str | list[str | Attachment]:
+    """Texts that follow each other become one; a text alone stands for itself."""
     if isinstance(content, str):
         return content
-    texts = []
-    for index, part in enumerate(content):
+    parts: list[str | Attachment] = []
+    for number, part in enumerate(content):
         match part:
-            case TextPart():
-                texts.append(part.text)
-            case RefusalPart():
-                texts.append(part.refusal)
-            case ImagePart() | AudioPart() | FilePart():
-                where = f"{path}[{index}]"
-                raise NotBuilt("Only text parts can be sent yet.", param=where)
-    return "\n".join(texts)
+            case TextPart(text=text) | RefusalPart(refusal=text):
+                if parts and isinstance(parts[-1], str):
+                    parts[-1] += f"\n{text}"
+                else:
+                    parts.append(text)
+            case _:
+                parts.append(files[_given(part, _path(index, number)).param])
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], str) else parts
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -247,6 +247,7 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
     "unauthorized": (401, "invalid_request_error", "invalid_api_key"),
     "forbidden": (403, "permission_error", "upstream_forbidden"),
     "too_long": (413, "invalid_request_error", "context_length_exceeded"),
+    "bad_file": (400, "invalid_request_error", "file_refused"),
     "rate_limited": (429, "rate_limit_error", "rate_limit_exceeded"),
     "upstream_error": (502, "upstream_error", "upstream_error"),
     "upstream_down": (502, "upstream_error", "upstream_unreachable"),

@@ -37,7 +37,9 @@ class Idempotency(msgspec.Struct, frozen=True):
         return Idempotency(f"{self.key}#{number}", self.digest)
 
 
-def idempotency(given: str | None, seal: Seal, path: str, body: bytes) -> Idempotency | None:
+def idempotency(
+    given: str | None, seal: Seal, path: str, body: bytes | bytearray
+) -> Idempotency | None:
     """What a request's `Idempotency-Key` header asks for; None if there is none.
 
     `body` is the request's, and has been found to be JSON.
@@ -52,8 +54,9 @@ def idempotency(given: str | None, seal: Seal, path: str, body: bytes) -> Idempo
     return Idempotency(given, digest(seal, path, body))
 
 
-def digest(seal: Seal, path: str, body: bytes) -> str:
+def digest(seal: Seal, path: str, body: bytes | bytearray) -> str:
     """A name for a request that tells nothing of it, the same however its JSON is written."""
+    canonical: bytes | bytearray
     try:
         canonical = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

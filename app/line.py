@@ -191,7 +191,7 @@ class Line:
         except TimeoutError:
             raise LineUnavailable from None
         body = self._seal.seal(encode_job(job), f"job {job.id}")
-        new = self._new_job(job, terms, lane, len(body))
+        new = self._new_job(job, terms, lane, len(body) + job.held_bytes)
         with contextlib.ExitStack() as opened:
             reply = opened.enter_context(self._inbox.open(job.id))
             reply.resubmit = lambda: self._queue.enqueue(replace(new, accepted=True), body)
@@ -245,7 +245,7 @@ class Line:
     def _idem(self, bearer: str, key: str) -> str:
         return self._seal.name("idempotency", f"{bearer} {key}")
 
-    def idempotency(self, request: Request, body: bytes) -> Idempotency | None:
+    def idempotency(self, request: Request, body: bytes | bytearray) -> Idempotency | None:
         """What a request with this body asks for by its `Idempotency-Key`.
 
         Raises:

@@ -17,6 +17,7 @@ from sanic.handlers import ErrorHandler
 from sanic.http import Http
 from sanic.response import BaseHTTPResponse, empty, raw
 
+from app.attachments import Attachments
 from app.chat import Chat
 from app.errors import (
     ApiError,
@@ -41,7 +42,8 @@ from app.usage import encoding
 from background import background
 from logs import where
 from settings import Settings
-from wire.media import Media
+from wire.media import Media, keep_sweeping
+from wire.parts import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -130,10 +132,14 @@ def _translate(exception: BaseException) -> ApiError:
 class Server:
     """The front end's Sanic app, and its life."""
 
-    def __init__(self, config: Settings, line: Line, media: Media, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Settings, line: Line, media: Media, parts: Parts, metrics: Metrics
+    ) -> None:
         self._config = config
         self._line = line
         self._media = media
+        self._parts = parts
+        self._attachments = Attachments(config.files, parts)
         self._metrics = metrics
         self._models = Models(config.models, config.custom)
         self._life: asyncio.Task[None] | None = None
@@ -156,7 +162,7 @@ class Server:
         )
         app.error_handler = OpenAIErrors()
         v1 = f"{server.api_prefix}/v1"
-        chat = Chat(self._config, self._line, self._models)
+        chat = Chat(self._config, self._line, self._models, self._attachments)
         # stream=True: the handler reads the body itself, under a deadline of its own.
         app.add_route(chat, f"{v1}/chat/completions", methods=["POST"], name="chat", stream=True)
         images = Images(self._config, self._line, self._models, self._media)
@@ -193,8 +199,14 @@ class Server:
         # In a task of its own: Sanic's listeners each run in another one, and what runs beside the
         # line must find somebody to tell when it fails.
         try:
-            sweeping = self._media.keep_sweeping(SWEEP_INTERVAL)
-            async with self._line.running(), background(sweeping):
+            async with (
+                self._attachments.running(),
+                self._line.running(),
+                background(
+                    keep_sweeping(self._media.sweep, "images and files", SWEEP_INTERVAL),
+                    keep_sweeping(self._parts.sweep, "parts of jobs", SWEEP_INTERVAL),
+                ),
+            ):
                 entered.set()
                 await self._stopping.wait()
         except Exception:

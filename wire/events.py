@@ -16,6 +16,7 @@ Fault = Literal[
     "unauthorized",  # the upstream refused the client's bearer
     "forbidden",  # the upstream refused the account or the address
     "too_long",  # the upstream found the messages too long
+    "bad_file",  # the upstream would not take a file of the client's
     "rate_limited",  # the account is over an upstream limit
     "upstream_error",  # the upstream answered with an error, or broke off its answer
     "upstream_down",  # the upstream could not be reached

@@ -14,11 +14,60 @@ Family = Literal["gpt_4_s", "gpt_4_mobile", "gpt_3_5", "gpt_4_gizmo"]
 """What kind of model answers; `gpt_4_gizmo` is a GPT, which the job names."""
 
 
+Identity = tuple[str, str, str]
+
+
+class Attachment(msgspec.Struct, frozen=True, array_like=True):
+    """A file that belongs to a message: a picture, a document, anything.
+
+    `type` is its media type, "" if it is not known; `size` is in bytes, `sha256` in hex. A picture
+    has a width and a height in pixels, everything else has zeros. The bytes are `content`, or, if
+    there are many, in the store of large parts (`wire.parts`) under the name `held`.
+    """
+
+    name: str
+    type: str
+    size: int
+    sha256: str
+    width: int = 0
+    height: int = 0
+    content: bytes = b""
+    held: str = ""
+
+    @property
+    def identity(self) -> Identity:
+        """What makes two files the same: their bytes, their type and their name."""
+        return self.sha256, self.type, self.name
+
+
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """One turn of the conversation so far."""
+    """One turn of the conversation so far: a text, or texts and files in the order they came."""
 
     role: Role
-    text: str
+    content: str | list[str | Attachment]
+
+    @property
+    def parts(self) -> list[str | Attachment]:
+        """Its texts and files, in order."""
+        return [self.content] if isinstance(self.content, str) else self.content
+
+    @property
+    def text(self) -> str:
+        """All its texts."""
+        return "\n".join(part for part in self.parts if isinstance(part, str))
+
+
+class Elsewhere(msgspec.Struct, frozen=True, array_like=True):
+    """Messages that are too long to travel with their job, in the store of large parts.
+
+    `size` is theirs in bytes, `beside` that of the files that they hold there besides.
+    """
+
+    size: int
+    sha256: str
+    held: str
+    beside: int
+    content: bytes = b""
 
 
 class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
@@ -36,10 +85,35 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     messages: list[Message]
     copies: bool = False
     gpt: str = ""
+    elsewhere: Elsewhere | None = None
+    """Where the messages are, if there are none here. See `wire.parts.Parts.whole`."""
+
+    @property
+    def attachments(self) -> list[Attachment]:
+        """The files of all messages, in order; one that was sent twice is there twice."""
+        return [
+            part
+            for message in self.messages
+            for part in message.parts
+            if isinstance(part, Attachment)
+        ]
+
+    @property
+    def held(self) -> list[str]:
+        """The names of what the job has in the store of large parts."""
+        names = [file.held for file in self.attachments if file.held]
+        return [*names, self.elsewhere.held] if self.elsewhere else names
+
+    @property
+    def held_bytes(self) -> int:
+        """How much that is. The line counts it with the job, though it is not in Redis."""
+        files = sum(file.size for file in self.attachments if file.held)
+        return files + (self.elsewhere.size + self.elsewhere.beside if self.elsewhere else 0)
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ChatJob)
+_messages_decoder = msgspec.msgpack.Decoder(list[Message])
 
 
 def encode_job(job: ChatJob) -> bytes:
@@ -57,3 +131,17 @@ def decode_job(body: bytes) -> ChatJob:
     if job.version != VERSION:
         raise msgspec.ValidationError(f"job of version {job.version}, this worker speaks {VERSION}")
     return job
+
+
+def encode_messages(messages: list[Message]) -> bytes:
+    """Messages by themselves, still to be sealed."""
+    return _encoder.encode(messages)
+
+
+def decode_messages(body: bytes) -> list[Message]:
+    """The inverse of `encode_messages`.
+
+    Raises:
+        msgspec.MsgspecError: the bytes are no messages of this version.
+    """
+    return _messages_decoder.decode(body)

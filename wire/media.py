@@ -12,11 +12,11 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import obstore
@@ -26,6 +26,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 import settings
 
 Shelf = Literal["images", "files"]
+_SHELVES: tuple[Shelf, ...] = get_args(Shelf)
 
 PICTURES = {
     "png": "image/png",
@@ -144,7 +145,7 @@ class Media:
             self._store, f"{shelf}/{name}", buffer_size=_BUFFER, max_concurrency=1
         )
         # An exception that leaves the writer's context throws away what it has written.
-        with _failing():
+        with failing():
             async with writer:
                 await writer.write(head)
                 size = len(head)
@@ -164,7 +165,7 @@ class Media:
         parts = _NAME.fullmatch(name)
         if parts is None:
             return None
-        with _failing():
+        with failing():
             try:
                 meta = await obstore.head_async(self._store, f"{shelf}/{name}")
             except FileNotFoundError:
@@ -187,7 +188,7 @@ class Media:
         Raises:
             MediaError: `store_failed`, also if it is gone by now.
         """
-        with _failing():
+        with failing():
             found = await obstore.get_async(self._store, f"{shelf}/{name}")
             async for piece in found.stream(min_chunk_size=_PIECE):
                 yield bytes(piece)
@@ -198,41 +199,55 @@ class Media:
         Raises:
             MediaError: `store_failed`.
         """
-        removed = 0
-        limit = datetime.now(UTC) - timedelta(seconds=self.ttl)
-        with _failing():
-            for shelf in ("images", "files"):
-                async for batch in obstore.list(self._store, prefix=shelf):
-                    old = [meta["path"] for meta in batch if meta["last_modified"] < limit]
-                    for path in old:
-                        try:
-                            await obstore.delete_async(self._store, path)
-                        except FileNotFoundError:
-                            continue  # another process sweeps too
-                        removed += 1
-        return removed
+        return sum([await remove_older(self._store, shelf, self.ttl) for shelf in _SHELVES])
 
-    async def keep_sweeping(self, every: float) -> None:
-        """Look for ever, at once and then `every` so many seconds."""
-        while True:
-            try:
-                if removed := await self.sweep():
-                    _log.info(
-                        "Removed %d images and files that were too old",
-                        removed,
-                        extra={"event": "media_swept", "removed": removed},
-                    )
-            except MediaError as error:
-                _log.warning(
-                    "The media store could not be swept: %s",
-                    error,
-                    extra={"event": "media_not_swept", "reason": str(error)},
+
+async def remove_older(store: ObjectStore, prefix: str, age: float) -> int:
+    """Remove what is under a prefix and older than so many seconds; how many that were.
+
+    Raises:
+        MediaError: `store_failed`.
+    """
+    removed = 0
+    limit = datetime.now(UTC) - timedelta(seconds=age)
+    with failing():
+        async for batch in obstore.list(store, prefix=prefix):
+            for path in [meta["path"] for meta in batch if meta["last_modified"] < limit]:
+                removed += await remove(store, path)
+    return removed
+
+
+async def remove(store: ObjectStore, path: str) -> bool:
+    """Remove an object, if it is there: others may sweep, too."""
+    try:
+        await obstore.delete_async(store, path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+async def keep_sweeping(sweep: Callable[[], Awaitable[int]], what: str, every: float) -> None:
+    """Sweep for ever, at once and then `every` so many seconds. `what` is a word for the log."""
+    while True:
+        try:
+            if removed := await sweep():
+                _log.info(
+                    "Removed %d %s that were too old",
+                    removed,
+                    what,
+                    extra={"event": "media_swept", "what": what, "removed": removed},
                 )
-            await asyncio.sleep(every)
+        except MediaError as error:
+            _log.warning(
+                "The media store could not be swept: %s",
+                error,
+                extra={"event": "media_not_swept", "reason": str(error)},
+            )
+        await asyncio.sleep(every)
 
 
 @contextmanager
-def _failing() -> Iterator[None]:
+def failing() -> Iterator[None]:
     """The store's errors as ours; they name paths, and so are no cause.
 
     What comes in from elsewhere (`put`'s pieces) must raise nothing that looks like them.

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _SALT = 16
 _NONCE = 12
+_TAG = 16
 
 SHORTEST_SECRET = 16
 """Characters."""
@@ -39,6 +40,9 @@ class WeakSecretError(Exception):
 
 class Seal:
     """Seals and opens boxes with one secret, and makes names that tell nothing."""
+
+    OVERHEAD = _SALT + _NONCE + _TAG
+    """Bytes by which a box is longer than what is in it."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret

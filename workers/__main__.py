@@ -19,19 +19,22 @@ from background import background
 from wire.deletions import Deletions
 from wire.gpts import GptInfos
 from wire.media import Media, MediaError, open_media
+from wire.parts import Parts, open_parts
 from wire.redis import connect
 from wire.seal import Seal, WeakSecretError, load_secret
+from wire.uploads import UploadedFiles
 from workers.pandora.arkose import ArkoseServers
 from workers.pandora.client import Pandora, backend
 from workers.pandora.gpts import Gpts
 from workers.pandora.history import History
 from workers.pandora.session import open_session
+from workers.pandora.uploads import Uploads
 from workers.worker import Worker
 
 logger = logging.getLogger("workers")
 
 
-async def serve(config: settings.Settings, seal: Seal, media: Media) -> None:
+async def serve(config: settings.Settings, seal: Seal, media: Media, parts: Parts) -> None:
     """Run a worker with the real Redis and the real upstream."""
     redis = connect(config.redis.role_url)
     async with AsyncExitStack() as stack:
@@ -55,10 +58,13 @@ async def serve(config: settings.Settings, seal: Seal, media: Media) -> None:
             deletions=deletions,
             keep_history=not conversation.delete_after_response or deletions is not None,
             gpts=gpts,
+            uploads=Uploads(
+                session, root, parts, UploadedFiles(redis, seal, config.files.cache_ttl), config
+            ),
             confirm_actions=config.gpts.confirm_actions,
         )
         stack.push_async_callback(upstream.aclose)
-        worker = Worker(secrets.token_hex(8), redis, seal, upstream, config)
+        worker = Worker(secrets.token_hex(8), redis, seal, upstream, config, parts)
         main = asyncio.create_task(worker.main())
         stopping = False
 
@@ -89,11 +95,12 @@ def main() -> None:
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
         media = open_media(config.media, config.directory)
+        parts = open_parts(config, seal)
     except (settings.SettingsError, WeakSecretError, MediaError) as error:
         sys.exit(str(error))
     except OSError as error:
         sys.exit(f"the secret in {error.filename} cannot be read or made: {error.strerror}")
-    uvloop.run(serve(config, seal, media))
+    uvloop.run(serve(config, seal, media, parts))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ class Attempt:
         self.answer = Answer(claim)
         self.stopped: Stop | None = None
         self.settled = False
+        self.held: list[str] = []
+        """What the job has in the store of large parts, once that is known."""
         self._conversation: asyncio.Task[object] | None = None
 
     def converse(self, conversation: asyncio.Task[object]) -> None:

@@ -37,8 +37,10 @@ async def converse(
                 if isinstance(last, Ending):
                     ending, events = last, events[:-1]
                 await outbox.say(answer, events)
-                late = "the upstream stopped in the middle of its answer"
-                until = clock() + limits.idle_timeout
+                until = clock() + limits.first_event_timeout
+                if answer.begun:  # and not only alive: while a file is uploaded, say
+                    late = "the upstream stopped in the middle of its answer"
+                    until = clock() + limits.idle_timeout
                 if until > begun + limits.max_duration:
                     until = begun + limits.max_duration
                     late = "the answer took longer than this gateway allows"

@@ -28,7 +28,9 @@ from settings import Settings
 from wire.endings import end_waiting
 from wire.events import Ending, Failed
 from wire.jobs import Family, Lane, decode_job
+from wire.media import MediaError
 from wire.outbox import Outbox, Superseded
+from wire.parts import Parts
 from wire.queue import PATIENCE, Queue, worker_channel
 from wire.reaper import keep_reaping
 from wire.reconciler import keep_reconciling
@@ -58,10 +60,19 @@ async def _hold(ctx: dict[str, Worker]) -> None:
 
 
 class Worker(ArqWorker):
-    """Holds up to `workers.max_jobs` conversations. `id` names it in Redis."""
+    """Holds up to `workers.max_jobs` conversations. `id` names it in Redis.
+
+    What a job has among the `parts` is removed with its ending.
+    """
 
     def __init__(
-        self, id: str, redis: ArqRedis, seal: Seal, upstream: Upstream, config: Settings
+        self,
+        id: str,
+        redis: ArqRedis,
+        seal: Seal,
+        upstream: Upstream,
+        config: Settings,
+        parts: Parts | None = None,
     ) -> None:
         super().__init__(
             [func(_hold, name=lane) for lane in get_args(Lane)],
@@ -84,6 +95,7 @@ class Worker(ArqWorker):
         self.leases = Leases(self.queue, seal, id, config.workers.max_jobs, config.queue)
         self._seal = seal
         self._upstream = upstream
+        self._parts = parts
         self._config = config
         self._attempts: dict[str, Attempt] = {}
         self._wake = asyncio.Event()
@@ -191,6 +203,12 @@ class Worker(ArqWorker):
     async def _converse(self, attempt: Attempt) -> Ending:
         claim = attempt.claim
         request = decode_job(self._seal.open(claim.body, f"job {claim.id}"))
+        attempt.held = request.held
+        if request.elsewhere is not None:
+            if self._parts is None:
+                raise MediaError("no_store")
+            request = await self._parts.whole(request)
+            attempt.held += request.held
         return await chat.converse(
             request, attempt.answer, self._upstream, self.outbox, self._config.upstream
         )
@@ -234,6 +252,9 @@ class Worker(ArqWorker):
             ending = Failed(
                 "gateway_error", "this worker cannot read the request", "unreadable_job"
             )
+        except MediaError as error:
+            logger.error("job %s cannot be had from media.store: %s", job, error)
+            ending = Failed("gateway_error", "part of the request was lost", "file_lost")
         except Exception as error:
             logger.error("job %s met a bug: %s", job, where(error))
             ending = Failed("gateway_error", "internal error", "internal_error")
@@ -278,24 +299,30 @@ class Worker(ArqWorker):
         self, attempt: Attempt, ending: Ending, *, upstream_failed: bool = False
     ) -> None:
         end = partial(self.outbox.end, attempt.answer, ending, upstream_failed=upstream_failed)
-        await self._insist(attempt, end)
+        # Its front end does that too, if it lives. Another attempt would need them.
+        if await self._insist(attempt, end) and attempt.held and self._parts is not None:
+            await self._parts.remove(attempt.held)
 
-    async def _insist(self, attempt: Attempt, settle: Callable[[], Awaitable[bool | None]]) -> None:
+    async def _insist(
+        self, attempt: Attempt, settle: Callable[[], Awaitable[bool | None]]
+    ) -> bool | None:
         """Say how an attempt ended, again and again while Redis is away, within its grace.
 
-        It is settled by any answer but None.
+        It is settled by any answer but None. True: it was for this attempt to say.
         """
         try:
             async with asyncio.timeout(self._config.redis.outage_grace):
                 while True:
                     try:
-                        attempt.settled = await settle() is not None
-                        return
+                        said = await settle()
+                        attempt.settled = said is not None
+                        return said
                     except AWAY:
                         await asyncio.sleep(0.2)
         except TimeoutError:
             logger.error("job %s could not be ended, Redis is away", attempt.claim.id)
             attempt.settled = True  # by whoever finds its lease lapsed
+            return None
 
     async def _drain(self) -> None:
         logger.info("worker %s stops, %d jobs are held", self.id, len(self.tasks))

@@ -21,6 +21,7 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
         upstream__first_event_timeout="3",
         upstream__idle_timeout="2",
         server__body_timeout="1",
+        server__max_body_bytes="20971520",
     ) as gateway:
         yield gateway.start(workers=3)
 

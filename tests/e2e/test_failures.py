@@ -124,10 +124,6 @@ def test_what_is_not_built_yet_says_so_and_is_not_retried(gateway: Gateway) -> N
     response = post(gateway, HELLO, {"idempotency-key": "k"})
     assert response.status_code == 501
     assert response.headers["x-should-retry"] == "false"
-    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
-    response = post(gateway, {**HELLO, "messages": [{"role": "user", "content": [image]}]})
-    assert response.status_code == 501
-    assert error(response)["param"] == "messages[0].content[0]"
 
 
 def test_a_body_over_the_limit_is_a_413(gateway: Gateway) -> None:

@@ -27,7 +27,8 @@ from wire.events import Asked, Done, Event, Failed, Started
 from wire.gpts import GptInfos
 from wire.jobs import ChatJob
 from wire.seal import Seal
-from workers.pandora.client import MAX_ROUNDS, backend
+from workers.pandora.client import backend
+from workers.pandora.exchange import MAX_ROUNDS
 from workers.pandora.gpts import Gpts
 from workers.pandora.history import History
 from workers.pandora.session import open_session

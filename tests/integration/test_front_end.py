@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import pytest
 from arq.connections import ArqRedis
+from obstore.store import MemoryStore
 
 import settings
 from app.line import Line
@@ -26,6 +27,7 @@ from tests.integration.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
 from wire.gpts import EVERYBODY, GptInfos
 from wire.media import Media, open_media
+from wire.parts import Parts
 from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal
@@ -71,16 +73,22 @@ def media(tmp_path: Path) -> Media:
 
 
 @pytest.fixture
+def parts(seal: Seal) -> Parts:
+    return Parts(MemoryStore(), seal, 60.0)
+
+
+@pytest.fixture
 async def worker(
     redis: ArqRedis,
     redis_server: EmbeddedRedis,
     seal: Seal,
     upstream: ScriptedUpstream,
     config: settings.Settings,
+    parts: Parts,
 ) -> AsyncIterator[Worker]:
     """A worker in the test's own loop."""
     client = connect(redis_server.url)
-    worker = Worker("tested", client, seal, upstream, config)
+    worker = Worker("tested", client, seal, upstream, config, parts)
     main = asyncio.create_task(worker.main())
     yield worker
     worker.drain()
@@ -96,13 +104,14 @@ async def front(
     config: settings.Settings,
     sanic_client: SanicClient,
     media: Media,
+    parts: Parts,
 ) -> AsyncIterator[Client]:
     """A front end whose only worker takes nothing."""
     client = connect(redis_server.url)
     app = new_app()
     await has_worker(redis, seal)
     metrics = Metrics(client, Queue(client, seal, config.queue).census, config)
-    Server(config, Line(client, seal, config), media, metrics).attach(app)
+    Server(config, Line(client, seal, config), media, parts, metrics).attach(app)
     async with started(app):
         yield await sanic_client(app, timeout=20)
     await client.aclose()

@@ -475,7 +475,7 @@ async def test_an_event_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch)
         await exchange.closed_by_client()
         exchange.close()
 
-    monkeypatch.setattr("workers.pandora.client.MAX_EVENT_BYTES", 500_000)
+    monkeypatch.setattr("workers.pandora.exchange.MAX_EVENT_BYTES", 500_000)
     async with upstream(script) as (_, pandora):
         events, failed = await failure(pandora)
         assert "".join(e.text for e in events if isinstance(e, Delta)) == "Hel ("

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from arq.connections import ArqRedis
+from obstore.store import MemoryStore
 
 import settings
 from app.line import Line
@@ -33,6 +34,7 @@ from tests.integration.test_front_end import (
 from wire.events import Delta, Done, Event, Started
 from wire.inbox import Reply
 from wire.media import open_media
+from wire.parts import Parts
 from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal
@@ -76,7 +78,8 @@ async def client(
     app = new_app()
     media = open_media(settings.Media(), tmp_path)
     metrics = Metrics(here, Queue(here, seal, config.queue).census, config)
-    Server(config, Line(here, seal, config), media, metrics).attach(app)
+    parts = Parts(MemoryStore(), seal, 60.0)
+    Server(config, Line(here, seal, config), media, parts, metrics).attach(app)
     await has_worker(redis, seal)
     worker = Worker("tested", there, seal, upstream, config)
     main = asyncio.create_task(worker.main())

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import aiohttp
 
 import settings
 from wire.deletions import Deletions
-from wire.events import Asked, Break, Delta, Done, Ending, Event, Failed
-from wire.jobs import ChatJob
+from wire.events import Asked, Break, Delta, Ending, Event, Failed
+from wire.jobs import ChatJob, Identity
 from wire.media import Media
 from workers.pandora.arkose import ArkoseServers
 from workers.pandora.body import Body, HttpBody, read_short
 from workers.pandora.downloads import Downloads
+from workers.pandora.exchange import Exchange, Granted, ending_of
 from workers.pandora.gpts import Gizmo, Gpts
 from workers.pandora.handover import read_handover
 from workers.pandora.payload import (
@@ -27,22 +29,20 @@ from workers.pandora.payload import (
     upstream_model,
     wants_arkose,
 )
-from workers.pandora.records import Mark, read_record
 from workers.pandora.refusals import error_of, judge
 from workers.pandora.sockets import Sockets
-from workers.pandora.speech import Said
-from workers.pandora.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError
 from workers.pandora.translation import Translator
+from workers.pandora.uploads import Uploaded, Uploads
 from workers.pandora.wanted import (
     Confirm,
     ConfirmationWanted,
     FileWanted,
     ImageWanted,
-    Leave,
     Wanted,
-    choose_leave,
 )
 from workers.upstream import UpstreamBusy, UpstreamError
+
+T = TypeVar("T")
 
 Transport = Literal["auto", "sse", "websocket"]
 
@@ -53,11 +53,6 @@ _SIGN_OF_LIFE = 0.5
 """Seconds between two while something is fetched, during which the upstream itself is not heard."""
 
 _REFUSAL_BYTES = 64 * 1024
-
-MAX_ROUNDS = 10
-"""Actions that are allowed within one answer; of the next one the user is told."""
-
-_TOO_LARGE = Failed("upstream_error", "The upstream sent an event too large to read.")
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +85,7 @@ class Pandora:
         deletions: Deletions | None = None,
         keep_history: bool = True,
         gpts: Gpts | None = None,
+        uploads: Uploads | None = None,
         confirm_actions: Confirm = "no",
     ) -> None:
         root = backend(base_url, api_prefix)
@@ -99,6 +95,7 @@ class Pandora:
         self._deletions = deletions
         self._keep_history = keep_history
         self._gpts = gpts
+        self._uploads = uploads
         self._confirm_actions = confirm_actions
         self._url = f"{root}/conversation"
         self._downloads = Downloads(session, root, media, rules)
@@ -110,69 +107,47 @@ class Pandora:
 
     async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
         """See `Upstream.answer`. Read on to the end after `Done`: that keeps the connection."""
+        uploaded: dict[Identity, Uploaded] = {}
+        if job.attachments:
+            with _working(self._upload(job)) as uploading:
+                async for nothing in _signs_of_life(uploading):
+                    yield nothing
+                uploaded = uploading.result()
         gizmo = await self._gizmo(job)
-
-        def ask(arkose_token: str | None) -> bytes:
-            return encode_payload(
-                job, arkose_token=arkose_token, keep_history=self._keep_history, gizmo=gizmo
-            )
-
-        body = await self._begin(job, ask)
+        body = await self._begin(job, partial(self._question, job, uploaded, gizmo))
         trace = self._deletions.trace(job.bearer) if self._deletions else None
+        exchange = Exchange(upstream_model(job.family), self._confirm_actions)
+        heard = exchange.translator
+        ending: Ending | None = None
         try:
-            parser = EventParser(MAX_EVENT_BYTES)
-            granted: tuple[ConfirmationWanted, Leave] | None = None
-            rounds = 0
-            translator = Translator(upstream_model(job.family))
-            ending: Ending | None = None
             while ending is None:
-                said: list[Said] = []
-                alive = False
-                data = await body.read()
-                try:
-                    for event in parser.feed(data):
-                        record = read_record(event)
-                        alive = alive or record is not Mark.PING
-                        said += translator.feed(record)
-                except EventTooLargeError:
-                    said = translator.fail(_TOO_LARGE)
-                if not data:
-                    said = translator.end_of_stream()
+                said, alive = exchange.hear(await body.read())
                 if trace is not None:
-                    await trace.note(translator.conversation_id)
+                    await trace.note(heard.conversation_id)
                 events: list[Event] = []
                 for one in said:
                     # The first test is for speed: it settles nearly all, at a tenth of the cost.
                     if isinstance(one, Delta) or not isinstance(one, Wanted):
                         events.append(one)
-                        continue
-                    if isinstance(one, ConfirmationWanted) and rounds < MAX_ROUNDS:
-                        leave = choose_leave(one, self._confirm_actions)
-                        if leave is not None:
-                            granted = one, leave
-                            events.append(Break())
-                            continue
-                    yield events
-                    getting = asyncio.create_task(self._get(job, translator.conversation_id, one))
-                    try:
-                        while not (await asyncio.wait([getting], timeout=_SIGN_OF_LIFE))[0]:
-                            yield []
-                        events = [getting.result()]
-                    finally:
-                        getting.cancel()
-                if granted is not None and events and events[-1] == Done("stop"):
+                    elif exchange.grant(one):
+                        events.append(Break())
+                    else:
+                        yield events
+                        with _working(self._get(job, heard.conversation_id, one)) as getting:
+                            async for nothing in _signs_of_life(getting):
+                                yield nothing
+                            events = [getting.result()]
+                if granted := exchange.unanswered(events):
                     yield events[:-1]
                     await body.finish()
                     await body.close()
-                    confirm = partial(self._confirm, job, translator, *granted, gizmo)
+                    confirm = partial(self._confirm, job, heard.conversation_id, granted, gizmo)
                     body = await self._go_on(job, confirm)
-                    parser = EventParser(MAX_EVENT_BYTES)
-                    translator.go_on()
-                    granted, rounds = None, rounds + 1
+                    exchange.go_on()
                     continue
-                if events and isinstance(last := events[-1], Done | Failed):
-                    ending = last
-                    self._count(job, translator)
+                ending = ending_of(events)
+                if ending is not None:
+                    self._count(job, heard)
                 if isinstance(ending, Failed):
                     if len(events) > 1:
                         yield events[:-1]
@@ -228,6 +203,12 @@ class Pandora:
             case ConfirmationWanted(domain=domain, operation=operation):
                 return Asked(domain, operation)
 
+    async def _upload(self, job: ChatJob) -> dict[Identity, Uploaded]:
+        """The files of a job, brought to the upstream."""
+        if self._uploads is None:
+            raise UpstreamError(Failed("gateway_error", "This worker takes no files.", "no_files"))
+        return await self._uploads.all(job)
+
     async def _gizmo(self, job: ChatJob) -> Gizmo | None:
         """The GPT that a job is for."""
         if not job.gpt:
@@ -236,20 +217,33 @@ class Pandora:
             raise UpstreamError(Failed("gateway_error", "This worker knows no GPTs.", "no_gpts"))
         return await self._gpts.find(job.gpt, job.bearer)
 
+    def _question(
+        self,
+        job: ChatJob,
+        uploaded: Mapping[Identity, Uploaded],
+        gizmo: Gizmo | None,
+        arkose_token: str | None,
+    ) -> bytes:
+        return encode_payload(
+            job,
+            uploaded=uploaded,
+            arkose_token=arkose_token,
+            keep_history=self._keep_history,
+            gizmo=gizmo,
+        )
+
     def _confirm(
         self,
         job: ChatJob,
-        translator: Translator,
-        wanted: ConfirmationWanted,
-        leave: Leave,
+        conversation_id: str,
+        granted: Granted,
         gizmo: Gizmo | None,
         arkose_token: str | None,
     ) -> bytes:
         return encode_confirmation(
             job,
-            translator.conversation_id,
-            wanted,
-            leave,
+            conversation_id,
+            *granted,
             arkose_token=arkose_token,
             keep_history=self._keep_history,
             gizmo=gizmo,
@@ -300,3 +294,19 @@ class Pandora:
                 "The upstream ended an answer oddly",
                 extra={"event": "upstream_odd_answer", "job": job.id, **seen},
             )
+
+
+@contextmanager
+def _working(work: Coroutine[object, object, T]) -> Iterator[asyncio.Task[T]]:
+    """Something that is done beside; it ends with the context."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+
+
+async def _signs_of_life(task: asyncio.Task[T]) -> AsyncGenerator[Sequence[Event], None]:
+    """No events, now and then, until a task is done."""
+    while not (await asyncio.wait([task], timeout=_SIGN_OF_LIFE))[0]:
+        yield []

@@ -7,13 +7,14 @@ messages in one request, each with its own role.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from wire.jobs import ChatJob, Family, Role
+from wire.jobs import ChatJob, Family, Identity, Message, Role
 from workers.pandora.gpts import Gizmo
+from workers.pandora.uploads import Uploaded
 from workers.pandora.wanted import ConfirmationWanted, Leave
 
 _SUGGESTIONS = (
@@ -44,16 +45,42 @@ class _Author(msgspec.Struct, frozen=True):
     role: Role
 
 
+class _Pointer(msgspec.Struct, frozen=True):
+    """A picture among a message's parts."""
+
+    content_type: str
+    asset_pointer: str
+    size_bytes: int
+    width: int
+    height: int
+
+
 class _Content(msgspec.Struct, frozen=True):
     content_type: str
-    parts: list[str]
+    parts: list[str | _Pointer]
+
+
+class _Attachment(msgspec.Struct, frozen=True):
+    """A file beside a message; every picture is one, too."""
+
+    name: str
+    id: str
+    mimeType: str  # noqa: N815 - the upstream's own spelling, as below
+    size: int
+    width: int | UnsetType
+    height: int | UnsetType
+    fileTokenSize: int | UnsetType  # noqa: N815
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    attachments: list[_Attachment] | UnsetType
 
 
 class _Message(msgspec.Struct, frozen=True):
     id: str
     author: _Author
     content: _Content
-    metadata: dict[str, str]
+    metadata: _Metadata
 
 
 class _Mode(msgspec.Struct, frozen=True):
@@ -124,11 +151,14 @@ def encode_payload(
     job: ChatJob,
     new_id: Callable[[], str] = _uuid4,
     *,
+    uploaded: Mapping[Identity, Uploaded] | None = None,
     arkose_token: str | None = None,
     keep_history: bool = True,
     gizmo: Gizmo | None = None,
 ) -> bytes:
     """The JSON body of `POST /backend-api/conversation`.
+
+    `uploaded` are the job's files as the upstream knows them.
 
     `new_id` makes the ids, first one for each message and then the parent's. Without an
     `arkose_token` the upstream may add one of its own. Without `keep_history` it keeps nothing of
@@ -136,10 +166,7 @@ def encode_payload(
     answers, if it is one.
     """
     kind = _KINDS[job.family]
-    messages = [
-        _Message(new_id(), _Author(message.role), _Content("text", [message.text]), {})
-        for message in job.messages
-    ]
+    messages = [_message(message, new_id(), uploaded or {}) for message in job.messages]
     payload = _Payload(
         action="next",
         messages=messages,
@@ -154,6 +181,43 @@ def encode_payload(
         arkose_token=arkose_token or kind.arkose_token,
     )
     return msgspec.json.encode(payload)
+
+
+def _message(message: Message, id: str, uploaded: Mapping[Identity, Uploaded]) -> _Message:
+    """A message with its pictures where they stand, and all its files beside it."""
+    parts: list[str | _Pointer] = []
+    files: list[Uploaded] = []
+    for part in message.parts:
+        if isinstance(part, str):
+            parts.append(part)
+            continue
+        file = uploaded[part.identity]
+        files.append(file)
+        if file.is_picture:
+            pointer = f"file-service://{file.id}"
+            parts.append(
+                _Pointer("image_asset_pointer", pointer, file.size, file.width, file.height)
+            )
+    kind = "multimodal_text" if any(file.is_picture for file in files) else "text"
+    attachments = [_attachment(file) for file in files]
+    return _Message(
+        id,
+        _Author(message.role),
+        _Content(kind, parts or [""]),
+        _Metadata(attachments or UNSET),
+    )
+
+
+def _attachment(file: Uploaded) -> _Attachment:
+    return _Attachment(
+        name=file.name,
+        id=file.id,
+        mimeType=file.type,
+        size=file.size,
+        width=file.width if file.is_picture else UNSET,
+        height=file.height if file.is_picture else UNSET,
+        fileTokenSize=UNSET if file.tokens is None else file.tokens,
+    )
 
 
 def encode_confirmation(

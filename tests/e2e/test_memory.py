@@ -1,0 +1,100 @@
+"""How much memory a large file takes on its way through; the figures are printed (`-s`)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.server
+import random
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from openai import OpenAI
+
+from tests.e2e.gateway import Gateway
+from tests.e2e.test_files import held, uploaded
+
+SIZE = 80_000_000
+LIMIT = 150 * 1024 * 1024
+"""Bytes above idle that a worker may take."""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def memory(pid: int, what: str) -> int:
+    """`VmRSS` (now) or `VmHWM` (the most there has been) of a process, in bytes."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+@pytest.fixture(scope="module")
+def big() -> bytes:
+    return random.Random(80).randbytes(SIZE)
+
+
+@pytest.fixture
+def site(big: bytes) -> Iterator[str]:
+    class Big(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", str(SIZE))
+            self.end_headers()
+            self.wfile.write(big)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Big)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/big"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("by", ["data-url", "http-url"])
+def test_a_file_of_80_mb_passes_in_both_directions_in_little_memory(
+    directory: Path, big: bytes, site: str, by: str
+) -> None:
+    with Gateway(directory, files__allow_networks='["127.0.0.0/8"]') as gateway:
+        gateway.start()
+        with OpenAI(base_url=f"{gateway.url}/v1", api_key="a-bot", max_retries=0) as client:
+
+            def ask(url: str, said: str) -> str:
+                answer = client.chat.completions.create(
+                    model="gpt-4",
+                    messages=[
+                        {
+                            "role": "user",
+                            "content": [
+                                {"type": "text", "text": said},
+                                {"type": "image_url", "image_url": {"url": url}},
+                            ],
+                        }
+                    ],
+                )
+                return answer.choices[0].message.content or ""
+
+            ask("data:text/csv,a", "[[sim words=3]]")  # all that is loaded at first use
+            worker, front = gateway.workers[0].pid, gateway.fronts[0].pid
+            idle = {pid: memory(pid, "VmRSS") for pid in (worker, front)}
+            data = base64.b64encode(big).decode()
+            url = f"data:application/octet-stream;base64,{data}" if by == "data-url" else site
+            text = ask(url, f"[[sim tool=python link=/mnt/data/a.csv size={SIZE}]]")
+            most = {pid: memory(pid, "VmHWM") - idle[pid] for pid in (worker, front)}
+        assert uploaded(gateway)[1]["sha256"] == hashlib.sha256(big).hexdigest()
+        (link,) = re.findall(r"\((http://[^)]*/files/[^)]*)\)", text)
+        with httpx.stream("GET", link) as answer:
+            assert sum(len(piece) for piece in answer.iter_bytes()) == SIZE
+        assert not held(gateway)
+    mega = {name: most[pid] / 1e6 for name, pid in (("worker", worker), ("front end", front))}
+    print(f"\n80 MB by {by}, and 80 MB back: MB above idle at most {mega}")
+    assert most[worker] < LIMIT

@@ -1,0 +1,185 @@
+"""Fetching by URL against a server on loopback, which only an allowed network lets us reach."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from app.addresses import networks
+from app.fetcher import Fetcher, FetchError
+
+LOOPBACK = networks(["127.0.0.0/8"])
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(handler: Handler, host: str = "127.0.0.1") -> AsyncIterator[int]:
+    """A server that answers everything with this handler; its port."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, host, 0).start()
+    try:
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+async def fetch(fetcher: Fetcher, url: str) -> tuple[str, bytes]:
+    async with fetcher.running(), fetcher.open(url) as fetched:
+        return fetched.type, b"".join([piece async for piece in fetched.pieces()])
+
+
+async def hello(_: web.Request) -> web.StreamResponse:
+    return web.Response(text="hello")
+
+
+async def refused(fetcher: Fetcher, url: str) -> str:
+    with pytest.raises(FetchError) as caught:
+        await fetch(fetcher, url)
+    assert "127" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    return str(caught.value)
+
+
+async def test_what_an_allowed_network_serves_is_fetched(loop: asyncio.AbstractEventLoop) -> None:
+    async with serving(hello) as port:
+        url = f"http://127.0.0.1:{port}/a"
+        assert await fetch(Fetcher(LOOPBACK), url) == ("text/plain", b"hello")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "0",
+        "0.0.0.0",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[64:ff9b::7f00:1]",
+        "localhost",
+        "LOCALHOST.",
+        "user:password@127.0.0.1",
+    ],
+)
+async def test_no_spelling_of_an_address_that_is_not_public_reaches_a_server(
+    loop: asyncio.AbstractEventLoop, host: str
+) -> None:
+    asked = []
+
+    async def note(request: web.Request) -> web.StreamResponse:
+        asked.append(request)
+        return web.Response()
+
+    async with serving(note) as port:
+        await refused(Fetcher(), f"http://{host}:{port}/secret")
+        await refused(Fetcher(networks(["10.0.0.0/8"])), f"http://{host}:{port}/secret")
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "10.0.0.1", "[fd00:ec2::254]", "100.100.100.200"]
+)
+async def test_private_and_metadata_addresses_are_refused_at_once(
+    loop: asyncio.AbstractEventLoop, address: str
+) -> None:
+    async with asyncio.timeout(1):
+        said = await refused(Fetcher(), f"http://{address}/secret")
+    assert "not public" in said
+
+
+async def test_a_name_is_judged_by_the_address_it_leads_to_each_time(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server may say something harmless first, and then what it wants (rebinding)."""
+    answers = ["93.184.216.34", "127.0.0.1"]
+
+    async def lookup(*args: object, **more: object) -> list[object]:
+        address = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, args[1]))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", lookup)
+    answers.pop(0)
+    async with serving(hello) as port:
+        assert "not public" in await refused(Fetcher(), f"http://rebinding.example:{port}/secret")
+
+
+async def test_each_hop_of_a_redirect_is_checked(loop: asyncio.AbstractEventLoop) -> None:
+    reached = []
+
+    async def inner(request: web.Request) -> web.StreamResponse:
+        reached.append(request)
+        return web.Response()
+
+    async with serving(inner, "127.0.0.2") as hidden:
+
+        async def redirect(request: web.Request) -> web.StreamResponse:
+            to = request.query.get("to", f"http://127.0.0.2:{hidden}/")
+            if request.path == "/round":
+                to = "/round"
+            return web.Response(status=302, headers={"Location": to})
+
+        only = Fetcher(networks(["127.0.0.1/32"]))
+        async with serving(redirect) as port:
+            start = f"http://127.0.0.1:{port}/"
+            assert "not public" in await refused(only, start)
+            assert "no http" in await refused(only, f"{start}?to=file:///etc/passwd")
+            assert "no http" in await refused(only, f"{start}?to=gopher://127.0.0.1/")
+            assert "too often" in await refused(only, f"{start}round")
+    assert not reached
+
+
+async def test_a_redirect_to_an_allowed_place_is_followed(loop: asyncio.AbstractEventLoop) -> None:
+    async def twice(request: web.Request) -> web.StreamResponse:
+        if request.path == "/there":
+            return web.Response(body=b"%PDF-", content_type="application/pdf")
+        return web.Response(status=307, headers={"Location": "/there"})
+
+    async with serving(twice) as port:
+        found = await fetch(Fetcher(LOOPBACK), f"http://127.0.0.1:{port}/here")
+    assert found == ("application/pdf", b"%PDF-")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "secret", "ftp://example.com/a", "file:///etc/passwd", "http://", "http://[::1", "//a/b"],
+)
+async def test_what_is_no_web_address_is_refused(loop: asyncio.AbstractEventLoop, url: str) -> None:
+    await refused(Fetcher(), url)
+
+
+async def test_errors_compression_and_broken_answers_are_told(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async def bad(request: web.Request) -> web.StreamResponse:
+        match request.path:
+            case "/404":
+                raise web.HTTPNotFound
+            case "/gzip":
+                return web.Response(body=b"x", headers={"Content-Encoding": "gzip"})
+            case _:
+                response = web.StreamResponse(headers={"Content-Length": "10"})
+                await response.prepare(request)
+                await response.write(b"half")
+                assert request.transport is not None
+                request.transport.close()
+                return response
+
+    async with serving(bad) as port:
+        root = f"http://127.0.0.1:{port}"
+        assert "answered 404" in await refused(Fetcher(LOOPBACK), f"{root}/404")
+        assert "compressed" in await refused(Fetcher(LOOPBACK), f"{root}/gzip")
+        await refused(Fetcher(LOOPBACK), f"{root}/broken")
+    assert "cannot be reached" in await refused(Fetcher(LOOPBACK), f"{root}/gone")

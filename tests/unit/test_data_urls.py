@@ -1,0 +1,67 @@
+"""Files that are written into a request."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.data_urls import DataUrlError, read_data_url
+
+BIG = bytes(range(256)) * 3000
+
+
+def read(url: str) -> tuple[str, bytes]:
+    found = read_data_url(url)
+    return found.type, b"".join(found.pieces())
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+@example(BIG)
+@example(BIG + b"x")
+@example(BIG[: 192 * 1024])
+def test_bytes_come_back_as_they_were(content: bytes) -> None:
+    data = base64.b64encode(content).decode()
+    assert read(f"data:image/png;base64,{data}") == ("image/png", content)
+    lines = base64.encodebytes(content).decode()
+    assert read(f"data:image/png;base64,{lines}")[1] == content
+    assert read(f"data:image/png;base64,{data.rstrip('=')}")[1] == content
+    assert (
+        read(f"data:image/png;base64,{data.replace('=', '%3D').replace('+', '%2B')}")[1] == content
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "content"),
+    [
+        ("data:,a%20b", "text/plain", b"a b"),
+        ("data:text/plain;charset=utf-8,%E4%BD%A0", "text/plain", "你".encode()),
+        ("DATA:Text/HTML;charset=utf-8;base64,PGI+", "text/html", b"<b>"),
+        ("data:application/pdf;name=a.pdf;BASE64,JVBERg==", "application/pdf", b"%PDF"),
+        ("data:;base64,", "text/plain", b""),
+    ],
+)
+def test_types_and_parameters_are_told_apart(url: str, kind: str, content: bytes) -> None:
+    assert read(url) == (kind, content)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:image/png;base64",
+        "data:",
+        "nodata:,x",
+        "data:image/png;base64,a",
+        "data:image/png;base64,abc$",
+        "data:image/png;base64,你好你好",
+        "data:image/png;base64,ab==cdef",
+        "data:image/png;base64," + "A" * 262_140 + "AA==" + "AAAA",
+        "data:" + "x" * 2000 + ";base64,AAAA",
+    ],
+)
+def test_what_is_no_data_url_or_no_base64_is_refused(url: str) -> None:
+    with pytest.raises(DataUrlError):
+        read(url)

@@ -1,0 +1,97 @@
+"""Contents of messages, from a client's parts to what a job carries."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from app.dialect import GivenFile, decode_chat, given_files, to_messages
+from app.errors import BadRequest
+from wire.jobs import Attachment, Message
+
+URL = "https://example.com/a.pdf"
+IMAGE = {"type": "image_url", "image_url": {"url": URL, "detail": "high"}}
+DATA = {
+    "type": "file",
+    "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JQ=="},
+}
+TAKEN = Attachment("a.pdf", "application/pdf", 1, "0" * 64)
+
+
+def text(said: str) -> dict[str, str]:
+    return {"type": "text", "text": said}
+
+
+def request(*parts: object) -> Any:
+    messages = [{"role": "system", "content": "Hi"}, {"role": "user", "content": list(parts)}]
+    return decode_chat(json.dumps({"model": "gpt-4", "messages": messages}).encode()).messages
+
+
+def test_texts_and_files_stay_in_their_order() -> None:
+    messages = request(text("a"), text("b"), IMAGE, text("c"), DATA)
+    first, second = given_files(messages)
+    assert first == GivenFile("messages[1].content[2].image_url.url", URL)
+    assert (second.param, second.name) == ("messages[1].content[4].file.file_data", "a.pdf")
+    taken = {first.param: TAKEN, second.param: TAKEN}
+    turns = to_messages(messages, taken)
+    assert turns == [Message("system", "Hi"), Message("user", ["a\nb", TAKEN, "c", TAKEN])]
+    assert turns[1].text == "a\nb\nc"
+
+
+def test_texts_alone_are_one_text() -> None:
+    assert to_messages(request(text("a"), text("b")), {})[1] == Message("user", "a\nb")
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "url"),
+    [
+        ("JQ==", "a.pdf", "data:application/pdf;base64,JQ=="),
+        ("JQ==", None, "data:application/octet-stream;base64,JQ=="),
+        ("DATA:text/plain,x", None, "DATA:text/plain,x"),
+        (URL, "b.pdf", URL),
+    ],
+)
+def test_a_file_may_be_bare_base64_a_data_url_or_a_web_address(
+    data: str, name: str | None, url: str
+) -> None:
+    (given,) = given_files(request({"type": "file", "file": {"file_data": data, "filename": name}}))
+    assert (given.url, given.name) == (url, name or "")
+
+
+@pytest.mark.parametrize(
+    ("part", "param", "code"),
+    [
+        (
+            {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
+            "messages[1].content[0]",
+            "unsupported_parameter",
+        ),
+        (
+            {"type": "file", "file": {"file_id": "file-abc"}},
+            "messages[1].content[0].file.file_data",
+            "unsupported_parameter",
+        ),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_by_its_path(
+    part: dict[str, Any], param: str, code: str
+) -> None:
+    with pytest.raises(BadRequest) as caught:
+        given_files(request(part))
+    assert (caught.value.param, caught.value.code) == (param, code)
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"type": "image_url"}, "image_url"),
+        ({"type": "image_url", "image_url": {"url": 7}}, "image_url.url"),
+        ({"type": "file"}, "file"),
+    ],
+)
+def test_what_is_ill_typed_is_refused_by_its_field(part: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        request(part)
+    assert caught.value.param == f"messages[1].content[0].{field}"

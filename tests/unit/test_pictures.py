@@ -1,0 +1,63 @@
+"""What a picture says of itself in its first bytes."""
+
+from __future__ import annotations
+
+import zlib
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.pictures import Picture, read_picture
+
+
+def picture(form: str, size: tuple[int, int] = (30, 20)) -> bytes:
+    """A real picture."""
+    out = BytesIO()
+    Image.new("RGB", size, "teal").save(out, form)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"),
+    [
+        ("PNG", "image/png"),
+        ("JPEG", "image/jpeg"),
+        ("GIF", "image/gif"),
+        ("WEBP", "image/webp"),
+        ("BMP", "image/bmp"),
+    ],
+)
+def test_its_type_and_size_are_read(form: str, kind: str) -> None:
+    assert read_picture(picture(form)) == Picture(kind, 30, 20)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF"])
+def test_they_are_read_also_when_the_rest_is_missing(form: str) -> None:
+    large = picture(form, (640, 480))
+    found = read_picture(large[: len(large) // 2])
+    assert found is not None
+    assert (found.width, found.height) == (640, 480)
+
+
+def test_a_picture_that_would_be_vast_once_decoded_is_only_looked_at() -> None:
+    head = bytearray(picture("PNG"))
+    head[16:24] = (12_000).to_bytes(4, "big") * 2
+    head[29:33] = zlib.crc32(bytes(head[12:29])).to_bytes(4, "big")
+    assert read_picture(bytes(head)) == Picture("image/png", 12_000, 12_000)
+
+
+@given(st.binary(max_size=200), st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP"]))
+def test_whatever_else_is_no_picture_and_no_error(noise: bytes, form: str) -> None:
+    assert read_picture(noise) is None or noise
+    head = bytearray(picture(form))
+    at = len(noise) % len(head)
+    head[at : at + len(noise)] = noise
+    read_picture(bytes(head))
+
+
+@pytest.mark.parametrize("content", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"text"])
+def test_text_is_no_picture(content: bytes) -> None:
+    assert read_picture(content) is None

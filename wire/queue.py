@@ -66,7 +66,7 @@ class Lapsed(msgspec.Struct, frozen=True):
 
 
 class Presence(msgspec.Struct, frozen=True):
-    """How a live worker describes itself to the front ends."""
+    """How a live worker describes itself to the front ends. One that stops has no `max_jobs`."""
 
     worker: str
     version: int

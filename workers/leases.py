@@ -14,6 +14,8 @@ import asyncio
 import logging
 import time
 
+from msgspec.structs import replace
+
 import settings
 from wire import VERSION
 from wire.queue import Presence, Queue
@@ -56,6 +58,10 @@ class Leases:
     def drop(self, attempt: Attempt) -> None:
         """Renew it no longer."""
         self._held.pop(attempt.claim.id, None)
+
+    def take_no_more(self) -> None:
+        """Say at the next renewal that this worker is no reason to let requests in."""
+        self._presence = replace(self._presence, max_jobs=0)
 
     def stop_all(self, why: Stop) -> None:
         """Stop every job we hold."""

@@ -326,6 +326,9 @@ class Worker(ArqWorker):
 
     async def _drain(self) -> None:
         logger.info("worker %s stops, %d jobs are held", self.id, len(self.tasks))
+        self.leases.take_no_more()
+        with contextlib.suppress(*AWAY):
+            await self.queue.absent_worker(self.id)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=self._config.workers.drain_timeout)
         self.leases.stop_all("drain")

@@ -11,7 +11,7 @@ from arq.connections import ArqRedis
 
 from tests.integration.conftest import QUICK
 from wire import VERSION
-from wire.admission import Accepted, NewJob
+from wire.admission import Accepted, NewJob, Refused
 from wire.queue import (
     Claim,
     Presence,
@@ -20,6 +20,7 @@ from wire.queue import (
     log_key,
     worker_channel,
 )
+from wire.seal import Seal
 
 ENTRY = b"entry"
 FRAMES = {"front": b"frame"}
@@ -379,3 +380,13 @@ async def test_whoever_enqueues_is_known_to_be_alive(queue: Queue) -> None:
     """A first request came before the front end's first heartbeat, and was dropped."""
     await enqueue(queue, "job", front="new")
     assert ids(await claim(queue)) == ["job"]
+
+
+async def test_a_worker_that_stops_is_no_reason_to_let_requests_in(
+    queue: Queue, redis: ArqRedis, seal: Seal
+) -> None:
+    await queue.absent_worker("steady")
+    stopping = Presence("w", VERSION, seal.fingerprint, 0)
+    await queue.renew(stopping, [])
+    assert isinstance(await queue.enqueue(new("job"), b"body"), Refused)
+    assert await queue.workers() == []

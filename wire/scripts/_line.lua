@@ -208,7 +208,9 @@ local function wake_up()
     if kind == 'account' or kind == 'family' then
       fill_seats(name)
     elseif kind == 'orphan' then
-      cancel_job(name)
+      -- A front end that was only frozen, or cut off for a while, may read it after all.
+      local readers, front = fields(job_key(name), 'readers', 'front')
+      if front and not (tonumber(readers) > 0 and has_reader(front)) then cancel_job(name) end
     elseif redis.call('HGET', job_key(name), 'state') == 'waiting' then
       local account, family, line_tag = fields(job_key(name), 'account', 'family', 'line_tag')
       line_up(name, account, family, line_tag)

@@ -14,7 +14,9 @@ if job.idem then
     local state, front, worker, attempt, unlogged =
       fields(job_key(known), 'state', 'front', 'worker', 'attempt', 'unlogged')
     if unlogged then return {'unlogged', known} end
-    redis.call('HSET', job_key(known), 'front', front .. ' ' .. job.front)
+    if not string.find(' ' .. front .. ' ', ' ' .. job.front .. ' ', 1, true) then
+      redis.call('HSET', job_key(known), 'front', front .. ' ' .. job.front)
+    end
     redis.call('HINCRBY', job_key(known), 'readers', 1)
     redis.call('ZREM', LATER, 'orphan ' .. known)
     if state == 'running' then

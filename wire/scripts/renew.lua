@@ -5,7 +5,11 @@ local worker, presence, presence_ttl, lease, gap = unpack(ARGV, 1, 5)
 
 redis.call('SET', worker_channel(worker), presence, 'PX', presence_ttl)
 redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now)
-redis.call('ZADD', WORKERS, now + presence_ttl, worker)
+if cjson.decode(presence).max_jobs > 0 then
+  redis.call('ZADD', WORKERS, now + presence_ttl, worker)
+else
+  redis.call('ZREM', WORKERS, worker) -- it stops: it renews what it holds and takes no more
+end
 local calm = undisturbed(tonumber(gap))
 local verdicts = {}
 for i = 6, #ARGV, 2 do

@@ -1,0 +1,115 @@
+"""Jobs that came with an idempotency key, in a real Redis: who reads them, and until when."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from arq.connections import ArqRedis
+
+import settings
+from tests.integration.conftest import QUICK, has_worker
+from tests.integration.test_queue import claim, field, finish, new, present
+from wire.admission import Accepted, Attached, Clash, NewJob
+from wire.queue import Queue
+from wire.seal import Seal
+
+GRACE = 0.6
+
+
+@pytest.fixture
+async def queue(redis: ArqRedis, seal: Seal) -> Queue:
+    """A line in which a job waits a moment for its client to come back."""
+    config = settings.Queue(
+        lease=QUICK.lease, heartbeat=QUICK.heartbeat, resume_grace=GRACE, keep_result=2.0
+    )
+    line = Queue(redis, seal, config)
+    await line.present_front("front")
+    await has_worker(redis, seal)
+    return line
+
+
+def named(id: str, front: str = "front", digest: str = "same") -> NewJob:
+    return new(id, front=front, idem="key", digest=digest)
+
+
+async def waits_or_runs(queue: Queue, id: str) -> bool:
+    found = await queue.look(id, "account")
+    return found is not None and found.state in ("waiting", "running")
+
+
+async def gone(queue: Queue, id: str) -> None:
+    """Wait until a job has ended."""
+    async with asyncio.timeout(5):
+        while await waits_or_runs(queue, id):
+            await present(queue)
+            await queue.reap()
+            await asyncio.sleep(0.05)
+
+
+async def test_the_same_key_leads_to_the_same_job(queue: Queue, redis: ArqRedis) -> None:
+    assert isinstance(await queue.enqueue(named("first"), b"body"), Accepted)
+    for _ in range(3):
+        assert await queue.enqueue(named("again", front="other"), b"body") == Attached("first")
+    assert await field(redis, "gateway:job:first", "front") == b"front other"
+    assert await queue.enqueue(named("else", digest="else"), b"body") == Clash("mismatch")
+    assert [c.id for c in await claim(queue)] == ["first"]
+    found = await queue.look("unknown", "account", "key")
+    assert found is not None
+    assert found.id == "first"
+    assert await queue.look("first", "another account") is None
+
+
+async def test_it_outlives_its_client_for_the_grace(queue: Queue) -> None:
+    await queue.enqueue(named("job"), b"body")
+    await queue.leave("job")
+    assert await waits_or_runs(queue, "job")
+    assert await queue.enqueue(named("again"), b"body") == Attached("job")
+    await asyncio.sleep(GRACE * 1.5)
+    await queue.reap()
+    assert await waits_or_runs(queue, "job"), "somebody has come back"
+    await queue.leave("job")
+    await gone(queue, "job")
+    assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
+
+
+async def test_a_reader_that_was_only_frozen_keeps_it(queue: Queue) -> None:
+    await queue.enqueue(named("job"), b"body")
+    await queue.absent_front("front")
+    async with asyncio.timeout(5):
+        while not (claims := await queue.claim("w", 1)):
+            await asyncio.sleep(0.05)
+    await queue.present_front("front")
+    await asyncio.sleep(GRACE * 1.5)
+    await queue.reap()
+    assert "cancel" not in await present(queue, claims[0])
+    assert await waits_or_runs(queue, "job")
+
+
+async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    await queue.enqueue(named("job"), b"body")
+    (claimed,) = await claim(queue)
+    await queue.begin(claimed, b"entry", {})
+    assert await finish(queue, claimed)
+    assert await queue.enqueue(named("again"), b"body") == Attached("job")
+    async with asyncio.timeout(4):
+        while not isinstance(await queue.enqueue(named("later"), b"body"), Accepted):
+            await present(queue)
+            await asyncio.sleep(0.1)
+    (claimed,) = await claim(queue)
+    assert await queue.finish("later", claimed.attempt, "failed", b"entry", {})
+    assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
+
+
+async def test_one_that_got_all_it_asked_for_is_done_and_kept(queue: Queue) -> None:
+    await queue.enqueue(named("job"), b"body")
+    (claimed,) = await claim(queue)
+    await queue.leave("job", enough=True)
+    assert "cancel" in await present(queue, claimed)
+    assert await queue.finish("job", claimed.attempt, "cancelled", b"entry", {})
+    found = await queue.look("job", "account")
+    assert found is not None
+    assert found.state == "done"
+    assert await queue.enqueue(named("again"), b"body") == Attached("job")

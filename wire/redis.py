@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from arq.connections import ArqRedis
-from redis.asyncio.connection import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
 from redis.exceptions import BusyLoadingError, ConnectionError, RedisError
 
 from wire.sentinel import MasterPool
@@ -21,6 +22,33 @@ only, or refuses our password. It may well serve later, so nobody dies of it; `O
 own time-outs around commands."""
 
 __all__ = ["AWAY", "TIMEOUT", "Client", "RedisError", "connect", "is_down_for_everyone"]
+
+
+class SteadyConnection(AbstractConnection):
+    """What uvloop calls its caller's bug, told as what it is: the server closed the connection.
+
+    A transport that has just been closed raises RuntimeError, which no handler of redis-py, nor any
+    of ours, takes for a connection error; a front end stopped because of one.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """See `redis.asyncio.Connection`."""
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise ConnectionError(str(error)) from error
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """See `redis.asyncio.Connection`."""
+        try:
+            return await super().read_response(*args, **options)
+        except RuntimeError as error:
+            raise ConnectionError(str(error)) from error
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        """See `redis.asyncio.Connection`."""
+        with contextlib.suppress(RuntimeError):
+            await super().disconnect(nowait)
 
 
 class Client(ArqRedis):
@@ -59,6 +87,8 @@ def connect(url: str, connections: int = 50) -> Client:
         pool = MasterPool(parse(url), **options)
     else:
         pool = BlockingConnectionPool.from_url(url, **options)
+    # Of whatever class the URL asks for: TCP, TLS, a Unix socket, a master.
+    pool.connection_class = type("Connection", (SteadyConnection, pool.connection_class), {})
     client = Client(pool)
     client.auto_close_connection_pool = True  # the pool is nobody else's
     return client

@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 from arq.connections import ArqRedis
+from redis.asyncio.connection import AbstractConnection
 
 from background import background
+from deploy.redis import EmbeddedRedis
 from wire.redis import AWAY, connect, is_down_for_everyone
 
 
@@ -48,3 +50,25 @@ async def test_a_refused_connection_is_down_for_everyone_and_a_timeout_is_not() 
     assert is_down_for_everyone(refused.value)
     assert not is_down_for_everyone(TimeoutError())
     await nobody.aclose()
+
+
+@pytest.mark.parametrize("moment", ["send_packed_command", "read_response", "disconnect"])
+async def test_a_transport_that_has_just_closed_is_redis_being_away(
+    redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """uvloop raises RuntimeError then, and a front end's loop ended with it."""
+    client = connect(redis_server.url)
+    await client.set("key", "value")
+
+    async def closed(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AbstractConnection, moment, closed)
+        if moment == "disconnect":
+            await client.connection_pool.disconnect()
+        else:
+            with pytest.raises(AWAY):
+                await client.get("key")
+    assert await client.get("key") == b"value"
+    await client.aclose()

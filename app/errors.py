@@ -16,7 +16,6 @@
      |- LineFull              429  ours: too many wait
      |   |- WaitTooLong
      |   `- ModelCapped            the upstream's
-     |- NotBuilt              501  ours, for now
      |- LineUnavailable       503  ours: Redis is away, or this front end stops
      |   |- NoWorker
      |   `- CircuitOpen            the upstream's
@@ -175,15 +174,6 @@ class HeadersTooLarge(ApiError):
 
     status = 431
     code = "headers_too_large"
-
-
-class NotBuilt(ApiError):
-    """This gateway cannot do that yet."""
-
-    status = 501
-    type = "not_implemented"
-    code = "not_implemented"
-    retry = False
 
 
 class LineFull(ApiError):

@@ -1,0 +1,221 @@
+"""The table of keys in docs/design.md is what stands in Redis: names, types, fields, lifetimes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from arq.connections import ArqRedis
+
+import settings
+from deploy.redis import EmbeddedRedis
+from tests.integration.conftest import QUICK
+from tests.integration.scripted import HELLO, ScriptedUpstream
+from tests.integration.test_queue import claim, enqueue, new, present
+from wire import VERSION
+from wire.admission import Refused
+from wire.deletions import Deletions
+from wire.gpts import GptInfos
+from wire.jobs import Attachment, ChatJob, encode_job
+from wire.queue import Queue
+from wire.redis import connect
+from wire.seal import Seal
+from wire.uploads import UploadedFiles
+from workers.worker import Worker
+
+PAGE = settings.HERE / "docs" / "design.md"
+UNITS = {"s": 1, "min": 60, "h": 3600, "day": 86400}
+
+
+class Row(NamedTuple):
+    """One line of the table. `expires` is how long such a key lives, in words."""
+
+    key: str
+    type: str
+    fields: set[str]
+    expires: str
+
+    @property
+    def pattern(self) -> str:
+        """The names of such keys."""
+        return re.sub(r"<\w+>", "[^:]+", self.key)
+
+
+def table() -> Iterator[Row]:
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and re.match(r"`(gateway|arq):", cells[0]):
+            named = set(re.findall(r"`(\w+)`", cells[2]))
+            yield Row(cells[0].strip("`"), cells[1], named, cells[4])
+
+
+ROWS = list(table())
+
+
+class Seen(NamedTuple):
+    """One key at one moment; `left` is its time to live in seconds, None if it stays."""
+
+    key: str
+    type: str
+    fields: set[str]
+    left: float | None
+
+
+async def look(redis: ArqRedis) -> list[Seen]:
+    seen = []
+    async for name in redis.scan_iter(count=1000):
+        key = name.decode()
+        kind = (await redis.type(key)).decode()
+        fields = {field.decode() for field in await redis.hkeys(key)} if kind == "hash" else set()  # type: ignore[misc]  # redis-py: sync or async
+        left = await redis.pttl(key)
+        if left != -2:  # it has just ended
+            seen.append(Seen(key, kind, fields, None if left == -1 else left / 1000))
+    return seen
+
+
+def row_of(key: str) -> Row:
+    found = [row for row in ROWS if re.fullmatch(row.pattern, key)]
+    assert len(found) == 1, f"{key}: {len(found)} rows of the table"
+    return found[0]
+
+
+def check(seen: Seen) -> None:
+    row = row_of(seen.key)
+    assert seen.type == row.type, seen
+    # Fields with spaces and braces are made of words; the others have names.
+    assert {field for field in seen.fields if re.fullmatch(r"\w+", field)} <= row.fields, seen
+    if seen.left is None:
+        assert row.expires == "no" or row.expires.startswith("no,"), seen
+    else:
+        assert row.expires != "no", seen
+        times = re.findall(r"(\d+) (s|min|h|day)\b", row.expires)
+        if times and "`" not in row.expires:
+            assert seen.left <= max(int(n) * UNITS[unit] for n, unit in times) + 60, seen
+
+
+@pytest.fixture
+def upstream() -> ScriptedUpstream:
+    return ScriptedUpstream(HELLO[:1], 0.2, HELLO[1:])
+
+
+async def scenes(
+    redis: ArqRedis, server: EmbeddedRedis, queue: Queue, seal: Seal, upstream: ScriptedUpstream
+) -> list[Seen]:
+    """Everything that the line can do, once; what stood in Redis after each step."""
+    seen: list[Seen] = []
+
+    async def step() -> None:
+        seen.extend(await look(redis))
+
+    # One runs, one has a seat, one waits in line, one is named by its client.
+    await enqueue(queue, "runs")
+    [runs] = await claim(queue)
+    await enqueue(queue, "in-line")
+    await enqueue(queue, "has-a-seat", account="other")
+    await enqueue(queue, "named", account="named", idem="named", digest="d")
+    await step()
+    assert await queue.begin(runs, b"entry", {"front": b"frame"})
+    await queue.unlog(runs)
+    await queue.leave("runs", enough=True)
+    await step()
+    assert await queue.finish(runs.id, runs.attempt, "done", b"entry", {})
+    for claimed in await claim(queue):
+        if claimed.id == "named":
+            await queue.leave("named")  # its grace begins
+            await step()
+            await queue.finish(claimed.id, claimed.attempt, "done", b"entry", {})
+        else:
+            await queue.finish(claimed.id, claimed.attempt, "failed", b"entry", {})
+    await step()
+
+    # Accounts that are busy, at their limit, or used up; an upstream that fails.
+    for name in ("a", "b"):
+        await enqueue(queue, f"pool-{name}", account="pool", cap=2)
+    first, second = await claim(queue)
+    assert await queue.rest(first, 5, 60)
+    await step()
+    assert await queue.park(second, 30)
+    await enqueue(queue, "busy", account="busy")
+    [busy] = await claim(queue)
+    assert await queue.rest(busy, 5, 60)
+    await enqueue(queue, "fails", account="fails")
+    [fails] = await claim(queue)
+    assert await queue.retry(fails, 0.2, 10, 5)
+    await step()
+
+    # More than may wait; somebody who leaves; an upstream that is left alone.
+    strict = settings.Queue(
+        lease=QUICK.lease, heartbeat=QUICK.heartbeat, max_waiting=1, max_waiting_per_key=1
+    )
+    narrow = Queue(redis, seal, strict, settings.Upstream(max_concurrency=1, circuit_failures=1))
+    refused = await narrow.enqueue(new("refused", account="pool"), b"body")
+    assert isinstance(refused, Refused)
+    await step()
+    [fails] = await claim(narrow)
+    await enqueue(queue, "tries", account="tries")
+    await narrow.finish(fails.id, fails.attempt, "failed", b"entry", {}, upstream_failed=True)
+    await step()
+    await redis.hset("gateway:breaker", "until", "1")  # type: ignore[misc]  # redis-py: sync or async
+    [tries] = await claim(queue)
+    await step()
+    assert await queue.begin(tries, b"entry", {})
+    await queue.finish(tries.id, tries.attempt, "done", b"entry", {})
+    for name in ("pool-a", "pool-b", "busy"):
+        await queue.cancel(name)
+
+    # What a look for damage leaves behind.
+    await redis.zadd("gateway:leases:chat", {"nobody": 1.0})
+    assert await queue.reconcile(30)
+    await step()
+
+    # A real worker, with arq's own keys; images.
+    worker = Worker("real", connect(server.url), seal, upstream, settings.Settings(queue=QUICK))
+    main = asyncio.create_task(worker.main())
+    id = f"img-{secrets.token_hex(4)}"
+    job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [])
+    await queue.enqueue(new(id, lane="images"), seal.seal(encode_job(job), f"job {id}"))
+    async with asyncio.timeout(10):
+        while upstream.active == 0:
+            await present(queue)
+            await asyncio.sleep(0.02)
+        await step()
+        worker.drain()
+        await main
+    await worker.pool.aclose()
+
+    # What is beside the line.
+    async def never(bearer: str, conversation_id: str) -> bool:
+        return False
+
+    deletions = Deletions(redis, seal, never, QUICK)
+    await deletions.trace("bearer").note("conversation")
+    gpts = GptInfos(redis, seal, refresh=3600.0)
+    await gpts.put("bearer", "g-1", b"info")
+    await gpts.miss("bearer", "g-2")
+    await UploadedFiles(redis, seal, ttl=60.0).put("bearer", FILE, b"known")
+    await step()
+    return seen
+
+
+FILE = Attachment(name="a.txt", type="text/plain", size=1, sha256="0", content=b"a")
+
+
+async def test_the_table_of_keys_is_what_stands_in_redis(
+    redis: ArqRedis,
+    redis_server: EmbeddedRedis,
+    queue: Queue,
+    seal: Seal,
+    upstream: ScriptedUpstream,
+) -> None:
+    seen = await scenes(redis, redis_server, queue, seal, upstream)
+    for each in seen:
+        check(each)
+    missing = {row.key for row in ROWS} - {row_of(each.key).key for each in seen}
+    assert not missing, "in the table, but never seen"
+    for row in ROWS:
+        had = {name for each in seen if row_of(each.key) == row for name in each.fields}
+        assert row.type != "hash" or row.fields <= had, f"{row.key}: in the table, but never seen"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
+from tests.e2e.bots import Ask, Client
 from tests.e2e.gateway import Gateway
 
 
@@ -53,3 +55,20 @@ def client(gateway: Gateway) -> Iterator[OpenAI]:
 def directory(tmp_path: Path) -> Path:
     """Where a test's own gateway writes what its roles print."""
     return tmp_path
+
+
+@pytest.fixture
+def ask(gateway: Gateway) -> Iterator[Ask]:
+    """Streams `words` numbered words to a bot with a bearer of its own."""
+    pool = ThreadPoolExecutor(64)
+    asked = 0
+
+    def ask(words: int, interval: float = 0.02, url: str | None = None, **more: object) -> Client:
+        nonlocal asked
+        asked += 1
+        keys = " ".join(f"{key}={value}" for key, value in more.items())
+        prompt = f"[[sim words={words} interval={interval} {keys}]]"
+        return Client(pool, url or gateway.url, prompt, f"bot-{asked}")
+
+    yield ask
+    pool.shutdown(wait=False, cancel_futures=True)

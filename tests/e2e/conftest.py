@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
+from tests.e2e.bots import Ask, Client
 from tests.e2e.gateway import Gateway
 
 
@@ -20,6 +23,9 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
         stream__keepalive_interval="0.3",
         upstream__first_event_timeout="3",
         upstream__idle_timeout="2",
+        # What fails in one test must neither be tried again nor keep others from the upstream.
+        upstream__retries="0",
+        upstream__circuit_failures="1000000",
         server__body_timeout="1",
         server__max_body_bytes="20971520",
     ) as gateway:
@@ -34,10 +40,14 @@ def gateway(shared_gateway: Gateway) -> Gateway:
     return shared_gateway
 
 
+_bots = count(1)
+
+
 @pytest.fixture
 def client(gateway: Gateway) -> Iterator[OpenAI]:
-    """The official client, with a bearer of its own and no retries of its own."""
-    with OpenAI(base_url=f"{gateway.url}/v1", api_key="bearer-of-a-bot", max_retries=0) as client:
+    """The official client, with a bearer that no other test has, and no retries of its own."""
+    key = f"bearer-of-bot-{next(_bots)}"
+    with OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0) as client:
         yield client
 
 
@@ -45,3 +55,20 @@ def client(gateway: Gateway) -> Iterator[OpenAI]:
 def directory(tmp_path: Path) -> Path:
     """Where a test's own gateway writes what its roles print."""
     return tmp_path
+
+
+@pytest.fixture
+def ask(gateway: Gateway) -> Iterator[Ask]:
+    """Streams `words` numbered words to a bot with a bearer of its own."""
+    pool = ThreadPoolExecutor(64)
+    asked = 0
+
+    def ask(words: int, interval: float = 0.02, url: str | None = None, **more: object) -> Client:
+        nonlocal asked
+        asked += 1
+        keys = " ".join(f"{key}={value}" for key, value in more.items())
+        prompt = f"[[sim words={words} interval={interval} {keys}]]"
+        return Client(pool, url or gateway.url, prompt, f"bot-{asked}")
+
+    yield ask
+    pool.shutdown(wait=False, cancel_futures=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,13 +40,14 @@ def scrape(url: str) -> str:
     return answer.text
 
 
-def gauges(text: str) -> dict[str, float]:
-    return {
-        sample.name: sample.value
-        for family in text_string_to_metric_families(text)
-        if family.type == "gauge"
-        for sample in family.samples
-    }
+def gauges(text: str) -> Counter[str]:
+    """What each gauge shows, over all its labels."""
+    shown: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        if family.type == "gauge":
+            for sample in family.samples:
+                shown[sample.name] += sample.value  # type: ignore[assignment]  # counts of any kind
+    return shown
 
 
 def children(front: subprocess.Popen[bytes]) -> list[psutil.Process]:

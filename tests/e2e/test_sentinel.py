@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.bots import Client, is_torn_and_says_so, is_whole
 from tests.e2e.gateway import Gateway, status, until
-from tests.e2e.test_crashes import Client, is_torn_and_says_so, is_whole
 from tests.watched import WatchedRedis, watched_redis
 
 SERVED_AGAIN = 10.0

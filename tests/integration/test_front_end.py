@@ -346,8 +346,15 @@ async def _first(lines: AsyncIterator[str], count: int) -> AsyncIterator[str]:
             return
 
 
-async def test_waiting_ends_at_its_deadline(front: Client, config: settings.Settings) -> None:
-    msgspec.structs.force_setattr(config.queue, "max_wait", 0.3)
+@pytest.mark.parametrize(
+    "config",
+    [
+        settings.Settings(
+            queue=msgspec.structs.replace(QUICK, max_wait=0.3), stream=settings.Stream(grace=0.2)
+        )
+    ],
+)
+async def test_waiting_ends_at_its_deadline(front: Client) -> None:
     response = await front.post(CHAT, json=BODY, headers=BEARER)
     assert response.status_code == 504
     assert response.json()["error"]["code"] == "waited_too_long"

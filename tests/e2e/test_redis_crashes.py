@@ -1,0 +1,133 @@
+"""Redis dies, freezes, forgets or refuses; nothing has to be restarted but it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from tests.e2e.bots import Ask, Client, is_torn_and_says_so, is_whole
+from tests.e2e.gateway import Gateway, frozen, quick
+
+
+@pytest.fixture
+def gateway(directory: Path) -> Iterator[Gateway]:
+    with quick(directory) as gateway:
+        yield gateway
+
+
+def test_redis_killed_while_idle_and_nothing_has_to_be_restarted(
+    gateway: Gateway, ask: Ask
+) -> None:
+    gateway.start(workers=2)
+    assert is_whole(ask(3).result(), 3)
+    gateway.redis.kill()
+    time.sleep(1.5)
+    assert httpx.get(f"{gateway.url}/readyz").status_code == 503
+    refused = ask(1).result()
+    assert (refused.status, refused.error) == (503, "line_unavailable")
+    gateway.redis.restart()
+    gateway.wait_ready()
+    assert is_whole(ask(3).result(), 3)
+    assert all(p.poll() is None for p in (*gateway.workers, *gateway.fronts))
+
+
+def test_redis_killed_while_streaming_and_every_answer_is_whole(gateway: Gateway, ask: Ask) -> None:
+    gateway.start(workers=2)
+    running = [ask(150) for _ in range(4)]
+    for client in running:
+        assert client.begun.wait(10)
+    waiting = [ask(3) for _ in range(6)]
+    time.sleep(0.5)
+    gateway.redis.kill()
+    time.sleep(1.5)
+    gateway.redis.restart()
+    assert all(is_whole(client.result(), 150) for client in running)
+    assert all(is_whole(client.result(), 3) for client in waiting)
+    assert all(p.poll() is None for p in (*gateway.workers, *gateway.fronts))
+    assert gateway.stats()["peak"] <= 4
+
+
+def test_a_redis_that_forgot_everything_costs_answers_but_no_process(
+    gateway: Gateway, ask: Ask
+) -> None:
+    gateway.start(workers=2)
+    running = [ask(400) for _ in range(4)]
+    for client in running:
+        assert client.begun.wait(10)
+    waiting = [ask(3) for _ in range(4)]
+    time.sleep(0.5)
+    gateway.redis.kill()
+    for file in gateway.redis.directory.rglob("*.aof*"):
+        file.unlink()
+    gateway.redis.restart()
+    for client in running:
+        assert is_torn_and_says_so(client.result(), 400)
+    assert all(is_whole(client.result(), 3) for client in waiting), "enqueued again"
+    assert gateway.stats()["peak"] <= 4
+    assert gateway.stats()["peak_per_account"] == 1
+
+
+def test_a_redis_that_freezes_for_a_while_costs_nothing(gateway: Gateway, ask: Ask) -> None:
+    gateway.start(workers=2)
+    running = [ask(150) for _ in range(3)]
+    for client in running:
+        assert client.begun.wait(10)
+    process = gateway.redis.process
+    assert process is not None
+    with frozen(process):
+        time.sleep(1.2)
+    assert all(is_whole(client.result(), 150) for client in running)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "mended"),
+    [
+        ("CONFIG SET maxmemory 300kb", "CONFIG SET maxmemory 0"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+    ],
+)
+def test_a_redis_that_refuses_to_write_for_a_while_costs_nothing(
+    gateway: Gateway, ask: Ask, trouble: str, mended: str
+) -> None:
+    """Full, or read only in the middle of a failover: every role used to end itself."""
+    gateway.start(workers=1)
+    client = ask(150)
+    assert client.begun.wait(10)
+    with redis.Redis.from_url(gateway.redis.url) as operator:
+        operator.execute_command(*trouble.split())
+        time.sleep(1.5)
+        operator.execute_command(*mended.split())
+    assert is_whole(client.result(), 150)
+    assert all(p.poll() is None for p in (*gateway.workers, *gateway.fronts))
+    gateway.wait_ready()
+    assert is_whole(ask(3).result(), 3)
+
+
+def test_an_outage_longer_than_its_grace_ends_answers_and_runs_nothing_for_nobody(
+    directory: Path,
+) -> None:
+    pool = ThreadPoolExecutor(4)
+    with Gateway(
+        directory, redis__outage_grace="1.5", queue__lease="3", queue__heartbeat="0.75"
+    ) as gateway:
+        gateway.start(workers=1)
+        running = Client(pool, gateway.url, "[[sim words=3000]]", "one")
+        assert running.begun.wait(10)
+        waiting = Client(pool, gateway.url, "[[sim words=3000]]", "one")
+        time.sleep(0.5)
+        process = gateway.redis.process
+        assert process is not None
+        with frozen(process):
+            assert running.result().error == "answer_lost"
+            assert waiting.result().error == "line_unavailable"
+        gateway.wait_idle(10)
+        gateway.wait_ready()
+        assert is_whole(Client(pool, gateway.url, "[[sim words=3]]", "one").result(), 3)
+        assert gateway.stats()["started"] == 2, "the one that waited was asked for nobody"
+    pool.shutdown()

@@ -1,0 +1,55 @@
+"""Roles that are told to stop finish what they have begun."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bots import Ask, Client, is_whole
+from tests.e2e.gateway import Gateway, quick
+
+
+@pytest.fixture
+def gateway(directory: Path) -> Iterator[Gateway]:
+    with quick(directory) as gateway:
+        yield gateway
+
+
+def test_a_worker_told_to_stop_finishes_what_it_holds(gateway: Gateway, ask: Ask) -> None:
+    gateway.start(workers=1)
+    client = ask(60)
+    assert client.begun.wait(10)
+    gateway.workers[0].terminate()
+    assert is_whole(client.result(), 60)
+    assert gateway.workers[0].wait(5) == 0
+
+
+def test_a_front_end_told_to_stop_finishes_its_answers_and_takes_no_more(
+    gateway: Gateway, ask: Ask
+) -> None:
+    gateway.start(workers=1)
+    client = ask(60)
+    assert client.begun.wait(10)
+    gateway.fronts[0].terminate()
+    time.sleep(0.2)
+    refused = ask(1).result()
+    assert (refused.status, refused.error) == (503, "line_unavailable")
+    assert is_whole(client.result(), 60)
+    assert gateway.fronts[0].wait(10) == 0
+
+
+def test_clients_are_told_when_a_front_end_does_not_wait_for_their_answers(directory: Path) -> None:
+    pool = ThreadPoolExecutor(4)
+    with Gateway(directory, server__drain_timeout="0.5") as gateway:
+        gateway.start(workers=1)
+        client = Client(pool, gateway.url, "[[sim words=3000]]", "one")
+        assert client.begun.wait(10)
+        gateway.fronts[0].terminate()
+        assert client.result().error == "stopped"
+        gateway.wait_idle(2)
+        assert gateway.fronts[0].wait(10) == 0
+    pool.shutdown()

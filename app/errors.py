@@ -223,6 +223,7 @@ class WaitedTooLong(ApiError):
     status = 504
     type = "timeout"
     code = "waited_too_long"
+    retry = False
 
 
 class InternalError(ApiError):
@@ -288,7 +289,9 @@ class JobFailed(ApiError):
         self._status, self._type = status, kind
         self.code = failed.code or code
         self.retry_after = failed.retry_after
-        self.retry = failed.retry_after is None or failed.retry_after <= LONGEST_RETRY
+        # Somebody meant it to end; and SDKs would take a longer `Retry-After` for a short one.
+        meant = failed.fault == "cancelled"
+        self.retry = not meant and (failed.retry_after or 0) <= LONGEST_RETRY
 
     @property
     def http_status(self) -> int:

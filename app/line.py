@@ -274,7 +274,7 @@ class Line:
         # As long as it takes: while we are present, the job would run for nobody.
         while True:
             try:
-                await self._queue.leave(job, enough=enough)
+                await self._queue.leave(job, self.front, enough=enough)
                 return
             except AWAY:
                 await asyncio.sleep(0.2)

@@ -311,12 +311,12 @@ class Queue:
         word = await self._run("cancel", id, int(waiting_only))
         return cast(Literal["cancelled", "running", "gone"], word.decode())
 
-    async def leave(self, id: str, *, enough: bool = False) -> None:
-        """A reader goes. The last one takes the job along, at once or after its grace.
+    async def leave(self, id: str, front: str, *, enough: bool = False) -> None:
+        """A reader of a front end goes. The last takes the job along, at once or after its grace.
 
         `enough`: it has got all it asked for, so the job ends at once, and well.
         """
-        await self._run("leave", id, int(enough))
+        await self._run("leave", id, front, int(enough))
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
         """A worker's heartbeat: presence, and the leases of all it holds.
@@ -336,6 +336,11 @@ class Queue:
             Lapsed(id.decode(), int(attempt), _names(fronts), bool(cancelled))
             for id, attempt, fronts, cancelled in ended
         ]
+
+    async def overdue(self, since: float) -> list[tuple[str, list[str]]]:
+        """Waiting jobs whose time was up so many seconds ago: ids and front ends."""
+        found = await self._run("overdue", round(since * 1000))
+        return [(id.decode(), _names(fronts)) for id, fronts in found]
 
     async def look(self, name: str, account: str, idem: str = "") -> Whereabouts | None:
         """Where an account's job is, by its id or its idempotency key; None if it has none such."""

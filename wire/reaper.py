@@ -1,4 +1,4 @@
-"""Ends, or gives back to the line, the jobs whose worker is gone. Every process takes part."""
+"""Ends, or gives back to the line, the jobs that nobody else will. Every process takes part."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import logging
 
-from wire.endings import end_lapsed
+from wire.endings import end_lapsed, end_waiting
 from wire.events import Failed
 from wire.queue import Queue
 from wire.redis import AWAY
 from wire.seal import Seal
 
 logger = logging.getLogger(__name__)
+
+SLACK = 10.0
+"""Seconds that a front end has, whose job's time is up, to see to it itself."""
 
 
 async def keep_reaping(queue: Queue, seal: Seal, every: float) -> None:
@@ -25,11 +28,16 @@ async def keep_reaping(queue: Queue, seal: Seal, every: float) -> None:
 
 
 async def reap(queue: Queue, seal: Seal) -> None:
-    """Look once for leases that ended; of several callers one acts, whichever comes first.
+    """Look once for leases, and waits, that should have ended.
+
+    Of several callers one acts, whichever comes first.
 
     Raises:
         redis.RedisError: Redis is away; the next call makes up for it.
     """
+    for id, fronts in await queue.overdue(SLACK):
+        failed = Failed("cancelled", "the request waited too long", "waited_too_long")
+        await end_waiting(queue, seal, id, fronts, failed)
     back, lapsed = await queue.reap()
     if back:
         logger.warning("%d jobs of a worker that died went back to their place", back)

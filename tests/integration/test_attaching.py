@@ -38,11 +38,12 @@ async def waits_or_runs(queue: Queue, id: str) -> bool:
     return found is not None and found.state in ("waiting", "running")
 
 
-async def gone(queue: Queue, id: str) -> None:
+async def gone(queue: Queue, id: str, *, present_again: bool = True) -> None:
     """Wait until a job has ended."""
     async with asyncio.timeout(5):
         while await waits_or_runs(queue, id):
-            await present(queue)
+            if present_again:
+                await present(queue)
             await queue.reap()
             await asyncio.sleep(0.05)
 
@@ -62,13 +63,13 @@ async def test_the_same_key_leads_to_the_same_job(queue: Queue, redis: ArqRedis)
 
 async def test_it_outlives_its_client_for_the_grace(queue: Queue) -> None:
     await queue.enqueue(named("job"), b"body")
-    await queue.leave("job")
+    await queue.leave("job", "front")
     assert await waits_or_runs(queue, "job")
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
     await asyncio.sleep(GRACE * 1.5)
     await queue.reap()
     assert await waits_or_runs(queue, "job"), "somebody has come back"
-    await queue.leave("job")
+    await queue.leave("job", "front")
     await gone(queue, "job")
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
@@ -106,10 +107,33 @@ async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
 async def test_one_that_got_all_it_asked_for_is_done_and_kept(queue: Queue) -> None:
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
-    await queue.leave("job", enough=True)
+    await queue.leave("job", "front", enough=True)
     assert "cancel" in await present(queue, claimed)
     assert await queue.finish("job", claimed.attempt, "cancelled", b"entry", {})
     found = await queue.look("job", "account")
     assert found is not None
     assert found.state == "done"
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
+
+
+async def test_readers_of_a_dead_front_end_do_not_keep_it(queue: Queue) -> None:
+    """Its first front end was killed, and its client, who came back by another, left again."""
+    await queue.enqueue(named("job"), b"body")
+    await queue.absent_front("front")
+    assert await queue.enqueue(named("again", front="other"), b"body") == Attached("job")
+    await queue.leave("job", "other")
+    await gone(queue, "job", present_again=False)
+
+
+async def test_each_reader_counts(queue: Queue) -> None:
+    await queue.enqueue(named("job"), b"body")
+    for front in ("front", "other"):
+        assert await queue.enqueue(named("again", front=front), b"body") == Attached("job")
+    await queue.leave("job", "front")
+    await queue.leave("job", "other")
+    await asyncio.sleep(GRACE * 1.5)
+    await present(queue)
+    await queue.reap()
+    assert await waits_or_runs(queue, "job"), "one reader is left"
+    await queue.leave("job", "front")
+    await gone(queue, "job")

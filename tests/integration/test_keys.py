@@ -120,12 +120,12 @@ async def scenes(
     await step()
     assert await queue.begin(runs, b"entry", {"front": b"frame"})
     await queue.unlog(runs)
-    await queue.leave("runs", enough=True)
+    await queue.leave("runs", "front", enough=True)
     await step()
     assert await queue.finish(runs.id, runs.attempt, "done", b"entry", {})
     for claimed in await claim(queue):
         if claimed.id == "named":
-            await queue.leave("named")  # its grace begins
+            await queue.leave("named", "front")  # its grace begins
             await step()
             await queue.finish(claimed.id, claimed.attempt, "done", b"entry", {})
         else:

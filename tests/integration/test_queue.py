@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from tests.integration.conftest import QUICK
+import settings
+from tests.integration.conftest import QUICK, has_worker
 from wire import VERSION
 from wire.admission import Accepted, NewJob, Refused
+from wire.endings import end_waiting
+from wire.events import Failed
 from wire.queue import (
     Claim,
     Presence,
@@ -390,3 +393,18 @@ async def test_a_worker_that_stops_is_no_reason_to_let_requests_in(
     await queue.renew(stopping, [])
     assert isinstance(await queue.enqueue(new("job"), b"body"), Refused)
     assert await queue.workers() == []
+
+
+async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    config = settings.Queue(lease=QUICK.lease, heartbeat=QUICK.heartbeat, max_wait=0.1)
+    line = Queue(redis, seal, config)
+    await has_worker(redis, seal)
+    await enqueue(line, "job")
+    await asyncio.sleep(0.3)
+    assert await line.overdue(1.0) == []
+    assert await line.overdue(0.05) == [("job", ["front"])]
+    failed = Failed("cancelled", "waited too long", "waited_too_long")
+    assert await end_waiting(line, seal, "job", ["front"], failed)
+    assert await line.overdue(0.05) == []

@@ -184,10 +184,13 @@ local function cancel_job(id, reason)
   return 'gone'
 end
 
--- Whether any front end that waits for the job is alive.
-local function has_reader(front)
-  for name in string.gmatch(front, '%S+') do
-    if redis.call('EXISTS', front_key(name)) == 1 then return true end
+-- Whether anybody reads the job whose front end is alive. A dead one cannot say that they left.
+local function has_reader(id)
+  for name in string.gmatch(redis.call('HGET', job_key(id), 'front') or '', '%S+') do
+    if tonumber(redis.call('HGET', job_key(id), 'readers ' .. name) or 0) > 0
+        and redis.call('EXISTS', front_key(name)) == 1 then
+      return true
+    end
   end
   return false
 end
@@ -209,8 +212,7 @@ local function wake_up()
       fill_seats(name)
     elseif kind == 'orphan' then
       -- A front end that was only frozen, or cut off for a while, may read it after all.
-      local readers, front = fields(job_key(name), 'readers', 'front')
-      if front and not (tonumber(readers) > 0 and has_reader(front)) then cancel_job(name) end
+      if not has_reader(name) then cancel_job(name) end
     elseif redis.call('HGET', job_key(name), 'state') == 'waiting' then
       local account, family, line_tag = fields(job_key(name), 'account', 'family', 'line_tag')
       line_up(name, account, family, line_tag)

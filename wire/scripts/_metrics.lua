@@ -36,17 +36,12 @@ local function add(sample, labels, command, by)
   redis.pcall(command, METRICS, sample .. '{' .. labels .. '}', by)
 end
 
--- The lane that a queue (`arq:queue:<lane>:<fp>`) belongs to, as a label.
-local function lane_of(queue)
-  return string.match(queue or '', '^arq:queue:([^:]+)') or 'other'
-end
-
--- count('gateway_endings_total', {lane = lane_of(queue), reason = 'done'})
+-- count('gateway_endings_total', {lane = lane, reason = 'done'})
 local function count(name, labels, by)
   add(name, label_text(labels), 'HINCRBY', by or 1)
 end
 
--- observe('gateway_wait_seconds', {lane = lane_of(queue)}, (now - arrived) / 1000)
+-- observe('gateway_wait_seconds', {lane = lane}, (now - arrived) / 1000)
 local function observe(name, labels, value)
   value = math.max(value, 0) -- Redis' clock may have been set back, and a sum never shrinks
   local text, le = label_text(labels), '+Inf'

@@ -17,7 +17,7 @@ if job.idem then
     if not string.find(' ' .. front .. ' ', ' ' .. job.front .. ' ', 1, true) then
       redis.call('HSET', job_key(known), 'front', front .. ' ' .. job.front)
     end
-    redis.call('HINCRBY', job_key(known), 'readers', 1)
+    redis.call('HINCRBY', job_key(known), 'readers ' .. job.front, 1)
     redis.call('ZREM', LATER, 'orphan ' .. known)
     if state == 'running' then
       redis.call('PUBLISH', worker_channel(worker), 'attach ' .. known .. ' ' .. attempt .. ' ' .. job.front)
@@ -46,7 +46,7 @@ job.line_tag = next_tag(account_key(account), users_key(account), job.user, job.
 redis.call('PEXPIRE', users_key(account), DAY)
 redis.call('HSET', job_key(id), 'state', 'waiting', 'lane', lane, 'account', account, 'family', family,
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'cost', job.cost, 'line_tag', job.line_tag,
-  'front', job.front, 'readers', 1, 'arrived', now, 'deadline', now + limits.longest, 'bytes', job.bytes,
+  'front', job.front, 'readers ' .. job.front, 1, 'arrived', now, 'deadline', now + limits.longest, 'bytes', job.bytes,
   'attempt', 0, 'crashes', 0, 'body', body)
 redis.call('PEXPIRE', job_key(id), DAY)
 redis.call('SET', 'arq:job:' .. id, arq_job, 'PX', DAY)

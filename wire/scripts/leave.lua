@@ -1,7 +1,7 @@
--- A reader leaves. The last one takes the job along, unless it came with an idempotency key: then
--- it may be read again within its grace, if its log is whole. ARGV: id, 1 if it has got all it asked
+-- A reader of a front end leaves. The last one takes the job along, unless it came with an idempotency key: then
+-- it may be read again within its grace, if its log is whole. ARGV: id, front end, 1 if it has got all it asked
 -- for: then nobody who asks the same wants more. Returns 'cancelled', 'running', 'gone' or 'stays'.
-local id, enough = unpack(ARGV)
+local id, front, enough = unpack(ARGV)
 
 local state, unlogged = fields(job_key(id), 'state', 'unlogged')
 if not state then
@@ -10,9 +10,8 @@ if not state then
   redis.call('PEXPIRE', job_key(id), ENDED_TTL)
 elseif enough == '1' then
   redis.call('HSET', job_key(id), 'enough', 1)
-elseif redis.call('HINCRBY', job_key(id), 'readers', -1) > 0 then
-  return 'stays'
-elseif (state == 'waiting' or state == 'running') and not unlogged and orphan(id) then
-  return 'stays'
+elseif state == 'waiting' or state == 'running' then
+  redis.call('HINCRBY', job_key(id), 'readers ' .. front, -1)
+  if has_reader(id) or (not unlogged and orphan(id)) then return 'stays' end
 end
 return cancel_job(id)

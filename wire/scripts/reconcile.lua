@@ -83,5 +83,11 @@ if held == 0 and tonumber(redis.call('GET', BYTES) or 0) ~= 0 then
   repair('miscounted')
 end
 
+for _, account in ipairs(redis.call('SMEMBERS', LIMITED)) do
+  if redis.call('HEXISTS', account_key(account), 'learned') == 0 then -- forgotten, after a day
+    redis.call('SREM', LIMITED, account)
+  end
+end
+
 if repaired > 0 then redis.call('SET', REPAIRED, repaired, 'PX', shown) end
 return repaired

@@ -60,11 +60,14 @@ class Ticket:
     The job may be another than was submitted: one accepted earlier under the same idempotency key.
     """
 
-    def __init__(self, line: Line, reply: Reply, account: str, place: Accepted | None) -> None:
+    def __init__(
+        self, line: Line, reply: Reply, reader: str, account: str, place: Accepted | None
+    ) -> None:
         self.id = reply.job
         self.place = place
         self._line = line
         self._reply = reply
+        self._reader = reader
         self._account = account
         self._clock = asyncio.get_running_loop().time
         self._give_up = self._clock() + PATIENCE * line.config.queue.max_wait
@@ -109,7 +112,7 @@ class Ticket:
         """
         if not self.left:
             self.left = True
-            self._line.let_go(self._reply, enough=enough)
+            self._line.let_go(self._reply, self._reader, enough=enough)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -213,13 +216,13 @@ class Line:
                         opened.close()
                         reply = opened.enter_context(self._inbox.open(id, attached=True))
                 place = admission if isinstance(admission, Accepted) else None
-                ticket = Ticket(self, reply, new.account, place)
+                ticket = Ticket(self, reply, job.id, new.account, place)
                 # The handler may be held up by the very client that made the reply end.
                 reply.on_abandoned = ticket.leave
                 yield ticket
             finally:
                 if came_in and (ticket is None or not ticket.left):
-                    self.let_go(reply)
+                    self.let_go(reply, job.id)
 
     def _new_job(self, job: ChatJob, terms: Terms, lane: Lane, size: int) -> NewJob:
         """What the line has to know of a job."""
@@ -261,20 +264,20 @@ class Line:
         """The name in Redis of whatever a bearer's jobs run on."""
         return self._seal.name("account", bearer)
 
-    def let_go(self, reply: Reply, *, enough: bool = False) -> None:
-        """Leave a job unless it has ended. See `Ticket.leave`."""
+    def let_go(self, reply: Reply, reader: str, *, enough: bool = False) -> None:
+        """Leave a job unless it has ended. See `Ticket.leave`, and `Queue.leave` for `reader`."""
         if reply.ended and not reply.abandoned:
             return
         # Beside the handler, which is being cancelled, has an error to tell or an answer to end.
-        task = asyncio.create_task(self._leave(reply.job, enough))
+        task = asyncio.create_task(self._leave(reply.job, reader, enough))
         self._letting_go.add(task)
         task.add_done_callback(self._letting_go.discard)
 
-    async def _leave(self, job: str, enough: bool) -> None:
+    async def _leave(self, job: str, reader: str, enough: bool) -> None:
         # As long as it takes: while we are present, the job would run for nobody.
         while True:
             try:
-                await self._queue.leave(job, self.front, enough=enough)
+                await self._queue.leave(job, reader, enough=enough)
                 return
             except AWAY:
                 await asyncio.sleep(0.2)
@@ -282,7 +285,7 @@ class Line:
     async def cancel_unless_running(self, job: str) -> bool:
         """Cancel a job that still waits. False if it has got a slot."""
         try:
-            return await self._queue.cancel(job, waiting_only=True) != "running"
+            return await self._queue.cancel(job, "waiting") != "running"
         except AWAY:
             return True
 
@@ -308,11 +311,10 @@ class Line:
             return None
         withdrawn = Failed("cancelled", "The request was cancelled.", "cancelled")
         try:
-            ended = found.state == "waiting" and await end_waiting(
-                self._queue, self._seal, found.id, found.fronts, withdrawn
-            )
-            if not ended:
-                await self._queue.cancel(found.id)
+            # It may begin, or go back to wait, at any moment; whoever reads it must be told.
+            while not await end_waiting(self._queue, self._seal, found.id, found.fronts, withdrawn):
+                if await self._queue.cancel(found.id, "running") != "waiting":
+                    break
         except AWAY:
             raise LineUnavailable from None
         return found.id

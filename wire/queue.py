@@ -274,49 +274,53 @@ class Queue:
         """Whether a job's log lacks what was published last, for good. See `unlog`."""
         return bool(await self._redis.hexists(f"gateway:job:{id}", "unlogged"))  # type: ignore[misc]  # redis-py: sync or async
 
-    async def rest(self, claim: Claim, shortest: float, longest: float) -> bool:
-        """Put a job back in its place: its account is busy upstream. False as with `finish`.
+    async def rest(self, claim: Claim, shortest: float, longest: float) -> bool | None:
+        """Put a job back in its place: its account is busy upstream. As `hand_back`.
 
         The account may hold fewer conversations from now on; one that holds no other rests for a
         while, from `shortest` to `longest` seconds.
         """
         times = (round(shortest * 1000), round(longest * 1000))
-        return bool(await self._run("rest", claim.id, claim.attempt, *times))
+        return _put_back(await self._run("rest", claim.id, claim.attempt, *times))
 
-    async def park(self, claim: Claim, wait: float) -> bool:
+    async def park(self, claim: Claim, wait: float) -> bool | None:
         """Put a job back; its account may not use its family of models for so many seconds.
 
-        False as with `finish`.
+        As `hand_back`.
         """
-        return bool(await self._run("park", claim.id, claim.attempt, round(wait * 1000)))
+        return _put_back(await self._run("park", claim.id, claim.attempt, round(wait * 1000)))
 
     async def retry(self, claim: Claim, wait: float, longest: float, most: int) -> bool | None:
         """Put a job back that the upstream failed before it answered.
 
         It waits so many seconds, twice as long each further time, at most `longest`. None: it has
-        been retried `most` times, or its time is up. False as with `finish`.
+        been retried `most` times, or its time is up, or it was cancelled. False as with `finish`.
         """
         how = (round(wait * 1000), round(longest * 1000), most, self._failures)
-        word = await self._run("retry", claim.id, claim.attempt, *how)
-        return None if word < 0 else bool(word)
+        return _put_back(await self._run("retry", claim.id, claim.attempt, *how))
 
-    async def hand_back(self, claim: Claim) -> bool:
-        """Put a job of which nothing was published back in its place. False as with `finish`."""
-        return bool(await self._run("return", claim.id, claim.attempt))
+    async def hand_back(self, claim: Claim) -> bool | None:
+        """Put a job of which nothing was published back in its place. False as with `finish`.
+
+        None: it was cancelled meanwhile, and is to be ended, so that its readers hear of it.
+        """
+        return _put_back(await self._run("return", claim.id, claim.attempt))
 
     async def cancel(
-        self, id: str, *, waiting_only: bool = False
-    ) -> Literal["cancelled", "running", "gone"]:
-        """End a waiting job, or have the worker of a running one end it."""
-        word = await self._run("cancel", id, int(waiting_only))
-        return cast(Literal["cancelled", "running", "gone"], word.decode())
+        self, id: str, only: Literal["waiting", "running", ""] = ""
+    ) -> Literal["cancelled", "waiting", "running", "gone"]:
+        """End a waiting job without a word to its readers, or have the worker of a running one
+        end it; or `only` such a one. What it was (now "cancelled"), or is."""
+        word = await self._run("cancel", id, only)
+        return cast(Literal["cancelled", "waiting", "running", "gone"], word.decode())
 
-    async def leave(self, id: str, front: str, *, enough: bool = False) -> None:
-        """A reader of a front end goes. The last takes the job along, at once or after its grace.
+    async def leave(self, id: str, reader: str, *, enough: bool = False) -> None:
+        """A reader goes. The last one takes the job along, at once or after its grace.
 
+        A reader is named by the job that its own request was to make, be it this one or not.
         `enough`: it has got all it asked for, so the job ends at once, and well.
         """
-        await self._run("leave", id, front, int(enough))
+        await self._run("leave", id, reader, int(enough))
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
         """A worker's heartbeat: presence, and the leases of all it holds.
@@ -424,8 +428,12 @@ def _in_redis(job: NewJob) -> dict[str, object]:
     }
 
 
-def _names(fronts: bytes) -> list[str]:
-    return list(dict.fromkeys(fronts.decode().split()))
+def _names(readers: bytes) -> list[str]:
+    return list(dict.fromkeys(reader.partition("/")[0] for reader in readers.decode().split()))
+
+
+def _put_back(word: int) -> bool | None:
+    return None if word < 0 else bool(word)
 
 
 def _said(frames: Mapping[str, bytes]) -> list[str | bytes]:

@@ -53,6 +53,8 @@ SHORTEST_REST, LONGEST_REST = 5.0, 60.0
 RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 10.0
 """Seconds, about, before a job is tried again that the upstream failed: the first, and at most."""
 
+CANCELLED = Failed("cancelled", "the request was cancelled", code="cancelled")
+
 
 async def _hold(ctx: dict[str, Worker]) -> None:
     """arq's function for each lane: the job id is all it gets, the rest came with the claim."""
@@ -217,13 +219,12 @@ class Worker(ArqWorker):
         """What comes of a conversation that we have stopped."""
         match attempt.stopped:
             case "cancel":
-                ending = Failed("cancelled", "the request was cancelled", code="cancelled")
-                await self._end(attempt, ending)
+                await self._end(attempt, CANCELLED)
             case "drain" if attempt.answer.begun:
                 message = "the worker that held this conversation was stopped"
                 await self._end(attempt, Failed("gateway_error", message, "worker_stopped"))
             case "drain":
-                await self._insist(attempt, partial(self.queue.hand_back, attempt.claim))
+                await self._put_back(attempt, partial(self.queue.hand_back, attempt.claim))
             case "lost" | None:
                 attempt.settled = True  # by whoever finds its lease lapsed
 
@@ -235,7 +236,7 @@ class Worker(ArqWorker):
         except UpstreamBusy:
             logger.info("job %s: its account is busy upstream", job)
             rest = partial(self.queue.rest, attempt.claim, SHORTEST_REST, LONGEST_REST)
-            await self._insist(attempt, rest)
+            await self._put_back(attempt, rest)
             return
         except UpstreamError as error:
             await self._settle_refused(attempt, error)
@@ -245,7 +246,7 @@ class Worker(ArqWorker):
             return
         except RedisError as error:
             logger.warning("job %s goes back, Redis is away: %s", job, type(error).__name__)
-            await self._insist(attempt, partial(self.queue.hand_back, attempt.claim))
+            await self._put_back(attempt, partial(self.queue.hand_back, attempt.claim))
             return
         except (SealError, msgspec.MsgspecError) as error:
             logger.error("job %s cannot be read: %s", job, error)
@@ -268,7 +269,7 @@ class Worker(ArqWorker):
         claim, failed = attempt.claim, error.failed
         if error.capped_for is not None:
             logger.info("job %s: its account has used up this family of models", claim.id)
-            await self._insist(attempt, partial(self.queue.park, claim, error.capped_for))
+            await self._put_back(attempt, partial(self.queue.park, claim, error.capped_for))
             longest = PATIENCE * self._config.queue.max_wait
             if self._config.queue.on_model_cap == "refuse" or error.capped_for > longest:
                 await self._end_waiting(claim.account, claim.family, failed)
@@ -302,6 +303,14 @@ class Worker(ArqWorker):
         # Its front end does that too, if it lives. Another attempt would need them.
         if await self._insist(attempt, end) and attempt.held and self._parts is not None:
             await self._parts.remove(attempt.held)
+
+    async def _put_back(
+        self, attempt: Attempt, put_back: Callable[[], Awaitable[bool | None]]
+    ) -> None:
+        """Let a job wait again, or end it if it was cancelled in the meantime."""
+        await self._insist(attempt, put_back)
+        if not attempt.settled:
+            await self._end(attempt, CANCELLED)
 
     async def _insist(
         self, attempt: Attempt, settle: Callable[[], Awaitable[bool | None]]

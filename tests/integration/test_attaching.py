@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from arq.connections import ArqRedis
 
@@ -50,9 +51,9 @@ async def gone(queue: Queue, id: str, *, present_again: bool = True) -> None:
 
 async def test_the_same_key_leads_to_the_same_job(queue: Queue, redis: ArqRedis) -> None:
     assert isinstance(await queue.enqueue(named("first"), b"body"), Accepted)
-    for _ in range(3):
+    for _ in range(3):  # one request, whose reply from Redis was lost
         assert await queue.enqueue(named("again", front="other"), b"body") == Attached("first")
-    assert await field(redis, "gateway:job:first", "front") == b"front other"
+    assert await field(redis, "gateway:job:first", "front") == b"front/first other/again"
     assert await queue.enqueue(named("else", digest="else"), b"body") == Clash("mismatch")
     assert [c.id for c in await claim(queue)] == ["first"]
     found = await queue.look("unknown", "account", "key")
@@ -63,13 +64,13 @@ async def test_the_same_key_leads_to_the_same_job(queue: Queue, redis: ArqRedis)
 
 async def test_it_outlives_its_client_for_the_grace(queue: Queue) -> None:
     await queue.enqueue(named("job"), b"body")
-    await queue.leave("job", "front")
+    await queue.leave("job", "job")
     assert await waits_or_runs(queue, "job")
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
     await asyncio.sleep(GRACE * 1.5)
     await queue.reap()
     assert await waits_or_runs(queue, "job"), "somebody has come back"
-    await queue.leave("job", "front")
+    await queue.leave("job", "again")
     await gone(queue, "job")
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
@@ -107,7 +108,7 @@ async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
 async def test_one_that_got_all_it_asked_for_is_done_and_kept(queue: Queue) -> None:
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
-    await queue.leave("job", "front", enough=True)
+    await queue.leave("job", "job", enough=True)
     assert "cancel" in await present(queue, claimed)
     assert await queue.finish("job", claimed.attempt, "cancelled", b"entry", {})
     found = await queue.look("job", "account")
@@ -116,24 +117,45 @@ async def test_one_that_got_all_it_asked_for_is_done_and_kept(queue: Queue) -> N
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
 
 
-async def test_readers_of_a_dead_front_end_do_not_keep_it(queue: Queue) -> None:
-    """Its first front end was killed, and its client, who came back by another, left again."""
-    await queue.enqueue(named("job"), b"body")
-    await queue.absent_front("front")
-    assert await queue.enqueue(named("again", front="other"), b"body") == Attached("job")
-    await queue.leave("job", "other")
-    await gone(queue, "job", present_again=False)
-
-
-async def test_each_reader_counts(queue: Queue) -> None:
-    await queue.enqueue(named("job"), b"body")
-    for front in ("front", "other"):
-        assert await queue.enqueue(named("again", front=front), b"body") == Attached("job")
-    await queue.leave("job", "front")
-    await queue.leave("job", "other")
-    await asyncio.sleep(GRACE * 1.5)
-    await present(queue)
-    await queue.reap()
-    assert await waits_or_runs(queue, "job"), "one reader is left"
-    await queue.leave("job", "front")
+async def test_whom_a_dead_front_end_served_reads_no_more(queue: Queue) -> None:
+    """A client came back over another front end and left: the job ran to its end for nobody, as the
+    reader in the dead one still counted."""
+    await queue.enqueue(named("job", front="dies"), b"body")
+    assert await queue.enqueue(named("again"), b"body") == Attached("job")
+    await queue.absent_front("dies")
+    await queue.leave("job", "again")
     await gone(queue, "job")
+
+
+async def test_one_that_leaves_takes_no_other_along(queue: Queue) -> None:
+    await queue.enqueue(named("job"), b"body")
+    for id in ("again", "and-again"):
+        assert await queue.enqueue(named(id), b"body") == Attached("job")
+    for _ in range(3):
+        await queue.leave("job", "again")
+    await queue.leave("job", "job")
+    await asyncio.sleep(GRACE * 1.5)
+    await queue.reap()
+    assert await waits_or_runs(queue, "job"), "there is one reader yet"
+    await queue.leave("job", "and-again")
+    await gone(queue, "job")
+
+
+async def test_one_that_is_being_cancelled_gives_its_key_back_at_once(queue: Queue) -> None:
+    """Whoever asked again a moment after the cancellation was told of it, instead of an answer."""
+    await queue.enqueue(named("job"), b"body")
+    (claimed,) = await claim(queue)
+    assert await queue.cancel("job") == "running"
+    assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
+    assert await queue.finish("job", claimed.attempt, "cancelled", b"entry", {})
+    assert await queue.enqueue(named("again"), b"body") == Attached("anew"), "the key is its own"
+
+
+async def test_one_that_redis_forgot_does_not_take_its_key_from_another(queue: Queue) -> None:
+    """Its client came back before its front end put it in line again: that joined the other job,
+    again and again, and its own reply waited in vain."""
+    await queue.enqueue(named("anew"), b"body")
+    forgotten = msgspec.structs.replace(named("job"), accepted=True)
+    assert isinstance(await queue.enqueue(forgotten, b"body"), Accepted)
+    await queue.cancel("job")
+    assert await queue.enqueue(named("again"), b"body") == Attached("anew")

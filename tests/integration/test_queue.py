@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -291,7 +292,7 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
     pubsub = redis.pubsub()
     await pubsub.subscribe(worker_channel("w"))
     await pubsub.get_message(timeout=5)
-    assert await queue.cancel("job", waiting_only=True) == "running"
+    assert await queue.cancel("job", "waiting") == "running"
     assert await queue.cancel("job") == "running"
     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
     assert message is not None
@@ -364,19 +365,24 @@ async def test_a_job_whose_record_expired_does_not_keep_its_seat(
     assert ids(await claim(queue)) == ["new"]
 
 
-async def test_a_job_cancelled_while_it_goes_back_to_the_line_does_not_stay_in_it(
+async def test_a_job_cancelled_while_it_goes_back_to_the_line_is_to_be_ended_instead(
     queue: Queue, redis: ArqRedis
 ) -> None:
-    for number, put_back in enumerate(("rest", "hand_back")):
+    """It was closed without a word: who had withdrawn it waited, and it came to life again."""
+    puts_back: list[Callable[[Claim], Awaitable[bool | None]]] = [
+        lambda claimed: queue.rest(claimed, 0.1, 0.1),
+        lambda claimed: queue.park(claimed, 0.1),
+        lambda claimed: queue.retry(claimed, 0.1, 0.1, 5),
+        queue.hand_back,
+    ]
+    for number, put_back in enumerate(puts_back):
         id = f"job-{number}"
         await enqueue(queue, id, account=id)
         (claimed,) = await claim(queue)
         assert await queue.cancel(id) == "running"
-        if put_back == "rest":
-            assert await queue.rest(claimed, 0.1, 0.1)
-        else:
-            assert await queue.hand_back(claimed)
-        assert await field(redis, f"gateway:job:{id}", "state") == b"cancelled"
+        assert await put_back(claimed) is None
+        assert await field(redis, f"gateway:job:{id}", "state") == b"running"
+        assert await finish(queue, claimed)
 
 
 async def test_whoever_enqueues_is_known_to_be_alive(queue: Queue) -> None:

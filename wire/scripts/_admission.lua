@@ -45,7 +45,7 @@ local function refusal(job, limits)
   if redis.call('ZCOUNT', WORKERS, now, '+inf') == 0 then return 'no_worker', limits.lease end
   local open = open_for()
   if open and open > 0 then return 'circuit_open', open end
-  if open and (probe() or redis.call('ZCARD', waiting_key(lane)) > 0) then return 'circuit_open', 5000 end
+  if open and (probe() or redis.call('EXISTS', queue_key(lane)) == 1) then return 'circuit_open', 5000 end
 
   local capped = tonumber(redis.call('ZSCORE', LATER, 'family ' .. account .. ' ' .. job.family) or 0) - now
   if capped > 0 and (limits.refuse_capped or capped > limits.longest) then return 'model_capped', capped end

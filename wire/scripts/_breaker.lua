@@ -33,4 +33,5 @@ local function upstream_failed(id, most)
   end
 end
 
+-- Whatever it answered: an account that is busy or refused is no matter of everyone's.
 local function upstream_answered() redis.call('DEL', BREAKER) end

@@ -65,9 +65,9 @@ local function fill_seats(account)
     local family, id, line_tag = head_of_lines(account)
     if not id then return end
     redis.call('ZREM', line_key(account, family), id)
-    advance(account_key(account), users_key(account), line_tag)
-    local lane, tag, cost, weight = fields(job_key(id), 'lane', 'tag', 'cost', 'weight')
+    local lane, tag, cost, weight, band = fields(job_key(id), 'lane', 'tag', 'cost', 'weight', 'band')
     if lane then
+      advance(account_key(account), users_key(account), line_tag - band)
       local flows = shares_key(lane)
       if tag then -- it is back from an attempt, and paid for: its old place, if that is not past
         tag = math.max(tonumber(tag), tonumber(redis.call('HGET', lane_key(lane), 'now') or 1))
@@ -106,6 +106,9 @@ local function close_job(id, state, reason)
   local lane, account, family = job.lane, job.account, job.family
   if state == 'cancelled' and job.enough then state, reason = 'done', 'done' end
   local ttl = ENDED_TTL
+  if job.idem and string.match(redis.call('GET', job.idem) or '', '^%S+') ~= id then
+    job.idem = nil -- the key is another job's by now
+  end
   if job.idem and state == 'done' then
     ttl = math.max(ttl, tonumber(job.keep))
     redis.call('PEXPIRE', job.idem, tonumber(job.keep))
@@ -125,7 +128,7 @@ local function close_job(id, state, reason)
   -- Its flows pay for the slot time it took, which was a guess so far.
   local took = job.claimed and now - tonumber(job.claimed) or 0
   local more = took - tonumber(job.cost)
-  local user_tag, tier = tonumber(job.line_tag), tonumber(job.tier)
+  local user_tag, tier = job.line_tag - job.band, tonumber(job.tier)
   charge(account_key(account), users_key(account), job.user, user_tag + job.cost / tier, more / tier)
   redis.call('PEXPIRE', users_key(account), DAY)
   if job.tag then
@@ -140,12 +143,11 @@ local function close_job(id, state, reason)
   nudge() -- a slot of the whole upstream is free, whoever comes next
 end
 
--- From an attempt back to its old place, for a reason; unless nobody wants it any more. `later` (a
--- moment in ms, or nil): not before then.
+-- From an attempt back to its old place, for a reason. `later` (a moment in ms, or nil): not before
+-- then. Never a job that is to be cancelled: whoever reads it must be told, so it needs an ending.
 local function put_back(id, reason, later)
-  local lane, account, family, line_tag, deadline, cancel =
-    fields(job_key(id), 'lane', 'account', 'family', 'line_tag', 'deadline', 'cancel')
-  if cancel then return close_job(id, 'cancelled', 'cancelled') end
+  local lane, account, family, line_tag, deadline =
+    fields(job_key(id), 'lane', 'account', 'family', 'line_tag', 'deadline')
   count('gateway_retries_total', {lane = lane, reason = reason})
   redis.call('HSET', job_key(id), 'state', 'waiting')
   redis.call('HDEL', job_key(id), 'worker', 'claimed')
@@ -184,15 +186,22 @@ local function cancel_job(id, reason)
   return 'gone'
 end
 
--- Whether anybody reads the job whose front end is alive. A dead one cannot say that they left.
-local function has_reader(id)
-  for name in string.gmatch(redis.call('HGET', job_key(id), 'front') or '', '%S+') do
-    if tonumber(redis.call('HGET', job_key(id), 'readers ' .. name) or 0) > 0
-        and redis.call('EXISTS', front_key(name)) == 1 then
-      return true
-    end
+-- Who reads a job stands in its field `front`: `<front end>/<reader> ...`. Whether anybody does whose
+-- front end is alive.
+local function has_reader(front)
+  for name in string.gmatch(front, '([^%s/]+)%S*') do
+    if redis.call('EXISTS', front_key(name)) == 1 then return true end
   end
   return false
+end
+
+-- The readers without this one, by its own name.
+local function without(front, reader)
+  local others = {}
+  for one in string.gmatch(front, '%S+') do
+    if string.match(one, '/(.*)$') ~= reader then others[#others + 1] = one end
+  end
+  return table.concat(others, ' ')
 end
 
 -- Nobody reads the job any more, but somebody may come back for it. True if it may go on.
@@ -212,7 +221,8 @@ local function wake_up()
       fill_seats(name)
     elseif kind == 'orphan' then
       -- A front end that was only frozen, or cut off for a while, may read it after all.
-      if not has_reader(name) then cancel_job(name) end
+      local front = redis.call('HGET', job_key(name), 'front')
+      if front and not has_reader(front) then cancel_job(name) end
     elseif redis.call('HGET', job_key(name), 'state') == 'waiting' then
       local account, family, line_tag = fields(job_key(name), 'account', 'family', 'line_tag')
       line_up(name, account, family, line_tag)

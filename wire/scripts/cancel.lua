@@ -1,12 +1,13 @@
--- End a waiting job, or ask the worker of a running one to end it (unless `waiting_only`).
--- ARGV: id, waiting_only. Returns 'cancelled', 'running' or 'gone'.
-local id, waiting_only = unpack(ARGV)
+-- End a waiting job, without a word to its readers, or ask the worker of a running one to end it.
+-- ARGV: id, and 'waiting' or 'running' if only such a one, or ''.
+-- Returns 'cancelled' (it waited), 'waiting' (and still does), 'running' or 'gone'.
+local id, only = unpack(ARGV)
 
 local state = redis.call('HGET', job_key(id), 'state')
-if state == 'running' and waiting_only == '1' then return 'running' end
+if (state == 'running' and only == 'waiting') or (state == 'waiting' and only == 'running') then return state end
 if not state then
   -- It may still be on its way here, on another connection: it must not come in after all.
   redis.call('HSET', job_key(id), 'state', 'cancelled')
   redis.call('PEXPIRE', job_key(id), ENDED_TTL)
 end
-return cancel_job(id, waiting_only == '1' and 'waited_too_long' or nil)
+return cancel_job(id, only == 'waiting' and 'waited_too_long' or nil)

@@ -39,7 +39,7 @@ while #claimed < free do
   if not account then
     redis.call('ZREM', waiting_key(lane), id) -- its record was evicted; the seat is freed when it is needed
     count('gateway_repairs_total', {what = 'record_lost'})
-  elseif not has_reader(id) and not orphan(id) then
+  elseif not has_reader(front) and not orphan(id) then
     -- Its front end died, and its client with it. Should it only have been frozen, it finds the
     -- job forgotten and puts it in line again.
     close_job(id, 'cancelled', 'front_end_lost')

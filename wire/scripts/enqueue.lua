@@ -9,16 +9,20 @@ if redis.call('EXISTS', job_key(id)) == 1 then return {'known'} end
 
 if job.idem then
   local known, digest = string.match(redis.call('GET', job.idem) or '', '^(%S+) (%S+)$')
-  if known and redis.call('EXISTS', job_key(known)) == 1 then
+  local state, front, worker, attempt, unlogged, cancel, enough
+  if known then
+    state, front, worker, attempt, unlogged, cancel, enough =
+      fields(job_key(known), 'state', 'front', 'worker', 'attempt', 'unlogged', 'cancel', 'enough')
+  end
+  if front and job.accepted then
+    job.idem = nil -- its client came back before it did, and has another job under the key
+  elseif front and (not cancel or enough) then -- one that is being cancelled gives its key back
     if digest ~= job.digest then return {'mismatch', known} end
-    local state, front, worker, attempt, unlogged =
-      fields(job_key(known), 'state', 'front', 'worker', 'attempt', 'unlogged')
     if unlogged then return {'unlogged', known} end
-    if not string.find(' ' .. front .. ' ', ' ' .. job.front .. ' ', 1, true) then
-      redis.call('HSET', job_key(known), 'front', front .. ' ' .. job.front)
+    if state ~= 'done' then
+      redis.call('HSET', job_key(known), 'front', without(front, id) .. ' ' .. job.front .. '/' .. id)
+      redis.call('ZREM', LATER, 'orphan ' .. known)
     end
-    redis.call('HINCRBY', job_key(known), 'readers ' .. job.front, 1)
-    redis.call('ZREM', LATER, 'orphan ' .. known)
     if state == 'running' then
       redis.call('PUBLISH', worker_channel(worker), 'attach ' .. known .. ' ' .. attempt .. ' ' .. job.front)
     end
@@ -33,7 +37,7 @@ if not job.accepted then
   -- Where it would stand, were it let in: among its key's users, it comes when its user's last is
   -- paid for, or now.
   local paid = tonumber(redis.call('ZSCORE', users_key(account), job.user) or 0)
-  job.line_tag = math.max(paid, tonumber(redis.call('HGET', account_key(account), 'now') or 1))
+  job.line_tag = math.max(paid, tonumber(redis.call('HGET', account_key(account), 'now') or 1)) + job.band
   local reason, wait = refusal(job, limits)
   if reason then
     count('gateway_refusals_total', {lane = lane, reason = reason})
@@ -46,7 +50,7 @@ job.line_tag = next_tag(account_key(account), users_key(account), job.user, job.
 redis.call('PEXPIRE', users_key(account), DAY)
 redis.call('HSET', job_key(id), 'state', 'waiting', 'lane', lane, 'account', account, 'family', family,
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'cost', job.cost, 'line_tag', job.line_tag,
-  'front', job.front, 'readers ' .. job.front, 1, 'arrived', now, 'deadline', now + limits.longest, 'bytes', job.bytes,
+  'front', job.front .. '/' .. id, 'band', job.band, 'arrived', now, 'deadline', now + limits.longest, 'bytes', job.bytes,
   'attempt', 0, 'crashes', 0, 'body', body)
 redis.call('PEXPIRE', job_key(id), DAY)
 redis.call('SET', 'arq:job:' .. id, arq_job, 'PX', DAY)

@@ -6,7 +6,11 @@ local id, attempt, ending, reason, failures, entry = unpack(ARGV, 1, 6)
 
 local state, current, published = fields(job_key(id), 'state', 'attempt', 'published')
 if state ~= 'running' or current ~= attempt then return 0 end
-if failures ~= '0' and not published then upstream_failed(id, tonumber(failures)) end
+if failures ~= '0' and not published then
+  upstream_failed(id, tonumber(failures))
+elseif reason == 'unauthorized' or reason == 'rate_limited' or reason == 'too_long' then
+  upstream_answered() -- what is wrong is wrong with this job, or its account
+end
 redis.call('XADD', log_key(id), '*', 'box', entry)
 close_job(id, ending, reason)
 publish(7)

@@ -14,13 +14,13 @@ local calm = undisturbed(tonumber(gap))
 local verdicts = {}
 for i = 6, #ARGV, 2 do
   local id, attempt = ARGV[i], ARGV[i + 1]
-  local state, holder, current, cancel, lane =
-    fields(job_key(id), 'state', 'worker', 'attempt', 'cancel', 'lane')
+  local state, holder, current, cancel, front, lane =
+    fields(job_key(id), 'state', 'worker', 'attempt', 'cancel', 'front', 'lane')
   if state ~= 'running' or holder ~= worker or current ~= attempt then
     verdicts[#verdicts + 1] = {id, 'lost'}
   else
     redis.call('ZADD', leases_key(lane), now + lease, id)
-    local alone = calm > tonumber(lease) and not has_reader(id) and not orphan(id)
+    local alone = calm > tonumber(lease) and not has_reader(front) and not orphan(id)
     if cancel or alone then verdicts[#verdicts + 1] = {id, 'cancel'} end
   end
 end

@@ -18,11 +18,12 @@ from app.dialect import ChatRequest, decode_chat, given_files, to_messages
 from app.errors import ApiError, UnsupportedParameter
 from app.idempotency import resume_after
 from app.intake import bearer, body
-from app.line import Line, Ticket
+from app.line import Line
 from app.links import Links
 from app.models import Models
 from app.stream import HEADERS, EventStream
 from app.terms import Terms, terms_of
+from app.ticket import Ticket
 from app.usage import encoding, usage
 from app.whole import send_whole, whole
 from settings import Settings

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import math
 import secrets
 from collections.abc import AsyncIterator, Collection
 
@@ -18,21 +17,21 @@ from app.errors import (
     AnswerLost,
     IdempotencyMismatch,
     LineUnavailable,
-    WaitedTooLong,
     refused,
 )
 from app.idempotency import Idempotency, idempotency
 from app.terms import BANDS, SHARES, Terms
+from app.ticket import Ticket
 from background import background
 from settings import Settings
 from wire import VERSION
 from wire.admission import Accepted, Attached, Clash, NewJob, Refused
 from wire.endings import end_waiting
-from wire.events import Event, Failed
+from wire.events import Failed
 from wire.gpts import GptInfos
 from wire.inbox import Inbox, Reply
 from wire.jobs import ChatJob, Lane, encode_job
-from wire.queue import PATIENCE, Queue, Whereabouts
+from wire.queue import Queue, Whereabouts
 from wire.reaper import keep_reaping
 from wire.reconciler import keep_reconciling
 from wire.redis import AWAY, RedisError
@@ -52,80 +51,6 @@ _POOL = "pk-"
 def fingerprint(key: str) -> str:
     """How `queue.weights` names a key: the first 16 hex digits of its SHA-256."""
     return hashlib.sha256(key.encode()).hexdigest()[:16]
-
-
-class Ticket:
-    """One job in the line, and its events. `id` is the job's, `place` where it began to wait.
-
-    The job may be another than was submitted: one accepted earlier under the same idempotency key.
-    """
-
-    def __init__(
-        self, line: Line, reply: Reply, reader: str, account: str, place: Accepted | None
-    ) -> None:
-        self.id = reply.job
-        self.place = place
-        self._line = line
-        self._reply = reply
-        self._reader = reader
-        self._account = account
-        self._clock = asyncio.get_running_loop().time
-        self._give_up = self._clock() + PATIENCE * line.config.queue.max_wait
-        self._extended = False
-        self.left = False
-        """Whether the job has been let go of before its ending."""
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything of the answer has come."""
-        return self._reply.begun
-
-    async def events(self, patience: float | None = None) -> list[Event]:
-        """The next events, at least one; or none, when `patience` (seconds) has passed.
-
-        Raises:
-            WaitedTooLong: the job did not begin in time. It is cancelled.
-        """
-        until = None if patience is None else self._clock() + patience
-        while True:
-            soonest = until
-            if not self.begun and (until is None or self._give_up < until):
-                soonest = self._give_up
-            events = await self._reply.events(soonest)
-            if events or soonest == until:
-                return events
-            await self._extend_or_give_up()
-
-    async def _extend_or_give_up(self) -> None:
-        # A job that has got its slot at last may still begin; its worker sets it a deadline too.
-        if self._extended or await self._line.cancel_unless_running(self._reply.job):
-            raise WaitedTooLong
-        self._extended = True
-        upstream = self._line.config.upstream
-        self._give_up += upstream.connect_timeout + upstream.first_event_timeout
-
-    def leave(self, *, enough: bool = False) -> None:
-        """Let go of the job, of which nothing more is wanted: at once, beside what the caller does.
-
-        `enough`: because its client has got all it asked for.
-        Ask for no more events after this, unless there is still an ending to come.
-        """
-        if not self.left:
-            self.left = True
-            self._line.let_go(self._reply, self._reader, enough=enough)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the client is told of its place when its answer begins."""
-        headers = {"x-queue-id": self.id}
-        if self.place is not None:
-            headers["x-queue-position"] = str(self.place.place)
-            headers["x-queue-eta"] = str(math.ceil(self.place.wait))
-        return headers
-
-    async def whereabouts(self) -> Whereabouts | None:
-        """Where the job is now; None if nobody can say."""
-        return await self._line.look(self.id, self._account)
 
 
 class Line:

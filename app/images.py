@@ -45,6 +45,7 @@ class Drawn:
     def __init__(self) -> None:
         self.images: list[Image] = []
         self.reply = ""
+        self.headers: dict[str, str] = {}
         self._words = ""
         self._missed = ""
 
@@ -56,6 +57,7 @@ class Drawn:
         """
         reply, words = Text(Bot()), Text(_MUTE)
         async with line.submit(job, terms, "images") as ticket:
+            self.headers = ticket.headers
             while True:
                 for event in links.into(await ticket.events()):
                     match event:
@@ -115,6 +117,7 @@ class Images:
         family = self._family(asked.model)
         images: list[Image] = []
         replies: list[str] = []
+        headers: dict[str, str] = {}
         for turn in count():
             drawn = Drawn()
             try:
@@ -129,12 +132,13 @@ class Images:
             finally:
                 replies.append(drawn.reply)
             images += drawn.images
+            headers = headers or drawn.headers
             if len(images) >= (asked.n or 1):
                 break
         # Who names no number gets all that were drawn, as the predecessor did.
         data = [await self._shown(image, asked) for image in images[: asked.n]]
         answer = ImagesAnswer(int(time.time()), data, "\n".join(replies))
-        return whole(msgspec.json.encode(answer), {})
+        return whole(msgspec.json.encode(answer), headers)
 
     def _family(self, model: str | None) -> Family:
         if model is not None:

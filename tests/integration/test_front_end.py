@@ -692,7 +692,9 @@ async def test_a_prompt_is_sent_with_its_prefix_and_its_size(
     upstream.script = ([Started("m"), image, Delta("There."), Done("stop")],)
     body = {"prompt": "a cat", "n": 1, "size": "1024x1792"}
     headers = {**BEARER, "host": "bots.example:81"}
-    answer = (await client.post(IMAGES, json=body, headers=headers)).json()
+    response = await client.post(IMAGES, json=body, headers=headers)
+    answer = response.json()
+    assert response.headers["x-queue-position"] == "1"
     url = f"http://bots.example:81/images/{image.name}"
     assert answer["data"] == [{"url": url, "revised_prompt": "a fat cat"}]
     assert answer["reply"] == "There."

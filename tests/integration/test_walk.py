@@ -1,0 +1,585 @@
+"""Random walks over the line's operations, on a real Redis and a clock of our own.
+
+After every step, all that Redis holds is compared with the jobs' records and with a simple model of
+what clients and workers have been told: every job is in exactly one place, whatever is counted
+equals what is there, no cap is passed, no seat stays empty while somebody waits for it, and nobody
+is told two endings. At the end nothing is left.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any
+
+import msgspec
+import pytest
+from arq.connections import ArqRedis
+
+import settings
+from wire import VERSION
+from wire.admission import Accepted, Attached, Clash, NewJob, Refused
+from wire.jobs import Family, Lane
+from wire.queue import Claim, Presence, Queue
+from wire.seal import Seal
+
+CONFIG = settings.Queue(
+    max_waiting=14,
+    max_waiting_per_key=6,
+    max_bytes=2500,
+    max_wait=3600,
+    resume_grace=20,
+    keep_result=100,
+    lease=60,  # so long that Redis, whose own clock goes on, expires nothing during a walk
+    heartbeat=20,
+)
+UPSTREAM = settings.Upstream(max_concurrency=6, circuit_failures=4)
+CAPS = {"a": 1, "b": 3, "c": 2, "d": 1}
+LANES: list[Lane] = ["chat", "images"]
+FAMILIES: list[Family] = ["gpt_4_s", "gpt_3_5"]
+FRONTS = ["f1", "f2", "f3"]
+WORKERS = ["w1", "w2"]
+CLOCK = """(function()
+  local at = redis.call('GET', 'test:clock')
+  return {math.floor(at / 1000000), at % 1000000}
+end)()"""
+
+
+class Job(msgspec.Struct):
+    """What the model knows of a job."""
+
+    new: NewJob
+    claim: Claim | None = None
+    """While it runs."""
+    published: bool = False
+    withdrawn: bool = False
+    readers: dict[str, str] = {}
+    """The front end of each."""
+    ended: str | None = None
+
+
+class Walk:
+    """The line, the model beside it, and the steps."""
+
+    def __init__(self, redis: ArqRedis, queue: Queue, seal: Seal, seed: int) -> None:
+        self.redis = redis
+        self.queue = queue
+        self.random = random.Random(seed)
+        self.fingerprint = seal.fingerprint
+        self.clock = 1_700_000_000_000_000
+        self.jobs: dict[str, Job] = {}
+        self.keys: dict[str, str] = {}
+        self.alive = dict.fromkeys(FRONTS, True)
+        self.stale: list[Claim] = []
+        self.numbers = count(1)
+        self.holders: dict[str, str] = {}
+        self.taken: Counter[str] = Counter()
+
+    async def begin(self) -> None:
+        await self.pass_time(0)
+        for front in FRONTS:
+            await self.queue.present_front(front)
+        await self.renew()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, with somebody's call often enough for it to be a calm time."""
+        while True:
+            step = min(seconds, 10.0)
+            self.clock += round(step * 1e6) + 1
+            await self.redis.set("test:clock", self.clock)
+            seconds -= step
+            if seconds <= 0:
+                return
+            await self.renew()
+
+    # What may happen
+
+    async def enqueue(self) -> None:
+        key = self.random.choice([None, None, "k1", "k2", "k3"])
+        account = self.random.choice(list(CAPS))
+        id = f"job-{next(self.numbers)}"
+        new = NewJob(
+            id=id,
+            account=account,
+            front=self.random.choice([f for f in FRONTS if self.alive[f]] or FRONTS),
+            lane=self.random.choice(LANES),
+            family=self.random.choice(FAMILIES),
+            cap=CAPS[account],
+            user=self.random.choice(["u", "v"]),
+            weight=self.random.choice([0.5, 1.0, 3.0]),
+            tier=self.random.choice([0.25, 1.0, 4.0]),
+            band=self.random.choice([0.0, 1e12]),
+            bytes=self.random.randrange(300),
+            idem=key and f"{account}-{key}",
+            digest=self.random.choice(["x", "x", "x", "y"]),
+        )
+        self.alive[new.front] = True
+        match await self.queue.enqueue(new, id.encode()):
+            case Accepted(place, wait):
+                assert place >= 1
+                assert wait >= 0
+                self.jobs[id] = Job(new, readers={id: new.front})
+                if new.idem:
+                    self.keys[new.idem] = id
+            case Attached(other):
+                assert new.idem
+                assert self.keys[new.idem] == other
+                job = self.jobs[other]
+                assert job.new.digest == new.digest
+                assert job.ended in (None, "done")
+                if job.ended is None:
+                    job.readers[id] = new.front
+            case Clash("mismatch"):
+                assert new.idem
+                assert self.jobs[self.keys[new.idem]].new.digest != new.digest
+            case Refused(reason, retry_after):
+                assert retry_after > 0
+                self.taken[reason] += 1
+            case other:
+                pytest.fail(f"unexpected: {other}")
+
+    async def claim(self) -> None:
+        worker = self.random.choice(WORKERS)
+        for claim in await self.queue.claim(worker, self.random.randint(1, 4)):
+            job = self.jobs[claim.id]
+            assert job.ended is None
+            assert job.claim is None, "claimed twice"
+            assert claim.body == claim.id.encode()
+            assert (claim.lane, claim.account) == (job.new.lane, job.new.account)
+            assert all(c.attempt < claim.attempt for c in self.stale if c.id == claim.id)
+            assert set(job.readers.values()) & set(claim.fronts) or job.new.idem
+            job.claim = claim
+            self.taken["claimed"] += 1
+        running = [job.new.account for job in self.open() if job.claim]
+        assert len(running) <= UPSTREAM.max_concurrency
+        for account, held in Counter(running).items():
+            assert held <= CAPS[account]
+
+    async def say_first(self) -> None:
+        claim, current = self.some_claim()
+        if claim is not None:
+            assert await self.queue.begin(claim, b"entry", {}) == current
+            self.jobs[claim.id].published |= current
+
+    async def finish(self) -> None:
+        claim, current = self.some_claim()
+        if claim is None:
+            return
+        state: Any = self.random.choice(["done", "done", "failed", "cancelled"])
+        failed = state == "failed" and self.random.random() < 0.3
+        reason = {"failed": "upstream_error"}.get(state, "")
+        told = await self.queue.finish(
+            claim.id, claim.attempt, state, b"entry", {}, reason=reason, upstream_failed=failed
+        )
+        assert told == current
+        if current:
+            self.ended(claim.id, state)
+
+    async def put_back(self) -> None:
+        claim, current = self.some_claim()
+        if claim is None:
+            return
+        calls: list[Callable[[], Awaitable[bool | None]]] = [
+            lambda: self.queue.rest(claim, 5, 60),
+            lambda: self.queue.park(claim, self.random.choice([5, 100, 10_000])),
+            lambda: self.queue.retry(claim, 2, 10, 3),
+            lambda: self.queue.hand_back(claim),
+        ]
+        which = self.random.randrange(len(calls))
+        said = await calls[which]()
+        job = self.jobs[claim.id]
+        if not current or job.published:
+            assert said is False
+        elif job.withdrawn:
+            assert said is None
+        elif said is None:
+            assert which == 2, "only who retries may have done so often enough"
+        else:
+            assert said is True
+            self.taken["put back"] += 1
+            self.waits(job)
+
+    async def leave(self) -> None:
+        read = [(id, job) for id, job in self.jobs.items() if job.readers]
+        if not read:
+            return
+        id, job = self.random.choice(read)
+        reader = self.random.choice(list(job.readers))
+        enough = job.published and self.random.random() < 0.2
+        for _ in range(self.random.choice([1, 1, 2])):  # the reply may get lost
+            await self.queue.leave(id, reader, enough=enough)
+        if job.ended is not None:
+            del job.readers[reader]
+        elif enough:
+            job.withdrawn = True
+            return
+        else:
+            del job.readers[reader]
+        if job.ended is None and not self.is_read(job) and not job.new.idem:
+            if job.claim:
+                job.withdrawn = True
+            else:
+                self.ended(id, "cancelled")
+
+    async def withdraw(self) -> None:
+        if not self.open():
+            return
+        job = self.random.choice(self.open())
+        word = await self.queue.cancel(job.new.id, self.random.choice(["waiting", "running", ""]))
+        if word == "cancelled":
+            assert job.claim is None
+            self.ended(job.new.id, "cancelled")
+        elif word == "running":
+            assert job.claim is not None
+            job.withdrawn |= await self.is_marked(job)
+
+    async def end_waiting(self) -> None:
+        if not self.open():
+            return
+        job = self.random.choice(self.open())
+        told = await self.queue.end_waiting(job.new.id, "failed", b"entry", {}, reason="forbidden")
+        assert told == (job.claim is None)
+        if told:
+            self.ended(job.new.id, "failed")
+
+    async def front_dies(self) -> None:
+        front = self.random.choice(FRONTS)
+        self.alive[front] = False
+        await self.queue.absent_front(front)
+
+    async def front_comes_back(self) -> None:
+        front = self.random.choice(FRONTS)
+        self.alive[front] = True
+        await self.queue.present_front(front)
+
+    async def renew(self) -> None:
+        for worker in WORKERS:
+            held = [job.claim for job in self.open() if job.claim and self.holder(job) == worker]
+            presence = Presence(worker, VERSION, self.fingerprint, 10)
+            for id, verdict in await self.queue.renew(presence, held):
+                job = self.jobs[id]
+                assert verdict == "cancel"
+                assert job.withdrawn or not self.is_read(job)
+
+    async def worker_dies(self) -> None:
+        """One lease ends; whoever held it may still try to speak."""
+        running = [job for job in self.open() if job.claim]
+        if running:
+            job = self.random.choice(running)
+            assert job.claim is not None
+            leases = f"gateway:leases:{job.new.lane}"
+            await self.redis.zadd(leases, {job.new.id: self.clock / 1000 - 1})
+            await self.reap()
+
+    async def reap(self) -> None:
+        leases = {lane: await self.scores(f"gateway:leases:{lane}") for lane in LANES}
+        lapsed = {
+            id for of in leases.values() for id, until in of.items() if until <= self.clock / 1000
+        }
+        back, ended = await self.queue.reap()
+        assert back + len(ended) in (0, len(lapsed))
+        for one in ended:
+            job = self.jobs[one.id]
+            assert job.claim
+            assert job.claim.attempt == one.attempt
+            assert await self.queue.finish(one.id, one.attempt, "failed", b"entry", {})
+            self.ended(one.id, "failed")
+        if back:
+            for id in lapsed - {one.id for one in ended}:
+                self.waits(self.jobs[id])
+        self.taken["crashed"] += back
+
+    async def look(self) -> None:
+        if self.jobs:
+            job = self.random.choice(list(self.jobs.values()))
+            idem = job.new.idem if self.random.random() < 0.5 else None
+            found = await self.queue.look(job.new.id, job.new.account, idem or "")
+            assert found is not None or job.ended
+            assert await self.queue.look(job.new.id, "another", idem or "") is None
+            if found is not None and found.state == "waiting":
+                assert found.place >= 1
+
+    async def time_passes(self) -> None:
+        await self.pass_time(self.random.choice([0.01, 0.5, 3, 15, 70]))
+
+    # The model
+
+    def open(self) -> list[Job]:
+        return [job for job in self.jobs.values() if job.ended is None]
+
+    def holder(self, job: Job) -> str:
+        return self.holders.get(job.new.id, "")
+
+    def some_claim(self) -> tuple[Claim | None, bool]:
+        """A claim of now, or one that has been lost; and which of them."""
+        current = [job.claim for job in self.open() if job.claim]
+        if self.stale and (not current or self.random.random() < 0.2):
+            return self.random.choice(self.stale), False
+        return (self.random.choice(current), True) if current else (None, False)
+
+    def is_read(self, job: Job) -> bool:
+        return any(self.alive[front] for front in job.readers.values())
+
+    def waits(self, job: Job) -> None:
+        assert job.claim
+        self.stale.append(job.claim)
+        job.claim = None
+
+    def ended(self, id: str, state: str) -> None:
+        job = self.jobs[id]
+        assert job.ended is None, "a second ending"
+        if job.claim:
+            self.waits(job)
+        job.ended = state
+        self.taken[f"ended {state}"] += 1
+
+    async def is_marked(self, job: Job) -> bool:
+        return bool(await self.redis.hexists(f"gateway:job:{job.new.id}", "cancel"))  # type: ignore[misc]  # redis-py: sync or async
+
+    # What Redis holds
+
+    async def scores(self, key: str) -> dict[str, float]:
+        return {
+            member.decode(): score
+            for member, score in await self.redis.zrange(key, 0, -1, withscores=True)
+        }
+
+    async def snapshot(self) -> dict[str, Any]:
+        """Everything, by key: sorted sets as dicts, hashes as dicts, sets as sets."""
+        names = sorted(await self.redis.keys("*"))
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.type(name)
+            types = await pipe.execute()
+            for name, kind in zip(names, types, strict=True):
+                match kind:
+                    case b"zset":
+                        pipe.zrange(name, 0, -1, withscores=True)
+                    case b"hash":
+                        pipe.hgetall(name)
+                    case b"set":
+                        pipe.smembers(name)
+                    case b"string":
+                        pipe.get(name)
+                    case _:
+                        pipe.exists(name)
+            values = await pipe.execute()
+        found: dict[str, Any] = {}
+        for name, kind, value in zip(names, types, values, strict=True):
+            if kind == b"none" or value is None:
+                continue  # it has just expired
+            if kind == b"zset":
+                value = {member.decode(): score for member, score in value}
+            elif kind == b"hash":
+                value = {k.decode(): v.decode("latin-1") for k, v in value.items()}
+            elif kind == b"set":
+                value = {member.decode() for member in value}
+            found[name.decode()] = value
+        return found
+
+    async def check(self) -> None:
+        """Compare everything."""
+        held = await self.snapshot()
+
+        def members(pattern: str) -> dict[str, set[str]]:
+            found = ((re.fullmatch(pattern, key), value) for key, value in held.items())
+            return {match[1]: set(value) for match, value in found if match}
+
+        later = held.get("gateway:later", {})
+        records = {
+            key.removeprefix("gateway:job:"): value
+            for key, value in held.items()
+            if key.startswith("gateway:job:") and "lane" in value
+        }
+        self.holders = {id: record.get("worker", "") for id, record in records.items()}
+        await self.follow(records)
+
+        places: defaultdict[str, list[str]] = defaultdict(list)
+        for name, key in (
+            ("queue", r"arq:queue:(\w+):\w+"),
+            ("line", r"gateway:line:(\w+:\w+)"),
+            ("running", r"gateway:running:(\w+)"),
+        ):
+            for of, ids in members(key).items():
+                for id in ids:
+                    places[id].append(name)
+                    record = records[id]
+                    expected = {
+                        "queue": record["lane"],
+                        "line": f"{record['account']}:{record['family']}",
+                        "running": record["account"],
+                    }
+                    assert expected[name] == of
+        for what in later:
+            if what.startswith("job "):
+                places[what.removeprefix("job ")].append("later")
+
+        open_jobs = {job.new.id: job for job in self.open()}
+        assert set(places) == set(open_jobs), "a job is nowhere, or its ghost somewhere"
+        for id, job in open_jobs.items():
+            record = records[id]
+            assert len(places[id]) == 1, places[id]
+            assert record["state"] == ("running" if job.claim else "waiting")
+            assert (places[id] == ["running"]) == (job.claim is not None)
+            if job.claim:
+                assert record["attempt"] == str(job.claim.attempt)
+            readers = sorted(f"{front}/{reader}" for reader, front in job.readers.items())
+            assert sorted(record["front"].split()) == readers
+            assert f"arq:job:{id}" in held
+            if job.new.idem and self.keys[job.new.idem] == id:
+                assert held[f"gateway:idem:{job.new.idem}"].decode().split()[0] == id
+            if not job.readers and not job.withdrawn:
+                assert job.new.idem
+                assert f"orphan {id}" in later, "nobody reads it, and it is never ended"
+        for key in held:
+            if key.startswith("arq:job:"):
+                assert key.removeprefix("arq:job:") in open_jobs
+        for what in later:
+            if what.startswith("orphan "):
+                assert what.removeprefix("orphan ") in open_jobs
+
+        queued = members(r"gateway:queued:(\w+)")
+        running = members(r"gateway:running:(\w+)")
+        lines = members(r"gateway:line:(\w+:\w+)")
+        leases = members(r"gateway:leases:(\w+)")
+        for account, cap in CAPS.items():
+            seated, runs = queued.get(account, set()), running.get(account, set())
+            assert seated == {
+                id
+                for id, job in open_jobs.items()
+                if places[id] == ["queue"] and job.new.account == account
+            }
+            hash = held.get(f"gateway:account:{account}", {})
+            learned = float(hash.get("learned", cap))
+            assert ("learned" in hash) == (account in held.get("gateway:limited", set()))
+            capacity = max(1, min(cap, int(learned)))
+            assert len(runs) <= cap
+            assert not seated or len(seated) + len(runs) <= capacity
+            resting = f"account {account}" in later
+            assert not (resting and seated), "it rests, and its jobs may be claimed"
+            for family in FAMILIES:
+                parked = f"family {account} {family}" in later
+                assert not parked or not any(open_jobs[id].new.family == family for id in seated), (
+                    "the family is parked, and its jobs may be claimed"
+                )
+                wait = lines.get(f"{account}:{family}", set())
+                if wait and not parked and not resting:
+                    assert len(seated) + len(runs) >= capacity, (
+                        "a seat is empty, a job waits for it"
+                    )
+                if wait:
+                    assert family in held[f"gateway:lines:{account}"]
+
+        for lane in LANES:
+            of_lane = {id: job for id, job in open_jobs.items() if job.new.lane == lane}
+            waiting = {id for id, job in of_lane.items() if not job.claim}
+            assert set(held.get(f"gateway:waiting:{lane}", {})) == waiting
+            backlog = Counter(open_jobs[id].new.account for id in waiting)
+            assert held.get(f"gateway:backlog:{lane}", {}) == backlog
+            assert leases.get(lane, set()) == set(of_lane) - waiting
+        kept = sum(job.new.bytes for job in open_jobs.values())
+        assert int(held.get("gateway:bytes", 0)) == kept <= CONFIG.max_bytes
+        endings = sum(
+            int(value)
+            for name, value in held.get("gateway:metrics", {}).items()
+            if name.startswith("gateway_endings_total")
+        )
+        assert endings == len(self.jobs) - len(open_jobs), "each job has one ending"
+        assert await self.queue.reconcile(0.1) == 0, "nothing is to be repaired"
+        await self.redis.delete("gateway:reconciler")
+
+    async def follow(self, records: dict[str, dict[str, str]]) -> None:
+        """Take note of the jobs that the line itself has ended: nobody read them any more."""
+        for job in self.open():
+            record = records.get(job.new.id)
+            if record is None:
+                assert not job.claim
+                assert not self.is_read(job)
+                assert not job.new.idem, "it had its grace"
+                self.ended(job.new.id, "cancelled")
+            elif record["state"] == "cancelled":
+                assert not job.claim
+                assert not self.is_read(job)
+                self.ended(job.new.id, "cancelled")
+            elif record["state"] == "running":
+                job.withdrawn |= "cancel" in record
+
+    async def end(self) -> None:
+        """Let everything come to its end."""
+        for front in FRONTS:
+            self.alive[front] = True
+            await self.queue.present_front(front)
+        for _ in range(2000):
+            if not self.open():
+                break
+            await self.pass_time(5)
+            await self.claim()
+            await self.check()
+            for job in self.open():
+                if job.claim:
+                    assert await self.queue.finish(
+                        job.new.id, job.claim.attempt, "done", b"entry", {}
+                    )
+                    self.ended(job.new.id, "done")
+            await self.reap()
+            await self.check()
+        assert not self.open(), "some jobs never got their turn"
+        left = await self.snapshot()
+        assert int(left.get("gateway:bytes", 0)) == 0
+        expected = (
+            r"gateway:(job|log|account|users|shares|lane|promised|promises|idem|front|worker):.*"
+        )
+        expected += r"|gateway:(metrics|service|pulse|bytes|breaker|later|limited)|test:clock"
+        expected += r"|gateway:workers:\w+"
+        assert [key for key in left if not re.fullmatch(expected, key)] == []
+        for what in left.get("gateway:later", {}):
+            assert re.match("account |family ", what)
+
+
+STEPS: dict[Callable[[Walk], Awaitable[None]], int] = {
+    Walk.enqueue: 32,
+    Walk.claim: 15,
+    Walk.say_first: 10,
+    Walk.finish: 10,
+    Walk.put_back: 8,
+    Walk.leave: 6,
+    Walk.withdraw: 2,
+    Walk.end_waiting: 1,
+    Walk.front_dies: 2,
+    Walk.front_comes_back: 3,
+    Walk.renew: 4,
+    Walk.worker_dies: 3,
+    Walk.reap: 3,
+    Walk.look: 2,
+    Walk.time_passes: 7,
+}
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("WALKS", "4"))))
+async def test_whatever_happens_every_job_is_in_one_place_and_has_one_ending(
+    redis: ArqRedis, seal: Seal, seed: int
+) -> None:
+    queue = Queue(redis, seal, CONFIG, UPSTREAM)
+    for name, script in queue._script.items():
+        source = str(script.script)
+        assert source.count("redis.call('TIME')") == 1
+        queue._script[name] = redis.register_script(source.replace("redis.call('TIME')", CLOCK))
+    walk = Walk(redis, queue, seal, seed)
+    await walk.begin()
+    took: list[str] = []
+    try:
+        for _ in range(200):
+            (step,) = walk.random.choices(list(STEPS), list(STEPS.values()))
+            took.append(step.__name__)
+            await step(walk)
+            await walk.check()
+        await walk.end()
+    except BaseException:
+        print(seed, took[-30:])
+        raise
+    for what in ("claimed", "ended done", "ended failed", "ended cancelled"):
+        assert walk.taken[what], f"a walk in which nothing was {what} shows little"

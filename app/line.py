@@ -272,6 +272,7 @@ class Line:
             async with asyncio.timeout(READY_PATIENCE):
                 workers = await self._queue.workers()
                 repaired = await self._queue.repaired()
+                open_for = (await self._queue.census()).open_for
         except AWAY as error:
             return [f"Redis cannot be reached, or refuses to serve ({type(error).__name__})"], []
         fatal, lesser = [], []
@@ -284,6 +285,12 @@ class Line:
             lesser.append(
                 f"workers with another GATEWAY_SECRET: {len(workers) - len(ours)}; they cannot "
                 "unseal the jobs of this front end and take none of them"
+            )
+        if open_for is not None:
+            # No reason for a load balancer to turn clients away: we tell them when to come back.
+            lesser.append(
+                "the upstream fails for everyone; requests are refused until it is tried again, "
+                f"in {open_for:.0f} s"
             )
         if repaired:
             lesser.append(

@@ -117,7 +117,12 @@ def standing(census: Census) -> Iterator[Metric]:
     workers = GaugeMetricFamily(
         "gateway_workers", "Live workers with the same secret.", census.workers
     )
-    yield from (waiting, running, leases, accounts, workers)
+    circuit = GaugeMetricFamily(
+        "gateway_circuit_open",
+        "Whether the upstream failed for everyone and is left alone, or tried with one job.",
+        census.open_for is not None,
+    )
+    yield from (waiting, running, leases, accounts, workers, circuit)
 
 
 def counted(tallies: Tallies) -> Iterator[Metric]:

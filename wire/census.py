@@ -16,11 +16,15 @@ class LaneCensus(msgspec.Struct, frozen=True):
 
 
 class Census(msgspec.Struct, frozen=True):
-    """The line at one moment. `accounts` counts those that may not be used, by the reason."""
+    """The line at one moment. `accounts` counts those that may not be used, by the reason.
+
+    `open_for` is how many more seconds the upstream is left alone, None if its circuit is closed.
+    """
 
     lanes: dict[str, LaneCensus]
     accounts: dict[str, int]
     workers: int
+    open_for: float | None = None
 
 
 TakeCensus = Callable[[], Awaitable[Census]]

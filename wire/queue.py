@@ -378,11 +378,12 @@ class Queue:
 
     async def census(self) -> Census:
         """How many jobs, accounts and workers there are at this moment."""
-        lanes, (resting, parked, limited), workers = await self._run("census")
+        lanes, (resting, parked, limited), workers, open_for = await self._run("census")
         return Census(
             {lane.decode(): LaneCensus(*numbers) for lane, *numbers in lanes},
             {"resting": resting, "parked": parked, "limited": limited},
             workers,
+            None if open_for < 0 else open_for / 1000,
         )
 
     async def exists(self, id: str) -> bool:

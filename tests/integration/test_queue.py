@@ -414,3 +414,14 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
     failed = Failed("cancelled", "waited too long", "waited_too_long")
     assert await end_waiting(line, seal, "job", ["front"], failed)
     assert await line.overdue(0.05) == []
+
+
+async def test_an_open_circuit_shows_in_the_census(queue: Queue) -> None:
+    assert (await queue.census()).open_for is None
+    for n in range(5):
+        await enqueue(queue, f"job-{n}", account=f"account-{n}")
+    for claimed in await claim(queue):
+        assert await queue.retry(claimed, 0.1, 1, 5)
+    open_for = (await queue.census()).open_for
+    assert open_for is not None
+    assert 0 < open_for <= 5

@@ -1,18 +1,31 @@
-"""A real Redis for every test: one server for all, emptied in between."""
+"""A real Redis for every test: one server for all, emptied in between. A gateway on it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
 
+import httpx
 import pytest
 from arq.connections import ArqRedis
+from obstore.store import MemoryStore
 
 import settings
+from app.line import Line
+from app.metrics import Metrics
+from app.server import Server
 from deploy.redis import EmbeddedRedis
+from tests.integration.sanic_adapter import new_app, started
+from tests.integration.scripted import ScriptedUpstream
 from wire import VERSION
+from wire.media import Media, open_media
+from wire.parts import Parts
 from wire.queue import Presence, Queue
 from wire.redis import connect
 from wire.seal import Seal
+from workers.worker import Worker
 
 QUICK = settings.Queue(lease=1.2, heartbeat=0.2, max_waiting_per_key=1000)
 """Leases that end soon, for tests that wait for it."""
@@ -56,3 +69,86 @@ async def has_worker(redis: ArqRedis, seal: Seal) -> None:
     """Let the line believe for a minute that there is a worker, so that jobs may come in."""
     steady = Queue(redis, seal, settings.Queue(lease=60, heartbeat=20))
     await steady.renew(Presence("steady", VERSION, seal.fingerprint, 100), [])
+
+
+class Client(Protocol):
+    """The part of pytest-sanic's client that is used here."""
+
+    session: httpx.AsyncClient
+
+    def make_url(self, uri: str) -> str: ...
+    async def get(self, uri: str, **more: Any) -> httpx.Response: ...
+    async def post(self, uri: str, **more: Any) -> httpx.Response: ...
+
+
+SanicClient = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+def config() -> settings.Settings:
+    """The settings of the gateway."""
+    return settings.Settings(queue=QUICK)
+
+
+@pytest.fixture
+def upstream() -> ScriptedUpstream:
+    """What the worker asks."""
+    return ScriptedUpstream()
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Media:
+    """Where images and files are kept."""
+    return open_media(settings.Media(), tmp_path)
+
+
+@pytest.fixture
+def parts(seal: Seal) -> Parts:
+    """Where what is large in requests is kept."""
+    return Parts(MemoryStore(), seal, 60.0)
+
+
+@pytest.fixture
+async def worker(
+    redis: ArqRedis,
+    redis_server: EmbeddedRedis,
+    seal: Seal,
+    upstream: ScriptedUpstream,
+    config: settings.Settings,
+    parts: Parts,
+) -> AsyncIterator[Worker]:
+    """A worker in the test's own loop."""
+    client = connect(redis_server.url)
+    worker = Worker("tested", client, seal, upstream, config, parts)
+    main = asyncio.create_task(worker.main())
+    yield worker
+    worker.drain()
+    await main
+    await client.aclose()
+
+
+@pytest.fixture
+async def front(
+    redis: ArqRedis,
+    redis_server: EmbeddedRedis,
+    seal: Seal,
+    config: settings.Settings,
+    sanic_client: SanicClient,
+    media: Media,
+    parts: Parts,
+) -> AsyncIterator[Client]:
+    """A front end whose only worker takes nothing."""
+    client = connect(redis_server.url)
+    app = new_app()
+    await has_worker(redis, seal)
+    metrics = Metrics(client, Queue(client, seal, config.queue).census, config)
+    Server(config, Line(client, seal, config), media, parts, metrics).attach(app)
+    async with started(app):
+        yield await sanic_client(app, timeout=20)
+    await client.aclose()
+
+
+@pytest.fixture
+def client(front: Client, worker: Worker) -> Client:
+    """A client of a whole gateway."""
+    return front

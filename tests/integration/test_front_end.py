@@ -5,29 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 import pytest
 from arq.connections import ArqRedis
-from obstore.store import MemoryStore
 
 import settings
-from app.line import Line
-from app.metrics import Metrics
-from app.server import Server
 from deploy.redis import EmbeddedRedis
-from tests.integration.conftest import QUICK, has_worker
-from tests.integration.sanic_adapter import new_app, started
+from tests.integration.conftest import QUICK, Client
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
 from wire.gpts import EVERYBODY, GptInfos
-from wire.media import Media, open_media
-from wire.parts import Parts
+from wire.media import Media
 from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal
@@ -39,19 +33,6 @@ BODY = {"model": "gpt-4-s", "messages": [{"role": "user", "content": "hi"}]}
 BEARER = {"authorization": "Bearer abc"}
 
 
-class Client(Protocol):
-    """The part of pytest-sanic's client that is used here."""
-
-    session: httpx.AsyncClient
-
-    def make_url(self, uri: str) -> str: ...
-    async def get(self, uri: str, **more: Any) -> httpx.Response: ...
-    async def post(self, uri: str, **more: Any) -> httpx.Response: ...
-
-
-SanicClient = Callable[..., Awaitable[Client]]
-
-
 @pytest.fixture
 def config() -> settings.Settings:
     return settings.Settings(
@@ -60,67 +41,6 @@ def config() -> settings.Settings:
         upstream=settings.Upstream(first_event_timeout=1.0, idle_timeout=0.5, max_duration=2.0),
         custom=(("my-one", settings.Gpt("g-1")), ("my-other", settings.Gpt("g-2"))),
     )
-
-
-@pytest.fixture
-def upstream() -> ScriptedUpstream:
-    return ScriptedUpstream()
-
-
-@pytest.fixture
-def media(tmp_path: Path) -> Media:
-    return open_media(settings.Media(), tmp_path)
-
-
-@pytest.fixture
-def parts(seal: Seal) -> Parts:
-    return Parts(MemoryStore(), seal, 60.0)
-
-
-@pytest.fixture
-async def worker(
-    redis: ArqRedis,
-    redis_server: EmbeddedRedis,
-    seal: Seal,
-    upstream: ScriptedUpstream,
-    config: settings.Settings,
-    parts: Parts,
-) -> AsyncIterator[Worker]:
-    """A worker in the test's own loop."""
-    client = connect(redis_server.url)
-    worker = Worker("tested", client, seal, upstream, config, parts)
-    main = asyncio.create_task(worker.main())
-    yield worker
-    worker.drain()
-    await main
-    await client.aclose()
-
-
-@pytest.fixture
-async def front(
-    redis: ArqRedis,
-    redis_server: EmbeddedRedis,
-    seal: Seal,
-    config: settings.Settings,
-    sanic_client: SanicClient,
-    media: Media,
-    parts: Parts,
-) -> AsyncIterator[Client]:
-    """A front end whose only worker takes nothing."""
-    client = connect(redis_server.url)
-    app = new_app()
-    await has_worker(redis, seal)
-    metrics = Metrics(client, Queue(client, seal, config.queue).census, config)
-    Server(config, Line(client, seal, config), media, parts, metrics).attach(app)
-    async with started(app):
-        yield await sanic_client(app, timeout=20)
-    await client.aclose()
-
-
-@pytest.fixture
-def client(front: Client, worker: Worker) -> Client:
-    """A client of a whole gateway."""
-    return front
 
 
 def messages(response: httpx.Response) -> list[Any]:

@@ -14,8 +14,8 @@ from arq.connections import ArqRedis
 import settings
 from app.metrics import Metrics
 from app.server import OpenAIErrors
+from tests.integration.conftest import SanicClient
 from tests.integration.sanic_adapter import new_app, started
-from tests.integration.test_front_end import SanicClient
 from tests.integration.test_queue import claim, enqueue, present
 from wire import metrics
 from wire.census import Census, LaneCensus, TakeCensus

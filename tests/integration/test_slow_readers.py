@@ -20,14 +20,12 @@ from app.line import Line
 from app.metrics import Metrics
 from app.server import Server
 from deploy.redis import EmbeddedRedis
-from tests.integration.conftest import QUICK, has_worker
+from tests.integration.conftest import QUICK, Client, SanicClient, has_worker
 from tests.integration.sanic_adapter import new_app, started
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import (
     BODY,
     CHAT,
-    Client,
-    SanicClient,
     messages,
     said,
 )

@@ -106,7 +106,7 @@ local function tag_at_once(job)
       or put_off(job.account, job.family) > now then
     return nil
   end
-  return math.max(tonumber(redis.call('ZSCORE', shares_key(job.lane), job.account) or 0),
+  return math.max(soonest(shares_key(job.lane), job.account),
     tonumber(redis.call('HGET', lane_key(job.lane), 'now') or 1))
 end
 

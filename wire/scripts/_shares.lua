@@ -11,16 +11,24 @@
 
 local STEP = 0.001 -- flows that begin at the same virtual moment go in the order they came
 
--- The tag of a flow's next job. `clock_key`: hash (now, newest); `flows`: when each is paid for.
+-- When a flow's next job may start, at the earliest: when the flow is paid for, but after its last
+-- one, even if those before it turned out to cost less than was thought.
+local function soonest(flows, flow)
+  local paid, last = redis.call('ZSCORE', flows, flow), redis.call('ZSCORE', flows, flow .. ' last')
+  return math.max(tonumber(paid or 0), tonumber(last or 0) + STEP)
+end
+
+-- The tag of a flow's next job. `clock_key`: hash (now, newest); `flows`: when each is paid for, and
+-- under `<flow> last` its newest tag.
 local function next_tag(clock_key, flows, flow, cost)
   local at, newest = fields(clock_key, 'now', 'newest')
   at = tonumber(at or 1)
-  local tag = tonumber(redis.call('ZSCORE', flows, flow) or 0)
+  local tag = soonest(flows, flow)
   if tag <= at then
     tag = math.max(at, tonumber(newest or 0) + STEP)
     redis.call('HSET', clock_key, 'newest', tag)
   end
-  redis.call('ZADD', flows, tag + cost, flow)
+  redis.call('ZADD', flows, tag + cost, flow, tag, flow .. ' last')
   return tag
 end
 

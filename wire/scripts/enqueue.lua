@@ -36,8 +36,8 @@ job.cost = service(lane, family)
 if not job.accepted then
   -- Where it would stand, were it let in: among its key's users, it comes when its user's last is
   -- paid for, or now.
-  local paid = tonumber(redis.call('ZSCORE', users_key(account), job.user) or 0)
-  job.line_tag = math.max(paid, tonumber(redis.call('HGET', account_key(account), 'now') or 1)) + job.band
+  local soon = soonest(users_key(account), job.user)
+  job.line_tag = math.max(soon, tonumber(redis.call('HGET', account_key(account), 'now') or 1)) + job.band
   local reason, wait = refusal(job, limits)
   if reason then
     count('gateway_refusals_total', {lane = lane, reason = reason})

@@ -1,0 +1,230 @@
+"""Who is let into the line, and what those are told who are not."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from arq.connections import ArqRedis
+from msgspec.structs import replace
+
+import settings
+from background import background
+from tests.integration.conftest import QUICK, Client, has_worker
+from tests.integration.scripted import HELLO, ScriptedUpstream
+from tests.integration.test_front_end import BODY, CHAT
+from tests.integration.test_queue import claim, finish, new, present
+from wire.admission import Accepted, Refused
+from wire.queue import Claim, Queue
+from wire.seal import Seal
+
+
+async def line(redis: ArqRedis, seal: Seal, slots: int = 1, **more: Any) -> Queue:
+    """A line of a worker with so many slots, under other limits than usual."""
+    queue = Queue(redis, seal, replace(QUICK, **more), settings.Upstream(max_concurrency=slots))
+    await queue.present_front("front")
+    await has_worker(redis, seal)
+    return queue
+
+
+async def fill(queue: Queue, count: int, account: str = "heavy", **more: Any) -> list[Accepted]:
+    """So many jobs come in, of an account that holds one conversation at once."""
+    admitted = [
+        await queue.enqueue(new(f"{account}-{n}", account, **more), b"body") for n in range(count)
+    ]
+    assert all(isinstance(one, Accepted) for one in admitted), admitted
+    return admitted  # type: ignore[return-value]  # as was just asserted
+
+
+async def refused(queue: Queue, id: str, account: str, reason: str, **more: Any) -> float:
+    """The moment (seconds from now) for which a job was told to come back."""
+    admission = await queue.enqueue(new(id, account, **more), b"body")
+    assert isinstance(admission, Refused), admission
+    assert admission.reason == reason
+    return admission.retry_after
+
+
+async def test_no_more_wait_than_may_and_each_is_told_another_moment(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    queue = await line(redis, seal, max_waiting=3, max_wait=3600.0)
+    await fill(queue, 3)
+    told = [await refused(queue, f"late-{n}", f"late-{n}", "queue_full") for n in range(8)]
+    assert all(later > earlier for earlier, later in pairwise(told)), told
+    assert len(set(told)) == len(told)
+
+
+async def test_no_more_of_one_key_wait_than_may_and_others_come_in(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    queue = await line(redis, seal, slots=100, max_waiting_per_key=3, max_wait=3600.0)
+    await fill(queue, 3)
+    told = [await refused(queue, f"more-{n}", "heavy", "key_full") for n in range(3)]
+    assert told == sorted(told)
+    await fill(queue, 1, "light")
+
+
+async def test_no_more_is_kept_in_memory_than_may(redis: ArqRedis, seal: Seal) -> None:
+    queue = await line(redis, seal, max_bytes=1000)
+    await fill(queue, 2, bytes=400)
+    await refused(queue, "large", "other", "too_many_bytes", bytes=300)
+    assert isinstance(await queue.enqueue(new("small", "other", bytes=200), b"body"), Accepted)
+    await queue.cancel("heavy-0")
+    assert isinstance(await queue.enqueue(new("large", "large", bytes=300), b"body"), Accepted)
+
+
+async def test_nobody_is_let_in_to_wait_longer_than_they_may(redis: ArqRedis, seal: Seal) -> None:
+    queue = await line(redis, seal, max_wait=40.0)  # until it knows better, an answer takes 15 s
+    waits = [admitted.wait for admitted in await fill(queue, 3)]
+    assert waits == sorted(waits)
+    await refused(queue, "heavy-3", "heavy", "wait_too_long")
+    await refused(queue, "impatient", "light", "wait_too_long", max_wait=1.0)
+    assert isinstance(await queue.enqueue(new("patient", "light"), b"body"), Accepted)
+
+
+async def test_who_waits_for_nothing_is_answered_now_or_refused(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    queue = await line(redis, seal, slots=2)
+    await fill(queue, 1, max_wait=0.0)
+    await claim(queue)
+    await refused(queue, "second", "heavy", "wait_too_long", max_wait=0.0)
+    await fill(queue, 1, "light", max_wait=0.0)
+    await claim(queue)
+    await refused(queue, "third", "other", "wait_too_long", max_wait=0.0)
+
+
+async def test_whoever_has_a_seat_and_a_slot_comes_in_though_the_line_is_full(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    queue = await line(redis, seal, slots=4, max_waiting=3)
+    await fill(queue, 1)
+    await claim(queue)
+    for n in range(3):
+        assert isinstance(await queue.enqueue(new(f"waits-{n}", "heavy"), b"body"), Accepted)
+    await refused(queue, "heavy-9", "heavy", "queue_full")
+    await fill(queue, 1, "light")
+
+
+async def test_who_obeys_comes_in(redis: ArqRedis, seal: Seal) -> None:
+    """However many others come in between who were told nothing."""
+    queue = await line(redis, seal, max_waiting=2, max_wait=3600.0)
+    clock = asyncio.get_running_loop().time
+
+    handing_over = asyncio.Lock()  # nobody sees the slot free while somebody waits for it
+
+    async def work() -> None:
+        """Each answer takes as long as the last, so that what is foretold comes true."""
+        held: list[Claim] = []
+        while True:
+            async with handing_over:
+                for one in held:
+                    await finish(queue, one)
+                await present(queue)
+                held = await queue.claim("w", 1)
+            for one in held:
+                await queue.begin(one, b"entry", {})
+                await asyncio.sleep(0.15)
+            await asyncio.sleep(0.001)
+
+    async with background(work()):
+        for id in ("learned-from", "runs"):
+            await fill(queue, 1, id)
+            async with asyncio.timeout(5):
+                while await redis.zcard(queue.name("chat")):
+                    await asyncio.sleep(0.005)
+        await fill(queue, 2)
+        obedient = [f"obeys-{n}" for n in range(4)]
+        told = {id: clock() + await refused(queue, id, id, "queue_full") for id in obedient}
+        pushing = 0
+        for id in obedient:
+            while clock() < told[id]:
+                pushing += 1
+                async with handing_over:
+                    await queue.enqueue(new(f"pushes-{pushing}", f"pushes-{pushing}"), b"body")
+                await asyncio.sleep(0.02)
+            async with handing_over:
+                admission = await queue.enqueue(new(f"{id}-again", id), b"body")
+            assert isinstance(admission, Accepted), (id, admission)
+
+
+async def test_without_a_worker_nobody_comes_in(redis: ArqRedis, seal: Seal) -> None:
+    queue = await line(redis, seal)
+    await queue.absent_worker("steady")
+    assert await refused(queue, "job", "account", "no_worker") <= QUICK.lease
+
+
+# Over HTTP
+
+ONE_SLOT = settings.Settings(
+    queue=replace(QUICK, max_waiting=2, max_waiting_per_key=2),
+    upstream=settings.Upstream(max_concurrency=1),
+    stream=settings.Stream(grace=0.2),
+)
+
+
+@pytest.fixture
+def config() -> settings.Settings:
+    return ONE_SLOT
+
+
+def bearer(name: str, **more: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {name}", **more}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_full_line_is_a_429_that_says_when_to_come_back(
+    client: Client, upstream: ScriptedUpstream, *, stream: bool
+) -> None:
+    upstream.script = (HELLO[:1], 1.0, HELLO[1:])
+    body = {**BODY, "stream": stream}
+    asking = [asyncio.create_task(client.post(CHAT, json=BODY, headers=bearer("a")))]
+    while not upstream.active:
+        await asyncio.sleep(0.01)
+    asking += [
+        asyncio.create_task(client.post(CHAT, json=BODY, headers=bearer(f"b{n}"))) for n in (1, 2)
+    ]
+    await asyncio.sleep(0.3)
+    told = [await client.post(CHAT, json=body, headers=bearer(f"c{n}")) for n in range(3)]
+    for response in told:
+        assert response.status_code == 429
+        assert response.headers["content-type"] == "application/json"
+        error = response.json()["error"]
+        assert (error["code"], error["type"]) == ("queue_full", "rate_limit_error")
+    moments = [int(response.headers["retry-after"]) for response in told]
+    assert moments == sorted(moments)
+    assert moments[0] >= 1
+    assert {response.status_code for response in await asyncio.gather(*asking)} == {200}
+
+
+async def test_the_callers_own_limit_is_a_429_too(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = (HELLO[:1], 0.6, HELLO[1:])
+    now = {"x-max-wait": "0"}
+    assert (await client.post(CHAT, json=BODY, headers=bearer("a", **now))).status_code == 200
+    first = asyncio.create_task(client.post(CHAT, json=BODY, headers=bearer("a", **now)))
+    while not upstream.active:
+        await asyncio.sleep(0.01)
+    refused = await client.post(CHAT, json=BODY, headers=bearer("b", **now))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "wait_too_long")
+    assert "retry-after" in refused.headers
+    assert (await first).status_code == 200
+
+
+@pytest.mark.parametrize("wrong", ["-1", "soon", "", "nan", "inf"])
+async def test_a_limit_that_is_none_is_a_400(client: Client, wrong: str) -> None:
+    response = await client.post(CHAT, json=BODY, headers=bearer("a", **{"x-max-wait": wrong}))
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "X-Max-Wait")
+
+
+async def test_without_a_worker_it_is_a_503_at_once(
+    front: Client, redis: ArqRedis, seal: Seal
+) -> None:
+    await Queue(redis, seal, QUICK).absent_worker("steady")
+    response: httpx.Response = await front.post(CHAT, json=BODY, headers=bearer("a"))
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "no_worker")
+    assert int(response.headers["retry-after"]) >= 1

@@ -278,9 +278,10 @@ class Worker(ArqWorker):
             logger.info("job %s is tried again: %s (%s)", claim.id, failed.fault, failed.code)
             return
         logger.warning("job %s failed: %s (%s)", claim.id, failed.fault, failed.code)
-        await self._end(attempt, failed, upstream_failed=error.passing)
         if failed.fault == "unauthorized":
+            # Before the seat is free: the next would be sent in vain.
             await self._end_waiting(claim.account, None, failed)
+        await self._end(attempt, failed, upstream_failed=error.passing)
 
     async def _retried(self, attempt: Attempt) -> bool:
         """Whether the job goes back to be tried again."""
@@ -292,9 +293,11 @@ class Worker(ArqWorker):
     async def _end_waiting(self, account: str, family: Family | None, failed: Failed) -> None:
         """End what waits for an account in vain. What Redis does not hear of finds out itself."""
         with contextlib.suppress(*AWAY):
-            while waiting := await self.queue.waiting_of(account, family):
-                for job, fronts in waiting:
-                    await end_waiting(self.queue, self._seal, job, fronts, failed)
+            ended = True
+            while ended:
+                ended = False
+                for job, fronts in await self.queue.waiting_of(account, family):
+                    ended |= await end_waiting(self.queue, self._seal, job, fronts, failed)
 
     async def _end(
         self, attempt: Attempt, ending: Ending, *, upstream_failed: bool = False

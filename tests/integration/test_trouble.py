@@ -1,0 +1,388 @@
+"""What the line learns from an upstream that refuses or fails, and what clients notice of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from typing import Any
+
+import httpx
+import pytest
+from arq.connections import ArqRedis
+from msgspec.structs import replace
+
+import settings
+from deploy.redis import EmbeddedRedis
+from tests.integration.conftest import QUICK, Client, has_worker
+from tests.integration.scripted import HELLO, ScriptedUpstream
+from tests.integration.test_front_end import BODY, CHAT, messages
+from tests.integration.test_queue import claim, enqueue, field, finish, new
+from wire.admission import Accepted, Refused
+from wire.events import Delta, Event, Failed, Started
+from wire.jobs import ChatJob
+from wire.queue import Claim, Queue
+from wire.redis import connect
+from wire.seal import Seal
+from workers.upstream import UpstreamError
+from workers.worker import Worker
+
+DOWN = UpstreamError(Failed("upstream_down", "nobody there", "upstream_unreachable"), passing=True)
+CAPPED = UpstreamError(Failed("rate_limited", "used up", "model_cap_exceeded"), capped_for=1.5)
+UNAUTHORIZED = UpstreamError(Failed("unauthorized", "gone", "account_deactivated"))
+
+
+CONFIG = settings.Settings(
+    queue=replace(QUICK, max_wait=60.0),
+    upstream=settings.Upstream(retries=2, circuit_failures=3, max_concurrency=8),
+    stream=settings.Stream(grace=0.2),
+)
+
+
+class Judged(ScriptedUpstream):
+    """Asks `judge` what to do with each attempt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judge: Callable[[ChatJob], Any] = lambda job: HELLO
+
+    async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
+        self.script = (self.judge(job),)
+        async for events in super().answer(job):
+            yield events
+
+    def first(self, count: int, error: Exception) -> None:
+        """Fail so many attempts, then answer."""
+        begun = len(self.asked)
+        self.judge = lambda job: error if len(self.asked) < begun + count else HELLO
+
+
+@pytest.fixture
+def upstream() -> Judged:
+    return Judged()
+
+
+@pytest.fixture
+def config() -> settings.Settings:
+    return CONFIG
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.worker.RETRY_PAUSE", 0.05)
+    monkeypatch.setattr("workers.worker.SHORTEST_REST", 0.3)
+
+
+@pytest.fixture
+async def start_worker(
+    redis_server: EmbeddedRedis, seal: Seal, upstream: Judged, config: settings.Settings
+) -> AsyncIterator[Callable[[], None]]:
+    """Lets a worker come, when the test wants it to."""
+    redis = connect(redis_server.url)
+    worker = Worker("late", redis, seal, upstream, config)
+    begun: list[asyncio.Task[None]] = []
+    yield lambda: begun.append(asyncio.create_task(worker.main()))
+    worker.drain()
+    await asyncio.gather(*begun)
+    await redis.aclose()
+
+
+async def ask(client: Client, bearer: str = "one", **more: Any) -> httpx.Response:
+    headers = {"authorization": f"Bearer {bearer}"}
+    return await client.post(CHAT, json={**BODY, **more}, headers=headers)
+
+
+# What an account may hold
+
+
+async def test_a_busy_pool_holds_half_as_many_then_one_then_rests_and_grows_back(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    await fill_pool(queue, 11)
+    held = await claim(queue)
+    assert len(held) == 3
+    assert await queue.rest(held[2], 30, 60)
+    assert await claim(queue) == [], "it holds two, and may hold one"
+    for one in held[:2]:
+        await finish(queue, one)
+    (alone,) = await claim(queue)
+    assert alone.id == held[2].id, "back in its old place"
+    assert await field(redis, "gateway:account:pool", "rest") is None
+    sizes = []
+    running = [alone]
+    while running:
+        sizes.append(len(running))
+        for one in running:
+            await queue.begin(one, b"entry", {})
+        for one in running:
+            await finish(queue, one)
+        running = await claim(queue)
+    assert sizes == [1, 2, 3, 3]
+    assert await redis.smembers("gateway:limited") == set()  # type: ignore[misc]  # redis-py: sync or async
+
+
+async def fill_pool(queue: Queue, count: int) -> None:
+    for n in range(count):
+        await enqueue(queue, f"job-{n}", "pool", cap=3)
+
+
+async def test_an_account_that_holds_one_rests(queue: Queue, redis: ArqRedis) -> None:
+    await fill_pool(queue, 2)
+    (first,) = await claim(queue, want=1)
+    assert await queue.rest(first, 30, 60)
+    assert await claim(queue) == []
+    assert float(await field(redis, "gateway:account:pool", "learned") or 0) == 1.5
+    assert await redis.zscore("gateway:later", "account pool") is not None
+
+
+async def test_a_used_up_family_waits_and_all_others_go_on(
+    client: Client, upstream: Judged
+) -> None:
+    def judge(job: ChatJob) -> Any:
+        return HELLO if upstream.asked else CAPPED
+
+    upstream.judge = judge
+    clock = asyncio.get_running_loop().time
+    begun = clock()
+    parked = asyncio.create_task(ask(client))
+    while not upstream.asked:
+        await asyncio.sleep(0.01)
+    behind = asyncio.create_task(ask(client))
+    assert (await ask(client, model="gpt-3.5-turbo")).status_code == 200
+    assert (await ask(client, "another")).status_code == 200
+    assert clock() - begun < 1.4
+    assert not parked.done()
+    assert [(await task).status_code for task in (parked, behind)] == [200, 200]
+    assert clock() - begun > 1.4
+
+
+def patient(config: settings.Settings, on_model_cap: Any) -> settings.Settings:
+    return replace(config, queue=replace(config.queue, on_model_cap=on_model_cap))
+
+
+@pytest.mark.parametrize(
+    ("config", "seconds"),
+    [(patient(CONFIG, "refuse"), 20), (patient(CONFIG, "wait"), 9000)],
+    ids=["not at all", "longer than anybody may wait"],
+)
+async def test_what_is_not_waited_for_is_refused_also_to_those_that_wait_already(
+    redis: ArqRedis, front: Client, upstream: Judged, seconds: int, start_worker: Callable[[], None]
+) -> None:
+    used_up = Failed("rate_limited", "used up", "model_cap_exceeded", retry_after=seconds)
+    capped = UpstreamError(used_up, capped_for=seconds)
+    upstream.judge = lambda job: capped if job.bearer == "one" else HELLO
+    waiting = [asyncio.create_task(ask(front, stream=n == 2)) for n in range(3)]
+    while await redis.zcard("gateway:waiting:chat") < 3:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    start_worker()
+    answers = await asyncio.gather(*waiting)
+    for answer in answers[:2]:
+        assert answer.status_code == 429
+        assert answer.json()["error"]["code"] == "model_cap_exceeded"
+        assert answer.headers["retry-after"] == str(seconds)
+        assert ("x-should-retry" in answer.headers) == (seconds > 60)
+    assert [m["error"]["code"] for m in messages(answers[2])] == ["model_cap_exceeded"]
+    assert len(upstream.asked) == 1, "the others were not sent in vain"
+    late = await ask(front)
+    assert (late.status_code, late.json()["error"]["code"]) == (429, "model_cap_exceeded")
+    assert seconds - 15 < int(late.headers["retry-after"]) <= seconds
+    assert (await ask(front, "another")).status_code == 200
+
+
+async def test_a_dead_account_ends_all_that_wait_for_it_at_once(
+    redis: ArqRedis, front: Client, upstream: Judged, start_worker: Callable[[], None]
+) -> None:
+    upstream.judge = lambda job: UNAUTHORIZED if job.bearer == "one" else HELLO
+    models = ["gpt-4-s", "gpt-3.5-turbo", "gpt-4-mobile", "gpt-4-s"]
+    waiting = [asyncio.create_task(ask(front, model=model)) for model in models]
+    other = asyncio.create_task(ask(front, "another"))
+    while await redis.zcard("gateway:waiting:chat") < 5:
+        await asyncio.sleep(0.01)
+    start_worker()
+    for answer in await asyncio.gather(*waiting):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "account_deactivated")
+    assert len(upstream.asked) <= 2, "one for each of the two accounts"
+    assert (await other).status_code == 200
+    assert int(await redis.get("gateway:bytes")) == 0
+
+
+# Retries
+
+
+async def test_what_fails_before_it_answers_is_tried_again(
+    client: Client, upstream: Judged
+) -> None:
+    upstream.first(2, DOWN)
+    answer = await ask(client)
+    assert answer.status_code == 200
+    assert len(upstream.asked) == 3
+    assert len({job.id for job in upstream.asked}) == 1
+
+
+async def test_but_no_more_often_than_the_settings_say(client: Client, upstream: Judged) -> None:
+    upstream.first(3, DOWN)
+    answer = await ask(client)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_unreachable")
+    assert len(upstream.asked) == 3
+
+
+async def test_and_never_after_its_first_event(client: Client, upstream: ScriptedUpstream) -> None:
+    said = [Started("m"), Delta("half")]
+    calls = 0
+
+    async def breaking(job: ChatJob) -> AsyncIterator[Any]:
+        nonlocal calls
+        calls += 1
+        yield said
+        raise DOWN
+
+    upstream.answer = breaking  # type: ignore[method-assign,assignment]  # in its place
+    assert (await ask(client)).status_code == 502
+    streamed = messages(await ask(client, stream=True))
+    assert "error" in streamed[-1]
+    assert calls == 2
+
+
+async def test_what_is_the_requests_own_fault_is_not_tried_again(
+    client: Client, upstream: Judged
+) -> None:
+    upstream.judge = lambda job: UpstreamError(Failed("forbidden", "no"))
+    assert (await ask(client)).status_code == 403
+    assert len(upstream.asked) == 1
+
+
+# The circuit breaker
+
+
+async def open_circuit(queue: Queue, failures: int = 3) -> None:
+    for n in range(failures):
+        await enqueue(queue, f"fails-{n}", f"fails-{n}")
+        (claimed,) = await claim(queue)
+        await queue.finish(
+            claimed.id, claimed.attempt, "failed", b"entry", {}, upstream_failed=True
+        )
+
+
+async def breaking_line(redis: ArqRedis, seal: Seal) -> Queue:
+    upstream = settings.Upstream(circuit_failures=3, max_concurrency=10)
+    queue = Queue(redis, seal, QUICK, upstream)
+    await queue.present_front("front")
+    await has_worker(redis, seal)
+    return queue
+
+
+async def half_open(redis: ArqRedis) -> None:
+    """Let the time pass for which the upstream is left alone."""
+    until = float(await field(redis, "gateway:breaker", "until") or 0)
+    await redis.hset("gateway:breaker", "until", str(until - 3_600_000))  # type: ignore[misc]  # redis-py: sync or async
+
+
+async def refusal(queue: Queue, id: str) -> Refused:
+    admission = await queue.enqueue(new(id, id), b"body")
+    assert isinstance(admission, Refused), admission
+    assert admission.reason == "circuit_open"
+    return admission
+
+
+async def test_as_many_jobs_that_fail_alike_open_the_circuit_one_answer_closes_it(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    queue = await breaking_line(redis, seal)
+    await open_circuit(queue, 2)
+    await enqueue(queue, "waits", "waits")
+    await open_circuit_with(queue, "third")
+    assert 4 < (await refusal(queue, "early")).retry_after <= 5
+    assert await claim(queue) == [], "what waits is left alone too"
+    await half_open(redis)
+    (probe,) = await claim(queue)
+    await refusal(queue, "beside-it")
+    assert await claim(queue) == [], "one at a time"
+    await queue.begin(probe, b"entry", {})
+    for n in range(3):
+        assert isinstance(await queue.enqueue(new(f"after-{n}", f"a{n}"), b"body"), Accepted)
+    assert len(await claim(queue)) == 3
+
+
+async def open_circuit_with(queue: Queue, id: str) -> None:
+    claimed: list[Claim] = []
+    await enqueue(queue, id, id)
+    claimed = await claim(queue)
+    waits = [one for one in claimed if one.id != id]
+    (failing,) = [one for one in claimed if one.id == id]
+    for one in waits:
+        await queue.hand_back(one)
+    await queue.finish(failing.id, failing.attempt, "failed", b"entry", {}, upstream_failed=True)
+
+
+async def test_a_failed_probe_opens_it_for_twice_as_long(redis: ArqRedis, seal: Seal) -> None:
+    queue = await breaking_line(redis, seal)
+    await open_circuit(queue)
+    await half_open(redis)
+    await enqueue(queue, "probe", "probe")
+    (probe,) = await claim(queue)
+    await queue.finish("probe", probe.attempt, "failed", b"entry", {}, upstream_failed=True)
+    assert 9 < (await refusal(queue, "early")).retry_after <= 10
+
+
+async def test_one_job_that_is_tried_several_times_counts_once(redis: ArqRedis, seal: Seal) -> None:
+    queue = await breaking_line(redis, seal)
+    await enqueue(queue, "job")
+    for _ in range(5):
+        claimed: list[Claim] = []
+        while not claimed:
+            claimed = await claim(queue)
+        assert await queue.retry(claimed[0], 0.01, 0.01, 100)
+    assert isinstance(await queue.enqueue(new("other", "other"), b"body"), Accepted)
+
+
+@pytest.mark.parametrize("how", ["rest", "park", "unauthorized"])
+async def test_an_account_that_is_refused_shows_that_the_upstream_answers(
+    redis: ArqRedis, seal: Seal, how: str
+) -> None:
+    """The probe's account was busy: it went back to wait, and while it waited nobody else could
+    come in."""
+    queue = await breaking_line(redis, seal)
+    await open_circuit(queue)
+    await half_open(redis)
+    await enqueue(queue, "probe", "probe")
+    (probe,) = await claim(queue)
+    match how:
+        case "rest":
+            await queue.rest(probe, 60, 60)
+        case "park":
+            await queue.park(probe, 3600)
+        case _:
+            await queue.finish("probe", probe.attempt, "failed", b"entry", {}, reason=how)
+    for n in range(2):
+        assert isinstance(await queue.enqueue(new(f"after-{n}", f"a{n}"), b"body"), Accepted)
+    assert len(await claim(queue)) == 2
+
+
+async def test_what_cannot_be_claimed_does_not_hold_the_circuit_open(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    """A job whose account was used up for hours waited, and so nobody could be the probe."""
+    queue = await breaking_line(redis, seal)
+    await enqueue(queue, "parked", "parked")
+    (parked,) = await claim(queue)
+    await queue.park(parked, 3600)
+    await open_circuit(queue)
+    await half_open(redis)
+    await enqueue(queue, "probe", "probe")
+    assert [c.id for c in await claim(queue)] == ["probe"]
+
+
+@pytest.mark.parametrize(
+    "config", [replace(CONFIG, upstream=replace(CONFIG.upstream, retries=0))], ids=["no retries"]
+)
+async def test_clients_are_told_that_the_upstream_is_left_alone(
+    client: Client, upstream: Judged
+) -> None:
+    upstream.judge = lambda job: DOWN
+    for n in range(3):
+        assert (await ask(client, f"bot-{n}")).status_code == 502
+    asked = len(upstream.asked)
+    refused = await ask(client, "another")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upstream_unavailable")
+    assert 1 <= int(refused.headers["retry-after"]) <= 5
+    assert len(upstream.asked) == asked

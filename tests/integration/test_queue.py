@@ -414,3 +414,22 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
     failed = Failed("cancelled", "waited too long", "waited_too_long")
     assert await end_waiting(line, seal, "job", ["front"], failed)
     assert await line.overdue(0.05) == []
+
+
+async def test_a_clock_that_is_set_back_stops_nothing_for_long(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    """Redis' clock was set back by an hour: for that hour nothing was claimed, nor were the slots
+    of dead workers had back."""
+    await enqueue(queue, "lost", account="a")
+    (lost,) = await claim(queue)
+    hour = 3_600_000
+    await redis.hincrby("gateway:pulse", "since", hour)  # type: ignore[misc]  # redis-py: sync or async
+    await redis.hincrby("gateway:pulse", "at", hour)  # type: ignore[misc]  # as above
+    await redis.zincrby("gateway:leases:chat", hour, lost.id)
+    await enqueue(queue, "job", account="b")
+    assert ids(await claim(queue)) == ["job"]
+    async with asyncio.timeout(4 * QUICK.lease):
+        while not (await queue.reap())[0]:
+            await present(queue)
+            await asyncio.sleep(QUICK.heartbeat)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterator
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -15,7 +15,7 @@ _SLICE = 256 * 1024
 _HEAD = 1024
 """Characters within which the comma must be."""
 
-_SPACE = re.compile(r"\s+")
+_SPACE = re.compile(rb"\s+")
 
 
 class DataUrlError(Exception):
@@ -35,7 +35,7 @@ class DataUrl(msgspec.Struct, frozen=True):
         Raises:
             DataUrlError: the data cannot be decoded.
         """
-        return _decode_base64(self.data) if self.is_base64 else iter((unquote_to_bytes(self.data),))
+        return _decode_base64(self.data) if self.is_base64 else _unescape(self.data)
 
 
 def read_data_url(url: str) -> DataUrl:
@@ -58,21 +58,38 @@ def is_data_url(url: str) -> bool:
     return url[:5].lower() == "data:"
 
 
+def _unescape(data: str) -> Iterator[bytes]:
+    # Slice by slice: what is unescaped at once takes up to eighty times its length meanwhile.
+    start = 0
+    while start < len(data):
+        end = start + _SLICE
+        if end < len(data) and (escape := data.rfind("%", end - 2, end)) >= 0:
+            end = escape  # which must not be cut in two
+        yield unquote_to_bytes(data[start:end])
+        start = end
+
+
 def _decode_base64(data: str) -> Iterator[bytes]:
-    # Lines of 76 characters, an escaped "=" and missing padding are common and harmless. Looking
-    # for them costs nothing; mending them copies, so it is done where there is something to mend.
-    if "%" in data:
-        data = unquote(data)
-    if _SPACE.search(data):
-        data = _SPACE.sub("", data)
-    padding = "=" * (-len(data) % 4)
-    for start in range(0, len(data), _SLICE):
-        piece = data[start : start + _SLICE]
-        is_last = start + _SLICE >= len(data)
-        try:
-            plain = binascii.a2b_base64(piece + padding if is_last else piece, strict_mode=True)
-        except ValueError:  # of which binascii's own error is one
-            raise DataUrlError("Its data is not valid base64.") from None
-        if not is_last and len(plain) != _SLICE // 4 * 3:
-            raise DataUrlError("Its data is not valid base64.")
-        yield plain
+    # Lines of 76 characters, an escaped "=" and missing padding are common and harmless.
+    left = b""
+    for piece in _unescape(data):
+        left += _SPACE.sub(b"", piece)
+        whole = len(left) // 4 * 4
+        # Whatever may be the end stays: only there padding is valid, or missing.
+        if whole == len(left):
+            whole -= 4
+        if whole > 0:
+            yield _decoded(left[:whole], is_last=False)
+            left = left[whole:]
+    yield _decoded(left, is_last=True)
+
+
+def _decoded(encoded: bytes, *, is_last: bool) -> bytes:
+    padding = b"=" * (-len(encoded) % 4)
+    try:
+        plain = binascii.a2b_base64(encoded + padding, strict_mode=True)
+    except ValueError:  # of which binascii's own error is one
+        raise DataUrlError("Its data is not valid base64.") from None
+    if not is_last and len(plain) != len(encoded) // 4 * 3:
+        raise DataUrlError("Its data is not valid base64.")
+    return plain

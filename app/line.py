@@ -7,7 +7,8 @@ import contextlib
 import hashlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from functools import partial
 
 from arq.connections import ArqRedis
 from msgspec.structs import replace
@@ -146,7 +147,9 @@ class Line:
                 reply.on_abandoned = ticket.leave
                 yield ticket
             finally:
-                if came_in and (ticket is None or not ticket.left):
+                if ticket is None and came_in:
+                    self.let_go(reply, job.id, idem=new.idem)
+                elif ticket is not None and not ticket.left:
                     self.let_go(reply, job.id)
 
     def _new_job(self, job: ChatJob, terms: Terms, lane: Lane, size: int) -> NewJob:
@@ -189,20 +192,23 @@ class Line:
         """The name in Redis of whatever a bearer's jobs run on."""
         return self._seal.name("account", bearer)
 
-    def let_go(self, reply: Reply, reader: str, *, enough: bool = False) -> None:
-        """Leave a job unless it has ended. See `Ticket.leave`, and `Queue.leave` for `reader`."""
+    def let_go(
+        self, reply: Reply, reader: str, *, enough: bool = False, idem: str | None = None
+    ) -> None:
+        """Leave a job unless it has ended. See `Ticket.leave`, and `Queue.leave` for the rest."""
         if reply.ended and not reply.abandoned:
             return
         # Beside the handler, which is being cancelled, has an error to tell or an answer to end.
-        task = asyncio.create_task(self._leave(reply.job, reader, enough))
+        leave = partial(self._queue.leave, reply.job, reader, enough=enough, idem=idem)
+        task = asyncio.create_task(self._leave(leave))
         self._letting_go.add(task)
         task.add_done_callback(self._letting_go.discard)
 
-    async def _leave(self, job: str, reader: str, enough: bool) -> None:
+    async def _leave(self, leave: Callable[[], Awaitable[None]]) -> None:
         # As long as it takes: while we are present, the job would run for nobody.
         while True:
             try:
-                await self._queue.leave(job, reader, enough=enough)
+                await leave()
                 return
             except AWAY:
                 await asyncio.sleep(0.2)

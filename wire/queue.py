@@ -314,13 +314,16 @@ class Queue:
         word = await self._run("cancel", id, only)
         return cast(Literal["cancelled", "waiting", "running", "gone"], word.decode())
 
-    async def leave(self, id: str, reader: str, *, enough: bool = False) -> None:
+    async def leave(
+        self, id: str, reader: str, *, enough: bool = False, idem: str | None = None
+    ) -> None:
         """A reader goes. The last one takes the job along, at once or after its grace.
 
         A reader is named by the job that its own request was to make, be it this one or not.
-        `enough`: it has got all it asked for, so the job ends at once, and well.
+        `enough`: it has got all it asked for, so the job ends at once, and well. `idem`: the
+        idempotency key of one that has not heard which job it reads.
         """
-        await self._run("leave", id, reader, int(enough))
+        await self._run("leave", id, reader, int(enough), idem_key(idem) if idem else "")
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
         """A worker's heartbeat: presence, and the leases of all it holds.

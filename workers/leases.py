@@ -49,6 +49,8 @@ class Leases:
         """Keep the lease of an attempt that was claimed no earlier than `asked` (monotonic)."""
         if not self._held:
             self._good_from(asked)
+        if former := self._held.get(attempt.claim.id):
+            former.stop("lost")  # or else nobody could have claimed its job again
         self._held[attempt.claim.id] = attempt
 
     def _good_from(self, moment: float) -> None:
@@ -57,7 +59,8 @@ class Leases:
 
     def drop(self, attempt: Attempt) -> None:
         """Renew it no longer."""
-        self._held.pop(attempt.claim.id, None)
+        if self._held.get(attempt.claim.id) is attempt:
+            del self._held[attempt.claim.id]
 
     def take_no_more(self) -> None:
         """Say at the next renewal that this worker is no reason to let requests in."""
@@ -98,7 +101,7 @@ class Leases:
             await asyncio.sleep(max(pause, 0.0))
 
     async def _renew(self) -> None:
-        held = [attempt.claim for attempt in self._held.values()]
-        for job, verdict in await self._queue.renew(self._presence, held):
-            if attempt := self._held.get(job):
-                attempt.stop(verdict)
+        held = dict(self._held)  # what is claimed meanwhile is not meant
+        claims = [attempt.claim for attempt in held.values()]
+        for job, verdict in await self._queue.renew(self._presence, claims):
+            held[job].stop(verdict)

@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 from arq.connections import ArqRedis
@@ -44,9 +44,6 @@ from workers.upstream import Upstream, UpstreamBusy, UpstreamError
 
 logger = logging.getLogger(__name__)
 
-_SCORE = 1
-"""What arq is told of a job's place in the line. It only warns of jobs that are late by it."""
-
 SHORTEST_REST, LONGEST_REST = 5.0, 60.0
 """Seconds that an account rests after the upstream called it busy, the first time and at most."""
 
@@ -56,9 +53,10 @@ RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 10.0
 CANCELLED = Failed("cancelled", "the request was cancelled", code="cancelled")
 
 
-async def _hold(ctx: dict[str, Worker]) -> None:
-    """arq's function for each lane: the job id is all it gets, the rest came with the claim."""
-    await ctx["worker"].hold(str(ctx["job_id"]))
+async def _hold(ctx: dict[str, Any]) -> None:
+    """arq's function for each lane: the rest came with the claim. See `Worker._run` for `score`."""
+    worker: Worker = ctx["worker"]
+    await worker.hold(ctx["job_id"], ctx["score"])
 
 
 class Worker(ArqWorker):
@@ -99,7 +97,7 @@ class Worker(ArqWorker):
         self._upstream = upstream
         self._parts = parts
         self._config = config
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[tuple[str, int], Attempt] = {}
         self._wake = asyncio.Event()
         self._draining = False
         # What we were told of attempts before we learned that we had claimed them.
@@ -139,9 +137,10 @@ class Worker(ArqWorker):
         self._overtaken.clear()
         asked = time.monotonic()
         for claim in await self.queue.claim(self.id, want):
-            attempt = self._attempts[claim.id] = Attempt(claim)
+            attempt = self._attempts[claim.id, claim.attempt] = Attempt(claim)
             self.leases.hold(attempt, asked)
-            self.tasks[claim.id] = asyncio.create_task(self._run(attempt))
+            run = self._run(attempt, self.tasks.get(claim.id))
+            self.tasks[claim.id] = asyncio.create_task(run)
         overtaken, self._overtaken = self._overtaken, []
         for words in overtaken:
             self._hear(words)
@@ -158,8 +157,8 @@ class Worker(ArqWorker):
     def _hear(self, words: list[str]) -> None:
         """Do what our own channel says; `wire.queue.worker_channel` tells what it may be."""
         word, job, number, *front = words
-        attempt = self._attempts.get(job)
-        if attempt is None or attempt.claim.attempt != int(number):
+        attempt = self._attempts.get((job, int(number)))
+        if attempt is None:
             self._overtaken.append(words)
             return
         match word, front:
@@ -172,10 +171,14 @@ class Worker(ArqWorker):
 
     # One attempt, from its claim to its ending.
 
-    async def _run(self, attempt: Attempt) -> None:
-        job = attempt.claim.id
+    async def _run(self, attempt: Attempt, before: asyncio.Task[None] | None) -> None:
+        """Run an attempt, when the one `before` is over: we may get a job again that we have lost,
+        or given back, while its former conversation is still being closed."""
+        job, number = attempt.claim.id, attempt.claim.attempt
         try:
-            await self.run_job(job, _SCORE)
+            if before is not None:
+                await asyncio.wait([before])
+            await self.run_job(job, number)  # arq passes it on as the score, and only logs it
             if not attempt.settled:  # arq ended it without calling our function
                 ending = Failed("gateway_error", "the job's record was lost", code="job_lost")
                 await self._end(attempt, ending)
@@ -184,13 +187,14 @@ class Worker(ArqWorker):
             logger.warning("job %s not started, Redis is away: %s", job, type(error).__name__)
         finally:
             self.leases.drop(attempt)
-            del self._attempts[job]
-            del self.tasks[job]
+            del self._attempts[job, number]
+            if self.tasks[job] is asyncio.current_task():
+                del self.tasks[job]
             self._wake.set()
 
-    async def hold(self, job: str) -> None:
-        """Hold the conversation of a claimed job and give it its ending."""
-        attempt = self._attempts[job]
+    async def hold(self, job: str, number: int) -> None:
+        """Hold the conversation of an attempt at a claimed job and give it its ending."""
+        attempt = self._attempts[job, number]
         conversation = asyncio.create_task(self._converse(attempt))
         attempt.converse(conversation)
         try:

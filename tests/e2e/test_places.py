@@ -101,7 +101,7 @@ def test_places_go_up_one_by_one_and_only_their_owner_sees_them(
 def test_a_waiting_request_can_be_taken_back(
     gateway: Gateway, pool: ThreadPoolExecutor, *, stream: bool
 ) -> None:
-    with running(gateway) as first:
+    with running(gateway):
         until(lambda: gateway.stats()["active"] == 1, 5, "it does not run")
         name = f"back {stream}".replace(" ", "-")
         answer = pool.submit(ask, gateway, asked("[[sim words=2]]", stream=stream), name)

@@ -159,3 +159,38 @@ async def test_one_that_redis_forgot_does_not_take_its_key_from_another(queue: Q
     assert isinstance(await queue.enqueue(forgotten, b"body"), Accepted)
     await queue.cancel("job")
     assert await queue.enqueue(named("again"), b"body") == Attached("anew")
+
+
+async def test_whoever_leaves_while_it_is_being_attached_does_not_stay_a_reader(
+    queue: Queue,
+) -> None:
+    """A client came back and was gone before Redis' word that it was attached had arrived: it was
+    looked for under its own request's job, which never was, and the other's ran on for nobody."""
+    await queue.enqueue(named("job"), b"body")
+    assert await queue.enqueue(named("again"), b"body") == Attached("job")
+    await queue.leave("again", "again", idem="key")
+    await queue.leave("job", "job")
+    await gone(queue, "job")
+
+
+async def test_who_leaves_before_its_request_arrives_is_not_attached(queue: Queue) -> None:
+    await queue.enqueue(named("job"), b"body")
+    await queue.leave("again", "again", idem="key")
+    assert await queue.enqueue(named("again"), b"body") is None
+    await queue.leave("job", "job")
+    await gone(queue, "job")
+
+
+async def test_one_whose_log_is_full_waits_for_nobody(queue: Queue) -> None:
+    """Its front end died: it ran on for its grace, though nobody could have been attached."""
+    await queue.enqueue(named("job", front="dies"), b"body")
+    (claimed,) = await claim(queue)
+    await queue.unlog(claimed)
+    await queue.absent_front("dies")
+    said: list[str] = []
+    async with asyncio.timeout(5):
+        while not said:
+            said = await present(queue, claimed)
+            await queue.reap()  # which ends what nobody came back for
+            await asyncio.sleep(0.05)
+    assert await queue.enqueue(named("again"), b"body") == Clash("unlogged"), "it was not cancelled"

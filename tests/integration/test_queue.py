@@ -425,3 +425,22 @@ async def test_an_open_circuit_shows_in_the_census(queue: Queue) -> None:
     open_for = (await queue.census()).open_for
     assert open_for is not None
     assert 0 < open_for <= 5
+
+
+async def test_a_clock_that_is_set_back_stops_nothing_for_long(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    """Redis' clock was set back by an hour: for that hour nothing was claimed, nor were the slots
+    of dead workers had back."""
+    await enqueue(queue, "lost", account="a")
+    (lost,) = await claim(queue)
+    hour = 3_600_000
+    await redis.hincrby("gateway:pulse", "since", hour)  # type: ignore[misc]  # redis-py: sync or async
+    await redis.hincrby("gateway:pulse", "at", hour)  # type: ignore[misc]  # as above
+    await redis.zincrby("gateway:leases:chat", hour, lost.id)
+    await enqueue(queue, "job", account="b")
+    assert ids(await claim(queue)) == ["job"]
+    async with asyncio.timeout(4 * QUICK.lease):
+        while not (await queue.reap())[0]:
+            await present(queue)
+            await asyncio.sleep(QUICK.heartbeat)

@@ -204,10 +204,11 @@ local function without(front, reader)
   return table.concat(others, ' ')
 end
 
--- Nobody reads the job any more, but somebody may come back for it. True if it may go on.
+-- Nobody reads the job any more, but somebody may come back for it, if its log is whole. True if it
+-- may go on.
 local function orphan(id)
-  local idem, grace = fields(job_key(id), 'idem', 'grace')
-  if not idem or tonumber(grace) <= 0 then return false end
+  local idem, grace, unlogged = fields(job_key(id), 'idem', 'grace', 'unlogged')
+  if not idem or tonumber(grace) <= 0 or unlogged then return false end
   redis.call('ZADD', LATER, 'NX', now + tonumber(grace), 'orphan ' .. id)
   return true
 end

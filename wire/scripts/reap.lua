@@ -9,6 +9,10 @@ wake_up()
 if calm < tonumber(lease) then return {0, {}} end
 local back, ended = 0, {}
 for _, lane in ipairs(LANES) do
+  -- No lease is as long as that: the clock was set back.
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases_key(lane), now + 2 * lease, '+inf')) do
+    redis.call('ZADD', leases_key(lane), now + lease, id)
+  end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases_key(lane), '-inf', now, 'LIMIT', 0, 100)) do
     local state, attempt, published, cancel, front =
       fields(job_key(id), 'state', 'attempt', 'published', 'cancel', 'front')

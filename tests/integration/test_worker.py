@@ -1,0 +1,97 @@
+"""The worker on a real Redis: what it holds, and when it lets go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+import pytest
+from arq.connections import ArqRedis
+
+import settings
+from background import background
+from deploy.redis import EmbeddedRedis
+from tests.integration.conftest import QUICK
+from tests.integration.test_way_back import enqueue_chat
+from wire.events import Done, Event, Started
+from wire.jobs import ChatJob
+from wire.queue import Queue
+from wire.redis import connect
+from wire.seal import Seal
+from workers.worker import Worker
+
+CLOSING = 1.0
+
+
+class SlowToClose:
+    """An upstream that says nothing to its first question, and takes its time to let go of it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.active = 0
+        self.peak = 0
+
+    async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
+        """See `workers.upstream.Upstream`."""
+        self.asked += 1
+        self.active += 1
+        self.peak = max(self.peak, self.active)
+        try:
+            if self.asked == 1:
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    await asyncio.sleep(CLOSING)
+            yield [Started("m")]
+            await asyncio.sleep(2 * QUICK.lease)
+            yield [Done("stop")]
+        finally:
+            self.active -= 1
+
+
+@pytest.fixture
+def upstream() -> SlowToClose:
+    return SlowToClose()
+
+
+@pytest.fixture
+async def worker(
+    redis: ArqRedis, redis_server: EmbeddedRedis, seal: Seal, upstream: SlowToClose
+) -> AsyncIterator[Worker]:
+    client = connect(redis_server.url)
+    worker = Worker("tested", client, seal, upstream, settings.Settings(queue=QUICK))
+
+    async def stay_present() -> None:
+        while True:
+            await worker.queue.present_front("front")
+            await asyncio.sleep(QUICK.heartbeat)
+
+    main = asyncio.create_task(worker.main())
+    async with background(stay_present()):
+        yield worker
+    worker.drain()
+    await main
+    await client.aclose()
+
+
+async def test_a_job_that_its_worker_lost_and_got_again_has_one_conversation_and_a_lease(
+    queue: Queue, redis: ArqRedis, seal: Seal, worker: Worker, upstream: SlowToClose
+) -> None:
+    """A worker that was frozen for longer than a lease claimed its own job again while it still
+    closed the conversation; that one's end then took the new attempt's lease along."""
+    await enqueue_chat(queue, seal, "job")
+    async with asyncio.timeout(10):
+        while not upstream.asked:
+            await asyncio.sleep(0.02)
+        first = await redis.hget("gateway:job:job", "attempt")  # type: ignore[misc]  # redis-py: sync or async
+        while await redis.hget("gateway:job:job", "attempt") == first:  # type: ignore[misc]  # as above
+            await redis.zadd("gateway:leases:chat", {"job": 1}, xx=True)
+            await queue.reap()
+            await asyncio.sleep(0.01)
+        crashes = await redis.hget("gateway:job:job", "crashes")  # type: ignore[misc]  # as above
+        while await redis.hget("gateway:job:job", "state") != b"done":  # type: ignore[misc]  # as above
+            await asyncio.sleep(0.05)
+    assert crashes == await redis.hget("gateway:job:job", "crashes")  # type: ignore[misc]  # as above
+    assert upstream.asked == 2
+    assert upstream.peak == 1
+    assert not worker.tasks

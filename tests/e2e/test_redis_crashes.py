@@ -12,13 +12,19 @@ import pytest
 import redis
 
 from tests.e2e.bots import Ask, Client, is_torn_and_says_so, is_whole
-from tests.e2e.gateway import Gateway, frozen, quick
+from tests.e2e.gateway import Gateway, frozen, quick, until
 
 
 @pytest.fixture
 def gateway(directory: Path) -> Iterator[Gateway]:
     with quick(directory) as gateway:
         yield gateway
+
+
+def in_line(gateway: Gateway, count: int) -> None:
+    """Wait until so many jobs wait."""
+    with redis.Redis.from_url(gateway.redis.url) as client:
+        until(lambda: client.zcard("gateway:waiting:chat") == count, 10, "not all wait")
 
 
 def test_redis_killed_while_idle_and_nothing_has_to_be_restarted(
@@ -43,7 +49,7 @@ def test_redis_killed_while_streaming_and_every_answer_is_whole(gateway: Gateway
     for client in running:
         assert client.begun.wait(10)
     waiting = [ask(3) for _ in range(6)]
-    time.sleep(0.5)
+    in_line(gateway, 6)
     gateway.redis.kill()
     time.sleep(1.5)
     gateway.redis.restart()
@@ -61,7 +67,7 @@ def test_a_redis_that_forgot_everything_costs_answers_but_no_process(
     for client in running:
         assert client.begun.wait(10)
     waiting = [ask(3) for _ in range(4)]
-    time.sleep(0.5)
+    in_line(gateway, 4)
     gateway.redis.kill()
     for file in gateway.redis.directory.rglob("*.aof*"):
         file.unlink()

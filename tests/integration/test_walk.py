@@ -559,7 +559,7 @@ STEPS: dict[Callable[[Walk], Awaitable[None]], int] = {
 }
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("WALKS", "4"))))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("WALKS", "3"))))
 async def test_whatever_happens_every_job_is_in_one_place_and_has_one_ending(
     redis: ArqRedis, seal: Seal, seed: int
 ) -> None:

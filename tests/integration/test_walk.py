@@ -229,7 +229,7 @@ class Walk:
         if not self.open():
             return
         job = self.random.choice(self.open())
-        word = await self.queue.cancel(job.new.id, self.random.choice(["waiting", "running", ""]))
+        word = await self.queue.cancel(job.new.id, unless_waiting=self.random.random() < 0.5)
         if word == "cancelled":
             assert job.claim is None
             self.ended(job.new.id, "cancelled")

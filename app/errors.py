@@ -244,6 +244,7 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
     "upstream_down": (502, "upstream_error", "upstream_unreachable"),
     "upstream_timeout": (504, "timeout", "upstream_timeout"),
     "cancelled": (409, "invalid_request_error", "cancelled"),
+    "waited_too_long": (504, "timeout", "waited_too_long"),
     "gateway_error": (500, "server_error", "internal_error"),
     "let_go": (503, "server_error", "line_unavailable"),
 }
@@ -290,7 +291,7 @@ class JobFailed(ApiError):
         self.code = failed.code or code
         self.retry_after = failed.retry_after
         # Somebody meant it to end; and SDKs would take a longer `Retry-After` for a short one.
-        meant = failed.fault == "cancelled"
+        meant = failed.fault in ("cancelled", "waited_too_long")
         self.retry = not meant and (failed.retry_after or 0) <= LONGEST_RETRY
 
     @property

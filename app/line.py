@@ -27,7 +27,7 @@ from background import background
 from settings import Settings
 from wire import VERSION
 from wire.admission import Accepted, Attached, Clash, NewJob, Refused
-from wire.endings import end_waiting
+from wire.endings import WAITED_TOO_LONG, end_waiting
 from wire.events import Failed
 from wire.gpts import GptInfos
 from wire.inbox import Inbox, Reply
@@ -213,12 +213,17 @@ class Line:
             except AWAY:
                 await asyncio.sleep(0.2)
 
-    async def cancel_unless_running(self, job: str) -> bool:
-        """Cancel a job that still waits. False if it has got a slot."""
+    async def end_if_waiting(self, id: str, account: str) -> bool:
+        """End a job that has waited too long, and tell whoever reads it. False if it does not wait:
+        it has got a slot, or its ending is on its way to us."""
         try:
-            return await self._queue.cancel(job, "waiting") != "running"
+            while (found := await self._queue.look(id, account)) and found.state == "waiting":
+                fronts = found.fronts
+                if await end_waiting(self._queue, self._seal, id, fronts, WAITED_TOO_LONG):
+                    return True
         except AWAY:
             return True
+        return found is None
 
     async def find(self, bearer: str, name: str) -> Whereabouts | None:
         """Where a bearer's job is, by its id or its idempotency key.
@@ -244,7 +249,7 @@ class Line:
         try:
             # It may begin, or go back to wait, at any moment; whoever reads it must be told.
             while not await end_waiting(self._queue, self._seal, found.id, found.fronts, withdrawn):
-                if await self._queue.cancel(found.id, "running") != "waiting":
+                if await self._queue.cancel(found.id, unless_waiting=True) != "waiting":
                     break
         except AWAY:
             raise LineUnavailable from None

@@ -32,7 +32,7 @@ def read_picture(head: bytes) -> Picture | None:
             with Image.open(BytesIO(head), formats=_FORMATS) as image:
                 kind = Image.MIME.get(image.format or "")
                 width, height = image.size
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, struct.error):
+    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, RuntimeError, struct.error):
         return None  # whatever Pillow's readers meet in bytes that are no picture
     except Image.DecompressionBombError:
         return None

@@ -46,7 +46,7 @@ class Ticket:
         """The next events, at least one; or none, when `patience` (seconds) has passed.
 
         Raises:
-            WaitedTooLong: the job did not begin in time. It is cancelled.
+            WaitedTooLong: the job did not begin in time. It has been ended.
         """
         until = None if patience is None else self._clock() + patience
         while True:
@@ -60,7 +60,7 @@ class Ticket:
 
     async def _extend_or_give_up(self) -> None:
         # A job that has got its slot at last may still begin; its worker sets it a deadline too.
-        if self._extended or await self._line.cancel_unless_running(self._reply.job):
+        if self._extended or await self._line.end_if_waiting(self.id, self._account):
             raise WaitedTooLong
         self._extended = True
         upstream = self._line.config.upstream

@@ -9,6 +9,8 @@ from wire.events import UNNUMBERED, Batch, Failed, encode_frame
 from wire.queue import Lapsed, Queue, State, front_channel
 from wire.seal import Seal
 
+WAITED_TOO_LONG = Failed("waited_too_long", "the request waited too long")
+
 
 async def end_lapsed(queue: Queue, seal: Seal, job: Lapsed, failed: Failed) -> bool:
     """End a job whose worker is gone. False if somebody else has, or it goes on after all."""

@@ -22,6 +22,7 @@ Fault = Literal[
     "upstream_down",  # the upstream could not be reached
     "upstream_timeout",  # the upstream did not begin, or went silent
     "cancelled",  # somebody other than this client ended the job
+    "waited_too_long",  # nobody's: the job did not begin in time
     "gateway_error",  # our own: a worker died, a bug
     "let_go",  # one front end stopped following the answer, which may go on without it
 ]

@@ -88,10 +88,7 @@ COUNTERS = (
     Counter(
         "gateway_endings_total",
         "Endings of jobs; every accepted job has one.",
-        LANE
-        | {
-            "reason": ("done", *get_args(Fault), "waited_too_long", "front_end_lost", "worker_lost")
-        },
+        LANE | {"reason": ("done", *get_args(Fault), "front_end_lost", "worker_lost")},
     ),
     Counter(
         "gateway_repairs_total",

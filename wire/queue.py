@@ -307,11 +307,11 @@ class Queue:
         return _put_back(await self._run("return", claim.id, claim.attempt))
 
     async def cancel(
-        self, id: str, only: Literal["waiting", "running", ""] = ""
+        self, id: str, *, unless_waiting: bool = False
     ) -> Literal["cancelled", "waiting", "running", "gone"]:
-        """End a waiting job without a word to its readers, or have the worker of a running one
-        end it; or `only` such a one. What it was (now "cancelled"), or is."""
-        word = await self._run("cancel", id, only)
+        """Have the worker of a running job end it, or end a waiting one without a word to its
+        readers, unless it is to be left alone. What it was (now "cancelled"), or is."""
+        word = await self._run("cancel", id, int(unless_waiting))
         return cast(Literal["cancelled", "waiting", "running", "gone"], word.decode())
 
     async def leave(
@@ -414,7 +414,8 @@ class Queue:
 
     async def workers(self) -> list[Presence]:
         """Every live worker, of other secrets too."""
-        keys = [key async for key in self._redis.scan_iter(match="gateway:workers:*", count=1000)]
+        secrets = await self._redis.zrange("gateway:secrets", 0, -1)
+        keys = [f"gateway:workers:{fingerprint.decode()}" for fingerprint in secrets]
         names = [name for key in keys for name in await self._redis.zrange(key, 0, -1)]
         values = (
             await self._redis.mget([worker_channel(name.decode()) for name in names])

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 
-from wire.endings import end_lapsed, end_waiting
+from wire.endings import WAITED_TOO_LONG, end_lapsed, end_waiting
 from wire.events import Failed
 from wire.queue import Queue
 from wire.redis import AWAY
@@ -36,8 +36,7 @@ async def reap(queue: Queue, seal: Seal) -> None:
         redis.RedisError: Redis is away; the next call makes up for it.
     """
     for id, fronts in await queue.overdue(SLACK):
-        failed = Failed("cancelled", "the request waited too long", "waited_too_long")
-        await end_waiting(queue, seal, id, fronts, failed)
+        await end_waiting(queue, seal, id, fronts, WAITED_TOO_LONG)
     back, lapsed = await queue.reap()
     if back:
         logger.warning("%d jobs of a worker that died went back to their place", back)

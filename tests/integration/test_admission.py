@@ -85,6 +85,18 @@ async def test_nobody_is_let_in_to_wait_longer_than_they_may(redis: ArqRedis, se
     assert isinstance(await queue.enqueue(new("patient", "light"), b"body"), Accepted)
 
 
+async def test_who_is_refused_is_not_remembered_for_long(redis: ArqRedis, seal: Seal) -> None:
+    """Any bearer may ask: each that was made up took memory in Redis for a day."""
+    queue = Queue(redis, seal, QUICK)  # without a worker
+    for _ in range(2):
+        assert isinstance(await queue.enqueue(new("job", "made-up"), b"body"), Refused)
+    assert 0 < await redis.pttl("gateway:account:made-up") <= 60_000
+    await has_worker(redis, seal)
+    assert isinstance(await queue.enqueue(new("job", "made-up"), b"body"), Accepted)
+    assert isinstance(await queue.enqueue(new("more", "made-up", max_wait=0), b"body"), Refused)
+    assert await redis.pttl("gateway:account:made-up") > 60_000
+
+
 async def test_who_waits_for_nothing_is_answered_now_or_refused(
     redis: ArqRedis, seal: Seal
 ) -> None:

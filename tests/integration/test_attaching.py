@@ -194,13 +194,3 @@ async def test_one_whose_log_is_full_waits_for_nobody(queue: Queue) -> None:
             await queue.reap()  # which ends what nobody came back for
             await asyncio.sleep(0.05)
     assert await queue.enqueue(named("again"), b"body") == Clash("unlogged"), "it was not cancelled"
-
-
-async def test_a_reader_that_has_waited_too_long_takes_no_other_along(queue: Queue) -> None:
-    """The others were told nothing, and waited for a minute more."""
-    await queue.enqueue(named("job"), b"body")
-    assert await queue.enqueue(named("again"), b"body") == Attached("job")
-    assert await queue.cancel("job", "waiting") == "waiting"
-    await queue.leave("job", "job")
-    assert await waits_or_runs(queue, "job")
-    assert await queue.cancel("job", "waiting") == "cancelled"

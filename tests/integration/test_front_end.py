@@ -283,6 +283,27 @@ async def test_waiting_ends_at_its_deadline(front: Client) -> None:
     assert messages(stream)[-1]["error"]["code"] == "waited_too_long"
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        settings.Settings(
+            queue=msgspec.structs.replace(QUICK, max_wait=1.0), stream=settings.Stream(grace=0.2)
+        )
+    ],
+)
+async def test_whoever_else_reads_it_is_told_that_it_waited_too_long(front: Client) -> None:
+    """The first reader's front end ended the job without a word: who had come back to it later
+    waited on, for a minute and ten minutes at worst."""
+    headers = BEARER | {"idempotency-key": "k"}
+    first = asyncio.create_task(front.post(CHAT, json=BODY, headers=headers))
+    await asyncio.sleep(1.7)  # the job's time is up after 2 seconds
+    response = await asyncio.wait_for(front.post(CHAT, json=BODY, headers=headers), timeout=1)
+    for answer in (response, await first):
+        assert answer.status_code == 504
+        assert answer.headers["x-should-retry"] == "false"
+        assert answer.json()["error"]["code"] == "waited_too_long"
+
+
 async def test_readiness_tells_what_is_missing(
     front: Client,
     redis: ArqRedis,

@@ -14,8 +14,7 @@ import settings
 from tests.integration.conftest import QUICK, has_worker
 from wire import VERSION
 from wire.admission import Accepted, NewJob, Refused
-from wire.endings import end_waiting
-from wire.events import Failed
+from wire.endings import WAITED_TOO_LONG, end_waiting
 from wire.queue import (
     Claim,
     Presence,
@@ -135,6 +134,7 @@ async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
         front_channel("front"),
         worker_channel("w"),
         worker_channel("steady"),
+        "gateway:secrets",
     }
     assert left - expiring == {
         "gateway:pulse",
@@ -292,7 +292,6 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
     pubsub = redis.pubsub()
     await pubsub.subscribe(worker_channel("w"))
     await pubsub.get_message(timeout=5)
-    assert await queue.cancel("job", "waiting") == "running"
     assert await queue.cancel("job") == "running"
     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
     assert message is not None
@@ -411,8 +410,7 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
     await asyncio.sleep(0.3)
     assert await line.overdue(1.0) == []
     assert await line.overdue(0.05) == [("job", ["front"])]
-    failed = Failed("cancelled", "waited too long", "waited_too_long")
-    assert await end_waiting(line, seal, "job", ["front"], failed)
+    assert await end_waiting(line, seal, "job", ["front"], WAITED_TOO_LONG)
     assert await line.overdue(0.05) == []
 
 

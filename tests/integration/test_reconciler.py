@@ -74,3 +74,26 @@ async def test_of_many_processes_one_looks(queue: Queue, redis: ArqRedis) -> Non
     await redis.zadd("gateway:leases:chat", {"nobody": 1, "no one": 1})
     looks = await asyncio.gather(*(queue.reconcile(60) for _ in range(5)))
     assert sorted(looks) == [0, 0, 0, 0, 2]
+
+
+async def test_an_account_whose_rest_is_forgotten_goes_on(queue: Queue, redis: ArqRedis) -> None:
+    """Nobody gave its free seat to its waiting jobs, until another of its jobs came or ended."""
+    await enqueue(queue, "first", account="a")
+    (first,) = await claim(queue)
+    assert await queue.rest(first, 60, 60)
+    await redis.delete("gateway:later")
+    assert await claim(queue) == []
+    await reconcile(queue, redis)
+    assert [claimed.id for claimed in await claim(queue)] == ["first"]
+
+
+async def test_what_has_ended_is_neither_claimed_nor_ended_again(
+    queue: Queue, redis: ArqRedis
+) -> None:
+    """Such a claim has no request in it: no worker could read the script's reply."""
+    await enqueue(queue, "job", account="a")
+    await queue.cancel("job")
+    await redis.zadd(queue.name("chat"), {"job": 1})
+    await redis.sadd("gateway:queued:a", "job")  # type: ignore[misc]  # redis-py: sync or async
+    assert await queue.waiting_of("a") == []
+    assert await claim(queue) == []

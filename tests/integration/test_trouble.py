@@ -335,7 +335,7 @@ async def test_one_job_that_is_tried_several_times_counts_once(redis: ArqRedis, 
     assert isinstance(await queue.enqueue(new("other", "other"), b"body"), Accepted)
 
 
-@pytest.mark.parametrize("how", ["rest", "park", "unauthorized"])
+@pytest.mark.parametrize("how", ["rest", "park", "unauthorized", "bad_file"])
 async def test_an_account_that_is_refused_shows_that_the_upstream_answers(
     redis: ArqRedis, seal: Seal, how: str
 ) -> None:

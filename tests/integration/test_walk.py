@@ -229,7 +229,7 @@ class Walk:
         if not self.open():
             return
         job = self.random.choice(self.open())
-        word = await self.queue.cancel(job.new.id, self.random.choice(["waiting", "running", ""]))
+        word = await self.queue.cancel(job.new.id, unless_waiting=self.random.random() < 0.5)
         if word == "cancelled":
             assert job.claim is None
             self.ended(job.new.id, "cancelled")
@@ -534,7 +534,7 @@ class Walk:
             r"gateway:(job|log|account|users|shares|lane|promised|promises|idem|front|worker):.*"
         )
         expected += r"|gateway:(metrics|service|pulse|bytes|breaker|later|limited)|test:clock"
-        expected += r"|gateway:workers:\w+"
+        expected += r"|gateway:(secrets|workers:\w+)"
         assert [key for key in left if not re.fullmatch(expected, key)] == []
         for what in left.get("gateway:later", {}):
             assert re.match("account |family ", what)

@@ -34,6 +34,16 @@ def test_its_type_and_size_are_read(form: str, kind: str) -> None:
     assert read_picture(picture(form)) == Picture(kind, 30, 20)
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "ICO", "AVIF"])
+def test_damage_anywhere_is_no_bug(form: str) -> None:
+    """A damaged AVIF was a 500: its reader raises errors of its own."""
+    whole = picture(form)
+    for at in range(min(len(whole), 400)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0xFF
+        read_picture(bytes(damaged))
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF"])
 def test_they_are_read_also_when_the_rest_is_missing(form: str) -> None:
     large = picture(form, (640, 480))

@@ -5,7 +5,7 @@ local FINGERPRINT = table.remove(ARGV, 1)
 
 local LANES = {'chat', 'images'}
 local ENDED_TTL = 60000 -- ms that an ended job stays, for a front end that missed its ending
-local DAY = 86400000
+local MINUTE, DAY = 60000, 86400000
 
 local LATER = 'gateway:later'     -- what begins again at a moment: 'account <a>', 'family <a> <f>', 'job <id>', 'orphan <id>'
 local BREAKER = 'gateway:breaker'
@@ -13,6 +13,7 @@ local LIMITED = 'gateway:limited'     -- accounts that may hold fewer than their
 local REPAIRED = 'gateway:repaired'   -- how much had to be put right a moment ago
 local SERVICE = 'gateway:service'
 local BYTES = 'gateway:bytes'         -- of all jobs that have not ended
+local SECRETS = 'gateway:secrets'     -- fingerprints of the secrets of live workers
 local WORKERS = 'gateway:workers:' .. FINGERPRINT
 
 local function queue_key(lane) return 'arq:queue:' .. lane .. ':' .. FINGERPRINT end

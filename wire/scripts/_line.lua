@@ -172,10 +172,10 @@ local function call_back(account, family)
 end
 
 -- End a waiting job, or have the worker of a running one end it.
-local function cancel_job(id, reason)
+local function cancel_job(id)
   local state, worker, attempt = fields(job_key(id), 'state', 'worker', 'attempt')
   if state == 'waiting' then
-    close_job(id, 'cancelled', reason or 'cancelled')
+    close_job(id, 'cancelled', 'cancelled')
     return 'cancelled'
   elseif state == 'running' then
     -- The mark stays for the worker's next renewal, should this message get lost.

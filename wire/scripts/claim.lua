@@ -34,10 +34,11 @@ while #claimed < free do
   local lane = next_lane()
   if not lane then break end
   local id, tag = unpack(redis.call('ZPOPMIN', queue_key(lane)))
-  local account, family, front, body, arrived, predicted, attempts =
-    fields(job_key(id), 'account', 'family', 'front', 'body', 'arrived', 'predicted', 'attempt')
-  if not account then
-    redis.call('ZREM', waiting_key(lane), id) -- its record was evicted; the seat is freed when it is needed
+  local state, account, family, front, body, arrived, predicted, attempts =
+    fields(job_key(id), 'state', 'account', 'family', 'front', 'body', 'arrived', 'predicted', 'attempt')
+  if state ~= 'waiting' then
+    -- Its record was evicted, say. Its seat is freed when it is needed, or found.
+    redis.call('ZREM', waiting_key(lane), id)
     count('gateway_repairs_total', {what = 'record_lost'})
   elseif not has_reader(front) and not orphan(id) then
     -- Its front end died, and its client with it. Should it only have been frozen, it finds the

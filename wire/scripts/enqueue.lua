@@ -31,7 +31,7 @@ if job.idem then
 end
 
 redis.call('HSET', account_key(account), 'cap', job.cap, 'weight', job.weight)
-redis.call('PEXPIRE', account_key(account), DAY)
+if redis.call('PTTL', account_key(account)) < MINUTE then redis.call('PEXPIRE', account_key(account), MINUTE) end
 job.cost = service(lane, family)
 if not job.accepted then
   -- Where it would stand, were it let in: among its key's users, it comes when its user's last is
@@ -48,6 +48,7 @@ end
 -- A strict band goes before all others of its key; see settings.toml on whom that starves.
 job.line_tag = next_tag(account_key(account), users_key(account), job.user, job.cost / job.tier) + job.band
 redis.call('PEXPIRE', users_key(account), DAY)
+redis.call('PEXPIRE', account_key(account), DAY)
 redis.call('HSET', job_key(id), 'state', 'waiting', 'lane', lane, 'account', account, 'family', family,
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'cost', job.cost, 'line_tag', job.line_tag,
   'front', job.front .. '/' .. id, 'band', job.band, 'arrived', now, 'deadline', now + limits.longest, 'bytes', job.bytes,

@@ -4,8 +4,8 @@ local account, family, most = unpack(ARGV)
 
 local found = {}
 local function add(id)
-  local its_family, front = fields(job_key(id), 'family', 'front')
-  if front and (family == '' or family == its_family) and #found < tonumber(most) then
+  local state, its_family, front = fields(job_key(id), 'state', 'family', 'front')
+  if state == 'waiting' and (family == '' or family == its_family) and #found < tonumber(most) then
     found[#found + 1] = {id, front}
   end
 end

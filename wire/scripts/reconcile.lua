@@ -51,12 +51,12 @@ for _, lane in ipairs(LANES) do
     if state ~= 'waiting' then
       if account then count_out(id, lane, account) else redis.call('ZREM', waiting_key(lane), id) end
       repair('place_of_nobody')
-    elseif not redis.call('ZSCORE', queue_key(lane), id)
-        and not redis.call('ZSCORE', line_key(account, family), id)
-        and not redis.call('ZSCORE', LATER, 'job ' .. id) then
-      line_up(id, account, family, line_tag)
+    elseif not redis.call('ZSCORE', queue_key(lane), id) and not redis.call('ZSCORE', LATER, 'job ' .. id) then
+      local stood = redis.call('ZSCORE', line_key(account, family), id)
+      if not stood then line_up(id, account, family, line_tag) end
+      -- Should the end of its account's rest have been lost, nobody else gives it its seat.
       fill_seats(account)
-      repair('place_lost')
+      if not stood or redis.call('ZSCORE', queue_key(lane), id) then repair('place_lost') end
     end
   end
   redis.call('HSET', lane_key(lane), 'checked', step[1])

@@ -1,4 +1,4 @@
-"""The worker on a real Redis: what it holds, and when it lets go."""
+"""A worker that gets a job again which it has just lost, on a real Redis."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def idempotency(
     if given is None:
         return None
     if not (1 <= len(given) <= LONGEST_KEY and given.isascii() and given.isprintable()):
-        raise BadRequest(f"Idempotency-Key must be 1 to {LONGEST_KEY} printable ASCII characters.")
+        message = f"Idempotency-Key must be 1 to {LONGEST_KEY} printable ASCII characters."
+        raise BadRequest(message, param="Idempotency-Key")
     return Idempotency(given, digest(seal, path, body))
 
 

@@ -35,7 +35,7 @@ from wire.jobs import ChatJob, Lane, encode_job
 from wire.queue import Queue, Whereabouts
 from wire.reaper import keep_reaping
 from wire.reconciler import keep_reconciling
-from wire.redis import AWAY, RedisError
+from wire.redis import AWAY, RedisError, trouble
 from wire.seal import Seal
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,8 @@ class Line:
         )
         self._gpts = GptInfos(redis, seal, config.gpts.refresh)
         self._letting_go: set[asyncio.Task[None]] = set()
+        self._unwritable = ""
+        """Why our heartbeat could not be written to Redis; "" if it could."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -90,17 +92,16 @@ class Line:
             await self._queue.absent_front(self.front)
 
     async def _beat(self) -> None:
-        away = False
         while True:
             try:
                 await self._queue.present_front(self.front)
-                if away:
+                if self._unwritable:
                     logger.info("Redis is back")
-                away = False
+                self._unwritable = ""
             except AWAY as error:
-                if not away:
-                    logger.warning("Redis is away: %s", type(error).__name__)
-                away = True
+                if not self._unwritable:
+                    logger.warning("Redis is away: %s", trouble(error))
+                self._unwritable = trouble(error)
             await asyncio.sleep(self.config.queue.heartbeat)
 
     @contextlib.asynccontextmanager
@@ -129,7 +130,7 @@ class Line:
                 try:
                     admission = await self._queue.enqueue(new, body)
                 except RedisError as error:
-                    logger.warning("a job could not be put in line: %s", type(error).__name__)
+                    logger.warning("a job could not be put in line: %s", trouble(error))
                     raise LineUnavailable from None
                 match admission:
                     case Refused():
@@ -285,8 +286,10 @@ class Line:
                 repaired = await self._queue.repaired()
                 open_for = (await self._queue.census()).open_for
         except AWAY as error:
-            return [f"Redis cannot be reached, or refuses to serve ({type(error).__name__})"], []
+            return [f"Redis cannot be reached, or refuses to serve ({trouble(error)})"], []
         fatal, lesser = [], []
+        if self._unwritable:  # a full Redis can still be read
+            fatal.append(f"Redis cannot be written to ({self._unwritable})")
         if not self._inbox.subscribed.is_set():
             fatal.append("the subscription to Redis is being made again")
         ours = [w for w in workers if w.fingerprint == self._seal.fingerprint]

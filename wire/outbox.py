@@ -24,7 +24,7 @@ from background import background
 from wire import log
 from wire.events import Batch, Delta, Ending, Event, Failed, encode_frame
 from wire.queue import Claim, Queue, State, front_channel
-from wire.redis import AWAY
+from wire.redis import AWAY, trouble
 from wire.seal import Seal
 
 logger = logging.getLogger(__name__)
@@ -171,6 +171,7 @@ class Outbox:
         return self._seal.seal(encode_frame(batches), front_channel(front))
 
     async def _publish(self) -> None:
+        away = False
         while True:
             await self._anything.wait()
             self._anything.clear()
@@ -185,18 +186,25 @@ class Outbox:
                     await self._redis.publish(
                         front_channel(front), self._seal_frame(front, batches)
                     )
+                away = False
             except AWAY as error:
                 # The front ends will miss these numbers and read them from the log.
-                logger.warning("publishing failed: %s", type(error).__name__)
+                if not away:  # a line for each tick of an outage would bury all others
+                    logger.warning("publishing failed: %s", trouble(error))
+                away = True
             await asyncio.sleep(TICK)
 
     async def _write_logs(self) -> None:
+        away = False
         while True:
             await asyncio.sleep(LOG_STEP)
             try:
                 await self._write_step()
+                away = False
             except AWAY as error:
-                logger.warning("writing logs failed: %s", type(error).__name__)
+                if not away:
+                    logger.warning("writing logs failed: %s", trouble(error))
+                away = True
 
     async def _write_step(self) -> None:
         batches: dict[Answer, Batch] = {}

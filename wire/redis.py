@@ -8,7 +8,7 @@ from typing import Any
 
 from arq.connections import ArqRedis
 from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
-from redis.exceptions import BusyLoadingError, ConnectionError, RedisError
+from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, RedisError
 
 from wire.sentinel import MasterPool
 from wire.sentinel_url import is_sentinel_url, parse
@@ -21,7 +21,7 @@ AWAY = (RedisError, OSError)
 only, or refuses our password. It may well serve later, so nobody dies of it; `OSError` covers our
 own time-outs around commands."""
 
-__all__ = ["AWAY", "TIMEOUT", "Client", "RedisError", "connect", "is_down_for_everyone"]
+__all__ = ["AWAY", "TIMEOUT", "Client", "RedisError", "connect", "is_down_for_everyone", "trouble"]
 
 
 class SteadyConnection(AbstractConnection):
@@ -111,3 +111,13 @@ def is_down_for_everyone(error: BaseException) -> bool:
         cause = cause.__cause__ or cause.__context__
     # redis-py keeps only the sentence of what asyncio raised.
     return isinstance(error, ConnectionError) and "refused" in str(error).lower()
+
+
+def trouble(error: BaseException) -> str:
+    """What is wrong with Redis, for people: the kind of error, as its text may quote what we sent.
+
+    A full Redis is named as the README names it; from a script it is one ResponseError of many.
+    """
+    if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in str(error):
+        return "OOM command not allowed"
+    return type(error).__name__

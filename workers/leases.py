@@ -19,7 +19,7 @@ from msgspec.structs import replace
 import settings
 from wire import VERSION
 from wire.queue import Presence, Queue
-from wire.redis import AWAY, is_down_for_everyone
+from wire.redis import AWAY, is_down_for_everyone, trouble
 from wire.seal import Seal
 from workers.attempt import Attempt, Stop
 
@@ -93,7 +93,7 @@ class Leases:
                 pause = self._beat - (time.monotonic() - asked)
             except AWAY as error:
                 if not away:
-                    logger.warning("leases cannot be renewed: %s", type(error).__name__)
+                    logger.warning("leases cannot be renewed: %s", trouble(error))
                 away = True
                 if is_down_for_everyone(error):
                     self._good_from(asked)  # whenever it comes back, it waits that long

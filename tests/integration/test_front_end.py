@@ -331,6 +331,28 @@ async def test_readiness_tells_what_is_missing(
     assert (await front.get("/healthz")).status_code == 200
 
 
+async def test_a_full_redis_is_called_full(
+    front: Client, redis: ArqRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It can still be read: /readyz said `ok`, and then that no worker was alive."""
+    await redis.config_set("maxmemory", 1)
+    try:
+        response = await front.get("/readyz")
+        async with asyncio.timeout(5):
+            while response.status_code == 200:
+                response = await front.get("/readyz")
+        reasons = response.json()["reasons"]
+        assert reasons == ["Redis cannot be written to (OOM command not allowed)"]
+        refused = await front.post(CHAT, json=BODY, headers=BEARER)
+        assert refused.status_code == 503
+        assert "a job could not be put in line: OOM command not allowed" in caplog.text
+    finally:
+        await redis.config_set("maxmemory", 0)
+    async with asyncio.timeout(5):
+        while response.status_code != 200:
+            response = await front.get("/readyz")
+
+
 async def test_nothing_is_in_the_clear_in_redis(
     client: Client, redis: ArqRedis, upstream: ScriptedUpstream
 ) -> None:

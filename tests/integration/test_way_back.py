@@ -103,6 +103,48 @@ async def test_messages_lost_in_the_middle_are_read_from_the_log(
     assert text(events) == "".join(f"{n} " for n in range(60))
 
 
+async def test_an_outage_is_one_line_in_the_log_and_loses_nothing(
+    inbox: Inbox,
+    outbox: Outbox,
+    queue: Queue,
+    redis: ArqRedis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A busy worker logged each tick of an outage: hundreds of lines a second."""
+    failed = 0
+    publish = redis.publish
+
+    async def away(*_: object) -> None:
+        nonlocal failed
+        failed += 1
+        raise ConnectionError
+
+    def told() -> int:
+        return [record.getMessage() for record in caplog.records].count(
+            "publishing failed: ConnectionError"
+        )
+
+    with inbox.open("job") as reply:
+        await enqueue(queue, "job")
+        answer = Answer((await claim(queue))[0])
+        await outbox.say(answer, [Started("m")])
+        for outage in (1, 2):
+            monkeypatch.setattr(redis, "publish", away)
+            before = failed
+            while failed < before + 5:
+                await outbox.say(answer, [Delta("x")])
+                await asyncio.sleep(0.001)
+            assert told() == outage
+            monkeypatch.setattr(redis, "publish", publish)
+            await outbox.say(answer, [Delta("y")])
+            while answer.unlogged().events:  # written to the log: published before that
+                await asyncio.sleep(0.01)
+        assert await outbox.end(answer, Done("stop"))
+        events = await everything(reply)
+    assert text(events).replace("x", "") == "yy"
+
+
 async def test_an_ending_that_was_lost_is_found(
     inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

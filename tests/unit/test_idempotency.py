@@ -33,8 +33,9 @@ def test_a_key_is_kept_as_it_is(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "a\x7f", "钥匙", "a\udcff"])
 def test_what_is_no_key_is_refused(key: str) -> None:
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequest) as refused:
         idempotency(key, SEAL, PATH, b"{}")
+    assert refused.value.param == "Idempotency-Key"
 
 
 values = st.recursive(

@@ -234,12 +234,20 @@ def decode_images(body: Body) -> ImagesRequest:
     return request
 
 
+_HALF_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+
+
 def _decode(decoder: msgspec.json.Decoder[T], body: Body) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise BadRequest(str(error), param=_param(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if half := _HALF_PAIR.search(body):
+            raise BadRequest(
+                f"The body has half a character, {half[0].decode()}: a text was cut in the middle"
+                " of a surrogate pair."
+            ) from None
         raise BadRequest(f"The body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("The body is nested too deeply.") from None

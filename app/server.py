@@ -212,7 +212,7 @@ class Server:
                 await self._stopping.wait()
         except Exception:
             logger.critical("the line met a bug; this front end stops", exc_info=True)
-            self._line.fail_all("this front end met a bug and stops", "internal_error")
+            self._line.fail_all("This front end met a bug and stops.", "internal_error")
             app.stop()
             raise
 
@@ -223,7 +223,7 @@ class Server:
             async with asyncio.timeout(self._config.server.drain_timeout):
                 await self._line.emptied()
         except TimeoutError:
-            self._line.fail_all("this front end was stopped before the answer ended", "stopped")
+            self._line.fail_all("This front end was stopped before the answer ended.", "stopped")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS):
                     await self._line.emptied()

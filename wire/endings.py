@@ -9,7 +9,7 @@ from wire.events import UNNUMBERED, Batch, Failed, encode_frame
 from wire.queue import Lapsed, Queue, State, front_channel
 from wire.seal import Seal
 
-WAITED_TOO_LONG = Failed("waited_too_long", "the request waited too long")
+WAITED_TOO_LONG = Failed("waited_too_long", "The request waited too long.")
 
 
 async def end_lapsed(queue: Queue, seal: Seal, job: Lapsed, failed: Failed) -> bool:

@@ -114,7 +114,7 @@ class Reply:
         if self._next and batch.attempt != self._attempt:
             # Redis forgot that an answer had begun, and the job was tried again: what came of it
             # before must not be continued with another answer.
-            self.fail("the answer was lost, and another begun in its place", "answer_lost")
+            self.fail("The answer was lost, and another begun in its place.", "answer_lost")
             return True
         first = self._next if batch.first == UNNUMBERED else batch.first
         self._known = max(self._known, first + len(batch.events))
@@ -137,7 +137,7 @@ class Reply:
         self._backlog += _size(fresh)
         absent = self._wake is None  # else it has only not had its turn yet
         if absent and self._backlog > self._max_backlog and not self.ended:
-            self.fail("this client does not read its answer fast enough", "slow_reader")
+            self.fail("This client does not read its answer fast enough.", "slow_reader")
 
     def has_room(self, batch: Batch) -> bool:
         """Whether a batch from the log, which can wait, may be accepted now."""
@@ -289,7 +289,7 @@ class Inbox:
                 elif not known and not reply.ended:
                     await self._forgotten(reply)
                 elif lost and reply.behind:
-                    reply.fail("part of the answer was lost on its way", "answer_lost")
+                    reply.fail("Part of the answer was lost on its way.", "answer_lost")
                 elif not reply.behind and reply.doubts == doubts:
                     if reply.live:
                         return
@@ -298,18 +298,18 @@ class Inbox:
             except AWAY:
                 pass  # the deadline below, or the next confirmed subscription, decides
             except (SealError, msgspec.MsgspecError):
-                reply.fail("the log of this answer cannot be read", "log_damaged")
+                reply.fail("The log of this answer cannot be read.", "log_damaged")
             if time.monotonic() > give_up:
                 if reply.begun:
-                    reply.fail("part of the answer was lost on its way", "answer_lost")
+                    reply.fail("Part of the answer was lost on its way.", "answer_lost")
                 else:
-                    reply.fail("the waiting line was away for too long", "line_unavailable")
+                    reply.fail("The waiting line was away for too long.", "line_unavailable")
             await asyncio.sleep(pause)
 
     async def _forgotten(self, reply: Reply) -> None:
         """Redis knows nothing of the job: it was restarted without its last second, or wiped."""
         if reply.begun or reply.resubmit is None:
-            reply.fail("the job was lost by Redis", "job_lost")
+            reply.fail("Redis has lost the request.", "job_lost")
         else:
             logger.warning("a waiting job had vanished from Redis and is put in line again")
             await reply.resubmit()

@@ -414,7 +414,7 @@ class Queue:
 
     async def workers(self) -> list[Presence]:
         """Every live worker, of other secrets too."""
-        secrets = await self._redis.zrange("gateway:secrets", 0, -1)
+        secrets = await self._redis.zrange("gateway:fingerprints", 0, -1)
         keys = [f"gateway:workers:{fingerprint.decode()}" for fingerprint in secrets]
         names = [name for key in keys for name in await self._redis.zrange(key, 0, -1)]
         values = (

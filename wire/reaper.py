@@ -42,9 +42,11 @@ async def reap(queue: Queue, seal: Seal) -> None:
         logger.warning("%d jobs of a worker that died went back to their place", back)
     for job in lapsed:
         failed = Failed(
-            "gateway_error", "the worker that held this conversation died", "worker_lost"
+            "gateway_error",
+            "The worker that held this conversation died, or could not renew its lease in time.",
+            "worker_lost",
         )
         if job.cancelled:
-            failed = Failed("cancelled", "the request was cancelled", "cancelled")
+            failed = Failed("cancelled", "The request was cancelled.", "cancelled")
         if await end_lapsed(queue, seal, job, failed) and not job.cancelled:
             logger.warning("a worker died in the middle of an answer (job %s)", job.id)

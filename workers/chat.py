@@ -25,7 +25,7 @@ async def converse(
     """
     clock = asyncio.get_running_loop().time
     begun = clock()
-    late = "the upstream did not begin to answer in time"
+    late = "The upstream did not begin to answer in time."
     ending: Ending | None = None
     try:
         async with (
@@ -39,11 +39,11 @@ async def converse(
                 await outbox.say(answer, events)
                 until = clock() + limits.first_event_timeout
                 if answer.begun:  # and not only alive: while a file is uploaded, say
-                    late = "the upstream stopped in the middle of its answer"
+                    late = "The upstream stopped in the middle of its answer."
                     until = clock() + limits.idle_timeout
                 if until > begun + limits.max_duration:
                     until = begun + limits.max_duration
-                    late = "the answer took longer than this gateway allows"
+                    late = "The answer took longer than this gateway allows."
                 deadline.reschedule(until)
     except TimeoutError:
         ending = ending or Failed("upstream_timeout", late, code="upstream_timeout")
@@ -51,4 +51,4 @@ async def converse(
         if not answer.begun:
             raise
         ending = error.failed
-    return ending or Failed("upstream_error", "the upstream ended without an answer", "no_answer")
+    return ending or Failed("upstream_error", "The upstream ended without an answer.", "no_answer")

@@ -50,7 +50,7 @@ SHORTEST_REST, LONGEST_REST = 5.0, 60.0
 RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 10.0
 """Seconds, about, before a job is tried again that the upstream failed: the first, and at most."""
 
-CANCELLED = Failed("cancelled", "the request was cancelled", code="cancelled")
+CANCELLED = Failed("cancelled", "The request was cancelled.", code="cancelled")
 
 
 async def _hold(ctx: dict[str, Any]) -> None:
@@ -180,7 +180,7 @@ class Worker(ArqWorker):
                 await asyncio.wait([before])
             await self.run_job(job, number)  # arq passes it on as the score, and only logs it
             if not attempt.settled:  # arq ended it without calling our function
-                ending = Failed("gateway_error", "the job's record was lost", code="job_lost")
+                ending = Failed("gateway_error", "Redis has lost the request.", code="job_lost")
                 await self._end(attempt, ending)
         except AWAY as error:
             # Not begun: its lease runs out, and it goes back to its place.
@@ -225,7 +225,7 @@ class Worker(ArqWorker):
             case "cancel":
                 await self._end(attempt, CANCELLED)
             case "drain" if attempt.answer.begun:
-                message = "the worker that held this conversation was stopped"
+                message = "The worker that held this conversation was stopped."
                 await self._end(attempt, Failed("gateway_error", message, "worker_stopped"))
             case "drain":
                 await self._put_back(attempt, partial(self.queue.hand_back, attempt.claim))
@@ -255,14 +255,16 @@ class Worker(ArqWorker):
         except (SealError, msgspec.MsgspecError) as error:
             logger.error("job %s cannot be read: %s", job, error)
             ending = Failed(
-                "gateway_error", "this worker cannot read the request", "unreadable_job"
+                "gateway_error", "This worker cannot read the request.", "unreadable_job"
             )
         except MediaError as error:
             logger.error("job %s cannot be had from media.store: %s", job, error)
             ending = Failed("gateway_error", "part of the request was lost", "file_lost")
         except Exception as error:
             logger.error("job %s met a bug: %s", job, where(error))
-            ending = Failed("gateway_error", "internal error", "internal_error")
+            ending = Failed(
+                "gateway_error", "Something went wrong inside the gateway.", "internal_error"
+            )
         if isinstance(ending, Failed):
             logger.warning("job %s failed: %s (%s)", job, ending.fault, ending.code)
         late = isinstance(ending, Failed) and ending.fault == "upstream_timeout"

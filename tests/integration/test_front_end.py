@@ -703,3 +703,13 @@ async def test_a_gpt_is_a_model_unless_it_cannot_be_reached(
     assert (await client.get("/v1/models/my-other", headers=BEARER)).status_code == 404
     await infos.miss(EVERYBODY, "g-1")
     assert await listed() == ["my-other"]
+
+
+async def test_half_a_character_is_called_that(client: Client) -> None:
+    """JavaScript sends it when it cuts an emoji, and the JSON was said to be truncated."""
+    cut = b'{"model": "gpt-4", "messages": [{"role": "user", "content": "a \\ud83d b"}]}'
+    answer = await client.post(CHAT, content=cut, headers=BEARER)
+    assert answer.status_code == 400
+    assert "\\ud83d" in answer.json()["error"]["message"]
+    whole = cut.replace(b"\\ud83d", b"\\ud83d\\ude00")
+    assert (await client.post(CHAT, content=whole, headers=BEARER)).status_code == 200

@@ -134,7 +134,7 @@ async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
         front_channel("front"),
         worker_channel("w"),
         worker_channel("steady"),
-        "gateway:secrets",
+        "gateway:fingerprints",
     }
     assert left - expiring == {
         "gateway:pulse",

@@ -414,8 +414,8 @@ class Queue:
 
     async def workers(self) -> list[Presence]:
         """Every live worker, of other secrets too."""
-        secrets = await self._redis.zrange("gateway:fingerprints", 0, -1)
-        keys = [f"gateway:workers:{fingerprint.decode()}" for fingerprint in secrets]
+        known = await self._redis.zrange("gateway:fingerprints", 0, -1)
+        keys = [f"gateway:workers:{fingerprint.decode()}" for fingerprint in known]
         names = [name for key in keys for name in await self._redis.zrange(key, 0, -1)]
         values = (
             await self._redis.mget([worker_channel(name.decode()) for name in names])

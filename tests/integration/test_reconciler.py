@@ -48,6 +48,7 @@ async def test_a_healthy_line_is_left_alone(queue: Queue, redis: ArqRedis) -> No
         ("ZINCRBY", "gateway:backlog:chat", 3, "a"),
         ("DEL", "arq:queue:chat:347705b9"),
         ("DEL", "gateway:job:a-1"),
+        ("INCRBY", "gateway:bytes", 1000),
     ],
     ids=lambda damage: " ".join(map(str, damage)),
 )

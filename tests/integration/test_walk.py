@@ -534,7 +534,7 @@ class Walk:
             r"):.*"
         )
         expected += r"|gateway:(metrics|service|pulse|bytes|breaker|later|limited)|test:clock"
-        expected += r"|gateway:(secrets|workers:\w+)"
+        expected += r"|gateway:(fingerprints|workers:\w+)"
         assert [key for key in left if not re.fullmatch(expected, key)] == []
         for what in left.get("gateway:later", {}):
             assert re.match("account |family ", what)

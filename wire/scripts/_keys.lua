@@ -13,7 +13,7 @@ local LIMITED = 'gateway:limited'     -- accounts that may hold fewer than their
 local REPAIRED = 'gateway:repaired'   -- how much had to be put right a moment ago
 local SERVICE = 'gateway:service'
 local BYTES = 'gateway:bytes'         -- of all jobs that have not ended
-local SECRETS = 'gateway:fingerprints'     -- fingerprints of the secrets of live workers
+local FINGERPRINTS = 'gateway:fingerprints' -- of live workers, whose keys differ
 local WORKERS = 'gateway:workers:' .. FINGERPRINT
 
 local function queue_key(lane) return 'arq:queue:' .. lane .. ':' .. FINGERPRINT end

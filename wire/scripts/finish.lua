@@ -2,15 +2,17 @@
 -- ARGV: id, attempt, state, reason, how many failures of the upstream open the circuit (0: this is
 -- none), entry, then channel and frame of each front end. Returns 1, or 0 when this attempt is not
 -- (or no longer) the one to end it.
-local OWN_FAULT = {unauthorized = true, rate_limited = true, too_long = true, bad_file = true}
 local id, attempt, ending, reason, failures, entry = unpack(ARGV, 1, 6)
+
+-- What is wrong with this job, or its account, and with nothing else: so the upstream has answered.
+local OWN_FAULT = {unauthorized = true, rate_limited = true, too_long = true, bad_file = true}
 
 local state, current, published = fields(job_key(id), 'state', 'attempt', 'published')
 if state ~= 'running' or current ~= attempt then return 0 end
 if failures ~= '0' and not published then
   upstream_failed(id, tonumber(failures))
 elseif OWN_FAULT[reason] then
-  upstream_answered() -- what is wrong is wrong with this job, or its account
+  upstream_answered()
 end
 redis.call('XADD', log_key(id), '*', 'box', entry)
 close_job(id, ending, reason)

@@ -78,12 +78,16 @@ for _, lane in ipairs(LANES) do
   end
 end
 
-local held = 0
+local bytes = 0
 for _, lane in ipairs(LANES) do
-  held = held + redis.call('ZCARD', waiting_key(lane)) + redis.call('ZCARD', leases_key(lane))
+  for _, key in ipairs({waiting_key(lane), leases_key(lane)}) do
+    for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+      bytes = bytes + tonumber(redis.call('HGET', job_key(id), 'bytes') or 0)
+    end
+  end
 end
-if held == 0 and tonumber(redis.call('GET', BYTES) or 0) ~= 0 then
-  redis.call('DEL', BYTES)
+if tonumber(redis.call('GET', BYTES) or 0) ~= bytes then
+  redis.call('SET', BYTES, bytes)
   repair('miscounted')
 end
 

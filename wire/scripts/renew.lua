@@ -4,9 +4,9 @@
 local worker, presence, presence_ttl, lease, gap = unpack(ARGV, 1, 5)
 
 redis.call('SET', worker_channel(worker), presence, 'PX', presence_ttl)
-redis.call('ZREMRANGEBYSCORE', SECRETS, '-inf', now)
-redis.call('ZADD', SECRETS, now + presence_ttl, FINGERPRINT)
-redis.call('PEXPIRE', SECRETS, presence_ttl)
+redis.call('ZREMRANGEBYSCORE', FINGERPRINTS, '-inf', now)
+redis.call('ZADD', FINGERPRINTS, now + presence_ttl, FINGERPRINT)
+redis.call('PEXPIRE', FINGERPRINTS, presence_ttl)
 redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now)
 if cjson.decode(presence).max_jobs > 0 then
   redis.call('ZADD', WORKERS, now + presence_ttl, worker)

@@ -1,41 +1,64 @@
--- Who may come in. Somebody who is refused is told a moment to come back at, and no two the same: in
--- the end they wait outside, one behind the other. Around that moment, for a while, the place that
--- comes free is kept for them against those who were told nothing.
+-- Who may come in. Somebody who is refused is told a moment to come back at: in the end they wait
+-- outside, one behind the other. Around that moment a place is kept for them against those who were
+-- told nothing.
+--
+-- Room is made every `step` ms on average, but not regularly. So moments are a little further apart
+-- than that, the first is a few steps away, and newcomers leave free what will be wanted within the
+-- next few steps. Nobody knows a caller from another of the same key: whichever comes first when a
+-- promise is due takes it up; so the moment is the very one that was told. A key's own moments are as far apart as there are keys outside, so that whoever
+-- collects promises, and never comes, takes no more than its part of them; as it does inside.
 
-local PATIENCE = 10000  -- ms that a promised place is kept
-local EARLY = 1000      -- ms that somebody may come before their moment
-local MARGIN = 1.25     -- predictions are not exact
+local PATIENCE = 10000   -- ms that a promised place is kept
+local EARLY = 10         -- ms that somebody may come before their moment
+local SECOND = 1000      -- moments are whole seconds away, as they are told
+local APART = 1.25       -- steps between moments
+local AHEAD = 3          -- steps until the first
+local KEPT = 8           -- steps ahead that newcomers leave places free
+local SEARCHED = 200     -- moments that are tried before giving one without a place
+local MOST = 1000        -- promises that a key may have; beyond, a moment without a place
 
--- Promises that are due, of all keys or of one: those hold places.
-local function due_promises(key)
+-- Promises, of all keys or of one, that will be taken up within `ms`: those hold places.
+local function promised_within(key, ms)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now - PATIENCE)
-  return redis.call('ZCOUNT', key, '-inf', now + EARLY)
+  return redis.call('ZCOUNT', key, '-inf', now + SECOND + ms)
 end
 
 -- Take up a promise of this account's, if one is due. True if there was one.
 local function take_promise(lane, account)
-  due_promises(promised_key(account))
-  local due = redis.call('ZRANGEBYSCORE', promised_key(account), '-inf', now + EARLY, 'LIMIT', 0, 1)[1]
+  local own = promised_key(account)
+  redis.call('ZREMRANGEBYSCORE', own, '-inf', now - PATIENCE)
+  local due = redis.call('ZRANGEBYSCORE', own, '-inf', now + EARLY, 'LIMIT', 0, 1)[1]
   if not due then return false end
-  redis.call('ZREM', promised_key(account), due)
+  redis.call('ZREM', own, due)
   redis.call('ZREM', promises_key(lane), due)
   return true
 end
 
--- When (ms from now) to come back. `wait`: when there should be room; `step`: how often room is made.
-local function promise(lane, account, wait, step, most)
-  local key, own = promises_key(lane), promised_key(account)
-  local last = tonumber(redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2] or 0)
-  local own_last = tonumber(redis.call('ZREVRANGE', own, 0, 0, 'WITHSCORES')[2] or 0)
-  local jitter = (clock[2] % 1000) / 1000 * step
-  local moment = math.floor(math.max(now + wait * MARGIN, last + step, own_last + step) + jitter)
-  -- Whoever is refused again and again must not push everybody else's moment away.
-  if redis.call('ZCARD', own) < most then
-    local name = account .. ' ' .. moment .. ' ' .. clock[2]
-    redis.call('ZADD', key, moment, name)
-    redis.call('ZADD', own, moment, name)
-    redis.call('PEXPIRE', own, moment - now + PATIENCE)
+-- When (ms from now) to come back. `wait`: when there should be room; `step`: how often room is made,
+-- and `own_step` for this key.
+local function promise(lane, account, wait, step, own_step)
+  local key, own, outside = promises_key(lane), promised_key(account), outside_key(lane)
+  step, own_step = math.max(1, step * APART), own_step * APART
+  redis.call('ZREMRANGEBYSCORE', outside, '-inf', now - PATIENCE)
+  local last = tonumber(redis.call('ZSCORE', outside, account) or 0)
+  local keys = redis.call('ZCARD', outside) + (last == 0 and 1 or 0)
+  local first = math.max(now + (wait + AHEAD * step) * APART, last + math.max(own_step, step * keys))
+  local function told(at) return now + math.max(1, math.ceil((at - now) / SECOND)) * SECOND end
+  local moment = told(first)
+  if redis.call('ZCARD', own) >= MOST then return moment - now end
+  local width = math.max(step, SECOND)
+  for n = 0, SEARCHED - 1 do
+    local from = told(first + n * width / 2)
+    if redis.call('ZCOUNT', key, '(' .. from - width, '(' .. from + width) <= 2 * (width / step - 1) then
+      moment = from
+      break
+    end
   end
+  local name = account .. ' ' .. moment .. ' ' .. clock[2]
+  redis.call('ZADD', key, moment, name)
+  redis.call('ZADD', own, moment, name)
+  redis.call('ZADD', outside, math.max(last, moment), account)
+  redis.call('PEXPIRE', own, math.max(last, moment) - now + PATIENCE)
   return moment - now
 end
 
@@ -50,35 +73,37 @@ local function refusal(job, limits)
   local capped = tonumber(redis.call('ZSCORE', LATER, 'family ' .. account .. ' ' .. job.family) or 0) - now
   if capped > 0 and (limits.refuse_capped or capped > limits.longest) then return 'model_capped', capped end
 
-  local mean = service(lane, nil)
-  local mine = lane_slots(lane, slots(limits.max_concurrency), limits.reserves)
-  local step = mean / mine
-  local keys = math.max(1, redis.call('ZCARD', backlog_key(lane)))
-  local own_step = math.max(mean / capacity(account), step * keys)
+  local step = service(lane) / lane_slots(lane, slots(limits.max_concurrency), limits.reserves)
   local waiting, own = 0, 0
   for _, name in ipairs(LANES) do
     waiting = waiting + redis.call('ZCARD', waiting_key(name))
     own = own + tonumber(redis.call('ZSCORE', backlog_key(name), account) or 0)
   end
   local bytes = tonumber(redis.call('GET', BYTES) or 0)
-  local position, wait = predict(job, limits)
-  local promised, own_promised = 0, 0
-  if not take_promise(lane, account) then
-    promised, own_promised = due_promises(promises_key(lane)), due_promises(promised_key(account))
+  local most, longest = limits.max_waiting_per_key, math.min(limits.max_wait, job.max_wait)
+  job.place, job.wait = predict(job, limits)
+  local own_step = math.max(step, job.wait / (own + 1))
+  local would, promised, own_promised = job.wait, 0, 0
+  if would > 0 and take_promise(lane, account) then
+    -- The wait may have grown while they were outside; it must not be more than a job may wait.
+    longest = math.min(limits.longest, job.max_wait)
+  elseif would > 0 then
+    promised = promised_within(promises_key(lane), KEPT * step)
+    own_promised = promised_within(promised_key(account), KEPT * own_step)
+    would = would + math.max(promised * step, own_promised * own_step)
   end
 
-  local most = limits.max_waiting_per_key
-  local longest = math.min(limits.max_wait, job.max_wait)
-  local would = wait > 0 and wait + own_promised * own_step or 0
+  local wait
   if would > 0 and waiting + promised >= limits.max_waiting then
-    local over = waiting + promised - limits.max_waiting + 1
-    return 'queue_full', promise(lane, account, over * step, step, most)
+    wait = (waiting - limits.max_waiting) * step
+    return 'queue_full', promise(lane, account, wait, step, step)
   elseif would > 0 and own + own_promised >= most then
-    local over = own + own_promised - most + 1
-    return 'key_full', promise(lane, account, over * own_step, own_step, most)
+    wait = (own - most + AHEAD) * own_step
+    return 'key_full', promise(lane, account, wait, step, own_step)
   elseif bytes + job.bytes > limits.max_bytes then
-    return 'too_many_bytes', promise(lane, account, step, step, most)
+    return 'too_many_bytes', promise(lane, account, step, step, step)
   elseif would > longest then
-    return 'wait_too_long', promise(lane, account, would - longest, own_step, most), position, would
+    wait = math.max(0, job.wait - longest)
+    return 'wait_too_long', promise(lane, account, wait, step, own_step), job.place, would
   end
 end

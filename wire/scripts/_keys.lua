@@ -20,9 +20,11 @@ local function queue_key(lane) return 'arq:queue:' .. lane .. ':' .. FINGERPRINT
 local function leases_key(lane) return 'gateway:leases:' .. lane end
 local function waiting_key(lane) return 'gateway:waiting:' .. lane end
 local function backlog_key(lane) return 'gateway:backlog:' .. lane end
+local function work_key(lane) return 'gateway:work:' .. lane end
 local function lane_key(lane) return 'gateway:lane:' .. lane end
 local function shares_key(lane) return 'gateway:shares:' .. lane end
 local function promises_key(lane) return 'gateway:promises:' .. lane end
+local function outside_key(lane) return 'gateway:outside:' .. lane end
 
 local function account_key(account) return 'gateway:account:' .. account end
 local function lines_key(account) return 'gateway:lines:' .. account end

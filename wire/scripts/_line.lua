@@ -15,16 +15,19 @@ local function record(id)
 end
 
 -- Waiting jobs are counted, by lane and by key.
-local function count_in(id, lane, account, deadline)
+local function count_in(id, lane, account, deadline, cost)
   if redis.call('ZADD', waiting_key(lane), deadline, id) == 1 then
     redis.call('ZINCRBY', backlog_key(lane), 1, account)
+    redis.call('ZINCRBY', work_key(lane), cost, account)
   end
 end
 
-local function count_out(id, lane, account)
-  if redis.call('ZREM', waiting_key(lane), id) == 1
-      and tonumber(redis.call('ZINCRBY', backlog_key(lane), -1, account)) <= 0 then
+local function count_out(id, lane, account, cost)
+  if redis.call('ZREM', waiting_key(lane), id) == 0 then return end
+  redis.call('ZINCRBY', work_key(lane), -tonumber(cost or 0), account)
+  if tonumber(redis.call('ZINCRBY', backlog_key(lane), -1, account)) <= 0 then
     redis.call('ZREM', backlog_key(lane), account)
+    redis.call('ZREM', work_key(lane), account)
   end
 end
 
@@ -46,16 +49,25 @@ local function head_of_lines(account)
   return family, id, tag
 end
 
--- Give the account's free seats to its jobs that come first.
+-- Whether a job of the account stands in the lane's queue.
+local function stands(account, lane)
+  for _, id in ipairs(redis.call('SMEMBERS', queued_key(account))) do
+    if redis.call('HGET', job_key(id), 'lane') == lane then return true end
+  end
+  return false
+end
+
+-- Give the account's free seats to its jobs that come first: one in each lane's queue at a time, so
+-- that whoever else comes, of its users too, has at most that one before them.
 local function fill_seats(account)
   if redis.call('ZSCORE', LATER, 'account ' .. account) then return end
   local queued, running = queued_key(account), running_key(account)
   local cap = capacity(account)
+  -- A job whose record was evicted, or expired while all roles were away, gives its seat back.
+  for _, id in ipairs(redis.call('SMEMBERS', queued)) do
+    if redis.call('EXISTS', job_key(id)) == 0 then redis.call('SREM', queued, id) end
+  end
   if redis.call('SCARD', queued) + redis.call('ZCARD', running) >= cap then
-    -- A job whose record was evicted, or expired while all roles were away, gives its seat back.
-    for _, id in ipairs(redis.call('SMEMBERS', queued)) do
-      if redis.call('EXISTS', job_key(id)) == 0 then redis.call('SREM', queued, id) end
-    end
     for _, id in ipairs(redis.call('ZRANGE', running, 0, -1)) do
       if redis.call('EXISTS', job_key(id)) == 0 then redis.call('ZREM', running, id) end
     end
@@ -64,8 +76,9 @@ local function fill_seats(account)
   while free > 0 do
     local family, id, line_tag = head_of_lines(account)
     if not id then return end
-    redis.call('ZREM', line_key(account, family), id)
     local lane, tag, cost, weight, band = fields(job_key(id), 'lane', 'tag', 'cost', 'weight', 'band')
+    if lane and stands(account, lane) then return end
+    redis.call('ZREM', line_key(account, family), id)
     if lane then
       advance(account_key(account), users_key(account), line_tag - band)
       local flows = shares_key(lane)
@@ -121,7 +134,7 @@ local function close_job(id, state, reason)
   redis.call('PEXPIRE', log_key(id), ttl)
   redis.call('DEL', 'arq:job:' .. id, 'arq:retry:' .. id, 'arq:in-progress:' .. id)
   take_out(id, lane, account, family)
-  count_out(id, lane, account)
+  count_out(id, lane, account, tonumber(job.cost))
   redis.call('ZREM', LATER, 'orphan ' .. id)
   redis.call('DECRBY', BYTES, tonumber(job.bytes))
 
@@ -134,8 +147,9 @@ local function close_job(id, state, reason)
   if job.tag then
     charge(lane_key(lane), shares_key(lane), account, job.tag + job.cost / job.weight, more / job.weight)
   end
+  if job.claimed then note_refill(lane, account) end
   if job.published then
-    learn(lane, family, took)
+    learn(lane, family, account, took)
     observe('gateway_service_seconds', {lane = lane, family = family}, took / 1000)
   end
   count('gateway_endings_total', {lane = lane, reason = reason})
@@ -146,13 +160,13 @@ end
 -- From an attempt back to its old place, for a reason. `later` (a moment in ms, or nil): not before
 -- then. Never a job that is to be cancelled: whoever reads it must be told, so it needs an ending.
 local function put_back(id, reason, later)
-  local lane, account, family, line_tag, deadline =
-    fields(job_key(id), 'lane', 'account', 'family', 'line_tag', 'deadline')
+  local lane, account, family, line_tag, deadline, cost =
+    fields(job_key(id), 'lane', 'account', 'family', 'line_tag', 'deadline', 'cost')
   count('gateway_retries_total', {lane = lane, reason = reason})
   redis.call('HSET', job_key(id), 'state', 'waiting')
   redis.call('HDEL', job_key(id), 'worker', 'claimed')
   take_out(id, lane, account, family)
-  count_in(id, lane, account, deadline)
+  count_in(id, lane, account, deadline, cost)
   if later then redis.call('ZADD', LATER, later, 'job ' .. id) else line_up(id, account, family, line_tag) end
   fill_seats(account)
   nudge()

@@ -9,7 +9,7 @@
 -- It is used twice: for the keys of a lane (a job is tagged when it enters the queue) and for the
 -- users of a key (when it arrives).
 
-local STEP = 0.001 -- flows that begin at the same virtual moment go in the order they came
+local STEP = 0.001     -- flows that begin at the same virtual moment go in the order they came
 
 -- When a flow's next job may start, at the earliest: when the flow is paid for, but after its last
 -- one, even if those before it turned out to cost less than was thought.
@@ -32,12 +32,14 @@ local function next_tag(clock_key, flows, flow, cost)
   return tag
 end
 
--- A job with this tag starts. Flows that are paid for need not be remembered.
+-- A job with this tag starts. Flows that are paid for need not be remembered. Returns how far the
+-- virtual clock moved.
 local function advance(clock_key, flows, tag)
-  if tag > tonumber(redis.call('HGET', clock_key, 'now') or 1) then
-    redis.call('HSET', clock_key, 'now', tag)
-    redis.call('ZREMRANGEBYSCORE', flows, '-inf', tag)
-  end
+  local at = tonumber(redis.call('HGET', clock_key, 'now') or 1)
+  if tag <= at then return 0 end
+  redis.call('HSET', clock_key, 'now', tag)
+  redis.call('ZREMRANGEBYSCORE', flows, '-inf', tag)
+  return tag - at
 end
 
 -- A job took `more` slot time than it was charged for (less, if negative). `paid` is when the flow

@@ -34,8 +34,8 @@ while #claimed < free do
   local lane = next_lane()
   if not lane then break end
   local id, tag = unpack(redis.call('ZPOPMIN', queue_key(lane)))
-  local state, account, family, front, body, arrived, predicted, attempts =
-    fields(job_key(id), 'state', 'account', 'family', 'front', 'body', 'arrived', 'predicted', 'attempt')
+  local state, account, family, front, body, arrived, predicted, attempts, cost, alone = fields(job_key(id),
+    'state', 'account', 'family', 'front', 'body', 'arrived', 'predicted', 'attempt', 'cost', 'alone')
   if state ~= 'waiting' then
     -- Its record was evicted, say. Its seat is freed when it is needed, or found.
     redis.call('ZREM', waiting_key(lane), id)
@@ -47,8 +47,9 @@ while #claimed < free do
     count('gateway_repairs_total', {what = 'front_end_lost'})
     redis.call('DEL', job_key(id))
   else
-    advance(lane_key(lane), shares_key(lane), tonumber(tag))
-    count_out(id, lane, account)
+    local moved = advance(lane_key(lane), shares_key(lane), tonumber(tag))
+    count_out(id, lane, account, tonumber(cost))
+    note_start(lane, account, moved, tonumber(cost), alone == '1')
     redis.call('SREM', queued_key(account), id)
     redis.call('ZADD', running_key(account), now, id)
     redis.call('ZADD', leases_key(lane), now + lease, id)
@@ -56,6 +57,7 @@ while #claimed < free do
     local attempt = math.max(now, tonumber(attempts) + 1)
     redis.call('HSET', job_key(id), 'state', 'running', 'attempt', attempt, 'worker', worker, 'claimed', now)
     if open then redis.call('HSET', BREAKER, 'probe', id) end
+    fill_seats(account) -- the next of its jobs takes its place in the queue
     held[lane] = held[lane] + 1
     claimed[#claimed + 1] = {lane, id, attempt, account, family, front, body}
 

@@ -32,7 +32,7 @@ end
 
 redis.call('HSET', account_key(account), 'cap', job.cap, 'weight', job.weight)
 if redis.call('PTTL', account_key(account)) < MINUTE then redis.call('PEXPIRE', account_key(account), MINUTE) end
-job.cost = service(lane, family)
+job.cost = service(lane, family, account)
 if not job.accepted then
   -- Where it would stand, were it let in: among its key's users, it comes when its user's last is
   -- paid for, or now.
@@ -45,6 +45,8 @@ if not job.accepted then
   end
 end
 
+local alone = note_arrival(lane, account)
+
 -- A strict band goes before all others of its key; see settings.toml on whom that starves.
 job.line_tag = next_tag(account_key(account), users_key(account), job.user, job.cost / job.tier) + job.band
 redis.call('PEXPIRE', users_key(account), DAY)
@@ -52,7 +54,7 @@ redis.call('PEXPIRE', account_key(account), DAY)
 redis.call('HSET', job_key(id), 'state', 'waiting', 'lane', lane, 'account', account, 'family', family,
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'cost', job.cost, 'line_tag', job.line_tag,
   'front', job.front .. '/' .. id, 'band', job.band, 'arrived', now, 'deadline', now + limits.longest, 'bytes', job.bytes,
-  'attempt', 0, 'crashes', 0, 'body', body)
+  'attempt', 0, 'crashes', 0, 'body', body, 'alone', alone)
 redis.call('PEXPIRE', job_key(id), DAY)
 redis.call('SET', 'arq:job:' .. id, arq_job, 'PX', DAY)
 if job.idem then
@@ -65,14 +67,9 @@ if job.accepted then
 else
   count('gateway_jobs_total', {lane = lane})
 end
-local place, wait = predict(job, limits)
-count_in(id, lane, account, now + limits.longest)
+if not job.place then job.place, job.wait = predict(job, limits) end
+count_in(id, lane, account, now + limits.longest, job.cost)
 line_up(id, account, family, job.line_tag)
 fill_seats(account)
-local tag = redis.call('HGET', job_key(id), 'tag')
-if tag then
-  job.tag = tonumber(tag)
-  place, wait = predict(job, limits)
-end
-redis.call('HSET', job_key(id), 'predicted', wait)
-return {'accepted', place, wait}
+redis.call('HSET', job_key(id), 'predicted', job.wait)
+return {'accepted', job.place, job.wait}

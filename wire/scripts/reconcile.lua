@@ -47,9 +47,10 @@ for _, lane in ipairs(LANES) do
   local step = redis.call('ZSCAN', waiting_key(lane), cursor, 'COUNT', 200)
   for n = 1, #step[2], 2 do
     local id = step[2][n]
-    local state, account, family, line_tag = fields(job_key(id), 'state', 'account', 'family', 'line_tag')
+    local state, account, family, line_tag, cost =
+      fields(job_key(id), 'state', 'account', 'family', 'line_tag', 'cost')
     if state ~= 'waiting' then
-      if account then count_out(id, lane, account) else redis.call('ZREM', waiting_key(lane), id) end
+      if account then count_out(id, lane, account, cost) else redis.call('ZREM', waiting_key(lane), id) end
       repair('place_of_nobody')
     elseif not redis.call('ZSCORE', queue_key(lane), id) and not redis.call('ZSCORE', LATER, 'job ' .. id) then
       local stood = redis.call('ZSCORE', line_key(account, family), id)
@@ -65,10 +66,13 @@ for _, lane in ipairs(LANES) do
   local keys = redis.call('ZRANGE', backlog_key(lane), 0, -1, 'WITHSCORES')
   for n = 2, #keys, 2 do counted = counted + tonumber(keys[n]) end
   if counted ~= waiting then
-    redis.call('DEL', backlog_key(lane))
+    redis.call('DEL', backlog_key(lane), work_key(lane))
     for _, id in ipairs(redis.call('ZRANGE', waiting_key(lane), 0, -1)) do
-      local account = redis.call('HGET', job_key(id), 'account')
-      if account then redis.call('ZINCRBY', backlog_key(lane), 1, account) end
+      local account, cost = fields(job_key(id), 'account', 'cost')
+      if account then
+        redis.call('ZINCRBY', backlog_key(lane), 1, account)
+        redis.call('ZINCRBY', work_key(lane), cost, account)
+      end
     end
     repair('miscounted')
   end

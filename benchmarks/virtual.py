@@ -1,0 +1,312 @@
+"""The real line on a real Redis, in virtual time: hours of load in seconds, the same in every run.
+
+The scripts ask Redis for the time in one place; before them stands a prelude that answers from a
+key instead. What happens in between is a list of moments, which are played one after the other. So
+a measurement depends on its seed and on the scripts alone, not on how busy the machine is. Expiries
+in Redis still go by its own clock, which is the slower one here: nothing expires too early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from arq.connections import ArqRedis
+
+import settings
+from deploy.redis import EmbeddedRedis
+from wire import VERSION
+from wire.admission import Accepted, NewJob, Refused
+from wire.jobs import Family, Lane
+from wire.queue import Claim, Presence, Queue
+from wire.redis import connect
+from wire.seal import Seal
+
+FRAMES = {"front": b"frame"}
+FOREVER = 1e5
+"""Seconds: leases and presences outlive every run, so that nobody has to renew them."""
+
+_CLOCK_KEY = "virtual:clock"
+_CLOCK = f"""
+local actual = redis
+local redis = setmetatable({{call = function(name, ...)
+  if name == 'TIME' then return actual.call('HMGET', '{_CLOCK_KEY}', 'seconds', 'micros') end
+  return actual.call(name, ...)
+end}}, {{__index = actual}})
+"""
+
+
+class VirtualQueue(Queue):
+    """A line whose clock stands still until it is set."""
+
+    def __init__(
+        self,
+        redis: ArqRedis,
+        seal: Seal,
+        config: settings.Queue,
+        upstream: settings.Upstream | None = None,
+    ) -> None:
+        super().__init__(redis, seal, config, upstream)
+        self._script = {
+            name: redis.register_script(_CLOCK + str(script.script))
+            for name, script in self._script.items()
+        }
+
+    async def set_clock(self, now: float) -> None:
+        """From now on it is `now`, in seconds."""
+        micros = round(now * 1e6)
+        at = {"seconds": micros // 1_000_000, "micros": micros % 1_000_000}
+        await self._redis.hset(_CLOCK_KEY, mapping=at)  # type: ignore[misc]  # redis-py: sync or async
+
+
+@dataclass
+class Job:
+    """A job that was accepted. `length`: how long it holds its slot. Moments are in seconds."""
+
+    name: str
+    length: float
+    arrived: float
+    predicted: float
+    started: float = -1.0
+    ended: float = -1.0
+    then: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+
+    @property
+    def waited(self) -> float:
+        """Seconds."""
+        return self.started - self.arrived
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a sender's jobs have in common. `length` draws how long one takes.
+
+    `name` is the sender's for the measurement, by default its key.
+    """
+
+    key: str
+    length: Callable[[], float]
+    name: str = ""
+    user: str = ""
+    cap: int = 1
+    weight: float = 1.0
+    lane: Lane = "chat"
+    family: Family = "gpt_4_s"
+
+
+class World:
+    """A line, a worker that holds all slots, and what is going to happen."""
+
+    def __init__(self, queue: VirtualQueue, slots: int, seed: int) -> None:
+        self.random = Random(seed)
+        self.now = 1e6
+        self.jobs: dict[str, Job] = {}
+        self._queue = queue
+        self._slots = slots
+        self._running = 0
+        self._numbers = itertools.count()
+        self._agenda: list[tuple[float, int, Callable[[], Awaitable[None]]]] = []
+
+    @property
+    def started(self) -> list[Job]:
+        """Those that have begun, in the order of their arrival."""
+        return [job for job in self.jobs.values() if job.started >= 0]
+
+    def at(self, moment: float, action: Callable[[], Awaitable[None]]) -> None:
+        """Do something at a moment, or now if that is past."""
+        heapq.heappush(self._agenda, (max(moment, self.now), next(self._numbers), action))
+
+    def after(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+        """Do something after a while."""
+        self.at(self.now + seconds, action)
+
+    async def run(self, seconds: float = math.inf) -> None:
+        """Let so much time pass, or less if nothing is left to happen."""
+        end = self.now + seconds
+        while self._agenda and self._agenda[0][0] <= end:
+            await self._step()
+        if end < math.inf:
+            self.now = end
+            await self._queue.set_clock(end)
+
+    async def run_until_started(self, since: float, till: float) -> list[Job]:
+        """Until all have begun that arrive in a span of time. Returns them."""
+        await self.run(till - self.now)
+        jobs = [job for job in self.jobs.values() if since <= job.arrived < till]
+        while any(job.started < 0 for job in jobs):
+            await self._step()
+        return jobs
+
+    async def _step(self) -> None:
+        moment, _, action = heapq.heappop(self._agenda)
+        if moment > self.now:
+            self.now = moment
+            await self._queue.set_clock(moment)
+        await action()
+
+    async def prepare(self) -> None:
+        """Let the line know its worker, and settle."""
+        for _ in range(4):
+            await self._queue.set_clock(self.now)
+            await self._queue.renew(Presence("w", VERSION, "fingerprint", self._slots), [])
+            self.now += FOREVER / 5
+        await self._queue.set_clock(self.now)
+
+    async def send(
+        self, kind: Kind, then: Callable[[], Awaitable[None]] | None = None
+    ) -> Job | Refused:
+        """Ask for one job; `then` is done when it has ended."""
+        id = f"job-{next(self._numbers)}"
+        new = NewJob(
+            id=id,
+            account=kind.key,
+            front="front",
+            lane=kind.lane,
+            family=kind.family,
+            cap=kind.cap,
+            user=kind.user,
+            weight=kind.weight,
+        )
+        length = kind.length()
+        admission = await self._queue.enqueue(new, b"body")
+        if isinstance(admission, Refused):
+            return admission
+        assert isinstance(admission, Accepted), admission
+        job = Job(kind.name or kind.key, length, self.now, admission.wait, then=then)
+        self.jobs[id] = job
+        await self._claim()
+        return job
+
+    async def _claim(self) -> None:
+        free = self._slots - self._running
+        for claim in await self._queue.claim("w", free) if free else ():
+            self._running += 1
+            job = self.jobs[claim.id]
+            job.started = self.now
+            await self._queue.begin(claim, b"entry", {})
+            self.after(job.length, lambda claim=claim: self._finish(claim))  # type: ignore[misc]  # mypy: default arguments of a lambda
+
+    async def _finish(self, claim: Claim) -> None:
+        job = self.jobs[claim.id]
+        job.ended = self.now
+        self._running -= 1
+        assert await self._queue.finish(claim.id, claim.attempt, "done", b"entry", FRAMES)
+        await self._claim()
+        if job.then is not None:
+            await job.then()
+
+    # Who sends, and when.
+
+    def burst(self, kind: Kind, count: int, delay: float = 0.0) -> None:
+        """So many at once."""
+        for _ in range(count):
+            self.after(delay, lambda: self._send(kind))
+
+    def bursts(self, kind: Kind, every: float, most: int) -> None:
+        """Again and again, one to `most` at once; `every`: seconds between bursts, on average."""
+
+        async def again() -> None:
+            self.burst(kind, self.random.randint(1, most))
+            self.after(self.random.expovariate(1 / every), again)
+
+        self.after(self.random.expovariate(1 / every), again)
+
+    def closed(
+        self,
+        kind: Kind,
+        concurrent: int,
+        think: Callable[[], float] = lambda: 0.0,
+        delay: float = 0.0,
+    ) -> None:
+        """A program: so many at once, and one more, after a thought, for each that is answered."""
+
+        async def again() -> None:
+            await self.send(kind, thought)
+
+        async def thought() -> None:
+            self.after(think(), again)
+
+        for _ in range(concurrent):
+            self.after(delay, again)
+
+    def one_by_one(self, kind: Kind, count: int, think: float, delay: float = 0.0) -> list[Job]:
+        """One job at a time, so many in all. Returns where they will be found."""
+        jobs: list[Job] = []
+
+        async def again() -> None:
+            job = await self.send(kind, thought)
+            assert isinstance(job, Job), job
+            jobs.append(job)
+
+        async def thought() -> None:
+            if len(jobs) < count:
+                self.after(self.random.uniform(0, 2 * think), again)
+
+        self.after(delay, again)
+        return jobs
+
+    def held(self) -> dict[str, float]:
+        """Slot time by sender, in seconds, until now."""
+        sums: dict[str, float] = defaultdict(float)
+        for job in self.started:
+            sums[job.name] += (job.ended if job.ended >= 0 else self.now) - job.started
+        return sums
+
+    async def _send(self, kind: Kind) -> None:
+        await self.send(kind)
+
+
+def exponential(random: Random, mean: float) -> Callable[[], float]:
+    """Lengths that vary much: many short ones, few long ones."""
+    return lambda: random.expovariate(1 / mean)
+
+
+def about(random: Random, mean: float, spread: float = 0.3) -> Callable[[], float]:
+    """Lengths that vary little."""
+    return lambda: mean * random.uniform(1 - spread, 1 + spread)
+
+
+async def world(
+    redis: ArqRedis, seed: int, *, slots: int = 4, chat: int = 3, images: int = 1, **limits: Any
+) -> World:
+    """An empty line with a worker. Limits are those of `settings.Queue`, wide by default."""
+    await redis.flushall()
+    wide: dict[str, Any] = {
+        "max_waiting": 1_000_000,
+        "max_waiting_per_key": 1_000_000,
+        "max_wait": 1e5,
+        "lease": FOREVER,
+        "heartbeat": FOREVER / 4,
+    }
+    config = settings.Queue(chat_slots=chat, images_slots=images, **(wide | limits))
+    upstream = settings.Upstream(max_concurrency=slots)
+    made = World(
+        VirtualQueue(redis, Seal(b"a secret of the benchmarks"), config, upstream), slots, seed
+    )
+    await made.prepare()
+    return made
+
+
+def quantile(values: Iterable[float], part: float) -> float:
+    """The value below which `part` of them lie; NaN of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else float("nan")
+
+
+def on_redis(work: Callable[[ArqRedis], Awaitable[None]]) -> None:
+    """Do something with a Redis of our own."""
+
+    async def connected(url: str) -> None:
+        client = connect(url)
+        await work(client)
+        await client.aclose()
+
+    with EmbeddedRedis() as server:
+        asyncio.run(connected(server.url))

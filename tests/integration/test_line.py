@@ -1,0 +1,66 @@
+"""The line's promises, in virtual time: fair shares, honest predictions, kept moments, flat cost.
+
+What `python -m benchmarks fairness honesty promises length` measures, smaller, with the same code.
+Except for the last test, the figures depend on the seeds and the scripts alone.
+"""
+
+from __future__ import annotations
+
+import pytest
+from arq.connections import ArqRedis
+
+from benchmarks import fairness, honesty, length, promises
+
+
+@pytest.mark.parametrize("of_one_key", [False, True])
+@pytest.mark.parametrize("cap", [3, 100])
+async def test_a_light_flow_waits_at_most_two_service_times_behind_200_jobs(
+    redis: ArqRedis, cap: int, *, of_one_key: bool
+) -> None:
+    made = await fairness.light_waits(redis, 1, cap=cap, of_one_key=of_one_key, fifo=False)
+    assert made.jobs == 20
+    assert made.fair <= fairness.LIMIT
+
+
+@pytest.mark.parametrize("load", ["two keys, cap 100", "weights 1:3", "long and short jobs"])
+async def test_slot_time_is_shared_as_the_weights_say(redis: ArqRedis, load: str) -> None:
+    shares = await fairness.shares(redis, 1, fairness.LOADS[load], fifo=False)
+    assert shares.worst <= fairness.CLOSE, shares
+
+
+async def test_a_lane_gets_its_slots_and_lends_them(redis: ArqRedis) -> None:
+    lanes = await fairness.lanes(redis, 1, span=1000)
+    assert lanes.chat == pytest.approx(3, abs=0.2)
+    assert lanes.images == pytest.approx(1, abs=0.2)
+    assert lanes.chat_alone == pytest.approx(4, abs=0.1)
+    assert lanes.image_wait <= fairness.LIMIT
+
+
+@pytest.mark.parametrize("mix", [honesty.families, honesty.mixed])
+async def test_predictions_are_near_what_happens(redis: ArqRedis, mix: honesty.Mix) -> None:
+    jobs = await honesty.honesty(redis, mix, "even", 3, seed=2)
+    got = honesty.Honesty.of(jobs)
+    assert got.counted > 250
+    assert got.median <= honesty.TARGETS[0], got
+    assert got.p90 <= honesty.TARGETS[1], got
+
+
+async def test_who_comes_back_when_told_is_let_in(redis: ArqRedis) -> None:
+    kept = await promises.promises(redis, 1, "max_waiting")
+    assert kept.came > 50
+    assert kept.part >= promises.TARGET, kept
+
+
+async def test_who_never_keeps_a_promise_does_not_keep_others_out(redis: ArqRedis) -> None:
+    kept = await promises.promises(redis, 1, "max_waiting", load=0.9, liars=4)
+    assert kept.part >= promises.TARGET, kept
+    assert kept.longest <= 60
+
+
+@pytest.mark.parametrize("keys", [5, 2000])
+async def test_a_long_line_costs_no_more_than_a_short_one(redis: ArqRedis, keys: int) -> None:
+    """Medians of Redis' own time; what grew with the length would be some twenty times as much."""
+    short = await length.cost(redis, 100, min(keys, 100), operations=25)
+    long = await length.cost(redis, 2000, keys, operations=25)
+    for name in length.OPERATIONS:
+        assert getattr(long, name) <= 3 * getattr(short, name), (name, short, long)

@@ -13,7 +13,7 @@ import settings
 from benchmarks.virtual import on_redis
 from wire import VERSION
 from wire.admission import Accepted, NewJob
-from wire.queue import Presence, Queue
+from wire.queue import Claim, Presence, Queue
 from wire.seal import Seal
 
 LENGTHS = (100, 10_000, 100_000)
@@ -75,9 +75,11 @@ async def cost(redis: ArqRedis, length: int, keys: int, operations: int = TIMES)
         await queue.enqueue(new(n + operations), b"body")  # for the one that goes
         job = held.pop(0)
         await queue.begin(job, b"entry", {})
-        samples["finish"].append(
-            await timed(lambda job=job: queue.finish(job.id, 1, "done", b"entry", {}), True)  # type: ignore[misc]  # mypy: default arguments
-        )
+
+        async def finish(job: Claim = job) -> bool:
+            return await queue.finish(job.id, job.attempt, "done", b"entry", {})
+
+        samples["finish"].append(await timed(finish, True))
 
         async def claim() -> int:
             held.extend(await queue.claim("w", 1))

@@ -468,7 +468,7 @@ class Walk:
                 )
                 wait = lines.get(f"{account}:{family}", set())
                 if wait and not parked and not resting:
-                    # One of a lane at a time: the first in line may have to wait for the one before.
+                    # One of a lane at a time: the first in line may wait for the one before.
                     assert seated or len(runs) >= capacity, "a seat is empty, a job waits for it"
                 if wait:
                     assert family in held[f"gateway:lines:{account}"]
@@ -530,7 +530,8 @@ class Walk:
         left = await self.snapshot()
         assert int(left.get("gateway:bytes", 0)) == 0
         expected = (
-            r"gateway:(job|log|account|users|shares|lane|promised|promises|outside|idem|front|worker):.*"
+            r"gateway:(job|log|account|users|shares|lane|promised|promises|outside|idem|front|worker"
+            r"):.*"
         )
         expected += r"|gateway:(metrics|service|pulse|bytes|breaker|later|limited)|test:clock"
         expected += r"|gateway:(secrets|workers:\w+)"

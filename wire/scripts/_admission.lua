@@ -35,8 +35,8 @@ local function take_promise(lane, account)
 end
 
 -- When (ms from now) to come back. `wait`: when there should be room; `step`: how often room is made,
--- and `own_step` for this key.
-local function promise(lane, account, wait, step, own_step)
+-- and `own_step` for this key; `room`: how many may wait, half of whom may come at once.
+local function promise(lane, account, wait, step, own_step, room)
   local key, own, outside = promises_key(lane), promised_key(account), outside_key(lane)
   step, own_step = math.max(1, step * APART), own_step * APART
   redis.call('ZREMRANGEBYSCORE', outside, '-inf', now - PATIENCE)
@@ -49,7 +49,9 @@ local function promise(lane, account, wait, step, own_step)
   local width = math.max(step, SECOND)
   for n = 0, SEARCHED - 1 do
     local from = told(first + n * width / 2)
-    if redis.call('ZCOUNT', key, '(' .. from - width, '(' .. from + width) <= 2 * (width / step - 1) then
+    local near = redis.call('ZCOUNT', key, '(' .. from - width, '(' .. from + width)
+    local at_once = redis.call('ZCOUNT', key, from - SECOND / 2, '(' .. from + SECOND / 2)
+    if near <= 2 * (width / step - 1) and at_once < math.max(1, room / 2) then
       moment = from
       break
     end
@@ -90,20 +92,20 @@ local function refusal(job, limits)
   elseif would > 0 then
     promised = promised_within(promises_key(lane), KEPT * step)
     own_promised = promised_within(promised_key(account), KEPT * own_step)
-    would = would + math.max(promised * step, own_promised * own_step)
+    would = would + own_promised * own_step
   end
 
   local wait
   if would > 0 and waiting + promised >= limits.max_waiting then
     wait = (waiting - limits.max_waiting) * step
-    return 'queue_full', promise(lane, account, wait, step, step)
+    return 'queue_full', promise(lane, account, wait, step, step, limits.max_waiting)
   elseif would > 0 and own + own_promised >= most then
     wait = (own - most + AHEAD) * own_step
-    return 'key_full', promise(lane, account, wait, step, own_step)
+    return 'key_full', promise(lane, account, wait, step, own_step, most)
   elseif bytes + job.bytes > limits.max_bytes then
-    return 'too_many_bytes', promise(lane, account, step, step, step)
+    return 'too_many_bytes', promise(lane, account, step, step, step, limits.max_waiting)
   elseif would > longest then
     wait = math.max(0, job.wait - longest)
-    return 'wait_too_long', promise(lane, account, wait, step, own_step), job.place, would
+    return 'wait_too_long', promise(lane, account, wait, step, own_step, limits.max_waiting), job.place, would
   end
 end

@@ -73,6 +73,7 @@ local function note_refill(lane, account)
     end
   end
   redis.call('HSET', account_key(account), 'ended', 1)
+  redis.call('PEXPIRE', account_key(account), DAY) -- should it have been forgotten
 end
 
 -- Which part of what a key's backlog loses comes again while it lasts: 0 (it is all there is) to

@@ -11,6 +11,9 @@ NO_HOLDERS = (
     *("gateway:deletions:", "gateway:front", "gateway:worker"),
     # Fair shares and promises to clients that were turned away: of accounts and users.
     *("gateway:shares:", "gateway:users:", "gateway:promise"),
+    "gateway:outside:",
+    # Of live workers.
+    "gateway:fingerprints",
     "gateway:resting",
     "gateway:later",
 )

@@ -77,12 +77,32 @@ async def test_no_more_is_kept_in_memory_than_may(redis: ArqRedis, seal: Seal) -
 
 
 async def test_nobody_is_let_in_to_wait_longer_than_they_may(redis: ArqRedis, seal: Seal) -> None:
-    queue = await line(redis, seal, max_wait=40.0)  # until it knows better, an answer takes 15 s
+    queue = await line(redis, seal, max_wait=40.0)
+    await learn(redis, 15.0)
     waits = [admitted.wait for admitted in await fill(queue, 3)]
     assert waits == sorted(waits)
     await refused(queue, "heavy-3", "heavy", "wait_too_long")
     await refused(queue, "impatient", "light", "wait_too_long", max_wait=1.0)
     assert isinstance(await queue.enqueue(new("patient", "light"), b"body"), Accepted)
+
+
+async def test_nobody_is_refused_for_a_wait_that_is_only_guessed(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    """A gateway that had just begun thought that answers take 15 s, and refused what it could have
+    served in a second. Who sets a limit of their own is refused all the same."""
+    queue = await line(redis, seal, max_wait=1.0)
+    await fill(queue, 3)
+    await learn(redis, 15.0)
+    await fill(queue, 1, "other")
+    await refused(queue, "impatient", "light", "wait_too_long", max_wait=1.0)
+
+
+async def learn(redis: ArqRedis, seconds: float) -> None:
+    """Let the line know how long answers take."""
+    took = round(seconds * 1000)
+    known = {"chat n": 50, "chat mean": took, "chat square": took * took}
+    await redis.hset("gateway:service", mapping=known)  # type: ignore[misc]  # redis-py: sync or async
 
 
 async def test_who_is_refused_is_not_remembered_for_long(redis: ArqRedis, seal: Seal) -> None:

@@ -5,8 +5,12 @@
 -- Room is made every `step` ms on average, but not regularly. So moments are a little further apart
 -- than that, the first is a few steps away, and newcomers leave free what will be wanted within the
 -- next few steps. Nobody knows a caller from another of the same key: whichever comes first when a
--- promise is due takes it up; so the moment is the very one that was told. A key's own moments are as far apart as there are keys outside, so that whoever
--- collects promises, and never comes, takes no more than its part of them; as it does inside.
+-- promise is due takes it up; so the moment is the very one that was told. A key's own moments are as
+-- far apart as there are keys outside, so that whoever collects promises, and never comes, takes no
+-- more than its part of them; as it does inside.
+--
+-- While nothing is known of how long answers take, nobody is refused for a wait that is only guessed,
+-- and whom else we refuse we ask to come back soon.
 
 local PATIENCE = 10000   -- ms that a promised place is kept
 local EARLY = 10         -- ms that somebody may come before their moment
@@ -75,20 +79,21 @@ local function refusal(job, limits)
   local capped = tonumber(redis.call('ZSCORE', LATER, 'family ' .. account .. ' ' .. job.family) or 0) - now
   if capped > 0 and (limits.refuse_capped or capped > limits.longest) then return 'model_capped', capped end
 
-  local step = service(lane) / lane_slots(lane, slots(limits.max_concurrency), limits.reserves)
+  local known = is_known(lane)
+  local step = (known and service(lane) or UNKNOWN) / lane_slots(lane, slots(limits.max_concurrency), limits.reserves)
   local waiting, own = 0, 0
   for _, name in ipairs(LANES) do
     waiting = waiting + redis.call('ZCARD', waiting_key(name))
     own = own + tonumber(redis.call('ZSCORE', backlog_key(name), account) or 0)
   end
   local bytes = tonumber(redis.call('GET', BYTES) or 0)
-  local most, longest = limits.max_waiting_per_key, math.min(limits.max_wait, job.max_wait)
+  local most, longest = limits.max_waiting_per_key, known and limits.max_wait or math.huge
   job.place, job.wait = predict(job, limits)
-  local own_step = math.max(step, job.wait / (own + 1))
+  local own_step = known and math.max(step, job.wait / (own + 1)) or step
   local would, promised, own_promised = job.wait, 0, 0
   if would > 0 and take_promise(lane, account) then
     -- The wait may have grown while they were outside; it must not be more than a job may wait.
-    longest = math.min(limits.longest, job.max_wait)
+    longest = known and limits.longest or math.huge
   elseif would > 0 then
     promised = promised_within(promises_key(lane), KEPT * step)
     own_promised = promised_within(promised_key(account), KEPT * own_step)
@@ -106,6 +111,10 @@ local function refusal(job, limits)
     return 'too_many_bytes', promise(lane, account, step, step, step, limits.max_waiting)
   elseif would > longest then
     wait = math.max(0, job.wait - longest)
-    return 'wait_too_long', promise(lane, account, wait, step, own_step, limits.max_waiting), job.place, would
+    return 'wait_too_long', promise(lane, account, wait, step, own_step, limits.max_waiting)
+  elseif job.wait > job.max_wait then
+    -- Its own limit: it may well go elsewhere, so no place is kept for it.
+    local jitter = (clock[2] % 1000) / 1000
+    return 'wait_too_long', math.max(SECOND, (job.wait - job.max_wait) * APART + AHEAD * jitter * step)
   end
 end

@@ -5,6 +5,8 @@
 -- as moving averages. Every loop here is bounded.
 
 local PRIOR = {chat = 15000, images = 45000}    -- ms, before anything is known
+local UNKNOWN = 2000                            -- ms, where too much would do harm
+local ENOUGH = 4                                -- conversations, to know anything
 local HEAVIEST = 100                            -- keys, and users, that are looked at one by one
 local MEMORY = 0.02                             -- weight of the newest length, at least
 local REFILL_MEMORY = 0.1                       -- the same for whether a key's backlog fills up
@@ -27,6 +29,18 @@ local function learn(lane, family, account, took)
   sample(SERVICE, lane .. ' ' .. family, took, MEMORY)
   sample(SERVICE, lane, took, MEMORY)
   sample(account_key(account), lane .. ' ' .. family, took, MEMORY)
+end
+
+-- Whether anything is known of how long that is.
+local function has_learned(lane)
+  return tonumber(redis.call('HGET', SERVICE, lane .. ' n') or 0) >= ENOUGH
+end
+
+-- Whether predictions rest on more than a guess. Those that were tagged when nothing was known may
+-- have tags that are far too late or too early, until the last of them has begun.
+local function is_known(lane)
+  local oldest = redis.call('ZRANGE', waiting_key(lane), 0, 0)[1]
+  return has_learned(lane) and not (oldest and redis.call('HEXISTS', job_key(oldest), 'guessed') == 1)
 end
 
 -- How long one holds its slot (ms, at least 1), and how much that varies: 0 (never) to 1. `account`:
@@ -183,7 +197,8 @@ local function wait_in_line(job, own, work, seat_wait)
     wait = turns * (mean + seat_wait) / cap -- the first are about to begin
   elseif turns > 0 then
     local oldest = redis.call('ZRANGE', running_key(job.account), 0, 0, 'WITHSCORES')[2]
-    local left = (1 - varies) * math.max(0, mean - (now - oldest)) + varies * mean / held
+    -- One that has taken longer than most may end at any moment, but has not.
+    local left = (1 - varies) * math.max(mean / 4, mean - (now - oldest)) + varies * mean / held
     local each = own > 0 and work / own or mean
     wait = left + (turns - 1) * (each + seat_wait) / cap + seat_wait
   end

@@ -123,6 +123,8 @@ def configure(log: settings.Log, directory: Path) -> None:
     logging.basicConfig(level=log.level, format=FORMAT, force=True)
     # Sanic calls its process a worker, which means something else here.
     logging.getLogger("sanic.server").setLevel(logging.WARNING)
+    # It has an opinion on every file that a client makes up.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     # arq tells of every job's start and end with its arguments; our own lines say what matters.
     logging.getLogger("arq").setLevel(max(logging.WARNING, logging.getLevelName(log.level)))
     if not log.to_file:

@@ -79,8 +79,8 @@ local function refusal(job, limits)
   local capped = tonumber(redis.call('ZSCORE', LATER, 'family ' .. account .. ' ' .. job.family) or 0) - now
   if capped > 0 and (limits.refuse_capped or capped > limits.longest) then return 'model_capped', capped end
 
-  local known = is_known(lane)
-  local step = (known and service(lane) or UNKNOWN) / lane_slots(lane, slots(limits.max_concurrency), limits.reserves)
+  local known, mean = is_known(lane), has_learned(lane) and service(lane) or UNKNOWN
+  local step = mean / lane_slots(lane, slots(limits.max_concurrency), limits.reserves)
   local waiting, own = 0, 0
   for _, name in ipairs(LANES) do
     waiting = waiting + redis.call('ZCARD', waiting_key(name))
@@ -89,7 +89,7 @@ local function refusal(job, limits)
   local bytes = tonumber(redis.call('GET', BYTES) or 0)
   local most, longest = limits.max_waiting_per_key, known and limits.max_wait or math.huge
   job.place, job.wait = predict(job, limits)
-  local own_step = known and math.max(step, job.wait / (own + 1)) or step
+  local own_step = math.max(step, known and job.wait / (own + 1) or mean / capacity(account))
   local would, promised, own_promised = job.wait, 0, 0
   if would > 0 and take_promise(lane, account) then
     -- The wait may have grown while they were outside; it must not be more than a job may wait.

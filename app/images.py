@@ -8,7 +8,6 @@ import secrets
 import time
 from itertools import count
 
-import msgspec
 from sanic import HTTPResponse, Request
 
 from app.dialect import DrawnImage, ImagesAnswer, ImagesRequest, decode_images
@@ -26,7 +25,7 @@ from app.links import Links
 from app.models import Models
 from app.terms import Terms, terms_of
 from app.text import Text
-from app.whole import send_whole, whole
+from app.whole import json, send_whole
 from settings import Bot, Settings
 from wire import VERSION
 from wire.events import Break, Done, Failed, Image
@@ -138,7 +137,7 @@ class Images:
         # Who names no number gets all that were drawn, as the predecessor did.
         data = [await self._shown(image, asked) for image in images[: asked.n]]
         answer = ImagesAnswer(int(time.time()), data, "\n".join(replies))
-        return whole(msgspec.json.encode(answer), headers)
+        return json(answer, headers=headers)
 
     def _family(self, model: str | None) -> Family:
         if model is not None:

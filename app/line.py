@@ -218,13 +218,17 @@ class Line:
         """End a job that has waited too long, and tell whoever reads it. False if it does not wait:
         it has got a slot, or its ending is on its way to us."""
         try:
-            while (found := await self._queue.look(id, account)) and found.state == "waiting":
-                fronts = found.fronts
-                if await end_waiting(self._queue, self._seal, id, fronts, WAITED_TOO_LONG):
-                    return True
+            return await self._end_waiting(id, account, WAITED_TOO_LONG) is None
         except AWAY:
             return True
-        return found is None
+
+    async def _end_waiting(self, id: str, account: str, failed: Failed) -> Whereabouts | None:
+        """End a job if it waits, and tell whoever reads it at that moment. Where it is, if it does
+        not wait; None when it is ended, or unknown."""
+        while (found := await self._queue.look(id, account)) and found.state == "waiting":
+            if await end_waiting(self._queue, self._seal, id, found.fronts, failed):
+                return None
+        return found
 
     async def find(self, bearer: str, name: str) -> Whereabouts | None:
         """Where a bearer's job is, by its id or its idempotency key.
@@ -249,7 +253,7 @@ class Line:
         withdrawn = Failed("cancelled", "The request was cancelled.", "cancelled")
         try:
             # It may begin, or go back to wait, at any moment; whoever reads it must be told.
-            while not await end_waiting(self._queue, self._seal, found.id, found.fronts, withdrawn):
+            while await self._end_waiting(found.id, self.account(bearer), withdrawn):
                 if await self._queue.cancel(found.id, unless_waiting=True) != "waiting":
                     break
         except AWAY:

@@ -8,11 +8,11 @@ from urllib.parse import unquote
 
 import msgspec
 from sanic import HTTPResponse, Request
-from sanic.response import raw
 
 from app.errors import NotFound
 from app.intake import bearer
 from app.line import Line
+from app.whole import json
 
 
 class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,15 +53,11 @@ class QueueEntries:
             entry = QueueEntry(
                 id=found.id, state="waiting", position=found.place, eta=math.ceil(found.wait)
             )
-        return _json(entry)
+        return json(entry)
 
     async def withdraw(self, request: Request, id: str) -> HTTPResponse:
         """End a job, waiting or running. Raises as `show`."""
         found = await self._line.withdraw(bearer(request), unquote(id))
         if found is None:
             raise NotFound("This key has no such request in the line.")
-        return _json(Withdrawal(id=found))
-
-
-def _json(data: msgspec.Struct) -> HTTPResponse:
-    return raw(msgspec.json.encode(data), content_type="application/json")
+        return json(Withdrawal(id=found))

@@ -15,7 +15,7 @@ from sanic import exceptions as sanic_errors
 from sanic.compat import Header
 from sanic.handlers import ErrorHandler
 from sanic.http import Http
-from sanic.response import BaseHTTPResponse, empty, raw
+from sanic.response import BaseHTTPResponse, empty
 
 from app.attachments import Attachments
 from app.chat import Chat
@@ -39,6 +39,7 @@ from app.metrics import Metrics
 from app.models import Models
 from app.queue import QueueEntries
 from app.usage import encoding
+from app.whole import json
 from background import background
 from logs import where
 from settings import Settings
@@ -50,13 +51,6 @@ logger = logging.getLogger(__name__)
 
 HEADER_TIMEOUT = 30
 """Seconds that a request's head may take to arrive."""
-
-
-def json(
-    data: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None
-) -> HTTPResponse:
-    """A typed body as a response."""
-    return raw(msgspec.json.encode(data), status, headers, content_type="application/json")
 
 
 LAST_WORDS = 1.0

@@ -50,11 +50,7 @@ def terms_of(
     Raises:
         BadRequest: X-Max-Wait is no number of seconds.
     """
-    tier: Tier = "default"
-    if service_tier == "flex":
-        tier = "flex"
-    elif service_tier == "priority":
-        tier = "priority"
+    tier = service_tier if service_tier in SHARES else "default"
     max_wait = _max_wait(request.headers.get("x-max-wait"))
     return Terms(user or "", tier, max_wait, idempotency)
 

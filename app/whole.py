@@ -52,6 +52,13 @@ async def send_whole(
         task.cancel()
 
 
-def whole(body: bytes, headers: dict[str, str]) -> HTTPResponse:
+def whole(body: bytes, headers: dict[str, str] | None = None, status: int = 200) -> HTTPResponse:
     """A whole JSON answer."""
-    return raw(body, headers=headers, content_type=JSON["content-type"])
+    return raw(body, status, headers, content_type=JSON["content-type"])
+
+
+def json(
+    data: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None
+) -> HTTPResponse:
+    """A typed body as a response."""
+    return whole(msgspec.json.encode(data), headers, status)

@@ -259,7 +259,7 @@ class Worker(ArqWorker):
             )
         except MediaError as error:
             logger.error("job %s cannot be had from media.store: %s", job, error)
-            ending = Failed("gateway_error", "part of the request was lost", "file_lost")
+            ending = Failed("gateway_error", "Part of the request was lost.", "file_lost")
         except Exception as error:
             logger.error("job %s met a bug: %s", job, where(error))
             ending = Failed(

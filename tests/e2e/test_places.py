@@ -83,6 +83,7 @@ def test_places_go_up_one_by_one_and_only_their_owner_sees_them(
             body = asked("[[sim words=2]]", stream=True)
             answers.append(pool.submit(ask, gateway, body, f"place/{n}"))
             until(lambda n=n: state(gateway, f"place%2F{n}")["state"] == "waiting", 5, "no place")  # type: ignore[misc]  # mypy on lambdas
+        time.sleep(0.7)  # past the grace, when whoever waits is told so for the first time
         found = [state(gateway, f"place%2F{n}") for n in range(3)]
         assert [one["position"] for one in found] == [1, 2, 3]
         assert 0 < found[0]["eta"] <= found[1]["eta"] <= found[2]["eta"]

@@ -19,6 +19,7 @@ local APART = 1.25       -- steps between moments
 local AHEAD = 3          -- steps until the first
 local KEPT = 8           -- steps ahead that newcomers leave places free
 local SEARCHED = 200     -- moments that are tried before giving one without a place
+local UNKNOWN = 2000     -- ms that a conversation is thought to take, there, before anything is known
 local MOST = 1000        -- promises that a key may have; beyond, a moment without a place
 
 -- Promises, of all keys or of one, that will be taken up within `ms`: those hold places.

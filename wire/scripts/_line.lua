@@ -157,6 +157,20 @@ local function close_job(id, state, reason)
   nudge() -- a slot of the whole upstream is free, whoever comes next
 end
 
+-- Whether an attempt is the one that runs.
+local function is_current(id, attempt)
+  local state, current = fields(job_key(id), 'state', 'attempt')
+  return state == 'running' and current == attempt
+end
+
+-- Why an attempt's job may not go back to its place: 0, it is not its to say, or something was
+-- published; -1, the job was cancelled meanwhile, so that it has to be ended instead. nil if it may.
+local function obstacle(id, attempt)
+  local published, cancel = fields(job_key(id), 'published', 'cancel')
+  if not is_current(id, attempt) or published then return 0 end
+  return cancel and -1 or nil
+end
+
 -- From an attempt back to its old place, for a reason. `later` (a moment in ms, or nil): not before
 -- then. Never a job that is to be cancelled: whoever reads it must be told, so it needs an ending.
 local function put_back(id, reason, later)

@@ -5,7 +5,6 @@
 -- as moving averages. Every loop here is bounded.
 
 local PRIOR = {chat = 15000, images = 45000}    -- ms, before anything is known
-local UNKNOWN = 2000                            -- ms, where too much would do harm
 local ENOUGH = 4                                -- conversations, to know anything
 local HEAVIEST = 100                            -- keys, and users, that are looked at one by one
 local MEMORY = 0.02                             -- weight of the newest length, at least
@@ -90,6 +89,9 @@ local function note_refill(lane, account)
   redis.call('PEXPIRE', account_key(account), DAY) -- should it have been forgotten
 end
 
+-- Which part of what a backlog loses comes again, over all keys of the lane.
+local function usual_refill(lane) return tonumber(redis.call('HGET', SERVICE, lane .. ' refill mean') or 0) end
+
 -- Which part of what a key's backlog loses comes again while it lasts: 0 (it is all there is) to
 -- nearly 1 (a program that sends the next one for each that is answered).
 local function refill(all, n, mean)
@@ -97,12 +99,13 @@ local function refill(all, n, mean)
   return math.min(0.99, ((n > 0 and n * mean or 0) + TRUST * all) / (n + TRUST))
 end
 
--- How many conversations the account may hold at the moment.
-local function capacity(account)
-  local cap, learned = fields(account_key(account), 'cap', 'learned')
+-- How many conversations an account may hold at the moment, by these fields of its record.
+local function lesser_cap(cap, learned)
   cap = tonumber(cap or 1)
   return math.max(1, math.min(cap, math.floor(tonumber(learned or cap))))
 end
+
+local function capacity(account) return lesser_cap(fields(account_key(account), 'cap', 'learned')) end
 
 -- How many conversations the upstream is held to: by its cap, and by the workers there are.
 local function slots(max_concurrency)
@@ -131,7 +134,7 @@ local function note_start(lane, account, moved, cost, alone)
   if redis.call('ZCARD', waiting_key(lane)) == 0 then return end
   local light, burst, span = fields(lane_key(lane), 'light', 'burst', 'span')
   local n, refilled = fields(account_key(account), 'refill n', 'refill mean')
-  local again = refill(tonumber(redis.call('HGET', SERVICE, lane .. ' refill mean') or 0), n, refilled)
+  local again = refill(usual_refill(lane), n, refilled)
   local keep = math.exp(-moved / (RECENT * cost) - 1 / FEW)
   redis.call('HSET', lane_key(lane),
     'light', tonumber(light or 0) * keep + (alone and cost or 0),
@@ -171,7 +174,7 @@ local function own_before(job)
   local at, n, refilled = fields(account_key(account), 'now', 'refill n', 'refill mean')
   local mean = service(job.lane, job.family, account)
   at = tonumber(at or 1)
-  local again = refill(tonumber(redis.call('HGET', SERVICE, job.lane .. ' refill mean') or 0), n, refilled)
+  local again = refill(usual_refill(job.lane), n, refilled)
   local users = redis.call('ZRANGEBYSCORE', users_key(account), '(' .. exactly(at),
     '(' .. exactly(job.line_tag), 'WITHSCORES', 'LIMIT', 0, HEAVIEST)
   local more = 0
@@ -212,7 +215,7 @@ end
 local function rivals(job, tag, at, mean)
   local lane = job.lane
   local heavy = redis.call('ZREVRANGE', work_key(lane), 0, HEAVIEST - 1, 'WITHSCORES')
-  local all = tonumber(redis.call('HGET', SERVICE, lane .. ' refill mean') or 0)
+  local all = usual_refill(lane)
   local others, light_here, rest = {}, 0, redis.call('ZCARD', waiting_key(lane)) * mean
   for i = 1, #heavy, 2 do
     local other, work = heavy[i], math.max(0, tonumber(heavy[i + 1]))
@@ -221,14 +224,14 @@ local function rivals(job, tag, at, mean)
       local weight, cap, learned, alone, n, refilled =
         fields(account_key(other), 'weight', 'cap', 'learned', 'alone', 'refill n', 'refill mean')
       local paid = math.max(at, tonumber(redis.call('ZSCORE', shares_key(lane), other) or 0))
-      weight, cap = tonumber(weight or 1), tonumber(cap or 1)
+      weight = tonumber(weight or 1)
       if alone == '1' then -- it has one job, which stands in the queue
         if paid - work / weight < tag then light_here = light_here + work end
       elseif paid < tag then
         local has = math.max(0, work / (1 - refill(all, n, refilled)) - mean)
         others[#others + 1] = {
           work = math.min(has, weight * (tag - paid) + mean / 2),
-          cap = math.max(1, math.min(cap, math.floor(tonumber(learned or cap)))),
+          cap = lesser_cap(cap, learned),
         }
       end
     end

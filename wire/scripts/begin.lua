@@ -3,9 +3,8 @@
 -- ARGV: id, attempt, entry, then channel and frame of each front end. Returns 1 or 0.
 local id, attempt, entry = unpack(ARGV, 1, 3)
 
-local state, current, lane, account, claimed =
-  fields(job_key(id), 'state', 'attempt', 'lane', 'account', 'claimed')
-if state ~= 'running' or current ~= attempt then return 0 end
+if not is_current(id, attempt) then return 0 end
+local lane, account, claimed = fields(job_key(id), 'lane', 'account', 'claimed')
 redis.call('HSET', job_key(id), 'published', 1)
 redis.call('XADD', log_key(id), '*', 'box', entry)
 redis.call('PEXPIRE', log_key(id), DAY)

@@ -1,6 +1,6 @@
 -- Put a new job in line. ARGV: the job and the limits, as msgpack; its sealed request; arq's record.
--- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id, its front ends} |
--- {'mismatch', id} | {'refused', reason, come back in ms}.
+-- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch', id} |
+-- {'unlogged', id} | {'refused', reason, come back in ms}.
 local job, limits, body, arq_job = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3], ARGV[4]
 local id, lane, account, family = job.id, job.lane, job.account, job.family
 

@@ -7,9 +7,8 @@ local id, attempt, ending, reason, failures, entry = unpack(ARGV, 1, 6)
 -- What is wrong with this job, or its account, and with nothing else: so the upstream has answered.
 local OWN_FAULT = {unauthorized = true, rate_limited = true, too_long = true, bad_file = true}
 
-local state, current, published = fields(job_key(id), 'state', 'attempt', 'published')
-if state ~= 'running' or current ~= attempt then return 0 end
-if failures ~= '0' and not published then
+if not is_current(id, attempt) then return 0 end
+if failures ~= '0' and redis.call('HEXISTS', job_key(id), 'published') == 0 then
   upstream_failed(id, tonumber(failures))
 elseif OWN_FAULT[reason] then
   upstream_answered()

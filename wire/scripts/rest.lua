@@ -1,15 +1,14 @@
 -- The upstream is busy with this account although we thought it free: the job goes back to its old
 -- place. If the account holds others of ours, it may hold fewer from now on, half as many; else it
 -- rests, twice as long each time until an answer begins. ARGV: id, attempt, shortest and longest
--- rest (ms). Returns 1, 0, or -1 as `return.lua`.
+-- rest (ms). Returns as `return.lua`.
 local id, attempt, shortest, longest = unpack(ARGV)
 
-local state, current, account, published, cancel =
-  fields(job_key(id), 'state', 'attempt', 'account', 'published', 'cancel')
-if state ~= 'running' or current ~= attempt or published then return 0 end
-upstream_answered()
-if cancel then return -1 end
+local no = obstacle(id, attempt)
+if no ~= 0 then upstream_answered() end
+if no then return no end
 
+local account = redis.call('HGET', job_key(id), 'account')
 local cap = capacity(account)
 if cap > 1 then
   redis.call('HSET', account_key(account), 'learned', math.max(1, cap / 2))

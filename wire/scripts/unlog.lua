@@ -2,7 +2,6 @@
 -- the job. ARGV: id, attempt. Returns 1 or 0.
 local id, attempt = unpack(ARGV)
 
-local state, current = fields(job_key(id), 'state', 'attempt')
-if state ~= 'running' or current ~= attempt then return 0 end
+if not is_current(id, attempt) then return 0 end
 redis.call('HSET', job_key(id), 'unlogged', 1)
 return 1

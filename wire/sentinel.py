@@ -36,7 +36,7 @@ LOOK = 1.0
 PAUSE = 0.1
 """Seconds for which an answer, or the lack of one, serves all who ask: they may be many."""
 
-PATIENCE = 1.0
+PATIENCE = 2.0
 """Seconds that the Sentinels have to answer."""
 
 SLACK = 1.5

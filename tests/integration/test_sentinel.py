@@ -104,13 +104,13 @@ async def test_a_client_follows_when_its_master_freezes_and_does_not_go_back(
     watched: WatchedRedis,
 ) -> None:
     async with client_of(watched.url) as client:
-        await client.set("key", "value")
+        await served(lambda: client.set("key", "value"))
         with frozen(watched.master.process):
             waiting = asyncio.create_task(served(lambda: client.incr("counter")))
             assert await served(lambda: port_of(client)) == watched.replica.port
             await waiting
         await asyncio.sleep(0.2)
-        assert await port_of(client) == watched.replica.port
+        assert await served(lambda: port_of(client)) == watched.replica.port
 
 
 async def test_the_refusal_of_a_master_counts_only_while_it_cannot_have_been_replaced() -> None:

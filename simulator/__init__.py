@@ -16,6 +16,7 @@ account (the account is the bearer), a cap in all, and the real error bodies.
     GET   /simulator/stats                         counters, see below
     GET   /simulator/files                         every file: id, owner, name, size, sha256, ...
     POST  /simulator/script                        what to answer from now on
+    POST  /simulator/gate                          opens the gates of all answers
     POST  /simulator/reset                         counters to zero, scripts and files forgotten
 
 Upload and download addresses and sockets are on hosts of their own, as in reality: here a second
@@ -46,6 +47,7 @@ The pace:
     delay=0.05     before the first event; the response headers go out before it
     interval=0.02  between text events, and around them (first event, finished events)
     burst=1        so many text events in one write, at the same mean pace
+    gate=N         after N text events the answer waits until somebody opens the gate
     linger=0       the turn goes on for so many seconds after its client has left, and keeps its
                    account busy; not over a socket
     ping=0         a ping after so many seconds without an event, two shapes in turn; 0 = none

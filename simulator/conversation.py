@@ -16,7 +16,6 @@ from simulator import payload, tools
 from simulator.accounts import Hold
 from simulator.body import Body, CutError
 from simulator.checks import check_conversation, check_files, check_gizmo
-from simulator.clock import Clock
 from simulator.errors import NO_CONVERSATION, RefusedError, named
 from simulator.events import Turn
 from simulator.history import Conversation
@@ -82,7 +81,7 @@ class Conversations:
         response = _stream_response()
         try:
             with hold:
-                await _perform(script, reply, HttpTransport(request, response), hold, state.clock)
+                await _perform(script, reply, HttpTransport(request, response), hold, state)
         except ConnectionError:
             # The client left between two writes: aborted, counted, and no error of ours.
             pass
@@ -177,7 +176,7 @@ class Conversations:
 
         async def perform() -> None:
             with hold:
-                await _perform(script, reply, transport, hold, state.clock)
+                await _perform(script, reply, transport, hold, state)
 
         task = asyncio.ensure_future(perform())
         self._running[conversation_id] = task
@@ -258,9 +257,10 @@ async def _unanswered(script: Script, hold: Hold, request: web.Request) -> web.S
 
 
 async def _perform(
-    script: Script, reply: Reply, transport: Transport, hold: Hold, clock: Clock
+    script: Script, reply: Reply, transport: Transport, hold: Hold, state: State
 ) -> None:
     """Send one answer in its time."""
+    clock = state.clock
     start = clock.now() + script.delay
     await transport.open()
     body = Body(transport, script, clock)
@@ -270,6 +270,10 @@ async def _perform(
         for act in reply.acts:
             start += act.pause
             while beat := b"".join(islice(act.events, script.burst)):
+                if 0 < script.gate <= sent:
+                    since = clock.now()
+                    await state.gate.wait()
+                    start += clock.now() - since
                 sent += script.burst
                 await body.write(start + sent * script.interval, beat)
         if script.fault == "silence":

@@ -41,6 +41,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     burst: AtLeastOne = 1
     delay: Seconds = 0.05
     linger: Seconds = 0.0
+    gate: Count = 0
     step: AtLeastOne = 4
     echoes: bool = False
     ping: Seconds = 0.0

@@ -88,6 +88,7 @@ def build(state: State, prefix: str = "") -> web.Application:
         ("GET", "/simulator/stats", control.stats),
         ("GET", "/simulator/files", control.files),
         ("POST", "/simulator/script", control.script),
+        ("POST", "/simulator/gate", control.gate),
         ("POST", "/simulator/reset", control.reset),
         ("*", "/{anything:.*}", _not_found),
     ]
@@ -140,9 +141,14 @@ class _Control:
         self._state.scripts.post(parse_posted(await request.read()))
         return web.json_response({"success": True})
 
+    async def gate(self, _request: web.Request) -> web.StreamResponse:
+        self._state.gate.set()
+        return web.json_response({"success": True})
+
     async def reset(self, _request: web.Request) -> web.StreamResponse:
         self._state.accounts.reset()
         self._state.counts.clear()
         self._state.scripts.clear()
         self._state.files.clear()
+        self._state.gate.clear()
         return web.json_response({"success": True})

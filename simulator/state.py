@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from simulator.accounts import Accounts, Limits
 from simulator.checks import Arkose
 from simulator.clock import Clock
@@ -24,5 +26,6 @@ class State:
         self.arkose = Arkose()
         self.clock = Clock()
         self.hub = Hub(self.scripts, self.counts)
+        self.gate = asyncio.Event()
         self.side_port = 0
         """Where the hosts beside the API listen: storage and sockets."""

@@ -117,6 +117,10 @@ class Gateway:
         if script:
             post(f"{self.simulator}/simulator/script", script)
 
+    def open_gate(self) -> None:
+        """Let the answers go on that wait at the simulator's gate."""
+        post(f"{self.simulator}/simulator/gate", {})
+
     def wait_idle(self, timeout: float = 5.0) -> None:
         """Wait until the simulator holds no conversation."""
         until(lambda: self.stats()["active"] == 0, timeout, "a conversation still runs upstream")

@@ -45,11 +45,12 @@ def test_redis_killed_while_idle_and_nothing_has_to_be_restarted(
 
 def test_redis_killed_while_streaming_and_every_answer_is_whole(gateway: Gateway, ask: Ask) -> None:
     gateway.start(workers=2)
-    running = [ask(150) for _ in range(4)]
+    running = [ask(150, gate=10) for _ in range(4)]
     for client in running:
         assert client.begun.wait(10)
     waiting = [ask(3) for _ in range(6)]
     in_line(gateway, 6)
+    gateway.open_gate()
     gateway.redis.kill()
     time.sleep(1.5)
     gateway.redis.restart()
@@ -63,11 +64,12 @@ def test_a_redis_that_forgot_everything_costs_answers_but_no_process(
     gateway: Gateway, ask: Ask
 ) -> None:
     gateway.start(workers=2)
-    running = [ask(400) for _ in range(4)]
+    running = [ask(400, gate=10) for _ in range(4)]
     for client in running:
         assert client.begun.wait(10)
     waiting = [ask(3) for _ in range(4)]
     in_line(gateway, 4)
+    gateway.open_gate()
     gateway.redis.kill()
     for file in gateway.redis.directory.rglob("*.aof*"):
         file.unlink()
@@ -81,11 +83,12 @@ def test_a_redis_that_forgot_everything_costs_answers_but_no_process(
 
 def test_a_redis_that_freezes_for_a_while_costs_nothing(gateway: Gateway, ask: Ask) -> None:
     gateway.start(workers=2)
-    running = [ask(150) for _ in range(3)]
+    running = [ask(150, gate=10) for _ in range(3)]
     for client in running:
         assert client.begun.wait(10)
     process = gateway.redis.process
     assert process is not None
+    gateway.open_gate()
     with frozen(process):
         time.sleep(1.2)
     assert all(is_whole(client.result(), 150) for client in running)
@@ -103,10 +106,11 @@ def test_a_redis_that_refuses_to_write_for_a_while_costs_nothing(
 ) -> None:
     """Full, or read only in the middle of a failover: every role used to end itself."""
     gateway.start(workers=1)
-    client = ask(150)
+    client = ask(150, gate=10)
     assert client.begun.wait(10)
     with redis.Redis.from_url(gateway.redis.url) as operator:
         operator.execute_command(*trouble.split())
+        gateway.open_gate()
         time.sleep(1.5)
         operator.execute_command(*mended.split())
     assert is_whole(client.result(), 150)

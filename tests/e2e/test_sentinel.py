@@ -39,17 +39,20 @@ def pool() -> Iterator[ThreadPoolExecutor]:
     pool.shutdown(wait=False, cancel_futures=True)
 
 
-def ask(pool: ThreadPoolExecutor, gateway: Gateway, words: int, bearer: str) -> Client:
-    return Client(pool, gateway.url, f"[[sim words={words} interval=0.02]]", bearer)
+def ask(
+    pool: ThreadPoolExecutor, gateway: Gateway, words: int, bearer: str, more: str = ""
+) -> Client:
+    return Client(pool, gateway.url, f"[[sim words={words} interval=0.02 {more}]]", bearer)
 
 
 def busy(pool: ThreadPoolExecutor, gateway: Gateway) -> tuple[list[Client], list[Client]]:
     """Clients whose answers are under way, and clients that wait."""
-    running = [ask(pool, gateway, 250, f"bot-{n}") for n in range(4)]
+    running = [ask(pool, gateway, 250, f"bot-{n}", "gate=10") for n in range(4)]
     for client in running:
         assert client.begun.wait(10)
     waiting = [ask(pool, gateway, 3, f"bot-{n}") for n in range(6)]
     until(lambda: all(client.told.status == 200 for client in waiting), 5, "not all in line")
+    gateway.open_gate()
     return running, waiting
 
 

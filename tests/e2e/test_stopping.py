@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bots import Ask, Client, is_whole
-from tests.e2e.gateway import Gateway, quick
+from tests.e2e.gateway import Gateway, quick, status, until
 
 
 @pytest.fixture
@@ -21,9 +20,10 @@ def gateway(directory: Path) -> Iterator[Gateway]:
 
 def test_a_worker_told_to_stop_finishes_what_it_holds(gateway: Gateway, ask: Ask) -> None:
     gateway.start(workers=1)
-    client = ask(60)
+    client = ask(60, gate=10)
     assert client.begun.wait(10)
     gateway.workers[0].terminate()
+    gateway.open_gate()
     assert is_whole(client.result(), 60)
     assert gateway.workers[0].wait(5) == 0
 
@@ -32,12 +32,13 @@ def test_a_front_end_told_to_stop_finishes_its_answers_and_takes_no_more(
     gateway: Gateway, ask: Ask
 ) -> None:
     gateway.start(workers=1)
-    client = ask(60)
+    client = ask(60, gate=10)
     assert client.begun.wait(10)
     gateway.fronts[0].terminate()
-    time.sleep(0.2)
+    until(lambda: status(f"{gateway.url}/readyz") == 503, 10, "it does not stop")
     refused = ask(1).result()
     assert (refused.status, refused.error) == (503, "line_unavailable")
+    gateway.open_gate()
     assert is_whole(client.result(), 60)
     assert gateway.fronts[0].wait(10) == 0
 

@@ -439,6 +439,22 @@ async def test_reset_forgets_counters_and_scripts_but_not_open_conversations(
         assert b"[DONE]" in await caller.read("hi")
 
 
+async def test_an_answer_waits_at_its_gate_until_that_is_opened(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async with calling() as caller:
+        async with caller.say(f"[[sim words=5 gate=2 {FAST}]]") as response:
+            read = b""
+            while b"w0 w1" not in read:
+                read += await response.content.readany()
+            more = asyncio.create_task(response.content.read())
+            assert not (await asyncio.wait([more], timeout=0.2))[0]
+            await caller.control("gate", {})
+            read += await more
+        assert b"w0 w1 w2 w3 w4" in read
+        assert b"[DONE]" in read
+
+
 async def test_bad_requests_get_the_recorded_bodies(loop: asyncio.AbstractEventLoop) -> None:
     async with calling() as caller:
         async with caller.say("hi", bearer=None) as response:

@@ -49,13 +49,15 @@ class GptInfos:
     async def put(self, whose: str, id: str, info: bytes) -> None:
         """Keep an info: the GPT can be reached."""
         key = self._key("gpt", whose, id)
-        await self._redis.set(key, self._seal.seal(info, key), px=self._kept + self._refresh)
-        await self._redis.delete(self._key("gpt-missed", whose, id))
+        pipeline: Any = self._redis.pipeline()
+        pipeline.set(key, self._seal.seal(info, key), px=self._kept + self._refresh)
+        await pipeline.delete(self._key("gpt-missed", whose, id)).execute()
 
     async def miss(self, whose: str, id: str) -> None:
         """Say that a GPT cannot be reached."""
-        await self._redis.set(self._key("gpt-missed", whose, id), b"", px=round(MISSED * 1000))
-        await self._redis.delete(self._key("gpt", whose, id))
+        pipeline: Any = self._redis.pipeline()
+        pipeline.set(self._key("gpt-missed", whose, id), b"", px=round(MISSED * 1000))
+        await pipeline.delete(self._key("gpt", whose, id)).execute()
 
     async def missed(self, bearer: str, ids: Iterable[str]) -> set[str]:
         """Those of some GPTs that could not be reached, for everybody or with this bearer."""

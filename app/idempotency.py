@@ -24,11 +24,13 @@ _MOST_DIGITS = 9
 class Idempotency(msgspec.Struct, frozen=True):
     """What a client named its job by.
 
-    `digest` tells whether another request under the same key is the same request.
+    `digest` tells whether another request under the same key is the same request. `resumes`: it has
+    had a part of the answer, and wants no other.
     """
 
     key: str
     digest: str
+    resumes: bool = False
 
     def turn(self, number: int) -> Idempotency:
         """The name of one of several turns that a request takes, counted from 0."""
@@ -38,11 +40,16 @@ class Idempotency(msgspec.Struct, frozen=True):
 
 
 def idempotency(
-    given: str | None, seal: Seal, path: str, body: bytes | bytearray
+    given: str | None,
+    seal: Seal,
+    path: str,
+    body: bytes | bytearray,
+    *,
+    resumes: bool = False,
 ) -> Idempotency | None:
     """What a request's `Idempotency-Key` header asks for; None if there is none.
 
-    `body` is the request's, and has been found to be JSON.
+    `body` is the request's, and has been found to be JSON. `resumes`: there is a `Last-Event-ID`.
 
     Raises:
         BadRequest: the key is not 1 to 255 printable ASCII characters.
@@ -52,7 +59,7 @@ def idempotency(
     if not (1 <= len(given) <= LONGEST_KEY and given.isascii() and given.isprintable()):
         message = f"Idempotency-Key must be 1 to {LONGEST_KEY} printable ASCII characters."
         raise BadRequest(message, param="Idempotency-Key")
-    return Idempotency(given, digest(seal, path, body))
+    return Idempotency(given, digest(seal, path, body), resumes)
 
 
 def digest(seal: Seal, path: str, body: bytes | bytearray) -> str:

@@ -172,6 +172,7 @@ class Line:
             max_wait=terms.max_wait,
             idem=self._idem(job.bearer, terms.idempotency.key) if terms.idempotency else None,
             digest=terms.idempotency.digest if terms.idempotency else "",
+            resumes=terms.idempotency is not None and terms.idempotency.resumes,
         )
 
     def _idem(self, bearer: str, key: str) -> str:
@@ -187,7 +188,8 @@ class Line:
         headers = request.headers
         if "last-event-id" in headers and "idempotency-key" not in headers:
             raise AnswerLost
-        return idempotency(headers.get("idempotency-key"), self._seal, request.path, body)
+        key, after = headers.get("idempotency-key"), headers.get("last-event-id")
+        return idempotency(key, self._seal, request.path, body, resumes=bool(after))
 
     def account(self, bearer: str) -> str:
         """The name in Redis of whatever a bearer's jobs run on."""

@@ -16,8 +16,9 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     `cap` is how many conversations the account may hold at once, `weight` its key's part of the
     slots, `tier` the job's part among its key's users, `band` what goes before any tag of theirs.
     `bytes` is what it keeps in memory. `max_wait` is the caller's own limit, in seconds. `idem` is
-    the idempotency key that it came with, `digest` of what request. `accepted`: it has been let in
-    before, and vanished with a Redis that was restarted.
+    the idempotency key that it came with, `digest` of what request; `resumes`: its client has had a
+    part of the answer, so another job is of no use to it. `accepted`: it has been let in before, and
+    vanished with a Redis that was restarted.
     """
 
     id: str
@@ -34,6 +35,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     max_wait: float = math.inf
     idem: str | None = None
     digest: str = ""
+    resumes: bool = False
     accepted: bool = False
 
 
@@ -69,9 +71,9 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Clash(msgspec.Struct, frozen=True):
-    """The idempotency key belongs to another request, or to a job that cannot be read again."""
+    """The idempotency key belongs to another request, or leads to no answer that can be read."""
 
-    why: Literal["mismatch", "unlogged"]
+    why: Literal["mismatch", "lost"]
 
 
 Admission = Accepted | Attached | Refused | Clash

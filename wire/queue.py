@@ -202,8 +202,8 @@ class Queue:
                 return Attached(id.decode())
             case [b"refused", bytes(reason), int(wait)]:
                 return Refused(cast(RefusalReason, reason.decode()), wait / 1000)
-            case [b"mismatch" | b"unlogged" as why, _]:
-                return Clash("mismatch" if why == b"mismatch" else "unlogged")
+            case [b"mismatch" | b"lost" as why]:
+                return Clash("mismatch" if why == b"mismatch" else "lost")
             case _:
                 return None
 

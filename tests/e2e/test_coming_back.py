@@ -198,6 +198,16 @@ def test_what_does_not_follow_cannot_be_had(gateway: Gateway) -> None:
     assert lost.headers["x-should-retry"] == "false"
 
 
+def test_whoever_wants_the_rest_of_an_answer_that_is_gone_begins_no_other(
+    gateway: Gateway,
+) -> None:
+    body = asked("[[sim words=3]]")
+    lost = ask(gateway.url, body, "unheard of", "one", "01234567-3")
+    assert (lost.status_code, lost.json()["error"]["code"]) == (409, "answer_lost")
+    headers = {"authorization": "Bearer one"}
+    assert httpx.get(f"{gateway.url}/v1/queue/unheard%20of", headers=headers).status_code == 404
+
+
 def test_a_failed_job_gives_its_key_back(gateway: Gateway) -> None:
     body = asked("[[sim error=oops]]", stream=False)
     for _ in range(2):

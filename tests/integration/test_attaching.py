@@ -62,6 +62,14 @@ async def test_the_same_key_leads_to_the_same_job(queue: Queue, redis: ArqRedis)
     assert await queue.look("first", "another account") is None
 
 
+async def test_whoever_has_had_a_part_of_an_answer_is_given_no_other(queue: Queue) -> None:
+    resuming = msgspec.structs.replace(named("again"), resumes=True)
+    assert await queue.enqueue(resuming, b"body") == Clash("lost")
+    assert not await queue.exists("again")
+    await queue.enqueue(named("first"), b"body")
+    assert await queue.enqueue(resuming, b"body") == Attached("first")
+
+
 async def test_it_outlives_its_client_for_the_grace(queue: Queue) -> None:
     await queue.enqueue(named("job"), b"body")
     await queue.leave("job", "job")
@@ -193,4 +201,4 @@ async def test_one_whose_log_is_full_waits_for_nobody(queue: Queue) -> None:
             said = await present(queue, claimed)
             await queue.reap()  # which ends what nobody came back for
             await asyncio.sleep(0.05)
-    assert await queue.enqueue(named("again"), b"body") == Clash("unlogged"), "it was not cancelled"
+    assert await queue.enqueue(named("again"), b"body") == Clash("lost"), "it was not cancelled"

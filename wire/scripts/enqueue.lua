@@ -1,6 +1,6 @@
 -- Put a new job in line. ARGV: the job and the limits, as msgpack; its sealed request; arq's record.
--- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch', id} |
--- {'unlogged', id} | {'refused', reason, come back in ms}.
+-- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch'} | {'lost'} |
+-- {'refused', reason, come back in ms}.
 local job, limits, body, arq_job = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3], ARGV[4]
 local id, lane, account, family = job.id, job.lane, job.account, job.family
 
@@ -17,8 +17,8 @@ if job.idem then
   if front and job.accepted then
     job.idem = nil -- its client came back before it did, and has another job under the key
   elseif front and (not cancel or enough) then -- one that is being cancelled gives its key back
-    if digest ~= job.digest then return {'mismatch', known} end
-    if unlogged then return {'unlogged', known} end
+    if digest ~= job.digest then return {'mismatch'} end
+    if unlogged then return {'lost'} end
     if state ~= 'done' then
       redis.call('HSET', job_key(known), 'front', without(front, id) .. ' ' .. job.front .. '/' .. id)
       redis.call('ZREM', LATER, 'orphan ' .. known)
@@ -29,6 +29,7 @@ if job.idem then
     return {'attached', known}
   end
 end
+if job.resumes then return {'lost'} end
 
 redis.call('HSET', account_key(account), 'cap', job.cap, 'weight', job.weight)
 if redis.call('PTTL', account_key(account)) < MINUTE then redis.call('PEXPIRE', account_key(account), MINUTE) end

@@ -244,7 +244,8 @@ class Line:
             raise LineUnavailable from None
 
     async def withdraw(self, bearer: str, name: str) -> str | None:
-        """End a bearer's job, and tell whoever reads it. Its id; None if there is none such.
+        """End a bearer's job, and tell whoever reads it, or forget its answer. Its id; None if there is
+        none such.
 
         Raises:
             LineUnavailable: Redis is away.

@@ -26,7 +26,7 @@ class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
-    """The job has been told to end, if it had not ended before."""
+    """The job has been told to end, if it had not ended before; its answer is kept no longer."""
 
     id: str
     object: Literal["queue.entry"] = "queue.entry"
@@ -56,7 +56,7 @@ class QueueEntries:
         return json(entry)
 
     async def withdraw(self, request: Request, id: str) -> HTTPResponse:
-        """End a job, waiting or running. Raises as `show`."""
+        """End a job, waiting or running, or forget its answer. Raises as `show`."""
         found = await self._line.withdraw(bearer(request), unquote(id))
         if found is None:
             raise NotFound("This key has no such request in the line.")

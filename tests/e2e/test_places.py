@@ -118,6 +118,14 @@ def test_a_waiting_request_can_be_taken_back(
     assert gateway.stats()["started"] == 1, gateway.stats()
 
 
+def test_a_finished_answer_can_be_given_up(gateway: Gateway) -> None:
+    first = ask(gateway, asked("[[sim words=2]]"), "given up").json()["id"]
+    assert ask(gateway, asked("[[sim words=2]]"), "given up").json()["id"] == first
+    assert entry(gateway, "given%20up", "DELETE").json()["id"] == first
+    assert entry(gateway, "given%20up").status_code == 404
+    assert ask(gateway, asked("[[sim words=2]]"), "given up").json()["id"] != first
+
+
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_running_request_can_be_taken_back(

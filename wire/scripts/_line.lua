@@ -112,26 +112,23 @@ local function take_out(id, lane, account, family)
   redis.call('ZREM', LATER, 'job ' .. id)
 end
 
+-- How long (ms) an ended job can be read again under its idempotency key, if that is still its own.
+-- Without one it only stays for readers that there are.
+local function keep(id, idem, ms)
+  if idem and string.match(redis.call('GET', idem) or '', '^%S+') == id then redis.call('PEXPIRE', idem, ms) end
+  redis.call('PEXPIRE', job_key(id), math.max(ms, ENDED_TTL))
+  redis.call('PEXPIRE', log_key(id), math.max(ms, ENDED_TTL))
+end
+
 -- The one ending of a job: `reason` is 'done', 'cancelled' or whose fault it was. Its request is
 -- forgotten at once, its log soon; whoever waits behind it moves up.
 local function close_job(id, state, reason)
   local job = record(id)
   local lane, account, family = job.lane, job.account, job.family
   if state == 'cancelled' and job.enough then state, reason = 'done', 'done' end
-  local ttl = ENDED_TTL
-  if job.idem and string.match(redis.call('GET', job.idem) or '', '^%S+') ~= id then
-    job.idem = nil -- the key is another job's by now
-  end
-  if job.idem and state == 'done' then
-    ttl = math.max(ttl, tonumber(job.keep))
-    redis.call('PEXPIRE', job.idem, tonumber(job.keep))
-  elseif job.idem then
-    redis.call('DEL', job.idem) -- the next request under this key is a new one
-  end
   redis.call('HSET', job_key(id), 'state', state)
   redis.call('HDEL', job_key(id), 'body', 'worker')
-  redis.call('PEXPIRE', job_key(id), ttl)
-  redis.call('PEXPIRE', log_key(id), ttl)
+  keep(id, job.idem, tonumber(state == 'done' and job.keep or 0))
   redis.call('DEL', 'arq:job:' .. id, 'arq:retry:' .. id, 'arq:in-progress:' .. id)
   take_out(id, lane, account, family)
   count_out(id, lane, account, tonumber(job.cost))

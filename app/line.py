@@ -244,8 +244,8 @@ class Line:
             raise LineUnavailable from None
 
     async def withdraw(self, bearer: str, name: str) -> str | None:
-        """End a bearer's job, and tell whoever reads it, or forget its answer. Its id; None if there is
-        none such.
+        """End a bearer's job, and tell whoever reads it, or forget its answer. Its id; None if
+        there is none such.
 
         Raises:
             LineUnavailable: Redis is away.
@@ -276,10 +276,6 @@ class Line:
             return await self._gpts.missed(bearer, gpts) if gpts else set()
         except AWAY:
             return set()
-
-    async def emptied(self) -> None:
-        """Wait until this front end waits for no job any more."""
-        await self._inbox.empty.wait()
 
     def fail_all(self, message: str, code: str) -> None:
         """Tell every client that still waits that its answer will not come."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import unquote
 
@@ -48,6 +49,8 @@ from wire.parts import Parts
 from wire.queue import PATIENCE
 
 logger = logging.getLogger(__name__)
+
+Feature = Callable[[Request], Coroutine[None, None, HTTPResponse | None]]
 
 HEADER_TIMEOUT = 30
 """Seconds that a request's head may take to arrive."""
@@ -140,6 +143,9 @@ class Server:
         self._life: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._draining = False
+        self._open = 0
+        self._answered = asyncio.Event()
+        self._answered.set()
 
     def attach(self, app: Sanic[Any, Any]) -> None:
         """Give the app its routes, its error pages and its life."""
@@ -159,10 +165,12 @@ class Server:
         v1 = f"{server.api_prefix}/v1"
         chat = Chat(self._config, self._line, self._models, self._attachments)
         # stream=True: the handler reads the body itself, under a deadline of its own.
-        app.add_route(chat, f"{v1}/chat/completions", methods=["POST"], name="chat", stream=True)
         images = Images(self._config, self._line, self._models, self._media)
-        uri = f"{v1}/images/generations"
-        app.add_route(images, uri, methods=["POST"], name="generations", stream=True)
+        for feature, uri, name in (
+            (self._counted(chat), f"{v1}/chat/completions", "chat"),
+            (self._counted(images), f"{v1}/images/generations", "generations"),
+        ):
+            app.add_route(feature, uri, methods=["POST"], name=name, stream=True)
         for handler, uri, name in (
             (self._models_list, f"{v1}/models", "models"),
             (self._model, f"{v1}/models/<name:path>", "model"),
@@ -210,17 +218,35 @@ class Server:
             app.stop()
             raise
 
+    def _counted(self, feature: Feature) -> Feature:
+        """A feature whose requests are waited for when this front end stops.
+
+        They are in line for a part of that time only, some of them several times.
+        """
+
+        async def answer(request: Request) -> HTTPResponse | None:
+            self._open += 1
+            self._answered.clear()
+            try:
+                return await feature(request)
+            finally:
+                self._open -= 1
+                if not self._open:
+                    self._answered.set()
+
+        return answer
+
     async def _drain(self, _: Sanic[Any, Any]) -> None:
         self._draining = True
         logger.info("stopping: answers under way may finish, new requests are refused")
         try:
             async with asyncio.timeout(self._config.server.drain_timeout):
-                await self._line.emptied()
+                await self._answered.wait()
         except TimeoutError:
             self._line.fail_all("This front end was stopped before the answer ended.", "stopped")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS):
-                    await self._line.emptied()
+                    await self._answered.wait()
 
     async def _stop(self, _: Sanic[Any, Any]) -> None:
         self._stopping.set()

@@ -17,8 +17,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     slots, `tier` the job's part among its key's users, `band` what goes before any tag of theirs.
     `bytes` is what it keeps in memory. `max_wait` is the caller's own limit, in seconds. `idem` is
     the idempotency key that it came with, `digest` of what request; `resumes`: its client has had
-    part of the answer, so another job is of no use to it. `accepted`: it has been let in before, and
-    vanished with a Redis that was restarted.
+    part of the answer, so another job is of no use to it. `accepted`: it has been let in before,
+    and vanished with a Redis that was restarted.
     """
 
     id: str

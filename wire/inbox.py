@@ -177,9 +177,6 @@ class Inbox:
         self._outage_grace = outage_grace
         self._max_backlog = max_backlog
         self._replies: dict[str, list[Reply]] = {}
-        self.empty = asyncio.Event()
-        """Set while no reply is open."""
-        self.empty.set()
         self._healing: dict[Reply, asyncio.Task[None]] = {}
         self._subscription = Subscription(redis, self._channel)
         self.subscribed = self._subscription.confirmed
@@ -204,7 +201,6 @@ class Inbox:
         """
         reply = Reply(job, self._max_backlog, live=not attached)
         self._replies.setdefault(job, []).append(reply)
-        self.empty.clear()
         if attached:
             self._heal(reply)
         try:
@@ -213,8 +209,6 @@ class Inbox:
             self._replies[job].remove(reply)
             if not self._replies[job]:
                 del self._replies[job]
-            if not self._replies:
-                self.empty.set()
             if task := self._healing.get(reply):
                 task.cancel()
 

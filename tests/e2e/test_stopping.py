@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -40,6 +43,28 @@ def test_a_front_end_told_to_stop_finishes_its_answers_and_takes_no_more(
     assert (refused.status, refused.error) == (503, "line_unavailable")
     gateway.open_gate()
     assert is_whole(client.result(), 60)
+    assert gateway.fronts[0].wait(10) == 0
+
+
+def test_nor_does_it_cut_off_a_request_that_is_not_in_line_yet(gateway: Gateway) -> None:
+    gateway.start(workers=1)
+    where = urlsplit(gateway.url)
+    content = json.dumps(
+        {"model": "gpt-4", "messages": [{"role": "user", "content": "[[sim words=3 delay=3]]"}]}
+    ).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nExpect: 100-continue\r\n"
+        f"Authorization: Bearer one\r\nContent-Length: {len(content)}\r\n\r\n"
+    ).encode()
+    with socket.create_connection((where.hostname, where.port), 20) as client:
+        client.sendall(head)
+        assert client.recv(100).startswith(b"HTTP/1.1 100 "), "it reads the body"
+        gateway.fronts[0].terminate()
+        until(lambda: status(f"{gateway.url}/readyz") == 503, 5, "it does not stop")
+        client.sendall(content)
+        answer = b"".join(iter(lambda: client.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+    assert b"w0 w1 w2" in answer
     assert gateway.fronts[0].wait(10) == 0
 
 

@@ -33,7 +33,6 @@ class Ticket:
         self._account = account
         self._clock = asyncio.get_running_loop().time
         self._give_up = self._clock() + PATIENCE * line.config.queue.max_wait
-        self._extended = False
         self.left = False
         """Whether the job has been let go of before its ending."""
 
@@ -59,10 +58,9 @@ class Ticket:
             await self._extend_or_give_up()
 
     async def _extend_or_give_up(self) -> None:
-        # A job that has got its slot at last may still begin; its worker sets it a deadline too.
-        if self._extended or await self._line.end_if_waiting(self.id, self._account):
+        # A job that has got its slot may still begin, if its files take long; its worker ends it.
+        if await self._line.end_if_waiting(self.id, self._account):
             raise WaitedTooLong
-        self._extended = True
         upstream = self._line.config.upstream
         self._give_up += upstream.connect_timeout + upstream.first_event_timeout
 

@@ -287,6 +287,24 @@ async def test_waiting_ends_at_its_deadline(front: Client) -> None:
     "config",
     [
         settings.Settings(
+            queue=msgspec.structs.replace(QUICK, max_wait=0.5),
+            upstream=settings.Upstream(connect_timeout=0.1, first_event_timeout=1.0),
+        )
+    ],
+)
+async def test_a_job_whose_files_take_longer_than_any_wait_has_not_waited(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    signs_of_life: list[list[Event] | float] = [[], 0.5]
+    upstream.script = (*signs_of_life * 5, HELLO)
+    response = await client.post(CHAT, json=BODY, headers=BEARER)
+    assert response.json()["choices"][0]["message"]["content"] == "hello"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        settings.Settings(
             queue=msgspec.structs.replace(QUICK, max_wait=1.0), stream=settings.Stream(grace=0.2)
         )
     ],

@@ -13,6 +13,7 @@ from tests.integration.conftest import QUICK, has_worker
 from tests.integration.test_queue import claim, field, finish, new, present
 from wire.admission import Accepted, Attached, Clash, NewJob
 from wire.queue import Queue
+from wire.reaper import reap
 from wire.seal import Seal
 
 GRACE = 0.6
@@ -123,6 +124,21 @@ async def test_one_that_got_all_it_asked_for_is_done_and_kept(queue: Queue) -> N
     assert found is not None
     assert found.state == "done"
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
+
+
+async def test_one_that_got_all_it_asked_for_is_not_kept_if_its_worker_dies_with_the_rest_of_it(
+    queue: Queue, seal: Seal
+) -> None:
+    await queue.enqueue(named("job"), b"body")
+    (claimed,) = await claim(queue)
+    await queue.begin(claimed, b"entry", {})
+    await queue.leave("job", "job", enough=True)
+    async with asyncio.timeout(5):
+        while await waits_or_runs(queue, "job"):
+            await queue.present_front("front")
+            await reap(queue, seal)
+            await asyncio.sleep(0.05)
+    assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
 
 async def test_whom_a_dead_front_end_served_reads_no_more(queue: Queue) -> None:

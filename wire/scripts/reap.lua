@@ -23,6 +23,7 @@ for _, lane in ipairs(LANES) do
       count('gateway_repairs_total', {what = 'lease_ended'})
       local crashes = published and 0 or redis.call('HINCRBY', job_key(id), 'crashes', 1)
       if published or cancel or crashes >= tonumber(max_crashes) then
+        redis.call('HDEL', job_key(id), 'enough') -- its log may lack what was enough: it is not kept
         ended[#ended + 1] = {id, attempt, front, cancel and 1 or 0}
       else
         put_back(id, 'worker_lost')

@@ -11,6 +11,7 @@ lease ends before it began to publish, never after.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -260,10 +261,18 @@ class Queue:
         return bool(await self._run("end", id, state, reason, entry, *_said(frames)))
 
     async def waiting_of(
-        self, account: str, family: Family | None = None, most: int = 1000
+        self,
+        account: str,
+        family: Family | None = None,
+        within: float = math.inf,
+        most: int = 1000,
     ) -> list[tuple[str, list[str]]]:
-        """The waiting jobs of an account, of one family or of all: ids and front ends."""
-        found = await self._run("of_account", account, family or "", most)
+        """The waiting jobs of an account, of one family or of all: ids and front ends.
+
+        Only those whose time is up `within` so many seconds.
+        """
+        how = (round(min(within, 1e9) * 1000), most)
+        found = await self._run("of_account", account, family or "", *how)
         return [(id.decode(), _names(fronts)) for id, fronts in found]
 
     async def unlog(self, claim: Claim) -> None:

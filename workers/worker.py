@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -31,7 +32,7 @@ from wire.jobs import Family, Lane, decode_job
 from wire.media import MediaError
 from wire.outbox import Outbox, Superseded
 from wire.parts import Parts
-from wire.queue import PATIENCE, Queue, worker_channel
+from wire.queue import Queue, worker_channel
 from wire.reaper import keep_reaping
 from wire.reconciler import keep_reconciling
 from wire.redis import AWAY, RedisError
@@ -276,9 +277,9 @@ class Worker(ArqWorker):
         if error.capped_for is not None:
             logger.info("job %s: its account has used up this family of models", claim.id)
             await self._put_back(attempt, partial(self.queue.park, claim, error.capped_for))
-            longest = PATIENCE * self._config.queue.max_wait
-            if self._config.queue.on_model_cap == "refuse" or error.capped_for > longest:
-                await self._end_waiting(claim.account, claim.family, failed)
+            waits = self._config.queue.on_model_cap == "wait"
+            within = error.capped_for if waits else math.inf
+            await self._end_waiting(claim.account, claim.family, failed, within)
             return
         if error.passing and await self._retried(attempt):
             logger.info("job %s is tried again: %s (%s)", claim.id, failed.fault, failed.code)
@@ -296,13 +297,18 @@ class Worker(ArqWorker):
         await self._insist(attempt, partial(self.queue.retry, attempt.claim, *how))
         return attempt.settled
 
-    async def _end_waiting(self, account: str, family: Family | None, failed: Failed) -> None:
-        """End what waits for an account in vain. What Redis does not hear of finds out itself."""
+    async def _end_waiting(
+        self, account: str, family: Family | None, failed: Failed, within: float = math.inf
+    ) -> None:
+        """End what waits for an account in vain: all, or what has no more than so many seconds.
+
+        What Redis does not hear of finds out itself.
+        """
         with contextlib.suppress(*AWAY):
             ended = True
             while ended:
                 ended = False
-                for job, fronts in await self.queue.waiting_of(account, family):
+                for job, fronts in await self.queue.waiting_of(account, family, within):
                     ended |= await end_waiting(self.queue, self._seal, job, fronts, failed)
 
     async def _end(

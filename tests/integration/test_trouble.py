@@ -155,6 +155,26 @@ async def test_a_used_up_family_waits_and_all_others_go_on(
     assert clock() - begun > 1.4
 
 
+async def test_whoever_has_not_the_time_to_wait_for_that_is_told_at_once(
+    redis: ArqRedis, front: Client, upstream: Judged, start_worker: Callable[[], None]
+) -> None:
+    upstream.first(1, CAPPED)
+    tasks = []
+    for n in range(2):
+        tasks.append(asyncio.create_task(ask(front)))
+        while await redis.zcard("gateway:waiting:chat") <= n:
+            await asyncio.sleep(0.01)
+        if n == 0:
+            (id,) = await redis.zrange("gateway:waiting:chat", 0, -1)
+            seconds, _ = await redis.time()
+            await redis.hset(f"gateway:job:{id.decode()}", "deadline", (seconds + 1) * 1000)  # type: ignore[misc]  # redis-py: sync or async
+    start_worker()
+    told, waited = await asyncio.gather(*tasks)
+    assert (told.status_code, told.json()["error"]["code"]) == (429, "model_cap_exceeded")
+    assert waited.status_code == 200
+    assert len(upstream.asked) == 2
+
+
 def patient(config: settings.Settings, on_model_cap: Any) -> settings.Settings:
     return replace(config, queue=replace(config.queue, on_model_cap=on_model_cap))
 

@@ -1,11 +1,12 @@
--- The waiting jobs of an account, of one family or of all (''). ARGV: account, family, how many at
--- most. Returns {{id, front ends}, ...}.
-local account, family, most = unpack(ARGV)
+-- The waiting jobs of an account, of one family or of all (''), whose time is up within so long (ms).
+-- ARGV: account, family, how long, how many at most. Returns {{id, front ends}, ...}.
+local account, family, within, most = unpack(ARGV)
 
 local found = {}
 local function add(id)
-  local state, its_family, front = fields(job_key(id), 'state', 'family', 'front')
-  if state == 'waiting' and (family == '' or family == its_family) and #found < tonumber(most) then
+  local state, its_family, front, deadline = fields(job_key(id), 'state', 'family', 'front', 'deadline')
+  if state == 'waiting' and (family == '' or family == its_family) and now + within >= tonumber(deadline)
+      and #found < tonumber(most) then
     found[#found + 1] = {id, front}
   end
 end

@@ -42,7 +42,7 @@ async def test_a_healthy_line_is_left_alone(queue: Queue, redis: ArqRedis) -> No
         ("ZADD", "gateway:running:a", 1, "nobody"),
         ("SADD", "gateway:queued:c", "nobody"),
         ("ZADD", "gateway:waiting:chat", 1, "nobody"),
-        ("DEL", "gateway:line:a:gpt_4_s"),
+        ("DEL", "gateway:line:a:chat:gpt_4_s"),
         ("DEL", "gateway:later"),
         ("DEL", "gateway:backlog:chat"),
         ("ZINCRBY", "gateway:backlog:chat", 3, "a"),

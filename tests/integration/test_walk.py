@@ -401,7 +401,7 @@ class Walk:
         places: defaultdict[str, list[str]] = defaultdict(list)
         for name, key in (
             ("queue", r"arq:queue:(\w+):\w+"),
-            ("line", r"gateway:line:(\w+:\w+)"),
+            ("line", r"gateway:line:(\w+:\w+:\w+)"),
             ("running", r"gateway:running:(\w+)"),
         ):
             for of, ids in members(key).items():
@@ -410,7 +410,7 @@ class Walk:
                     record = records[id]
                     expected = {
                         "queue": record["lane"],
-                        "line": f"{record['account']}:{record['family']}",
+                        "line": ":".join(record[name] for name in ("account", "lane", "family")),
                         "running": record["account"],
                     }
                     assert expected[name] == of
@@ -444,7 +444,7 @@ class Walk:
 
         queued = members(r"gateway:queued:(\w+)")
         running = members(r"gateway:running:(\w+)")
-        lines = members(r"gateway:line:(\w+:\w+)")
+        lines = members(r"gateway:line:(\w+:\w+:\w+)")
         leases = members(r"gateway:leases:(\w+)")
         for account, cap in CAPS.items():
             seated, runs = queued.get(account, set()), running.get(account, set())
@@ -466,12 +466,15 @@ class Walk:
                 assert not parked or not any(open_jobs[id].new.family == family for id in seated), (
                     "the family is parked, and its jobs may be claimed"
                 )
-                wait = lines.get(f"{account}:{family}", set())
-                if wait and not parked and not resting:
+                for lane in LANES:
+                    if not lines.get(f"{account}:{lane}:{family}"):
+                        continue
+                    assert f"{lane} {family}" in held[f"gateway:lines:{account}"]
                     # One of a lane at a time: the first in line may wait for the one before.
-                    assert seated or len(runs) >= capacity, "a seat is empty, a job waits for it"
-                if wait:
-                    assert family in held[f"gateway:lines:{account}"]
+                    stands = any(open_jobs[id].new.lane == lane for id in seated)
+                    assert parked or resting or stands or len(seated) + len(runs) >= capacity, (
+                        "a seat is empty, a job waits for it"
+                    )
 
         for lane in LANES:
             of_lane = {id: job for id, job in open_jobs.items() if job.new.lane == lane}

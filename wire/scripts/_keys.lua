@@ -28,7 +28,7 @@ local function outside_key(lane) return 'gateway:outside:' .. lane end
 
 local function account_key(account) return 'gateway:account:' .. account end
 local function lines_key(account) return 'gateway:lines:' .. account end
-local function line_key(account, family) return 'gateway:line:' .. account .. ':' .. family end
+local function line_key(account, lane, family) return 'gateway:line:' .. account .. ':' .. lane .. ':' .. family end
 local function queued_key(account) return 'gateway:queued:' .. account end
 local function running_key(account) return 'gateway:running:' .. account end
 local function users_key(account) return 'gateway:users:' .. account end

@@ -1,6 +1,6 @@
 -- How a job moves. A waiting job is in exactly one place:
---   line:<account>:<family>  its account has no free seat, or rests, or is parked for this family;
---                            ordered by fair shares among the key's users
+--   line:<account>:<lane>:<family>  its account has no free seat, or rests, or is parked for this
+--                            family; ordered by fair shares among the key's users
 --   later                    it tries again at a moment (the upstream failed before it answered)
 --   the queue                arq's sorted set, one per lane, ordered by fair shares among keys;
 --                            every job in it may be claimed now, lowest score first
@@ -35,26 +35,20 @@ local function is_parked(account, family)
   return redis.call('ZSCORE', LATER, 'family ' .. account .. ' ' .. family)
 end
 
--- The account's waiting job that comes first among its users: family, id, tag; or nil.
-local function head_of_lines(account)
-  local family, id, tag
-  for _, name in ipairs(redis.call('SMEMBERS', lines_key(account))) do
-    local head = redis.call('ZRANGE', line_key(account, name), 0, 0, 'WITHSCORES')
+-- The account's waiting job that comes first among its users, but not in one of the lanes in `taken`:
+-- lane, family, id, tag; or nil.
+local function head_of_lines(account, taken)
+  local lane, family, id, tag
+  for _, line in ipairs(redis.call('SMEMBERS', lines_key(account))) do
+    local its_lane, its_family = string.match(line, '^(%S+) (%S+)$')
+    local head = redis.call('ZRANGE', line_key(account, its_lane, its_family), 0, 0, 'WITHSCORES')
     if #head == 0 then
-      redis.call('SREM', lines_key(account), name)
-    elseif not is_parked(account, name) and (not tag or tonumber(head[2]) < tag) then
-      family, id, tag = name, head[1], tonumber(head[2])
+      redis.call('SREM', lines_key(account), line)
+    elseif not taken[its_lane] and not is_parked(account, its_family) and (not tag or tonumber(head[2]) < tag) then
+      lane, family, id, tag = its_lane, its_family, head[1], tonumber(head[2])
     end
   end
-  return family, id, tag
-end
-
--- Whether a job of the account stands in the lane's queue.
-local function stands(account, lane)
-  for _, id in ipairs(redis.call('SMEMBERS', queued_key(account))) do
-    if redis.call('HGET', job_key(id), 'lane') == lane then return true end
-  end
-  return false
+  return lane, family, id, tag
 end
 
 -- Give the account's free seats to its jobs that come first: one in each lane's queue at a time, so
@@ -63,9 +57,11 @@ local function fill_seats(account)
   if redis.call('ZSCORE', LATER, 'account ' .. account) then return end
   local queued, running = queued_key(account), running_key(account)
   local cap = capacity(account)
+  local taken = {} -- lanes in whose queue a job of the account stands
   -- A job whose record was evicted, or expired while all roles were away, gives its seat back.
   for _, id in ipairs(redis.call('SMEMBERS', queued)) do
-    if redis.call('EXISTS', job_key(id)) == 0 then redis.call('SREM', queued, id) end
+    local lane = redis.call('HGET', job_key(id), 'lane')
+    if lane then taken[lane] = true else redis.call('SREM', queued, id) end
   end
   if redis.call('SCARD', queued) + redis.call('ZCARD', running) >= cap then
     for _, id in ipairs(redis.call('ZRANGE', running, 0, -1)) do
@@ -74,12 +70,11 @@ local function fill_seats(account)
   end
   local free = cap - redis.call('SCARD', queued) - redis.call('ZCARD', running)
   while free > 0 do
-    local family, id, line_tag = head_of_lines(account)
+    local lane, family, id, line_tag = head_of_lines(account, taken)
     if not id then return end
-    local lane, tag, cost, weight, band = fields(job_key(id), 'lane', 'tag', 'cost', 'weight', 'band')
-    if lane and stands(account, lane) then return end
-    redis.call('ZREM', line_key(account, family), id)
-    if lane then
+    local tag, cost, weight, band = fields(job_key(id), 'tag', 'cost', 'weight', 'band')
+    redis.call('ZREM', line_key(account, lane, family), id)
+    if cost then
       advance(account_key(account), users_key(account), line_tag - band)
       local flows = shares_key(lane)
       if tag then -- it is back from an attempt, and paid for: its old place, if that is not past
@@ -91,22 +86,23 @@ local function fill_seats(account)
       redis.call('SADD', queued, id)
       redis.call('ZADD', queue_key(lane), tag, id)
       nudge()
+      taken[lane] = true
       free = free - 1
     end
   end
 end
 
 -- Into its account's line, at the place it has had from the start.
-local function line_up(id, account, family, line_tag)
-  redis.call('SADD', lines_key(account), family)
-  redis.call('ZADD', line_key(account, family), line_tag, id)
+local function line_up(id, lane, account, family, line_tag)
+  redis.call('SADD', lines_key(account), lane .. ' ' .. family)
+  redis.call('ZADD', line_key(account, lane, family), line_tag, id)
 end
 
 -- Out of wherever it waits or runs.
 local function take_out(id, lane, account, family)
   redis.call('ZREM', leases_key(lane), id)
   redis.call('ZREM', queue_key(lane), id)
-  redis.call('ZREM', line_key(account, family), id)
+  redis.call('ZREM', line_key(account, lane, family), id)
   redis.call('SREM', queued_key(account), id)
   redis.call('ZREM', running_key(account), id)
   redis.call('ZREM', LATER, 'job ' .. id)
@@ -178,7 +174,11 @@ local function put_back(id, reason, later)
   redis.call('HDEL', job_key(id), 'worker', 'claimed')
   take_out(id, lane, account, family)
   count_in(id, lane, account, deadline, cost)
-  if later then redis.call('ZADD', LATER, later, 'job ' .. id) else line_up(id, account, family, line_tag) end
+  if later then
+    redis.call('ZADD', LATER, later, 'job ' .. id)
+  else
+    line_up(id, lane, account, family, line_tag)
+  end
   fill_seats(account)
   nudge()
 end
@@ -191,7 +191,7 @@ local function call_back(account, family)
     if lane and (not family or family == its_family) then
       redis.call('ZREM', queue_key(lane), id)
       redis.call('SREM', queued_key(account), id)
-      line_up(id, account, its_family, line_tag)
+      line_up(id, lane, account, its_family, line_tag)
     end
   end
 end
@@ -250,8 +250,8 @@ local function wake_up()
       local front = redis.call('HGET', job_key(name), 'front')
       if front and not has_reader(front) then cancel_job(name) end
     elseif redis.call('HGET', job_key(name), 'state') == 'waiting' then
-      local account, family, line_tag = fields(job_key(name), 'account', 'family', 'line_tag')
-      line_up(name, account, family, line_tag)
+      local lane, account, family, line_tag = fields(job_key(name), 'lane', 'account', 'family', 'line_tag')
+      line_up(name, lane, account, family, line_tag)
       fill_seats(account)
     end
   end

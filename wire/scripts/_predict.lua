@@ -164,11 +164,12 @@ end
 -- its other users will have sent by then.
 local function own_before(job)
   local account, number, work = job.account, 0, 0
-  for _, family in ipairs(redis.call('SMEMBERS', lines_key(account))) do
-    local some = redis.call('ZCOUNT', line_key(account, family), '-inf', '(' .. exactly(job.line_tag))
+  for _, line in ipairs(redis.call('SMEMBERS', lines_key(account))) do
+    local lane, family = string.match(line, '^(%S+) (%S+)$')
+    local some = redis.call('ZCOUNT', line_key(account, lane, family), '-inf', '(' .. exactly(job.line_tag))
     if some > 0 then
       number = number + some
-      work = work + some * service(job.lane, family, account)
+      work = work + some * service(lane, family, account)
     end
   end
   local at, n, refilled = fields(account_key(account), 'now', 'refill n', 'refill mean')

@@ -71,7 +71,7 @@ else
 end
 if not job.place then job.place, job.wait = predict(job, limits) end
 count_in(id, lane, account, now + limits.longest, job.cost)
-line_up(id, account, family, job.line_tag)
+line_up(id, lane, account, family, job.line_tag)
 fill_seats(account)
 redis.call('HSET', job_key(id), 'predicted', job.wait)
 return {'accepted', job.place, job.wait}

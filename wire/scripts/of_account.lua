@@ -11,7 +11,8 @@ local function add(id)
   end
 end
 for _, id in ipairs(redis.call('SMEMBERS', queued_key(account))) do add(id) end
-for _, name in ipairs(redis.call('SMEMBERS', lines_key(account))) do
-  for _, id in ipairs(redis.call('ZRANGE', line_key(account, name), 0, tonumber(most) - 1)) do add(id) end
+for _, line in ipairs(redis.call('SMEMBERS', lines_key(account))) do
+  local key = line_key(account, string.match(line, '^(%S+) (%S+)$'))
+  for _, id in ipairs(redis.call('ZRANGE', key, 0, tonumber(most) - 1)) do add(id) end
 end
 return found

@@ -53,8 +53,8 @@ for _, lane in ipairs(LANES) do
       if account then count_out(id, lane, account, cost) else redis.call('ZREM', waiting_key(lane), id) end
       repair('place_of_nobody')
     elseif not redis.call('ZSCORE', queue_key(lane), id) and not redis.call('ZSCORE', LATER, 'job ' .. id) then
-      local stood = redis.call('ZSCORE', line_key(account, family), id)
-      if not stood then line_up(id, account, family, line_tag) end
+      local stood = redis.call('ZSCORE', line_key(account, lane, family), id)
+      if not stood then line_up(id, lane, account, family, line_tag) end
       -- Should the end of its account's rest have been lost, nobody else gives it its seat.
       fill_seats(account)
       if not stood or redis.call('ZSCORE', queue_key(lane), id) then repair('place_lost') end

@@ -17,7 +17,7 @@ from app.terms import BANDS, SHARES
 from tests.integration.conftest import QUICK, Client, has_worker
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT
-from tests.integration.test_queue import claim, enqueue, finish, new
+from tests.integration.test_queue import claim, enqueue, finish, ids, new
 from wire.admission import Accepted
 from wire.jobs import Lane
 from wire.queue import Claim, Queue
@@ -182,6 +182,28 @@ async def test_slow_images_do_not_shut_out_chat(client: Client, upstream: Script
     assert {answer.status_code for answer in await asyncio.gather(*chats)} == {200}
     assert asyncio.get_running_loop().time() - begun < 4.0
     drawing[0].cancel()
+
+
+async def test_a_keys_images_that_wait_for_their_lane_do_not_hold_up_its_chats(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    queue = await line(redis, seal)
+    for id in ("image-0", "image-1"):
+        await enqueue(queue, id, cap=3, lane="images")
+    await enqueue(queue, "chat", cap=3)
+    assert await redis.zrange(queue.name("images"), 0, -1) == [b"image-0"]
+    assert await redis.zrange(queue.name("chat"), 0, -1) == [b"chat"]
+
+
+async def test_a_chat_is_told_how_long_its_keys_image_before_it_may_take(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    queue = await line(redis, seal)
+    await enqueue(queue, "image", lane="images")
+    told = [(await enqueue(queue, "chat-0")).wait]
+    assert ids(await claim(queue)) == ["image"]
+    told.append((await enqueue(queue, "chat-1")).wait)
+    assert all(wait >= 45 for wait in told), "what an image is thought to take"
 
 
 async def test_weights_users_and_tiers_of_requests_reach_the_line(

@@ -161,16 +161,17 @@ local function put_off(account, family)
 end
 
 -- The account's jobs in its lines that go before this one: how many, and their slot time; with what
--- its other users will have sent by then.
+-- its other users will have sent by then. Then how many of them, and of how much, are of its lane.
 local function own_before(job)
-  local account, number, work = job.account, 0, 0
+  local account, number, work, lane_number, lane_work = job.account, 0, 0, 0, 0
   for _, line in ipairs(redis.call('SMEMBERS', lines_key(account))) do
     local lane, family = string.match(line, '^(%S+) (%S+)$')
     local some = redis.call('ZCOUNT', line_key(account, lane, family), '-inf', '(' .. exactly(job.line_tag))
-    if some > 0 then
-      number = number + some
-      work = work + some * service(lane, family, account)
+    local its_work = some > 0 and some * service(lane, family, account) or 0
+    if lane == job.lane then
+      lane_number, lane_work = lane_number + some, lane_work + its_work
     end
+    number, work = number + some, work + its_work
   end
   local at, n, refilled = fields(account_key(account), 'now', 'refill n', 'refill mean')
   local mean = service(job.lane, job.family, account)
@@ -186,13 +187,13 @@ local function own_before(job)
       more = more + math.min(again / (1 - again) * (paid - at), job.line_tag - paid + mean / 2)
     end
   end
-  return number + more / mean, work + more
+  return number + more / mean, work + more, lane_number + more / mean, lane_work + more
 end
 
 -- The wait (ms) in an account's own line, `own` jobs (of so much slot time) behind: one conversation
 -- ends, the next one's place in the queue comes up (`seat_wait`), and so on.
 local function wait_in_line(job, own, work, seat_wait)
-  local mean, varies = service(job.lane, job.family, job.account)
+  local mean = service(job.lane, job.family, job.account)
   local cap, held = capacity(job.account), redis.call('ZCARD', running_key(job.account))
   local queued = redis.call('SCARD', queued_key(job.account))
   local turns = own + queued + 1 - math.max(0, cap - held)
@@ -200,9 +201,11 @@ local function wait_in_line(job, own, work, seat_wait)
   if turns > 0 and held == 0 then
     wait = turns * (mean + seat_wait) / cap -- the first are about to begin
   elseif turns > 0 then
-    local oldest = redis.call('ZRANGE', running_key(job.account), 0, 0, 'WITHSCORES')[2]
+    local oldest = redis.call('ZRANGE', running_key(job.account), 0, 0, 'WITHSCORES')
+    local lane, family = fields(job_key(oldest[1]), 'lane', 'family')
+    local length, varies = service(lane or job.lane, family or job.family, job.account)
     -- One that has taken longer than most may end at any moment, but has not.
-    local left = (1 - varies) * math.max(mean / 4, mean - (now - oldest)) + varies * mean / held
+    local left = (1 - varies) * math.max(length / 4, length - (now - oldest[2])) + varies * length / held
     local each = own > 0 and work / own or mean
     wait = left + (turns - 1) * (each + seat_wait) / cap + seat_wait
   end
@@ -269,11 +272,22 @@ local function predict(job, limits)
   at, newest = tonumber(at or 1), tonumber(newest or 1)
   local tag, own, own_work, own_wait = job.tag, 0, 0, 0
   if not tag then -- the one it would have, were what goes before it of its own paid for now
-    own, own_work = own_before(job)
+    local all_own, all_work
+    all_own, all_work, own, own_work = own_before(job)
     local paid = soonest(shares_key(lane), account)
     tag = (paid > at and paid or math.max(at, newest)) + own_work / job.weight
     local ahead = free > 0 and 0 or redis.call('ZCOUNT', queue_key(lane), '-inf', exactly(newest))
-    own_wait = wait_in_line(job, own, own_work, ahead * mean / mine)
+    own_wait = wait_in_line(job, all_own, all_work, ahead * mean / mine)
+    if capacity(account) == 1 then -- its only seat may be that of one which waits in another lane's queue
+      for _, id in ipairs(redis.call('SMEMBERS', queued_key(account))) do
+        local its_lane, family, its_tag = fields(job_key(id), 'lane', 'family', 'tag')
+        if its_lane and its_lane ~= lane then
+          local first = {lane = its_lane, account = account, tag = tonumber(its_tag)}
+          local _, its_wait = predict(first, limits)
+          own_wait = math.max(own_wait, its_wait + service(its_lane, family, account))
+        end
+      end
+    end
   end
 
   local queued = redis.call('ZCOUNT', queue_key(lane), '-inf', (job.tag and '(' or '') .. exactly(tag))

@@ -173,15 +173,22 @@ class Sentinels:
 
 
 def _master(reply: Iterable[bytes]) -> Master:
-    """A Sentinel's answer: names and values in turn."""
-    pairs = iter(reply)
-    told = dict(zip(pairs, pairs, strict=True))
-    return Master(
-        told[b"ip"].decode(),
-        int(told[b"port"]),
-        int(told[b"config-epoch"]),
-        int(told[b"down-after-milliseconds"]) / 1000,
-    )
+    """A Sentinel's answer: names and values in turn.
+
+    Raises:
+        ResponseError: it is none; something else listens there.
+    """
+    try:
+        pairs = iter(reply)
+        told = dict(zip(pairs, pairs, strict=True))
+        return Master(
+            told[b"ip"].decode(),
+            int(told[b"port"]),
+            int(told[b"config-epoch"]),
+            int(told[b"down-after-milliseconds"]) / 1000,
+        )
+    except (KeyError, TypeError, ValueError):
+        raise ResponseError("what answers is no Sentinel") from None
 
 
 class MasterConnection(Connection):

@@ -144,7 +144,7 @@ class FakeSentinel:
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.says: tuple[int, int] | None = (1, 0)
+        self.says: tuple[int | str, int] | None = (1, 0)
         """The port of the master, and the epoch; None: it has never heard of it."""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -286,6 +286,16 @@ async def test_one_that_was_left_behind_does_not_lead_back(fakes: list[FakeSenti
     assert await asked.master() is master
     two.says = (1, 6)
     assert (await asked.master()).address == ("127.0.0.1", 1), "they have been set up anew"
+
+
+async def test_one_that_talks_nonsense_counts_as_one_that_does_not_answer(
+    fakes: list[FakeSentinel],
+) -> None:
+    one, two, three = fakes
+    one.says, two.says, three.says = ("no port", 9), (2, 7), (2, 7)
+    assert (await sentinels(one, two, three).master()).address == ("127.0.0.1", 2)
+    with pytest.raises(MasterNotFoundError):
+        await sentinels(one).master()
 
 
 async def test_dead_sentinels_are_not_a_dead_redis() -> None:

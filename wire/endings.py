@@ -17,7 +17,8 @@ async def end_lapsed(queue: Queue, seal: Seal, job: Lapsed, failed: Failed) -> b
     # Its worker knows how far the answer came, we do not.
     batch = Batch(job.id, job.attempt, UNNUMBERED, [failed])
     entry, frames = log.seal_entry(seal, batch), _frames(seal, batch, job.fronts)
-    state, reason = _state(failed), failed.fault
+    state = _state(failed)
+    reason = "cancelled" if state == "cancelled" else "worker_lost"
     return await queue.finish(job.id, job.attempt, state, entry, frames, reason=reason)
 
 

@@ -16,7 +16,7 @@ from deploy.redis import EmbeddedRedis
 from tests.integration.conftest import QUICK
 from tests.integration.scripted import ScriptedUpstream
 from tests.integration.test_queue import claim, enqueue, new
-from wire import VERSION, log
+from wire import VERSION, log, metrics
 from wire.admission import Accepted
 from wire.events import Delta, Done, Ending, Event, Failed, Started
 from wire.inbox import Inbox, Reply
@@ -581,7 +581,7 @@ async def test_what_is_lost_behind_a_full_log_is_an_error_at_once(
 
 
 async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
-    inbox: Inbox, tight: Outbox, queue: Queue, seal: Seal
+    inbox: Inbox, tight: Outbox, queue: Queue, seal: Seal, redis: ArqRedis
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -596,6 +596,8 @@ async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
         assert text(events) == "".join(delta.text for delta in said)
         assert isinstance(events[-1], Failed)
         assert events[-1].code == "worker_lost"
+        endings = (await metrics.read(redis)).counters["gateway_endings_total"]
+        assert endings["chat", "worker_lost"] == 1
 
 
 async def test_a_log_is_read_no_faster_than_the_client_reads(

@@ -58,7 +58,7 @@ def test_a_client_that_leaves_frees_its_slot(
     client = LeavingClient(gateway, f"[[sim {directive}]]", stream=stream, padding=padding)
     until(lambda: gateway.stats()["active"] == 1, 5, "the conversation did not start")
     if stream and "words" in directive:
-        client.read_until(b'"content":" w3"')
+        client.read_until(b"w3")  # a busy machine says more than one word at once
     left = time.monotonic()
     client.leave()
     until(lambda: gateway.stats()["active"] == 0, 5, "the conversation goes on upstream")

@@ -99,7 +99,7 @@ def check(seen: Seen) -> None:
 
 @pytest.fixture
 def upstream() -> ScriptedUpstream:
-    return ScriptedUpstream(HELLO[:1], 0.2, HELLO[1:])
+    return ScriptedUpstream(HELLO[:1], 60.0, HELLO[1:])
 
 
 async def scenes(
@@ -183,6 +183,7 @@ async def scenes(
             await present(queue)
             await asyncio.sleep(0.02)
         await step()
+        await queue.cancel(id)
         worker.drain()
         await main
     await worker.pool.aclose()

@@ -147,7 +147,7 @@ class Ordered(ScriptedUpstream):
     """Remembers whom it answered, in order."""
 
     async def answer(self, job: Any) -> AsyncIterator[Any]:  # type: ignore[override]  # a generator
-        slow = 5.0 if "draw" in job.messages[-1].text else 0.05
+        slow = 60.0 if "draw" in job.messages[-1].text else 0.05
         self.script = (HELLO[:1], slow, HELLO[1:])
         async for events in super().answer(job):
             yield events
@@ -174,13 +174,12 @@ async def test_slow_images_do_not_shut_out_chat(client: Client, upstream: Script
     assert upstream.peak == 4, "images use all slots while nobody else wants them"
     for task in drawing[1:]:
         task.cancel()
-    begun = asyncio.get_running_loop().time()
     chats = [
         client.post(CHAT, json=BODY, headers={"authorization": f"Bearer writer-{n}"})
         for n in range(12)
     ]
     assert {answer.status_code for answer in await asyncio.gather(*chats)} == {200}
-    assert asyncio.get_running_loop().time() - begun < 4.0
+    assert not drawing[0].done(), "they were served beside it"
     drawing[0].cancel()
 
 

@@ -282,12 +282,23 @@ _FIELDS = {
     f"{section.name}.{key.name}": key for section in fields(Schema) for key in fields(section.type)
 }
 _DECLARED: dict[type[inspect.Type], str] = {
-    inspect.IntType: "int",
-    inspect.FloatType: "float",
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number",
     inspect.BoolType: "true or false",
     inspect.VarTupleType: "a list of strings",
     inspect.DictType: "a table of numbers",
 }
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list",
+    "list": "a list",
+    "object": "a table",
+    "dict": "a table",
+}
+"""What msgspec and Python call a kind of value, and what people do."""
 
 
 class Gpt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -399,8 +410,11 @@ def _custom_gpts(named: str | None, models: Models) -> tuple[tuple[str, Gpt], ..
             raise SettingsError(f"{file}: {name}: the settings give this name to a model")
         try:
             gpts.append((name, msgspec.convert(table, Gpt)))
-        except msgspec.ValidationError as error:
-            raise SettingsError(f"{file}: {name}: {_plain(error)}") from None
+        except msgspec.ValidationError:
+            raise SettingsError(
+                f'{file}: {name}: expected a table with id = "g-...", the end of the GPT\'s link,'
+                " and nothing else"
+            ) from None
     return tuple(gpts)
 
 
@@ -489,9 +503,11 @@ def _expected(error: msgspec.ValidationError, key: FieldInfo) -> str:
 
 
 def _plain(error: msgspec.ValidationError) -> str:
-    """msgspec's message without its backquotes and its JSON path: 'expected int, got str'."""
-    message = str(error).partition(" - at ")[0].replace("`", "").replace("array", "list")
-    return message[:1].lower() + message[1:]
+    """msgspec's message in plain words: 'expected a whole number, got text in quotes'."""
+    message = re.sub(
+        r"`(\w+)", lambda kind: _KINDS.get(kind[1], kind[1]), str(error).partition(" - at ")[0]
+    )
+    return message[:1].lower() + message[1:].replace("`", "")
 
 
 def _hint(name: str, names: Iterable[str]) -> str:
@@ -500,7 +516,8 @@ def _hint(name: str, names: Iterable[str]) -> str:
 
 
 def _kind(value: object) -> str:
-    return "list" if isinstance(value, list) else type(value).__name__
+    name = type(value).__name__
+    return _KINDS.get(name, name)
 
 
 def _shown(name: str, value: object) -> str:

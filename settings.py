@@ -520,15 +520,17 @@ def _kind(value: object) -> str:
     return _KINDS.get(name, name)
 
 
+def without_password(url: str) -> str:
+    """A URL as it may be shown to people."""
+    return re.sub(r"(?i)(password=)[^&]*", r"\1***", re.sub(r"://.*@", "://***@", url))
+
+
 def _shown(name: str, value: object) -> str:
     if name in ("key_for_info", "token"):
         return "'***'" if value else "''"
     if isinstance(value, tuple):
         return f"[{', '.join(_shown(name, item) for item in value)}]"
-    if not isinstance(value, str):
-        return repr(value)
-    hidden = re.sub(r"://.*@", "://***@", value)
-    return repr(re.sub(r"(?i)(password=)[^&]*", r"\1***", hidden))
+    return repr(without_password(value) if isinstance(value, str) else value)
 
 
 def _value(settings: Settings, name: str) -> object:

@@ -270,11 +270,13 @@ class Pandora:
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # Its name is all that is passed on: the text names the upstream's address, and the
-            # repr of some of these quotes the request's headers. Hence also `from None`.
+            # Its name and the system's own words are all that is told: the repr of some of these
+            # quotes the request's headers.
             reason = type(error).__name__
+            if isinstance(error, OSError) and error.strerror:
+                reason += f" ({error.strerror})"
         _log.warning(
-            "The upstream could not be reached: %s",
+            "The upstream could not be reached (upstream.base_url): %s",
             reason,
             extra={"event": "upstream_unreachable", "job": job.id, "reason": reason},
         )

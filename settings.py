@@ -99,6 +99,8 @@ class Upstream(Section, frozen=True):
 
     def __post_init__(self) -> None:
         force_setattr(self, "base_url", _http_url("base_url", self.base_url))
+        if "@" in urlsplit(self.base_url).netloc:
+            raise ValueError("base_url: expected no user or password; requests bring bearers")
         force_setattr(self, "api_prefix", _prefix("api_prefix", self.api_prefix))
         _check_proxy_url(self.proxy)
 

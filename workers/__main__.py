@@ -39,7 +39,7 @@ async def serve(config: settings.Settings, seal: Seal, media: Media, parts: Part
     logger.info(
         "Redis is %s, the upstream is %s",
         settings.without_password(config.redis.role_url),
-        settings.without_password(config.upstream.require_base_url()),
+        config.upstream.require_base_url(),
     )
     redis = connect(config.redis.role_url)
     async with AsyncExitStack() as stack:

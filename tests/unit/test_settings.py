@@ -138,6 +138,10 @@ def test_the_environment_overrides_the_file_by_the_declared_type(load_toml: Load
             "upstream.base_url: expected a URL that begins with http:// or https://",
         ),
         (
+            "[upstream]\nbase_url = 'https://me:hush@pandora'",
+            "upstream.base_url: expected no user or password; requests bring bearers",
+        ),
+        (
             "[server]\napi_prefix = '/a b'",
             "server.api_prefix: expected letters, digits and any of - . _ ~ /",
         ),

@@ -182,6 +182,12 @@ class Pandora:
                 return await self._sockets.receive(job.bearer, handover)
             if handover is not None:
                 await self._sockets.stop(job.bearer, handover)
+            _log.info(
+                "job %s: the upstream answered %d",
+                job.id,
+                response.status,
+                extra={"event": "upstream_refused", "job": job.id, "status": response.status},
+            )
             retry_after = response.headers.get("Retry-After")
             raise judge(response.status, response.content_type, said, retry_after)
 

@@ -16,6 +16,7 @@ from sanic import Request
 
 from app.errors import (
     AnswerLost,
+    ApiError,
     IdempotencyMismatch,
     LineUnavailable,
     refused,
@@ -146,7 +147,11 @@ class Line:
                 ticket = Ticket(self, reply, job.id, new.account, place)
                 # The handler may be held up by the very client that made the reply end.
                 reply.on_abandoned = ticket.leave
-                yield ticket
+                try:
+                    yield ticket
+                except ApiError as failure:
+                    failure.job = ticket.id
+                    raise
             finally:
                 if ticket is None and came_in:
                     self.let_go(reply, job.id, idem=new.idem)

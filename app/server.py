@@ -100,7 +100,9 @@ class OpenAIErrors(ErrorHandler):
         if isinstance(failure, InternalError):
             logger.error("request %s met a bug: %s", name, where(exception))
         else:
-            logger.info("request %s: %d %s", name, failure.http_status, failure.code)
+            job = f" (job {failure.job})" if failure.job else ""
+            told = failure.code or failure.param
+            logger.info("request %s%s: %d %s", name, job, failure.http_status, told)
         return json(failure.object, failure.http_status, failure.headers)
 
 

@@ -53,13 +53,9 @@ def open_parts(config: settings.Settings, seal: Seal) -> Parts:
     Raises:
         MediaError: the setting names none. The text is for the operator.
     """
-    try:
-        store = open_store(config.media.store, config.directory)
-    except MediaError as error:
-        raise MediaError(f"media.store: cannot be used ({error})") from None
-    return Parts(
-        store, seal, PATIENCE * config.queue.max_wait + config.upstream.max_duration + LEEWAY
-    )
+    store = open_store(config.media.store, config.directory)
+    longest = PATIENCE * config.queue.max_wait + config.upstream.max_duration
+    return Parts(store, seal, longest + LEEWAY)
 
 
 class Parts:

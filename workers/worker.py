@@ -266,7 +266,7 @@ class Worker(ArqWorker):
                 "gateway_error", "Something went wrong inside the gateway.", "internal_error"
             )
         if isinstance(ending, Failed):
-            logger.warning("job %s failed: %s (%s)", job, ending.fault, ending.code)
+            logger.warning("job %s failed: %s", job, ending.code or ending.fault)
         late = isinstance(ending, Failed) and ending.fault == "upstream_timeout"
         await self._end(attempt, ending, upstream_failed=late)
 
@@ -281,9 +281,9 @@ class Worker(ArqWorker):
                 await self._end_waiting(claim.account, claim.family, failed)
             return
         if error.passing and await self._retried(attempt):
-            logger.info("job %s is tried again: %s (%s)", claim.id, failed.fault, failed.code)
+            logger.info("job %s is tried again: %s", claim.id, failed.code or failed.fault)
             return
-        logger.warning("job %s failed: %s (%s)", claim.id, failed.fault, failed.code)
+        logger.warning("job %s failed: %s", claim.id, failed.code or failed.fault)
         if failed.fault == "unauthorized":
             # Before the seat is free: the next would be sent in vain.
             await self._end_waiting(claim.account, None, failed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -219,11 +220,18 @@ async def test_what_fails_before_it_answers_is_tried_again(
     assert len({job.id for job in upstream.asked}) == 1
 
 
-async def test_but_no_more_often_than_the_settings_say(client: Client, upstream: Judged) -> None:
+async def test_but_no_more_often_than_the_settings_say(
+    client: Client, upstream: Judged, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     upstream.first(3, DOWN)
     answer = await ask(client)
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_unreachable")
     assert len(upstream.asked) == 3
+    # Both logs name the job, so that what a client reports leads to what its worker said.
+    name, job = answer.headers["x-request-id"], upstream.asked[0].id
+    assert f"request {name} (job {job}): 502 upstream_unreachable" in caplog.messages
+    assert f"job {job} failed: upstream_unreachable" in caplog.messages
 
 
 async def test_and_never_after_its_first_event(client: Client, upstream: ScriptedUpstream) -> None:

@@ -32,11 +32,12 @@ from wire.events import Failed
 from wire.gpts import GptInfos
 from wire.inbox import Inbox, Reply
 from wire.jobs import ChatJob, Lane, encode_job
-from wire.queue import Queue, Whereabouts
+from wire.queue import Queue
 from wire.reaper import keep_reaping
-from wire.reconciler import keep_reconciling
+from wire.reconciler import keep_reconciling, repaired
 from wire.redis import AWAY, RedisError, trouble
 from wire.seal import Seal
+from wire.whereabouts import Whereabouts
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Line:
         """Take part in the line for as long as the context lasts. Redis may be away at first."""
         heartbeat = self.config.queue.heartbeat
         reaping = keep_reaping(self._queue, self._seal, heartbeat)
-        reconciling = keep_reconciling(self._queue, heartbeat)
+        reconciling = keep_reconciling(self._queue.scripts, heartbeat)
         async with self._inbox.running(), background(self._beat(), reaping, reconciling):
             yield
             if self._letting_go:
@@ -89,12 +90,12 @@ class Line:
             for task in self._letting_go:
                 task.cancel()
         with contextlib.suppress(*AWAY):
-            await self._queue.absent_front(self.front)
+            await self._queue.presences.remove_front(self.front)
 
     async def _beat(self) -> None:
         while True:
             try:
-                await self._queue.present_front(self.front)
+                await self._queue.presences.show_front(self.front)
                 if self._unwritable:
                     logger.info("Redis is back")
                 self._unwritable = ""
@@ -286,8 +287,8 @@ class Line:
         """What keeps new requests from being served, and what is amiss besides."""
         try:
             async with asyncio.timeout(READY_PATIENCE):
-                workers = await self._queue.workers()
-                repaired = await self._queue.repaired()
+                workers = await self._queue.presences.workers()
+                damage = await repaired(self._redis)
                 open_for = (await self._queue.census()).open_for
         except AWAY as error:
             return [f"Redis cannot be reached, or refuses to serve ({trouble(error)})"], []
@@ -310,10 +311,8 @@ class Line:
                 "the upstream fails for everyone; requests are refused until it is tried again, "
                 f"in {open_for:.0f} s"
             )
-        if repaired:
-            lesser.append(
-                f"the line was found damaged a moment ago and repaired, places: {repaired}"
-            )
+        if damage:
+            lesser.append(f"the line was found damaged a moment ago and repaired, places: {damage}")
         if any(w.version != VERSION for w in ours):
             lesser.append("some workers are of another version")
         return fatal, lesser

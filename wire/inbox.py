@@ -26,7 +26,8 @@ from arq.connections import ArqRedis
 from background import background
 from wire import log
 from wire.events import UNNUMBERED, Batch, Delta, Ending, Event, Failed, decode_frame
-from wire.queue import Queue, front_channel
+from wire.presence import front_channel
+from wire.queue import Queue
 from wire.redis import AWAY
 from wire.seal import Seal, SealError
 from wire.subscription import Subscription

@@ -23,7 +23,6 @@ from obstore.store import ObjectStore
 import settings
 from wire.jobs import Attachment, ChatJob, Elsewhere, decode_messages, encode_messages
 from wire.media import MediaError, failing, open_store, remove, remove_older
-from wire.queue import PATIENCE
 from wire.seal import Seal, SealError
 
 LARGE = 256 * 1024
@@ -57,9 +56,7 @@ def open_parts(config: settings.Settings, seal: Seal) -> Parts:
         store = open_store(config.media.store, config.directory)
     except MediaError as error:
         raise MediaError(f"media.store: cannot be used ({error})") from None
-    return Parts(
-        store, seal, PATIENCE * config.queue.max_wait + config.upstream.max_duration + LEEWAY
-    )
+    return Parts(store, seal, config.queue.longest_wait + config.upstream.max_duration + LEEWAY)
 
 
 class Parts:

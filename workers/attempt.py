@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
+from wire.claims import Claim
 from wire.outbox import Answer
-from wire.queue import Claim
 
 Stop = Literal[
     "cancel",  # nobody wants the answer any more

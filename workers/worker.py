@@ -31,7 +31,8 @@ from wire.jobs import Family, Lane, decode_job
 from wire.media import MediaError
 from wire.outbox import Outbox, Superseded
 from wire.parts import Parts
-from wire.queue import PATIENCE, Queue, worker_channel
+from wire.presence import worker_channel
+from wire.queue import Queue
 from wire.reaper import keep_reaping
 from wire.reconciler import keep_reconciling
 from wire.redis import AWAY, RedisError
@@ -106,7 +107,7 @@ class Worker(ArqWorker):
     async def main(self) -> None:
         """Work until `drain` is called, and finish what is held then."""
         reaping = keep_reaping(self.queue, self._seal, self._config.queue.heartbeat)
-        reconciling = keep_reconciling(self.queue, self._config.queue.heartbeat)
+        reconciling = keep_reconciling(self.queue.scripts, self._config.queue.heartbeat)
         beside = background(self.leases.keep(), self._listen(), reaping, reconciling)
         async with self.outbox.running(), beside:
             logger.info("worker %s takes up to %d jobs", self.id, self.max_jobs)
@@ -117,7 +118,7 @@ class Worker(ArqWorker):
                     await self._poll_iteration()
             await self._drain()
         with contextlib.suppress(*AWAY):
-            await self.queue.absent_worker(self.id)
+            await self.queue.presences.remove_worker(self.id)
 
     def drain(self) -> None:
         """Take no more jobs and end `main` when those held are done, or their time is up."""
@@ -276,8 +277,8 @@ class Worker(ArqWorker):
         if error.capped_for is not None:
             logger.info("job %s: its account has used up this family of models", claim.id)
             await self._put_back(attempt, partial(self.queue.park, claim, error.capped_for))
-            longest = PATIENCE * self._config.queue.max_wait
-            if self._config.queue.on_model_cap == "refuse" or error.capped_for > longest:
+            queue = self._config.queue
+            if queue.on_model_cap == "refuse" or error.capped_for > queue.longest_wait:
                 await self._end_waiting(claim.account, claim.family, failed)
             return
         if error.passing and await self._retried(attempt):
@@ -346,7 +347,7 @@ class Worker(ArqWorker):
         logger.info("worker %s stops, %d jobs are held", self.id, len(self.tasks))
         self.leases.take_no_more()
         with contextlib.suppress(*AWAY):
-            await self.queue.absent_worker(self.id)
+            await self.queue.presences.remove_worker(self.id)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=self._config.workers.drain_timeout)
         self.leases.stop_all("drain")

@@ -311,7 +311,7 @@ async def test_readiness_tells_what_is_missing(
     seal: Seal,
     config: settings.Settings,
 ) -> None:
-    await Queue(redis, seal, config.queue).absent_worker("steady")
+    await Queue(redis, seal, config.queue).presences.remove_worker("steady")
     response = await front.get("/readyz")
     assert response.status_code == 503
     assert response.json()["reasons"] == ["no worker is alive"]

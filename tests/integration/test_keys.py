@@ -22,6 +22,7 @@ from wire.deletions import Deletions
 from wire.gpts import GptInfos
 from wire.jobs import Attachment, ChatJob, encode_job
 from wire.queue import Queue
+from wire.reconciler import reconcile
 from wire.redis import connect
 from wire.seal import Seal
 from wire.uploads import UploadedFiles
@@ -169,7 +170,7 @@ async def scenes(
 
     # What a look for damage leaves behind.
     await redis.zadd("gateway:leases:chat", {"nobody": 1.0})
-    assert await queue.reconcile(30)
+    assert await reconcile(queue.scripts, 30)
     await step()
 
     # A real worker, with arq's own keys; images.

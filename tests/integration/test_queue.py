@@ -14,15 +14,11 @@ import settings
 from tests.integration.conftest import QUICK, has_worker
 from wire import VERSION
 from wire.admission import Accepted, NewJob, Refused
+from wire.claims import Claim
 from wire.endings import WAITED_TOO_LONG, end_waiting
-from wire.queue import (
-    Claim,
-    Presence,
-    Queue,
-    front_channel,
-    log_key,
-    worker_channel,
-)
+from wire.log import log_key
+from wire.presence import Presence, front_channel, worker_channel
+from wire.queue import Queue
 from wire.seal import Seal
 
 ENTRY = b"entry"
@@ -62,7 +58,7 @@ async def field(redis: ArqRedis, key: str, name: str) -> bytes | None:
 
 async def present(queue: Queue, *held: Claim, worker: str = "w") -> list[str]:
     """One heartbeat of the front end and of a worker; the verdicts on `held`."""
-    await queue.present_front("front")
+    await queue.presences.show_front("front")
     presence = Presence(worker, VERSION, "fingerprint", 100)
     return [word for _, word in await queue.renew(presence, held)]
 
@@ -305,7 +301,7 @@ async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
 ) -> None:
     await enqueue(queue, "kept", account="a")
     await enqueue(queue, "orphan", account="b", front="dead")
-    await queue.absent_front("dead")
+    await queue.presences.remove_front("dead")
     await enqueue(queue, "next", account="b")
     assert ids(await claim(queue)) == ["kept", "next"]
     assert not await queue.exists("orphan"), "had it only been frozen, it would enqueue it again"
@@ -393,11 +389,11 @@ async def test_whoever_enqueues_is_known_to_be_alive(queue: Queue) -> None:
 async def test_a_worker_that_stops_is_no_reason_to_let_requests_in(
     queue: Queue, redis: ArqRedis, seal: Seal
 ) -> None:
-    await queue.absent_worker("steady")
+    await queue.presences.remove_worker("steady")
     stopping = Presence("w", VERSION, seal.fingerprint, 0)
     await queue.renew(stopping, [])
     assert isinstance(await queue.enqueue(new("job"), b"body"), Refused)
-    assert await queue.workers() == []
+    assert await queue.presences.workers() == []
 
 
 async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(

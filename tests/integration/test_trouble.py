@@ -18,9 +18,10 @@ from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT, messages
 from tests.integration.test_queue import claim, enqueue, field, finish, new
 from wire.admission import Accepted, Refused
+from wire.claims import Claim
 from wire.events import Delta, Event, Failed, Started
 from wire.jobs import ChatJob
-from wire.queue import Claim, Queue
+from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamError
@@ -266,7 +267,7 @@ async def open_circuit(queue: Queue, failures: int = 3) -> None:
 async def breaking_line(redis: ArqRedis, seal: Seal) -> Queue:
     upstream = settings.Upstream(circuit_failures=3, max_concurrency=10)
     queue = Queue(redis, seal, QUICK, upstream)
-    await queue.present_front("front")
+    await queue.presences.show_front("front")
     await has_worker(redis, seal)
     return queue
 

@@ -14,6 +14,7 @@ from app.cut import Cut
 from app.dialect import Usage
 from app.usage import encoding
 from settings import Bot
+from wire.claims import Claim
 from wire.events import (
     UNNUMBERED,
     Batch,
@@ -32,7 +33,6 @@ from wire.events import (
 )
 from wire.inbox import Reply
 from wire.outbox import Answer as Outgoing
-from wire.queue import Claim
 
 JOB = "chatcmpl-0123456789abcdef"
 BACKLOG = 1 << 20

@@ -144,10 +144,10 @@ class Queue:
                 attempt,
                 account.decode(),
                 family.decode(),
-                _names(fronts),
+                _fronts(readers),
                 body,
             )
-            for lane, id, attempt, account, family, fronts, body in await self._run(
+            for lane, id, attempt, account, family, readers, body in await self._run(
                 "claim", worker, *limits
             )
         ]
@@ -190,7 +190,7 @@ class Queue:
     ) -> list[tuple[str, list[str]]]:
         """The waiting jobs of an account, of one family or of all: ids and front ends."""
         found = await self._run("of_account", account, family or "", most)
-        return [(id.decode(), _names(fronts)) for id, fronts in found]
+        return [(id.decode(), _fronts(readers)) for id, readers in found]
 
     async def unlog(self, claim: Claim) -> None:
         """Say that what an attempt publishes from now on is not in its log."""
@@ -266,22 +266,22 @@ class Queue:
         """Look for leases that ended. Returns how many jobs went back, and which must be ended."""
         back, ended = await self._run("reap", self._lease, self._gap, MAX_CRASHES)
         return back, [
-            Lapsed(id.decode(), int(attempt), _names(fronts), bool(cancelled))
-            for id, attempt, fronts, cancelled in ended
+            Lapsed(id.decode(), int(attempt), _fronts(readers), bool(cancelled))
+            for id, attempt, readers, cancelled in ended
         ]
 
     async def overdue(self, since: float) -> list[tuple[str, list[str]]]:
         """Waiting jobs whose time was up so many seconds ago: ids and front ends."""
         found = await self._run("overdue", round(since * 1000))
-        return [(id.decode(), _names(fronts)) for id, fronts in found]
+        return [(id.decode(), _fronts(readers)) for id, readers in found]
 
     async def look(self, name: str, account: str, idem: str = "") -> Whereabouts | None:
         """Where an account's job is, by its id or its idempotency key; None if it has none such."""
         found = await self._run("look", name, idem_key(idem), account, self._limits)
         if not found:
             return None
-        id, state, place, wait, fronts = found
-        return Whereabouts(id.decode(), state.decode(), place, wait / 1000, _names(fronts))
+        id, state, place, wait, readers = found
+        return Whereabouts(id.decode(), state.decode(), place, wait / 1000, _fronts(readers))
 
     async def census(self) -> Census:
         """How many jobs, accounts and workers there are at this moment."""
@@ -306,7 +306,8 @@ def _in_redis(job: NewJob) -> dict[str, object]:
     }
 
 
-def _names(readers: bytes) -> list[str]:
+def _fronts(readers: bytes) -> list[str]:
+    """The front ends of a job's readers, each once."""
     return list(dict.fromkeys(reader.partition("/")[0] for reader in readers.decode().split()))
 
 

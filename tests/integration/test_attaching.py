@@ -53,7 +53,7 @@ async def test_the_same_key_leads_to_the_same_job(queue: Queue, redis: ArqRedis)
     assert isinstance(await queue.enqueue(named("first"), b"body"), Accepted)
     for _ in range(3):  # one request, whose reply from Redis was lost
         assert await queue.enqueue(named("again", front="other"), b"body") == Attached("first")
-    assert await field(redis, "gateway:job:first", "front") == b"front/first other/again"
+    assert await field(redis, "gateway:job:first", "readers") == b"front/first other/again"
     assert await queue.enqueue(named("else", digest="else"), b"body") == Clash("mismatch")
     assert [c.id for c in await claim(queue)] == ["first"]
     found = await queue.look("unknown", "account", "key")

@@ -431,7 +431,7 @@ class Walk:
             if job.claim:
                 assert record["attempt"] == str(job.claim.attempt)
             readers = sorted(f"{front}/{reader}" for reader, front in job.readers.items())
-            assert sorted(record["front"].split()) == readers
+            assert sorted(record["readers"].split()) == readers
             assert f"arq:job:{id}" in held
             if job.new.idem and self.keys[job.new.idem] == id:
                 assert held[f"gateway:idem:{job.new.idem}"].decode().split()[0] == id

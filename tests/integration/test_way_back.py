@@ -399,9 +399,9 @@ async def attach(redis: ArqRedis, job: str, front: str, attempt: int | None = No
     key = f"gateway:job:{job}"
     fronts, state, worker, current = (
         (value or b"").decode()
-        for value in await redis.hmget(key, ["front", "state", "worker", "attempt"])  # type: ignore[misc]  # redis-py: sync or async
+        for value in await redis.hmget(key, ["readers", "state", "worker", "attempt"])  # type: ignore[misc]  # redis-py: sync or async
     )
-    await redis.hset(key, "front", f"{fronts} {front}")  # type: ignore[misc]  # as above
+    await redis.hset(key, "readers", f"{fronts} {front}")  # type: ignore[misc]  # as above
     if state == "running":
         told = f"attach {job} {attempt or current} {front}"
         assert await redis.publish(worker_channel(worker), told)

@@ -15,6 +15,15 @@ Verdict = Literal[
 """Why a worker has to let go of a job that it holds."""
 
 
+PutBack = Literal[
+    "back",  # it waits again
+    "not_ours",  # this attempt does not run any more, or has begun: nothing was changed
+    "cancelled",  # meanwhile: it has to be ended instead, so that its readers hear of it
+    "spent",  # it has been retried often enough, or its time is up: it has to be ended instead
+]
+"""What came of putting back a job into the line."""
+
+
 class Claim(msgspec.Struct, frozen=True):
     """A job that this worker may run now. `fronts` are the front ends that wait for its events."""
 

@@ -29,7 +29,7 @@ from wire.admission import (
     Refused,
 )
 from wire.census import Census, LaneCensus
-from wire.claims import Claim, Lapsed, Verdict
+from wire.claims import Claim, Lapsed, PutBack, Verdict
 from wire.jobs import Family, Lane
 from wire.presence import Presence, Presences, front_channel
 from wire.scripts import Scripts
@@ -200,37 +200,34 @@ class Queue:
         """Whether a job's log lacks what was published last, for good. See `unlog`."""
         return bool(await self._redis.hexists(f"gateway:job:{id}", "unlogged"))  # type: ignore[misc]  # redis-py: sync or async
 
-    async def rest(self, claim: Claim, shortest: float, longest: float) -> bool | None:
-        """Put a job back in its place: its account is busy upstream. As `hand_back`.
+    async def hand_back(self, claim: Claim) -> PutBack:
+        """Put a job of which nothing was published back in its place."""
+        return await self._put_back("return", claim)
+
+    async def rest(self, claim: Claim, shortest: float, longest: float) -> PutBack:
+        """Put a job back in its place: its account is busy upstream.
 
         The account may hold fewer conversations from now on; one that holds no other rests for a
         while, from `shortest` to `longest` seconds.
         """
         times = (round(shortest * 1000), round(longest * 1000))
-        return _put_back(await self._run("rest", claim.id, claim.attempt, *times))
+        return await self._put_back("rest", claim, *times)
 
-    async def park(self, claim: Claim, wait: float) -> bool | None:
-        """Put a job back; its account may not use its family of models for so many seconds.
+    async def park(self, claim: Claim, wait: float) -> PutBack:
+        """Put a job back; its account may not use its family of models for so many seconds."""
+        return await self._put_back("park", claim, round(wait * 1000))
 
-        As `hand_back`.
+    async def retry(self, claim: Claim, wait: float, longest: float, most: int) -> PutBack:
+        """Put a job back that the upstream failed before it answered, `most` times at most.
+
+        It waits so many seconds, twice as long each further time, at most `longest`.
         """
-        return _put_back(await self._run("park", claim.id, claim.attempt, round(wait * 1000)))
+        times = (round(wait * 1000), round(longest * 1000))
+        return await self._put_back("retry", claim, *times, most, self._failures)
 
-    async def retry(self, claim: Claim, wait: float, longest: float, most: int) -> bool | None:
-        """Put a job back that the upstream failed before it answered.
-
-        It waits so many seconds, twice as long each further time, at most `longest`. None: it has
-        been retried `most` times, or its time is up, or it was cancelled. False as with `finish`.
-        """
-        how = (round(wait * 1000), round(longest * 1000), most, self._failures)
-        return _put_back(await self._run("retry", claim.id, claim.attempt, *how))
-
-    async def hand_back(self, claim: Claim) -> bool | None:
-        """Put a job of which nothing was published back in its place. False as with `finish`.
-
-        None: it was cancelled meanwhile, and is to be ended, so that its readers hear of it.
-        """
-        return _put_back(await self._run("return", claim.id, claim.attempt))
+    async def _put_back(self, script: str, claim: Claim, *args: int) -> PutBack:
+        word = await self._run(script, claim.id, claim.attempt, *args)
+        return cast(PutBack, word.decode())
 
     async def cancel(
         self, id: str, *, unless_waiting: bool = False
@@ -309,10 +306,6 @@ def _in_redis(job: NewJob) -> dict[str, object]:
 def _fronts(readers: bytes) -> list[str]:
     """The front ends of a job's readers, each once."""
     return list(dict.fromkeys(reader.partition("/")[0] for reader in readers.decode().split()))
-
-
-def _put_back(word: int) -> bool | None:
-    return None if word < 0 else bool(word)
 
 
 def _said(frames: Mapping[str, bytes]) -> list[str | bytes]:

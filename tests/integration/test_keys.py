@@ -137,15 +137,15 @@ async def scenes(
     for name in ("a", "b"):
         await enqueue(queue, f"pool-{name}", account="pool", cap=2)
     first, second = await claim(queue)
-    assert await queue.rest(first, 5, 60)
+    assert await queue.rest(first, 5, 60) == "back"
     await step()
-    assert await queue.park(second, 30)
+    assert await queue.park(second, 30) == "back"
     await enqueue(queue, "busy", account="busy")
     [busy] = await claim(queue)
-    assert await queue.rest(busy, 5, 60)
+    assert await queue.rest(busy, 5, 60) == "back"
     await enqueue(queue, "fails", account="fails")
     [fails] = await claim(queue)
-    assert await queue.retry(fails, 0.2, 10, 5)
+    assert await queue.retry(fails, 0.2, 10, 5) == "back"
     await step()
 
     # More than may wait; somebody who leaves; an upstream that is left alone.

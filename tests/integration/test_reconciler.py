@@ -25,7 +25,7 @@ async def scene(queue: Queue) -> list[Claim]:
     await enqueue(queue, "b-0", account="b", lane="images")
     await enqueue(queue, "d-0", account="d")
     claims = {claimed.id: claimed for claimed in await claim(queue, want=3)}
-    assert await queue.retry(claims.pop("d-0"), 0.3, 1, 5)
+    assert await queue.retry(claims.pop("d-0"), 0.3, 1, 5) == "back"
     await enqueue(queue, "c-0", account="c")
     return list(claims.values())
 
@@ -83,7 +83,7 @@ async def test_an_account_whose_rest_is_forgotten_goes_on(queue: Queue, redis: A
     """Nobody gave its free seat to its waiting jobs, until another of its jobs came or ended."""
     await enqueue(queue, "first", account="a")
     (first,) = await claim(queue)
-    assert await queue.rest(first, 60, 60)
+    assert await queue.rest(first, 60, 60) == "back"
     await redis.delete("gateway:later")
     assert await claim(queue) == []
     await look(queue, redis)

@@ -69,8 +69,8 @@ def config() -> settings.Settings:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.worker.RETRY_PAUSE", 0.05)
-    monkeypatch.setattr("workers.worker.SHORTEST_REST", 0.3)
+    monkeypatch.setattr("workers.settlement.RETRY_PAUSE", 0.05)
+    monkeypatch.setattr("workers.settlement.SHORTEST_REST", 0.3)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_a_busy_pool_holds_half_as_many_then_one_then_rests_and_grows_back
     await fill_pool(queue, 11)
     held = await claim(queue)
     assert len(held) == 3
-    assert await queue.rest(held[2], 30, 60)
+    assert await queue.rest(held[2], 30, 60) == "back"
     assert await claim(queue) == [], "it holds two, and may hold one"
     for one in held[:2]:
         await finish(queue, one)
@@ -129,7 +129,7 @@ async def fill_pool(queue: Queue, count: int) -> None:
 async def test_an_account_that_holds_one_rests(queue: Queue, redis: ArqRedis) -> None:
     await fill_pool(queue, 2)
     (first,) = await claim(queue, want=1)
-    assert await queue.rest(first, 30, 60)
+    assert await queue.rest(first, 30, 60) == "back"
     assert await claim(queue) == []
     assert float(await field(redis, "gateway:account:pool", "learned") or 0) == 1.5
     assert await redis.zscore("gateway:later", "account pool") is not None
@@ -332,7 +332,7 @@ async def test_one_job_that_is_tried_several_times_counts_once(redis: ArqRedis, 
         claimed: list[Claim] = []
         while not claimed:
             claimed = await claim(queue)
-        assert await queue.retry(claimed[0], 0.01, 0.01, 100)
+        assert await queue.retry(claimed[0], 0.01, 0.01, 100) == "back"
     assert isinstance(await queue.enqueue(new("other", "other"), b"body"), Accepted)
 
 

@@ -23,7 +23,7 @@ from arq.connections import ArqRedis
 import settings
 from wire import VERSION
 from wire.admission import Accepted, Attached, Clash, NewJob, Refused
-from wire.claims import Claim
+from wire.claims import Claim, PutBack
 from wire.jobs import Family, Lane
 from wire.presence import Presence
 from wire.queue import Queue
@@ -186,7 +186,7 @@ class Walk:
         claim, current = self.some_claim()
         if claim is None:
             return
-        calls: list[Callable[[], Awaitable[bool | None]]] = [
+        calls: list[Callable[[], Awaitable[PutBack]]] = [
             lambda: self.queue.rest(claim, 5, 60),
             lambda: self.queue.park(claim, self.random.choice([5, 100, 1000])),
             lambda: self.queue.retry(claim, 2, 10, 3),
@@ -196,13 +196,13 @@ class Walk:
         said = await calls[which]()
         job = self.jobs[claim.id]
         if not current or job.published:
-            assert said is False
+            assert said == "not_ours"
         elif job.withdrawn:
-            assert said is None
-        elif said is None:
+            assert said == "cancelled"
+        elif said == "spent":
             assert which == 2, "only who retries may have done so often enough"
         else:
-            assert said is True
+            assert said == "back"
             self.taken["put back"] += 1
             self.waits(job)
 

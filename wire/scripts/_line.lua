@@ -163,12 +163,12 @@ local function is_current(id, attempt)
   return state == 'running' and current == attempt
 end
 
--- Why an attempt's job may not go back to its place: 0, it is not its to say, or something was
--- published; -1, the job was cancelled meanwhile, so that it has to be ended instead. nil if it may.
+-- Why an attempt's job may not go back to its place: 'not_ours', as another attempt runs, or something
+-- was published; 'cancelled' meanwhile, so that it has to be ended instead. nil if it may.
 local function obstacle(id, attempt)
   local published, cancel = fields(job_key(id), 'published', 'cancel')
-  if not is_current(id, attempt) or published then return 0 end
-  return cancel and -1 or nil
+  if not is_current(id, attempt) or published then return 'not_ours' end
+  return cancel and 'cancelled' or nil
 end
 
 -- From an attempt back to its old place, for a reason. `later` (a moment in ms, or nil): not before

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from app.errors import WaitedTooLong
 from wire.admission import Accepted
 from wire.events import Event
-from wire.inbox import Reply
+from wire.reply import Reply
 from wire.whereabouts import Whereabouts
 
 if TYPE_CHECKING:

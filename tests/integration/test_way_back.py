@@ -20,7 +20,7 @@ from wire import VERSION, log
 from wire.admission import Accepted
 from wire.claims import Claim
 from wire.events import Delta, Done, Ending, Event, Failed, Started
-from wire.inbox import Inbox, Reply
+from wire.inbox import Inbox
 from wire.jobs import ChatJob, encode_job
 from wire.log import log_key
 from wire.outbox import LOG_STEP, Answer, Outbox, Superseded
@@ -28,6 +28,7 @@ from wire.presence import front_channel, worker_channel
 from wire.queue import Queue
 from wire.reaper import reap
 from wire.redis import connect
+from wire.reply import Reply
 from wire.seal import Seal
 from workers.worker import Worker
 
@@ -231,7 +232,7 @@ async def test_a_stale_attempt_publishes_nothing(
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
         (stale,) = await claim(queue)
-        assert await queue.hand_back(stale)
+        assert await queue.hand_back(stale) == "back"
         (current,) = await claim(queue)
         with pytest.raises(Superseded):
             await outbox.say(Answer(stale), [Started("stale")])

@@ -31,8 +31,8 @@ from wire.events import (
     Refusal,
     Started,
 )
-from wire.inbox import Reply
 from wire.outbox import Answer as Outgoing
+from wire.reply import Reply
 
 JOB = "chatcmpl-0123456789abcdef"
 BACKLOG = 1 << 20

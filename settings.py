@@ -143,6 +143,11 @@ class Queue(Section, frozen=True):
         if self.heartbeat * 3 > self.lease:
             raise ValueError("heartbeat: expected at most a third of queue.lease")
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds after which a job that still waits is not started any more."""
+        return 2 * self.max_wait
+
 
 class Stream(Section, frozen=True):
     keepalive: Literal["comment", "empty_delta", "off"] = "comment"

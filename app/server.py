@@ -45,7 +45,6 @@ from logs import where
 from settings import Settings
 from wire.media import Media, keep_sweeping
 from wire.parts import Parts
-from wire.queue import PATIENCE
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +146,7 @@ class Server:
         """Give the app its routes, its error pages and its life."""
         server = self._config.server
         stream = self._config.stream
-        longest = PATIENCE * self._config.queue.max_wait + self._config.upstream.max_duration
+        longest = self._config.queue.longest_wait + self._config.upstream.max_duration
         app.config.update(
             # Sanic counts from the last byte sent; our own deadlines come long before this one.
             RESPONSE_TIMEOUT=round(longest + stream.keepalive_interval + 3600),

@@ -23,7 +23,6 @@ from obstore.store import ObjectStore
 import settings
 from wire.jobs import Attachment, ChatJob, Elsewhere, decode_messages, encode_messages
 from wire.media import MediaError, failing, open_store, remove, remove_older
-from wire.queue import PATIENCE
 from wire.seal import Seal, SealError
 
 LARGE = 256 * 1024
@@ -54,7 +53,7 @@ def open_parts(config: settings.Settings, seal: Seal) -> Parts:
         MediaError: the setting names none. The text is for the operator.
     """
     store = open_store(config.media.store, config.directory)
-    longest = PATIENCE * config.queue.max_wait + config.upstream.max_duration
+    longest = config.queue.longest_wait + config.upstream.max_duration
     return Parts(store, seal, longest + LEEWAY)
 
 

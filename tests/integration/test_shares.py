@@ -19,8 +19,9 @@ from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT
 from tests.integration.test_queue import claim, enqueue, finish, new
 from wire.admission import Accepted
+from wire.claims import Claim
 from wire.jobs import Lane
-from wire.queue import Claim, Queue
+from wire.queue import Queue
 from wire.seal import Seal
 
 IMAGES = "/v1/images/generations"
@@ -29,7 +30,7 @@ IMAGES = "/v1/images/generations"
 async def line(redis: ArqRedis, seal: Seal, slots: int = 1, **more: Any) -> Queue:
     config = replace(QUICK, max_wait=36_000.0, **more)
     queue = Queue(redis, seal, config, settings.Upstream(max_concurrency=slots))
-    await queue.present_front("front")
+    await queue.presences.show_front("front")
     await has_worker(redis, seal)
     return queue
 

@@ -19,9 +19,10 @@ from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT, messages
 from tests.integration.test_queue import claim, enqueue, field, finish, new
 from wire.admission import Accepted, Refused
+from wire.claims import Claim
 from wire.events import Delta, Event, Failed, Started
 from wire.jobs import ChatJob
-from wire.queue import Claim, Queue
+from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamError
@@ -69,8 +70,8 @@ def config() -> settings.Settings:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.worker.RETRY_PAUSE", 0.05)
-    monkeypatch.setattr("workers.worker.SHORTEST_REST", 0.3)
+    monkeypatch.setattr("workers.settlement.RETRY_PAUSE", 0.05)
+    monkeypatch.setattr("workers.settlement.SHORTEST_REST", 0.3)
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ async def test_a_busy_pool_holds_half_as_many_then_one_then_rests_and_grows_back
     await fill_pool(queue, 11)
     held = await claim(queue)
     assert len(held) == 3
-    assert await queue.rest(held[2], 30, 60)
+    assert await queue.rest(held[2], 30, 60) == "back"
     assert await claim(queue) == [], "it holds two, and may hold one"
     for one in held[:2]:
         await finish(queue, one)
@@ -129,7 +130,7 @@ async def fill_pool(queue: Queue, count: int) -> None:
 async def test_an_account_that_holds_one_rests(queue: Queue, redis: ArqRedis) -> None:
     await fill_pool(queue, 2)
     (first,) = await claim(queue, want=1)
-    assert await queue.rest(first, 30, 60)
+    assert await queue.rest(first, 30, 60) == "back"
     assert await claim(queue) == []
     assert float(await field(redis, "gateway:account:pool", "learned") or 0) == 1.5
     assert await redis.zscore("gateway:later", "account pool") is not None
@@ -274,7 +275,7 @@ async def open_circuit(queue: Queue, failures: int = 3) -> None:
 async def breaking_line(redis: ArqRedis, seal: Seal) -> Queue:
     upstream = settings.Upstream(circuit_failures=3, max_concurrency=10)
     queue = Queue(redis, seal, QUICK, upstream)
-    await queue.present_front("front")
+    await queue.presences.show_front("front")
     await has_worker(redis, seal)
     return queue
 
@@ -339,7 +340,7 @@ async def test_one_job_that_is_tried_several_times_counts_once(redis: ArqRedis, 
         claimed: list[Claim] = []
         while not claimed:
             claimed = await claim(queue)
-        assert await queue.retry(claimed[0], 0.01, 0.01, 100)
+        assert await queue.retry(claimed[0], 0.01, 0.01, 100) == "back"
     assert isinstance(await queue.enqueue(new("other", "other"), b"body"), Accepted)
 
 

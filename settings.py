@@ -99,6 +99,8 @@ class Upstream(Section, frozen=True):
 
     def __post_init__(self) -> None:
         force_setattr(self, "base_url", _http_url("base_url", self.base_url))
+        if "@" in urlsplit(self.base_url).netloc:
+            raise ValueError("base_url: expected no user or password; requests bring bearers")
         force_setattr(self, "api_prefix", _prefix("api_prefix", self.api_prefix))
         _check_proxy_url(self.proxy)
 
@@ -140,6 +142,11 @@ class Queue(Section, frozen=True):
         # One heartbeat may be lost, and a short outage come on top, without the lease being lost.
         if self.heartbeat * 3 > self.lease:
             raise ValueError("heartbeat: expected at most a third of queue.lease")
+
+    @property
+    def longest_wait(self) -> float:
+        """Seconds after which a job that still waits is not started any more."""
+        return 2 * self.max_wait
 
 
 class Stream(Section, frozen=True):
@@ -282,12 +289,23 @@ _FIELDS = {
     f"{section.name}.{key.name}": key for section in fields(Schema) for key in fields(section.type)
 }
 _DECLARED: dict[type[inspect.Type], str] = {
-    inspect.IntType: "int",
-    inspect.FloatType: "float",
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number",
     inspect.BoolType: "true or false",
     inspect.VarTupleType: "a list of strings",
     inspect.DictType: "a table of numbers",
 }
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list",
+    "list": "a list",
+    "object": "a table",
+    "dict": "a table",
+}
+"""What msgspec and Python call a kind of value, and what people do."""
 
 
 class Gpt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -399,8 +417,11 @@ def _custom_gpts(named: str | None, models: Models) -> tuple[tuple[str, Gpt], ..
             raise SettingsError(f"{file}: {name}: the settings give this name to a model")
         try:
             gpts.append((name, msgspec.convert(table, Gpt)))
-        except msgspec.ValidationError as error:
-            raise SettingsError(f"{file}: {name}: {_plain(error)}") from None
+        except msgspec.ValidationError:
+            raise SettingsError(
+                f'{file}: {name}: expected a table with id = "g-...", the end of the GPT\'s link,'
+                " and nothing else"
+            ) from None
     return tuple(gpts)
 
 
@@ -489,9 +510,11 @@ def _expected(error: msgspec.ValidationError, key: FieldInfo) -> str:
 
 
 def _plain(error: msgspec.ValidationError) -> str:
-    """msgspec's message without its backquotes and its JSON path: 'expected int, got str'."""
-    message = str(error).partition(" - at ")[0].replace("`", "").replace("array", "list")
-    return message[:1].lower() + message[1:]
+    """msgspec's message in plain words: 'expected a whole number, got text in quotes'."""
+    message = re.sub(
+        r"`(\w+)", lambda kind: _KINDS.get(kind[1], kind[1]), str(error).partition(" - at ")[0]
+    )
+    return message[:1].lower() + message[1:].replace("`", "")
 
 
 def _hint(name: str, names: Iterable[str]) -> str:
@@ -500,7 +523,13 @@ def _hint(name: str, names: Iterable[str]) -> str:
 
 
 def _kind(value: object) -> str:
-    return "list" if isinstance(value, list) else type(value).__name__
+    name = type(value).__name__
+    return _KINDS.get(name, name)
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown to people."""
+    return re.sub(r"(?i)(password=)[^&]*", r"\1***", re.sub(r"://.*@", "://***@", url))
 
 
 def _shown(name: str, value: object) -> str:
@@ -508,10 +537,7 @@ def _shown(name: str, value: object) -> str:
         return "'***'" if value else "''"
     if isinstance(value, tuple):
         return f"[{', '.join(_shown(name, item) for item in value)}]"
-    if not isinstance(value, str):
-        return repr(value)
-    hidden = re.sub(r"://.*@", "://***@", value)
-    return repr(re.sub(r"(?i)(password=)[^&]*", r"\1***", hidden))
+    return repr(without_password(value) if isinstance(value, str) else value)
 
 
 def _value(settings: Settings, name: str) -> object:

@@ -43,12 +43,16 @@ def main() -> None:
     except (settings.SettingsError, WeakSecretError, MediaError) as error:
         sys.exit(str(error))
     except OSError as error:
-        sys.exit(f"the secret in {error.filename} cannot be read or made: {error.strerror}")
+        sys.exit(
+            f"the secret in {error.filename} cannot be read or made: {error.strerror};"
+            " name another file in GATEWAY_SECRET_FILE, or give the secret as GATEWAY_SECRET"
+        )
     if given is not None:
         serve(config, seal, media, parts, given, of_many=True)
         return
     server = config.server
-    logger.info("listening on %s port %d", server.host, server.port)
+    redis = settings.without_password(config.redis.role_url)
+    logger.info("listening on %s port %d, Redis is %s", server.host, server.port, redis)
     if server.processes == 1:
         serve(config, seal, media, parts, listening)
     else:

@@ -80,7 +80,7 @@ class Attachments:
                 async with asyncio.timeout_at(None if is_data_url(one.url) else until):
                     file = taken[one.param] = await self._take(one, left)
             except TimeoutError:
-                message = f"It did not come within {self._config.fetch_timeout:g} seconds."
+                message = f"The file did not come within {self._config.fetch_timeout:g} seconds."
                 raise BadRequest(message, param=one.param) from None
             except (DataUrlError, FetchError) as error:
                 raise BadRequest(str(error), param=one.param) from None
@@ -119,7 +119,7 @@ class Attachments:
             counted = self._counted(given, pieces, left, head if _is_image(kind) else None)
             content = await self._parts.take(await stack.enter_async_context(aclosing(counted)))
         if not content.size:
-            raise BadRequest("It is empty.", param=given.param)
+            raise BadRequest("The file is empty.", param=given.param)
         picture = read_picture(bytes(head)) if _is_image(kind) else None
         if picture:
             kind = picture.type

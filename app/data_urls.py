@@ -46,7 +46,7 @@ def read_data_url(url: str) -> DataUrl:
     """
     comma = url.find(",", 0, _HEAD)
     if not is_data_url(url) or comma < 0:
-        raise DataUrlError("It is no data URL of the form data:<type>;base64,<data>.")
+        raise DataUrlError("The file is no data URL of the form data:<type>;base64,<data>.")
     kind, *parameters = url[len("data:") : comma].split(";")
     is_base64 = any(parameter.strip().lower() == "base64" for parameter in parameters)
     # By its specification, what names no type is plain text.
@@ -89,7 +89,7 @@ def _decoded(encoded: bytes, *, is_last: bool) -> bytes:
     try:
         plain = binascii.a2b_base64(encoded + padding, strict_mode=True)
     except ValueError:  # of which binascii's own error is one
-        raise DataUrlError("Its data is not valid base64.") from None
+        raise DataUrlError("The file's data is not valid base64.") from None
     if not is_last and len(plain) != len(encoded) // 4 * 3:
-        raise DataUrlError("Its data is not valid base64.")
+        raise DataUrlError("The file's data is not valid base64.")
     return plain

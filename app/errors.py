@@ -61,6 +61,8 @@ class ApiError(Exception):
     retry_after: float | None = None
     retry: bool = True
     """Whether an SDK may try again by itself where the status alone would make it."""
+    job: str = ""
+    """The job that ended so, by which workers' logs name it."""
 
     def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
@@ -126,7 +128,7 @@ class ModelNotFound(ApiError):
 
 
 class NotFound(ApiError):
-    """There is nothing at this address."""
+    """There is nothing at this address. Does your base URL end with `/v1`, or `/<prefix>/v1`?"""
 
     status = 404
     code = "not_found"

@@ -94,7 +94,9 @@ class Fetcher:
             where = yarl.URL(url)
             for _ in range(1 + MAX_REDIRECTS):
                 if where.scheme not in ("http", "https") or not where.host:
-                    raise FetchError("It is no http:// or https:// URL, and no data: URL.")
+                    raise FetchError(
+                        "The URL of a file is no http:// or https:// URL, and no data: URL."
+                    )
                 async with self._session.get(
                     where, headers=_HEADERS, allow_redirects=False
                 ) as response:
@@ -103,7 +105,7 @@ class Fetcher:
                         yield Fetched(response)
                         return
                     where = where.join(yarl.URL(response.headers.get("Location", "")))
-        raise FetchError("It could not be fetched: it is redirected too often.")
+        raise FetchError("The file could not be fetched: it is redirected too often.")
 
     def _socket(self, to: tuple[Any, ...]) -> socket.socket:
         """A socket for an address as `getaddrinfo` describes it, which it will be connected to."""
@@ -116,9 +118,9 @@ class Fetcher:
 
 def _check(response: aiohttp.ClientResponse) -> None:
     if response.status != 200:
-        raise FetchError(f"It could not be fetched: its server answered {response.status}.")
+        raise FetchError(f"The file could not be fetched: its server answered {response.status}.")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise FetchError("It could not be fetched: its server sends it compressed.")
+        raise FetchError("The file could not be fetched: its server sends it compressed.")
 
 
 @contextmanager
@@ -129,13 +131,15 @@ def _failing() -> Iterator[None]:
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, _ForbiddenAddressError):
             raise FetchError(
-                "It is not fetched: its address is not public, and the operator has not allowed"
+                "The file is not fetched: its address is not public, and the operator has not"
                 " it (files.allow_networks)."
             ) from None
-        raise FetchError("It could not be fetched: its server cannot be reached.") from None
+        raise FetchError("The file could not be fetched: its server cannot be reached.") from None
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-        raise FetchError("It is no http:// or https:// URL, and no data: URL.") from None
+        raise FetchError(
+            "The URL of a file is no http:// or https:// URL, and no data: URL."
+        ) from None
     except (aiohttp.ClientError, OSError) as error:
-        raise FetchError(f"It could not be fetched ({type(error).__name__}).") from None
+        raise FetchError(f"The file could not be fetched ({type(error).__name__}).") from None
     except ValueError:
-        raise FetchError("It is no URL.") from None
+        raise FetchError("The URL of a file is no URL.") from None

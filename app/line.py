@@ -16,6 +16,7 @@ from sanic import Request
 
 from app.errors import (
     AnswerLost,
+    ApiError,
     IdempotencyMismatch,
     LineUnavailable,
     refused,
@@ -26,17 +27,19 @@ from app.ticket import Ticket
 from background import background
 from settings import Settings
 from wire import VERSION
-from wire.admission import Accepted, Attached, Clash, NewJob, Refused
+from wire.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
 from wire.endings import WAITED_TOO_LONG, end_waiting
 from wire.events import Failed
 from wire.gpts import GptInfos
-from wire.inbox import Inbox, Reply
+from wire.inbox import Inbox
 from wire.jobs import ChatJob, Lane, encode_job
-from wire.queue import Queue, Whereabouts
+from wire.queue import Queue
 from wire.reaper import keep_reaping
-from wire.reconciler import keep_reconciling
+from wire.reconciler import keep_reconciling, repaired
 from wire.redis import AWAY, RedisError, trouble
+from wire.reply import Reply
 from wire.seal import Seal
+from wire.whereabouts import Whereabouts
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ class Line:
         """Take part in the line for as long as the context lasts. Redis may be away at first."""
         heartbeat = self.config.queue.heartbeat
         reaping = keep_reaping(self._queue, self._seal, heartbeat)
-        reconciling = keep_reconciling(self._queue, heartbeat)
+        reconciling = keep_reconciling(self._queue.scripts, heartbeat)
         async with self._inbox.running(), background(self._beat(), reaping, reconciling):
             yield
             if self._letting_go:
@@ -89,12 +92,12 @@ class Line:
             for task in self._letting_go:
                 task.cancel()
         with contextlib.suppress(*AWAY):
-            await self._queue.absent_front(self.front)
+            await self._queue.presences.remove_front(self.front)
 
     async def _beat(self) -> None:
         while True:
             try:
-                await self._queue.present_front(self.front)
+                await self._queue.presences.show_front(self.front)
                 if self._unwritable:
                     logger.info("Redis is back")
                 self._unwritable = ""
@@ -115,43 +118,51 @@ class Line:
             LineFull, WaitTooLong, ModelCapped, NoWorker, CircuitOpen: it may not come in.
             IdempotencyMismatch, AnswerLost: its idempotency key leads to nothing it can have.
         """
-        try:
-            async with asyncio.timeout(SUBSCRIBE_PATIENCE):
-                await self._inbox.subscribed.wait()
-        except TimeoutError:
-            raise LineUnavailable from None
+        await self._subscribed()
         body = self._seal.seal(encode_job(job), f"job {job.id}")
         new = self._new_job(job, terms, lane, len(body) + job.held_bytes)
         with contextlib.ExitStack() as opened:
             reply = opened.enter_context(self._inbox.open(job.id))
             reply.resubmit = lambda: self._queue.enqueue(replace(new, accepted=True), body)
-            ticket, came_in = None, True  # unless we hear otherwise
+            admission = await self._enqueue(new, body, reply)
+            match admission:
+                case Refused():
+                    raise refused(admission)
+                case Clash(why):
+                    raise IdempotencyMismatch if why == "mismatch" else AnswerLost
+                case Attached(id):
+                    opened.close()
+                    reply = opened.enter_context(self._inbox.open(id, attached=True))
+            place = admission if isinstance(admission, Accepted) else None
+            ticket = Ticket(self, reply, job.id, new.account, place)
+            # The handler may be held up by the very client that made the reply end.
+            reply.on_abandoned = ticket.leave
             try:
-                try:
-                    admission = await self._queue.enqueue(new, body)
-                except RedisError as error:
-                    logger.warning("a job could not be put in line: %s", trouble(error))
-                    raise LineUnavailable from None
-                match admission:
-                    case Refused():
-                        came_in = False
-                        raise refused(admission)
-                    case Clash(why):
-                        came_in = False
-                        raise IdempotencyMismatch if why == "mismatch" else AnswerLost
-                    case Attached(id):
-                        opened.close()
-                        reply = opened.enter_context(self._inbox.open(id, attached=True))
-                place = admission if isinstance(admission, Accepted) else None
-                ticket = Ticket(self, reply, job.id, new.account, place)
-                # The handler may be held up by the very client that made the reply end.
-                reply.on_abandoned = ticket.leave
                 yield ticket
+            except ApiError as failure:
+                failure.job = ticket.id
+                raise
             finally:
-                if ticket is None and came_in:
-                    self.let_go(reply, job.id, idem=new.idem)
-                elif ticket is not None and not ticket.left:
-                    self.let_go(reply, job.id)
+                ticket.leave()
+
+    async def _subscribed(self) -> None:
+        """Wait until events would reach us: what comes before that is missed."""
+        try:
+            async with asyncio.timeout(SUBSCRIBE_PATIENCE):
+                await self._inbox.subscribed.wait()
+        except TimeoutError:
+            raise LineUnavailable from None
+
+    async def _enqueue(self, new: NewJob, body: bytes, reply: Reply) -> Admission | None:
+        """Put a job in line, and let go of it unless we hear what became of it."""
+        try:
+            return await self._queue.enqueue(new, body)
+        except BaseException as error:  # also when we are cancelled: it may have come in
+            self.let_go(reply, new.id, idem=new.idem)
+            if isinstance(error, RedisError):
+                logger.warning("a job could not be put in line: %s", trouble(error))
+                raise LineUnavailable from None
+            raise
 
     def _new_job(self, job: ChatJob, terms: Terms, lane: Lane, size: int) -> NewJob:
         """What the line has to know of a job."""
@@ -285,8 +296,8 @@ class Line:
         """What keeps new requests from being served, and what is amiss besides."""
         try:
             async with asyncio.timeout(READY_PATIENCE):
-                workers = await self._queue.workers()
-                repaired = await self._queue.repaired()
+                workers = await self._queue.presences.workers()
+                damage = await repaired(self._redis)
                 open_for = (await self._queue.census()).open_for
         except AWAY as error:
             return [f"Redis cannot be reached, or refuses to serve ({trouble(error)})"], []
@@ -309,10 +320,8 @@ class Line:
                 "the upstream fails for everyone; requests are refused until it is tried again, "
                 f"in {open_for:.0f} s"
             )
-        if repaired:
-            lesser.append(
-                f"the line was found damaged a moment ago and repaired, places: {repaired}"
-            )
+        if damage:
+            lesser.append(f"the line was found damaged a moment ago and repaired, places: {damage}")
         if any(w.version != VERSION for w in ours):
             lesser.append("some workers are of another version")
         return fatal, lesser

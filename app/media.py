@@ -37,7 +37,7 @@ class Served:
         name = unquote(name)
         kept = await self._media.look(self._shelf, name)
         if kept is None:
-            raise NotFound
+            raise NotFound("There is nothing of this name, or not any more.")
         headers = _headers(kept, self._media.ttl)
         if request.method == "HEAD":
             return raw(b"", headers=headers, content_type=kept.type)

@@ -49,7 +49,7 @@ def listen(server: settings.Server) -> socket.socket:
     except OSError as error:
         raise settings.SettingsError(
             f"server.host and server.port: cannot listen on {server.host} port {server.port}: "
-            f"{error.strerror}"
+            f"{(error.strerror or '').partition(' (')[0]}"
         ) from None
 
 

@@ -46,7 +46,6 @@ from logs import where
 from settings import Settings
 from wire.media import Media, keep_sweeping
 from wire.parts import Parts
-from wire.queue import PATIENCE
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +102,9 @@ class OpenAIErrors(ErrorHandler):
         if isinstance(failure, InternalError):
             logger.error("request %s met a bug: %s", name, where(exception))
         else:
-            logger.info("request %s: %d %s", name, failure.http_status, failure.code)
+            job = f" (job {failure.job})" if failure.job else ""
+            told = failure.code or failure.param
+            logger.info("request %s%s: %d %s", name, job, failure.http_status, told)
         return json(failure.object, failure.http_status, failure.headers)
 
 
@@ -151,7 +152,7 @@ class Server:
         """Give the app its routes, its error pages and its life."""
         server = self._config.server
         stream = self._config.stream
-        longest = PATIENCE * self._config.queue.max_wait + self._config.upstream.max_duration
+        longest = self._config.queue.longest_wait + self._config.upstream.max_duration
         app.config.update(
             # Sanic counts from the last byte sent; our own deadlines come long before this one.
             RESPONSE_TIMEOUT=round(longest + stream.keepalive_interval + 3600),

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from app.errors import WaitedTooLong
 from wire.admission import Accepted
 from wire.events import Event
-from wire.inbox import Reply
-from wire.queue import PATIENCE, Whereabouts
+from wire.reply import Reply
+from wire.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from app.line import Line
@@ -32,7 +32,7 @@ class Ticket:
         self._reader = reader
         self._account = account
         self._clock = asyncio.get_running_loop().time
-        self._give_up = self._clock() + PATIENCE * line.config.queue.max_wait
+        self._give_up = self._clock() + line.config.queue.longest_wait
         self.left = False
         """Whether the job has been let go of before its ending."""
 

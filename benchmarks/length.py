@@ -13,7 +13,9 @@ import settings
 from benchmarks.virtual import on_redis
 from wire import VERSION
 from wire.admission import Accepted, NewJob
-from wire.queue import Claim, Presence, Queue
+from wire.claims import Claim
+from wire.presence import Presence
+from wire.queue import Queue
 from wire.seal import Seal
 
 LENGTHS = (100, 10_000, 100_000)

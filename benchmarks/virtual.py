@@ -24,8 +24,10 @@ import settings
 from deploy.redis import EmbeddedRedis
 from wire import VERSION
 from wire.admission import Accepted, NewJob, Refused
+from wire.claims import Claim
 from wire.jobs import Family, Lane
-from wire.queue import Claim, Presence, Queue
+from wire.presence import Presence
+from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal
 
@@ -54,10 +56,9 @@ class VirtualQueue(Queue):
         upstream: settings.Upstream | None = None,
     ) -> None:
         super().__init__(redis, seal, config, upstream)
-        self._script = {
-            name: redis.register_script(_CLOCK + str(script.script))
-            for name, script in self._script.items()
-        }
+        loaded = self.scripts.loaded
+        for name, script in loaded.items():
+            loaded[name] = redis.register_script(_CLOCK + str(script.script))
 
     async def set_clock(self, now: float) -> None:
         """From now on it is `now`, in seconds."""

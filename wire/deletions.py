@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from pathlib import Path
 
 import msgspec
 from arq.connections import ArqRedis
@@ -29,6 +28,7 @@ import settings
 from background import background
 from wire import VERSION
 from wire.redis import AWAY
+from wire.scripts import source
 from wire.seal import Seal, SealError
 
 logger = logging.getLogger(__name__)
@@ -132,8 +132,7 @@ class Deletions:
         self._shortest_pause = shortest_pause
         self._due = f"gateway:deletions:{seal.fingerprint}"
         self._prefix = f"gateway:deletion:{seal.fingerprint}:"
-        scripts = Path(__file__).parent / "scripts"
-        pulse = "\n".join((scripts / f"{name}.lua").read_text() for name in ("_metrics", "_pulse"))
+        pulse = source("_metrics", "_pulse")
         self._note = redis.register_script(pulse + _NOTE)
         self._claim = redis.register_script(pulse + _CLAIM)
         self._later = redis.register_script(pulse + _LATER)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wire import log
+from wire.claims import Lapsed
 from wire.events import UNNUMBERED, Batch, Failed, encode_frame
-from wire.queue import Lapsed, Queue, State, front_channel
+from wire.presence import front_channel
+from wire.queue import Queue
 from wire.seal import Seal
+from wire.whereabouts import EndState
 
 WAITED_TOO_LONG = Failed("waited_too_long", "The request waited too long.")
 
@@ -31,7 +34,7 @@ async def end_waiting(
     return await queue.end_waiting(id, _state(failed), entry, frames, reason=failed.fault)
 
 
-def _state(failed: Failed) -> State:
+def _state(failed: Failed) -> EndState:
     return "cancelled" if failed.fault == "cancelled" else "failed"
 
 

@@ -18,16 +18,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Literal
 
 import msgspec
 from arq.connections import ArqRedis
 
 from background import background
 from wire import log
-from wire.events import UNNUMBERED, Batch, Delta, Ending, Event, Failed, decode_frame
-from wire.queue import Queue, front_channel
+from wire.events import UNNUMBERED, decode_frame
+from wire.presence import front_channel
+from wire.queue import Queue
 from wire.redis import AWAY
+from wire.reply import Reply
 from wire.seal import Seal, SealError
 from wire.subscription import Subscription
 
@@ -42,119 +45,13 @@ FOLLOW_STEP = 1.0
 SILENCE = 10.0
 """Seconds without an event after which the inbox asks Redis whether the job still exists."""
 
-
-class Reply:
-    """The events of one job, as they come in. Made by `Inbox.open`."""
-
-    def __init__(self, job: str, max_backlog: int, *, live: bool = True) -> None:
-        self.job = job
-        self.live = live
-        """Whether its events come over the channel, as far as is known; else only the log has
-        them."""
-        self.read_to = ""
-        """The place in the log up to which everything has been accepted."""
-        self.ended = False
-        self.abandoned = False
-        """Whether it ended from this side alone: the job itself may still wait or run."""
-        self.on_abandoned: Callable[[], None] | None = None
-        """Called when that happens, whatever its reader is held up by."""
-        self.resubmit: Callable[[], Awaitable[object]] | None = None
-        """Puts the job in line again, if Redis has forgotten it before anything was published."""
-        self._events: list[Event] = []
-        self._max_backlog = max_backlog
-        self._backlog = 0
-        self._next = 0
-        self._attempt = 0
-        self._known = 0
-        self.doubts = 0
-        """How often something was noticed that only the log can clear up."""
-        self._wake: asyncio.Future[None] | None = None
-        self.heard = time.monotonic()
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything of the answer has come."""
-        return self._next > 0
-
-    @property
-    def behind(self) -> bool:
-        """Whether events are known to exist that have not come."""
-        return self._next < self._known
-
-    async def events(self, until: float | None = None) -> list[Event]:
-        """The events that have come since the last call, at least one.
-
-        Waits for it; until a moment on the loop's clock, if one is given, and then returns none.
-        After an ending there is nothing more to wait for: do not call again.
-        """
-        # Runs once for every token of every stream: a bare future and timer are a fifth of what
-        # asyncio's Event and timeout cost here.
-        if not self._events:
-            loop = asyncio.get_running_loop()
-            self._wake = loop.create_future()
-            timer = loop.call_at(until, self._awaken) if until is not None else None
-            try:
-                await self._wake
-            finally:
-                self._wake = None
-                if timer is not None:
-                    timer.cancel()
-        events, self._events = self._events, []
-        self._backlog = 0
-        return events
-
-    def _awaken(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
-    def accept(self, batch: Batch) -> bool:
-        """Take what is new in a batch. False if something before it is missing."""
-        if self.ended:
-            return True
-        if self._next and batch.attempt != self._attempt:
-            # Redis forgot that an answer had begun, and the job was tried again: what came of it
-            # before must not be continued with another answer.
-            self.fail("The answer was lost, and another begun in its place.", "answer_lost")
-            return True
-        first = self._next if batch.first == UNNUMBERED else batch.first
-        self._known = max(self._known, first + len(batch.events))
-        if first > self._next:
-            return False
-        if fresh := batch.events[self._next - first :]:
-            self._next += len(fresh)
-            self._attempt = batch.attempt
-            held_up = bool(self._events)
-            self._events += fresh
-            self.ended = isinstance(fresh[-1], Ending)
-            self.heard = time.monotonic()
-            self._awaken()
-            if held_up:
-                self._count(fresh)
-        return True
-
-    def _count(self, fresh: list[Event]) -> None:
-        # What comes when nothing waits is not counted: it is taken at once, or is one batch.
-        self._backlog += _size(fresh)
-        absent = self._wake is None  # else it has only not had its turn yet
-        if absent and self._backlog > self._max_backlog and not self.ended:
-            self.fail("This client does not read its answer fast enough.", "slow_reader")
-
-    def has_room(self, batch: Batch) -> bool:
-        """Whether a batch from the log, which can wait, may be accepted now."""
-        return not self._events or self._backlog + _size(batch.events) <= self._max_backlog
-
-    def fail(self, message: str, code: str) -> None:
-        """End the reply from this side, if it has not ended."""
-        if not self.ended:
-            self.abandoned = True
-            failed = Failed("let_go", message, code=code)
-            self.accept(Batch(self.job, self._attempt, UNNUMBERED, [failed]))
-            if self.on_abandoned is not None:
-                self.on_abandoned()
-
-
-def _size(events: list[Event]) -> int:
-    return sum(len(event.text.encode()) for event in events if isinstance(event, Delta))
+_Found = Literal[
+    "more",  # a whole page, after which there may be another
+    "no_room",  # more than the client can take now: it is slow
+    "all",  # all that is known to be
+    "missing",  # not all, or nobody knows
+]
+"""What a look into a job's log has brought."""
 
 
 class Inbox:
@@ -255,50 +152,60 @@ class Inbox:
     def _heal(self, reply: Reply) -> None:
         reply.doubts += 1
         if not reply.ended and reply not in self._healing:
-            task = asyncio.create_task(self._read_log(reply))
+            task = asyncio.create_task(self._catch_up(reply))
             self._healing[reply] = task
             task.add_done_callback(lambda _: self._healing.pop(reply, None))
 
-    async def _read_log(self, reply: Reply) -> None:
-        """Bring a reply up to date; again and again while something is known to be missing."""
+    async def _catch_up(self, reply: Reply) -> None:
+        """Read a job's log, again and again while something is known to be missing."""
         give_up = time.monotonic() + self._outage_grace
         while not reply.ended:
-            doubts, pause = reply.doubts, HEAL_STEP
+            pause = HEAL_STEP
             try:
-                known = await self._queue.exists(reply.job)
-                # Asked before the log is read: what it still got until then is found there.
-                lost = reply.behind and await self._queue.unlogged(reply.job)
-                entries = await log.read(self._redis, self._seal, reply.job, reply.read_to)
-                room = True
-                for at, batch in entries:
-                    room = reply.has_room(batch)
-                    if not room:
-                        break
-                    if reply.accept(batch):
-                        reply.read_to = at
-                if len(entries) == log.PAGE and reply.read_to == entries[-1].at:
-                    continue
-                if not room:
-                    give_up = time.monotonic() + self._outage_grace  # it is the client that is slow
-                elif not known and not reply.ended:
-                    await self._forgotten(reply)
-                elif lost and reply.behind:
-                    reply.fail("Part of the answer was lost on its way.", "answer_lost")
-                elif not reply.behind and reply.doubts == doubts:
-                    if reply.live:
-                        return
-                    pause = FOLLOW_STEP
-                    give_up = time.monotonic() + self._outage_grace
+                found = await self._read_on(reply)
             except AWAY:
-                pass  # the deadline below, or the next confirmed subscription, decides
+                found = "missing"  # the deadline, or the next confirmed subscription, decides
             except (SealError, msgspec.MsgspecError):
                 reply.fail("The log of this answer cannot be read.", "log_damaged")
-            if time.monotonic() > give_up:
-                if reply.begun:
-                    reply.fail("Part of the answer was lost on its way.", "answer_lost")
-                else:
-                    reply.fail("The waiting line was away for too long.", "line_unavailable")
+                return
+            match found:
+                case "more":
+                    continue
+                case "all" if reply.live:
+                    return
+                case "all":
+                    pause = FOLLOW_STEP
+                    give_up = time.monotonic() + self._outage_grace
+                case "no_room":
+                    give_up = time.monotonic() + self._outage_grace
+                case "missing" if time.monotonic() > give_up:
+                    if reply.begun:
+                        reply.fail("Part of the answer was lost on its way.", "answer_lost")
+                    else:
+                        reply.fail("The waiting line was away for too long.", "line_unavailable")
             await asyncio.sleep(pause)
+
+    async def _read_on(self, reply: Reply) -> _Found:
+        """Bring a reply up to what its job's log has, a page at a time."""
+        doubts = reply.doubts
+        known = await self._queue.exists(reply.job)
+        # Asked before the log is read: what it still got until then is found there.
+        lost = reply.behind and await self._queue.unlogged(reply.job)
+        entries = await log.read(self._redis, self._seal, reply.job, reply.read_to)
+        for at, batch in entries:
+            if not reply.has_room(batch):
+                return "no_room"
+            if reply.accept(batch):
+                reply.read_to = at
+        if len(entries) == log.PAGE and reply.read_to == entries[-1].at:
+            return "more"
+        if not known and not reply.ended:
+            await self._forgotten(reply)
+        elif lost and reply.behind:
+            reply.fail("Part of the answer was lost on its way.", "answer_lost")
+        elif not reply.behind and reply.doubts == doubts:
+            return "all"
+        return "missing"
 
     async def _forgotten(self, reply: Reply) -> None:
         """Redis knows nothing of the job: it was restarted without its last second, or wiped."""

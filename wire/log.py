@@ -14,11 +14,15 @@ from typing import NamedTuple
 from arq.connections import ArqRedis
 
 from wire.events import Batch, decode_frame, encode_frame
-from wire.queue import log_key
 from wire.seal import Seal
 
 PAGE = 100
 """Entries that are read at once: a long answer must not hold up whoever reads it."""
+
+
+def log_key(job: str) -> str:
+    """The stream that holds a job's log."""
+    return f"gateway:log:{job}"
 
 
 def seal_entry(seal: Seal, batch: Batch) -> bytes:

@@ -89,14 +89,21 @@ def open_store(where: str, directory: Path) -> ObjectStore:
     A bucket's credentials come from the environment, by the names its own tools use.
 
     Raises:
-        MediaError: no store can be made of this.
+        MediaError: no store can be made of this. The text is for the operator.
     """
     try:
         if "://" in where:
             return from_url(where)
         return LocalStore(directory / where, mkdir=True)
-    except _FAILS as error:
-        raise MediaError(type(error).__name__) from None
+    except OSError as error:
+        reason = str(error).partition(" (os error")[0]
+        message = f"media.store: the folder {directory / where} cannot be made: {reason}"
+        raise MediaError(message) from None
+    except _FAILS:
+        raise MediaError(
+            "media.store: expected a folder, or a bucket as in s3://name, gs://name or az://name"
+            " (what else a bucket needs comes from the environment, by its own tools' names)"
+        ) from None
 
 
 def open_media(config: settings.Media, directory: Path) -> Media:
@@ -105,11 +112,7 @@ def open_media(config: settings.Media, directory: Path) -> Media:
     Raises:
         MediaError: the setting names none. The text is for the operator.
     """
-    try:
-        store = open_store(config.store, directory)
-    except MediaError as error:
-        raise MediaError(f"media.store: cannot be used ({error})") from None
-    return Media(store, config.max_bytes, config.ttl)
+    return Media(open_store(config.store, directory), config.max_bytes, config.ttl)
 
 
 class Media:
@@ -256,7 +259,7 @@ def failing() -> Iterator[None]:
         yield
     except _FAILS as error:
         _log.error(
-            "The media store failed: %s",
+            "The media store (media.store) failed: %s",
             type(error).__name__,
             extra={"event": "media_store_failed", "reason": type(error).__name__},
         )

@@ -22,10 +22,13 @@ from arq.connections import ArqRedis
 
 from background import background
 from wire import log
+from wire.claims import Claim
 from wire.events import Batch, Delta, Ending, Event, Failed, encode_frame
-from wire.queue import Claim, Queue, State, front_channel
+from wire.presence import front_channel
+from wire.queue import Queue
 from wire.redis import AWAY, trouble
 from wire.seal import Seal
+from wire.whereabouts import EndState
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +153,7 @@ class Outbox:
         entry = log.seal_entry(self._seal, answer.unlogged(ending))
         last = Batch(claim.id, claim.attempt, rest.first, [*rest.events, ending])
         frames = self._frames(answer, last)
-        state: State = "done"
+        state: EndState = "done"
         if isinstance(ending, Failed):
             state = "cancelled" if ending.fault == "cancelled" else "failed"
         reason = ending.fault if isinstance(ending, Failed) else ""

@@ -23,7 +23,6 @@ from obstore.store import ObjectStore
 import settings
 from wire.jobs import Attachment, ChatJob, Elsewhere, decode_messages, encode_messages
 from wire.media import MediaError, failing, open_store, remove, remove_older
-from wire.queue import PATIENCE
 from wire.seal import Seal, SealError
 
 LARGE = 256 * 1024
@@ -53,13 +52,9 @@ def open_parts(config: settings.Settings, seal: Seal) -> Parts:
     Raises:
         MediaError: the setting names none. The text is for the operator.
     """
-    try:
-        store = open_store(config.media.store, config.directory)
-    except MediaError as error:
-        raise MediaError(f"media.store: cannot be used ({error})") from None
-    return Parts(
-        store, seal, PATIENCE * config.queue.max_wait + config.upstream.max_duration + LEEWAY
-    )
+    store = open_store(config.media.store, config.directory)
+    longest = config.queue.longest_wait + config.upstream.max_duration
+    return Parts(store, seal, longest + LEEWAY)
 
 
 class Parts:

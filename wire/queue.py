@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import msgspec
 from arq.connections import ArqRedis
@@ -31,62 +30,15 @@ from wire.admission import (
     Refused,
 )
 from wire.census import Census, LaneCensus
+from wire.claims import Claim, Lapsed, PutBack, Verdict
 from wire.jobs import Family, Lane
+from wire.presence import Presence, Presences, front_channel
+from wire.scripts import Scripts
 from wire.seal import Seal
-
-_SCRIPTS = Path(__file__).parent / "scripts"
-# What every script begins with, each part building on those before it.
-_PRELUDE = ("_metrics", "_pulse", "_keys", "_shares", "_predict", "_breaker", "_line", "_admission")
+from wire.whereabouts import EndState, Whereabouts
 
 MAX_CRASHES = 3
 """A job that took this many workers down with it is not tried again."""
-
-PATIENCE = 2
-"""A job that has waited this many times `queue.max_wait` is not started any more."""
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """A job that this worker may run now. `fronts` are the front ends that wait for its events."""
-
-    lane: Lane
-    id: str
-    attempt: int
-    account: str
-    family: Family
-    fronts: list[str]
-    body: bytes
-
-
-class Lapsed(msgspec.Struct, frozen=True):
-    """A job whose worker is gone and which somebody has to end."""
-
-    id: str
-    attempt: int
-    fronts: list[str]
-    cancelled: bool
-
-
-class Presence(msgspec.Struct, frozen=True):
-    """How a live worker describes itself to the front ends. One that stops has no `max_jobs`."""
-
-    worker: str
-    version: int
-    fingerprint: str
-    max_jobs: int
-
-
-Verdict = Literal["lost", "cancel"]
-State = Literal["done", "failed", "cancelled"]
-
-
-class Whereabouts(msgspec.Struct, frozen=True):
-    """Where a job is, and who reads it. While it waits: its place from 1, its wait in seconds."""
-
-    id: str
-    state: Literal["waiting", "running", "done", "failed", "cancelled"]
-    place: int
-    wait: float
-    fronts: list[str]
 
 
 class _Limits(msgspec.Struct, frozen=True):
@@ -106,25 +58,6 @@ class _Limits(msgspec.Struct, frozen=True):
     front_ttl: int
 
 
-def front_channel(front: str) -> str:
-    """The channel on which a front end receives the events of all its jobs."""
-    return f"gateway:front:{front}"
-
-
-def worker_channel(worker: str) -> str:
-    """The channel on which a worker is told of changes to the attempts it holds.
-
-    `cancel <id> <attempt>`: end it; `attach <id> <attempt> <front>`: from now on, this front end
-    waits for its events too.
-    """
-    return f"gateway:worker:{worker}"
-
-
-def log_key(job: str) -> str:
-    """The stream that holds a job's log."""
-    return f"gateway:log:{job}"
-
-
 def idem_key(name: str) -> str:
     """Where it stands which job was accepted under an idempotency key; `name` is its HMAC."""
     return f"gateway:idem:{name}"
@@ -141,7 +74,9 @@ class Queue:
         upstream: settings.Upstream | None = None,
     ) -> None:
         self._redis = redis
-        self._fingerprint = seal.fingerprint
+        self.scripts = Scripts(redis, seal.fingerprint)
+        self._run = self.scripts.run
+        self.presences = Presences(redis, seal.fingerprint, config)
         self._lease = round(config.lease * 1000)
         self._beat = round(config.heartbeat * 1000)
         # Somebody calls at every heartbeat; twice that without a call is a disturbance, after
@@ -156,12 +91,12 @@ class Queue:
             max_waiting_per_key=config.max_waiting_per_key,
             max_bytes=config.max_bytes,
             max_wait=round(config.max_wait * 1000),
-            longest=round(config.max_wait * 1000 * PATIENCE),
+            longest=round(config.longest_wait * 1000),
             refuse_capped=config.on_model_cap == "refuse",
             grace=round(config.resume_grace * 1000),
             keep=round(config.keep_result * 1000),
             lease=self._lease,
-            front_ttl=self._presence_ttl,
+            front_ttl=self.presences.ttl,
         )
         self._max_concurrency = limits.max_concurrency
         self._limits = msgspec.msgpack.encode(limits)
@@ -170,24 +105,15 @@ class Queue:
             lane: serialize_job(lane, (), {}, None, 0, serializer=msgspec.msgpack.encode)
             for lane in get_args(Lane)
         }
-        prelude = "\n".join((_SCRIPTS / f"{name}.lua").read_text() for name in _PRELUDE)
-        self._script = {
-            path.stem: redis.register_script(prelude + path.read_text())
-            for path in _SCRIPTS.glob("[!_]*.lua")
-        }
-
-    async def _run(self, script: str, *args: str | bytes | int | float) -> Any:
-        # What comes back is the script's own reply, as its first lines describe it.
-        return await self._script[script](args=(self._fingerprint, *args))
 
     def name(self, lane: Lane) -> str:
         """The lane's sorted set. Processes with another secret use another one, and never meet."""
-        return f"arq:queue:{lane}:{self._fingerprint}"
+        return f"arq:queue:{lane}:{self.scripts.fingerprint}"
 
     @property
     def nudge_channel(self) -> str:
         """Where workers hear that there may be something to claim."""
-        return f"gateway:nudge:{self._fingerprint}"
+        return f"gateway:nudge:{self.scripts.fingerprint}"
 
     async def enqueue(self, job: NewJob, body: bytes) -> Admission | None:
         """Put a job in line, if it may come in; `body` is its sealed request.
@@ -219,10 +145,10 @@ class Queue:
                 attempt,
                 account.decode(),
                 family.decode(),
-                _names(fronts),
+                _fronts(readers),
                 body,
             )
-            for lane, id, attempt, account, family, fronts, body in await self._run(
+            for lane, id, attempt, account, family, readers, body in await self._run(
                 "claim", worker, *limits
             )
         ]
@@ -238,7 +164,7 @@ class Queue:
         self,
         id: str,
         attempt: int,
-        state: State,
+        state: EndState,
         entry: bytes,
         frames: Mapping[str, bytes],
         *,
@@ -255,7 +181,7 @@ class Queue:
         return bool(await self._run("finish", id, attempt, *how, entry, *_said(frames)))
 
     async def end_waiting(
-        self, id: str, state: State, entry: bytes, frames: Mapping[str, bytes], *, reason: str
+        self, id: str, state: EndState, entry: bytes, frames: Mapping[str, bytes], *, reason: str
     ) -> bool:
         """End a job that waits, and tell its readers. False: it does not wait."""
         return bool(await self._run("end", id, state, reason, entry, *_said(frames)))
@@ -273,7 +199,7 @@ class Queue:
         """
         how = (round(min(within, 1e9) * 1000), most)
         found = await self._run("of_account", account, family or "", *how)
-        return [(id.decode(), _names(fronts)) for id, fronts in found]
+        return [(id.decode(), _fronts(readers)) for id, readers in found]
 
     async def unlog(self, claim: Claim) -> None:
         """Say that what an attempt publishes from now on is not in its log."""
@@ -283,37 +209,34 @@ class Queue:
         """Whether a job's log lacks what was published last, for good. See `unlog`."""
         return bool(await self._redis.hexists(f"gateway:job:{id}", "unlogged"))  # type: ignore[misc]  # redis-py: sync or async
 
-    async def rest(self, claim: Claim, shortest: float, longest: float) -> bool | None:
-        """Put a job back in its place: its account is busy upstream. As `hand_back`.
+    async def hand_back(self, claim: Claim) -> PutBack:
+        """Put a job of which nothing was published back in its place."""
+        return await self._put_back("return", claim)
+
+    async def rest(self, claim: Claim, shortest: float, longest: float) -> PutBack:
+        """Put a job back in its place: its account is busy upstream.
 
         The account may hold fewer conversations from now on; one that holds no other rests for a
         while, from `shortest` to `longest` seconds.
         """
         times = (round(shortest * 1000), round(longest * 1000))
-        return _put_back(await self._run("rest", claim.id, claim.attempt, *times))
+        return await self._put_back("rest", claim, *times)
 
-    async def park(self, claim: Claim, wait: float) -> bool | None:
-        """Put a job back; its account may not use its family of models for so many seconds.
+    async def park(self, claim: Claim, wait: float) -> PutBack:
+        """Put a job back; its account may not use its family of models for so many seconds."""
+        return await self._put_back("park", claim, round(wait * 1000))
 
-        As `hand_back`.
+    async def retry(self, claim: Claim, wait: float, longest: float, most: int) -> PutBack:
+        """Put a job back that the upstream failed before it answered, `most` times at most.
+
+        It waits so many seconds, twice as long each further time, at most `longest`.
         """
-        return _put_back(await self._run("park", claim.id, claim.attempt, round(wait * 1000)))
+        times = (round(wait * 1000), round(longest * 1000))
+        return await self._put_back("retry", claim, *times, most, self._failures)
 
-    async def retry(self, claim: Claim, wait: float, longest: float, most: int) -> bool | None:
-        """Put a job back that the upstream failed before it answered.
-
-        It waits so many seconds, twice as long each further time, at most `longest`. None: it has
-        been retried `most` times, or its time is up, or it was cancelled. False as with `finish`.
-        """
-        how = (round(wait * 1000), round(longest * 1000), most, self._failures)
-        return _put_back(await self._run("retry", claim.id, claim.attempt, *how))
-
-    async def hand_back(self, claim: Claim) -> bool | None:
-        """Put a job of which nothing was published back in its place. False as with `finish`.
-
-        None: it was cancelled meanwhile, and is to be ended, so that its readers hear of it.
-        """
-        return _put_back(await self._run("return", claim.id, claim.attempt))
+    async def _put_back(self, script: str, claim: Claim, *args: int) -> PutBack:
+        word = await self._run(script, claim.id, claim.attempt, *args)
+        return cast(PutBack, word.decode())
 
     async def cancel(
         self, id: str, *, unless_waiting: bool = False
@@ -340,7 +263,7 @@ class Queue:
         Returns the jobs it has to let go, with the reason.
         """
         jobs = [part for claim in held for part in (claim.id, claim.attempt)]
-        times = (self._presence_ttl, self._lease, self._gap)
+        times = (self.presences.ttl, self._lease, self._gap)
         described = msgspec.json.encode(presence)
         verdicts = await self._run("renew", presence.worker, described, *times, *jobs)
         return [(id.decode(), word.decode()) for id, word in verdicts]
@@ -349,44 +272,22 @@ class Queue:
         """Look for leases that ended. Returns how many jobs went back, and which must be ended."""
         back, ended = await self._run("reap", self._lease, self._gap, MAX_CRASHES)
         return back, [
-            Lapsed(id.decode(), int(attempt), _names(fronts), bool(cancelled))
-            for id, attempt, fronts, cancelled in ended
+            Lapsed(id.decode(), int(attempt), _fronts(readers), bool(cancelled))
+            for id, attempt, readers, cancelled in ended
         ]
 
     async def overdue(self, since: float) -> list[tuple[str, list[str]]]:
         """Waiting jobs whose time was up so many seconds ago: ids and front ends."""
         found = await self._run("overdue", round(since * 1000))
-        return [(id.decode(), _names(fronts)) for id, fronts in found]
+        return [(id.decode(), _fronts(readers)) for id, readers in found]
 
     async def look(self, name: str, account: str, idem: str = "") -> Whereabouts | None:
         """Where an account's job is, by its id or its idempotency key; None if it has none such."""
         found = await self._run("look", name, idem_key(idem), account, self._limits)
         if not found:
             return None
-        id, state, place, wait, fronts = found
-        return Whereabouts(id.decode(), state.decode(), place, wait / 1000, _names(fronts))
-
-    async def reconcile(self, every: float) -> int:
-        """Put right what differs between the line's keys and its jobs; how many places that were.
-
-        Of all processes that call it `every` so many seconds, one does it.
-        """
-        period = round(every * 1000)
-        if not await self._redis.set("gateway:reconciler", b"", px=period - 1, nx=True):
-            return 0
-        seated: set[str] = set()
-        for kind in ("queued", "running"):
-            keys = self._redis.scan_iter(match=f"gateway:{kind}:*", count=1000)
-            seated |= {key.decode().rpartition(":")[2] async for key in keys}
-        accounts = sorted(seated)
-        steps = range(0, max(1, len(accounts)), 100)
-        return sum(
-            [await self._run("reconcile", 2 * period, *accounts[at : at + 100]) for at in steps]
-        )
-
-    async def repaired(self) -> int:
-        """How many places had to be put right a moment ago."""
-        return int(await self._redis.get("gateway:repaired") or 0)
+        id, state, place, wait, readers = found
+        return Whereabouts(id.decode(), state.decode(), place, wait / 1000, _fronts(readers))
 
     async def census(self) -> Census:
         """How many jobs, accounts and workers there are at this moment."""
@@ -402,37 +303,6 @@ class Queue:
         """Whether Redis knows the job, waiting, running or ended a moment ago."""
         return bool(await self._redis.exists(f"gateway:job:{id}"))
 
-    # Presence: who is alive. A front end's is a key without content.
-
-    @property
-    def _presence_ttl(self) -> int:
-        return self._lease + self._beat
-
-    async def present_front(self, front: str) -> None:
-        """Say that a front end is alive, for one lease period and a heartbeat."""
-        await self._redis.set(front_channel(front), b"", px=self._presence_ttl)
-
-    async def absent_front(self, front: str) -> None:
-        """Say that a front end has ended: what it left behind may go."""
-        await self._redis.delete(front_channel(front))
-
-    async def absent_worker(self, worker: str) -> None:
-        """Say that a worker takes no more jobs."""
-        await self._redis.zrem(f"gateway:workers:{self._fingerprint}", worker)
-        await self._redis.delete(worker_channel(worker))
-
-    async def workers(self) -> list[Presence]:
-        """Every live worker, of other secrets too."""
-        known = await self._redis.zrange("gateway:fingerprints", 0, -1)
-        keys = [f"gateway:workers:{fingerprint.decode()}" for fingerprint in known]
-        names = [name for key in keys for name in await self._redis.zrange(key, 0, -1)]
-        values = (
-            await self._redis.mget([worker_channel(name.decode()) for name in names])
-            if names
-            else []
-        )
-        return [msgspec.json.decode(value, type=Presence) for value in values if value]
-
 
 def _in_redis(job: NewJob) -> dict[str, object]:
     """What the scripts are told in other words."""
@@ -442,12 +312,9 @@ def _in_redis(job: NewJob) -> dict[str, object]:
     }
 
 
-def _names(readers: bytes) -> list[str]:
+def _fronts(readers: bytes) -> list[str]:
+    """The front ends of a job's readers, each once."""
     return list(dict.fromkeys(reader.partition("/")[0] for reader in readers.decode().split()))
-
-
-def _put_back(word: int) -> bool | None:
-    return None if word < 0 else bool(word)
 
 
 def _said(frames: Mapping[str, bytes]) -> list[str | bytes]:

@@ -116,7 +116,8 @@ def is_down_for_everyone(error: BaseException) -> bool:
 def trouble(error: BaseException) -> str:
     """What is wrong with Redis, for people: the kind of error, as its text may quote what we sent.
 
-    A full Redis is named as the README names it; from a script it is one ResponseError of many.
+    A full Redis is named as docs/operating.md names it; from a script it is one ResponseError of
+    many.
     """
     if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in str(error):
         return "OOM command not allowed"

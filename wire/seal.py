@@ -97,6 +97,14 @@ def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
     if given := environ.get("GATEWAY_SECRET", "").strip():
         return _checked(given.encode(), "GATEWAY_SECRET")
     path = Path(environ.get("GATEWAY_SECRET_FILE") or directory / SECRET_FILE)
+    try:
+        return _checked(_kept(path), str(path))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _kept(path: Path) -> bytes:
+    """What is in the file, which is made if it is missing."""
     if not path.exists():
         draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -107,7 +115,7 @@ def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
                 os.link(draft, path)
         finally:
             draft.unlink()
-    return _checked(path.read_bytes().strip(), str(path))
+    return path.read_bytes().strip()
 
 
 def _checked(secret: bytes, source: str) -> bytes:

@@ -36,7 +36,7 @@ LOOK = 1.0
 PAUSE = 0.1
 """Seconds for which an answer, or the lack of one, serves all who ask: they may be many."""
 
-PATIENCE = 2.0
+ANSWER_TIMEOUT = 2.0
 """Seconds that the Sentinels have to answer."""
 
 SLACK = 1.5
@@ -136,7 +136,7 @@ class Sentinels:
         answers: list[Master] = []
         faults: set[str] = set()
         try:
-            for answer in asyncio.as_completed(asked, timeout=PATIENCE):
+            for answer in asyncio.as_completed(asked, timeout=ANSWER_TIMEOUT):
                 try:
                     answers.append(await answer)
                 except ResponseError as error:
@@ -158,7 +158,7 @@ class Sentinels:
             "port": port,
             "username": self._url.sentinel_access.username,
             "password": self._url.sentinel_access.password,
-            "socket_timeout": PATIENCE,
+            "socket_timeout": ANSWER_TIMEOUT,
             "lib_name": None,
             "lib_version": None,
             **tls,

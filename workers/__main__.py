@@ -36,6 +36,11 @@ logger = logging.getLogger("workers")
 
 async def serve(config: settings.Settings, seal: Seal, media: Media, parts: Parts) -> None:
     """Run a worker with the real Redis and the real upstream."""
+    logger.info(
+        "Redis is %s, the upstream is %s",
+        settings.without_password(config.redis.role_url),
+        config.upstream.require_base_url(),
+    )
     redis = connect(config.redis.role_url)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(config.upstream.proxy))
@@ -99,7 +104,10 @@ def main() -> None:
     except (settings.SettingsError, WeakSecretError, MediaError) as error:
         sys.exit(str(error))
     except OSError as error:
-        sys.exit(f"the secret in {error.filename} cannot be read or made: {error.strerror}")
+        sys.exit(
+            f"the secret in {error.filename} cannot be read or made: {error.strerror};"
+            " name another file in GATEWAY_SECRET_FILE, or give the secret as GATEWAY_SECRET"
+        )
     uvloop.run(serve(config, seal, media, parts))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
+from wire.claims import Claim
 from wire.outbox import Answer
-from wire.queue import Claim
 
 Stop = Literal[
     "cancel",  # nobody wants the answer any more
@@ -23,6 +23,7 @@ class Attempt:
         self.answer = Answer(claim)
         self.stopped: Stop | None = None
         self.settled = False
+        """Whether its job has been ended or put back, or somebody else will see to that."""
         self.held: list[str] = []
         """What the job has in the store of large parts, once that is known."""
         self._conversation: asyncio.Task[object] | None = None

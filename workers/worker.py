@@ -3,7 +3,8 @@
 arq runs the jobs (its record of a job, its function table, its tasks). What differs: jobs are
 claimed in one script together with their lease, so no running job stays in the waiting set; the
 loop is woken by pub/sub and polls only as a safety net; it outlives a Redis that is away; and every
-job that is claimed here gets its one ending here, or goes back to its place, on every path.
+job that is claimed here gets its one ending here, or goes back to its place, on every path
+(`workers/settlement.py`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
-import random
 import time
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, get_args
 
 import msgspec
@@ -24,34 +21,28 @@ from arq.worker import Worker as ArqWorker
 from arq.worker import func
 
 from background import background
-from logs import where
 from settings import Settings
-from wire.endings import end_waiting
 from wire.events import Ending, Failed
-from wire.jobs import Family, Lane, decode_job
+from wire.jobs import Lane, decode_job
 from wire.media import MediaError
-from wire.outbox import Outbox, Superseded
+from wire.outbox import Outbox
 from wire.parts import Parts
-from wire.queue import Queue, worker_channel
+from wire.presence import worker_channel
+from wire.queue import Queue
 from wire.reaper import keep_reaping
 from wire.reconciler import keep_reconciling
-from wire.redis import AWAY, RedisError
-from wire.seal import Seal, SealError
+from wire.redis import AWAY
+from wire.seal import Seal
 from wire.subscription import Subscription
 from workers import chat
 from workers.attempt import Attempt
 from workers.leases import Leases
-from workers.upstream import Upstream, UpstreamBusy, UpstreamError
+from workers.settlement import Settlement
+from workers.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
-SHORTEST_REST, LONGEST_REST = 5.0, 60.0
-"""Seconds that an account rests after the upstream called it busy, the first time and at most."""
-
-RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 10.0
-"""Seconds, about, before a job is tried again that the upstream failed: the first, and at most."""
-
-CANCELLED = Failed("cancelled", "The request was cancelled.", code="cancelled")
+LOST = Failed("gateway_error", "Redis has lost the request.", code="job_lost")
 
 
 async def _hold(ctx: dict[str, Any]) -> None:
@@ -94,6 +85,7 @@ class Worker(ArqWorker):
         self.queue = Queue(redis, seal, config.queue, config.upstream)
         self.outbox = Outbox(redis, self.queue, seal, config.queue.max_log_bytes)
         self.leases = Leases(self.queue, seal, id, config.workers.max_jobs, config.queue)
+        self._settlement = Settlement(self.queue, self.outbox, seal, parts, config)
         self._seal = seal
         self._upstream = upstream
         self._parts = parts
@@ -107,7 +99,7 @@ class Worker(ArqWorker):
     async def main(self) -> None:
         """Work until `drain` is called, and finish what is held then."""
         reaping = keep_reaping(self.queue, self._seal, self._config.queue.heartbeat)
-        reconciling = keep_reconciling(self.queue, self._config.queue.heartbeat)
+        reconciling = keep_reconciling(self.queue.scripts, self._config.queue.heartbeat)
         beside = background(self.leases.keep(), self._listen(), reaping, reconciling)
         async with self.outbox.running(), beside:
             logger.info("worker %s takes up to %d jobs", self.id, self.max_jobs)
@@ -118,7 +110,7 @@ class Worker(ArqWorker):
                     await self._poll_iteration()
             await self._drain()
         with contextlib.suppress(*AWAY):
-            await self.queue.absent_worker(self.id)
+            await self.queue.presences.remove_worker(self.id)
 
     def drain(self) -> None:
         """Take no more jobs and end `main` when those held are done, or their time is up."""
@@ -156,7 +148,7 @@ class Worker(ArqWorker):
                 self._wake.set()
 
     def _hear(self, words: list[str]) -> None:
-        """Do what our own channel says; `wire.queue.worker_channel` tells what it may be."""
+        """Do what our own channel says; `wire.presence.worker_channel` tells what it may be."""
         word, job, number, *front = words
         attempt = self._attempts.get((job, int(number)))
         if attempt is None:
@@ -181,8 +173,7 @@ class Worker(ArqWorker):
                 await asyncio.wait([before])
             await self.run_job(job, number)  # arq passes it on as the score, and only logs it
             if not attempt.settled:  # arq ended it without calling our function
-                ending = Failed("gateway_error", "Redis has lost the request.", code="job_lost")
-                await self._end(attempt, ending)
+                await self._settlement.end(attempt, LOST)
         except AWAY as error:
             # Not begun: its lease runs out, and it goes back to its place.
             logger.warning("job %s not started, Redis is away: %s", job, type(error).__name__)
@@ -202,10 +193,8 @@ class Worker(ArqWorker):
             await asyncio.wait([conversation])
         finally:
             conversation.cancel()  # only if we are torn down ourselves
-        if conversation.cancelled():
-            await self._settle_stopped(attempt)
-        else:
-            await self._settle(attempt, conversation)
+        await self._settlement.settle(attempt, conversation)
+        attempt.settled = True
 
     async def _converse(self, attempt: Attempt) -> Ending:
         claim = attempt.claim
@@ -220,139 +209,11 @@ class Worker(ArqWorker):
             request, attempt.answer, self._upstream, self.outbox, self._config.upstream
         )
 
-    async def _settle_stopped(self, attempt: Attempt) -> None:
-        """What comes of a conversation that we have stopped."""
-        match attempt.stopped:
-            case "cancel":
-                await self._end(attempt, CANCELLED)
-            case "drain" if attempt.answer.begun:
-                message = "The worker that held this conversation was stopped."
-                await self._end(attempt, Failed("gateway_error", message, "worker_stopped"))
-            case "drain":
-                await self._put_back(attempt, partial(self.queue.hand_back, attempt.claim))
-            case "lost" | None:
-                attempt.settled = True  # by whoever finds its lease lapsed
-
-    async def _settle(self, attempt: Attempt, conversation: asyncio.Task[Ending]) -> None:
-        """What comes of a conversation that is over: an ending, or another attempt later."""
-        job = attempt.claim.id
-        try:
-            ending = conversation.result()
-        except UpstreamBusy:
-            logger.info("job %s: its account is busy upstream", job)
-            rest = partial(self.queue.rest, attempt.claim, SHORTEST_REST, LONGEST_REST)
-            await self._put_back(attempt, rest)
-            return
-        except UpstreamError as error:
-            await self._settle_refused(attempt, error)
-            return
-        except Superseded:
-            attempt.settled = True
-            return
-        except RedisError as error:
-            logger.warning("job %s goes back, Redis is away: %s", job, type(error).__name__)
-            await self._put_back(attempt, partial(self.queue.hand_back, attempt.claim))
-            return
-        except (SealError, msgspec.MsgspecError) as error:
-            logger.error("job %s cannot be read: %s", job, error)
-            ending = Failed(
-                "gateway_error", "This worker cannot read the request.", "unreadable_job"
-            )
-        except MediaError as error:
-            logger.error("job %s cannot be had from media.store: %s", job, error)
-            ending = Failed("gateway_error", "Part of the request was lost.", "file_lost")
-        except Exception as error:
-            logger.error("job %s met a bug: %s", job, where(error))
-            ending = Failed(
-                "gateway_error", "Something went wrong inside the gateway.", "internal_error"
-            )
-        if isinstance(ending, Failed):
-            logger.warning("job %s failed: %s (%s)", job, ending.fault, ending.code)
-        late = isinstance(ending, Failed) and ending.fault == "upstream_timeout"
-        await self._end(attempt, ending, upstream_failed=late)
-
-    async def _settle_refused(self, attempt: Attempt, error: UpstreamError) -> None:
-        """What comes of a job that the upstream refused, or failed, before it said anything."""
-        claim, failed = attempt.claim, error.failed
-        if error.capped_for is not None:
-            logger.info("job %s: its account has used up this family of models", claim.id)
-            await self._put_back(attempt, partial(self.queue.park, claim, error.capped_for))
-            waits = self._config.queue.on_model_cap == "wait"
-            within = error.capped_for if waits else math.inf
-            await self._end_waiting(claim.account, claim.family, failed, within)
-            return
-        if error.passing and await self._retried(attempt):
-            logger.info("job %s is tried again: %s (%s)", claim.id, failed.fault, failed.code)
-            return
-        logger.warning("job %s failed: %s (%s)", claim.id, failed.fault, failed.code)
-        if failed.fault == "unauthorized":
-            # Before the seat is free: the next would be sent in vain.
-            await self._end_waiting(claim.account, None, failed)
-        await self._end(attempt, failed, upstream_failed=error.passing)
-
-    async def _retried(self, attempt: Attempt) -> bool:
-        """Whether the job goes back to be tried again."""
-        pause = RETRY_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311 - not all at once
-        how = (pause, LONGEST_RETRY_PAUSE, self._config.upstream.retries)
-        await self._insist(attempt, partial(self.queue.retry, attempt.claim, *how))
-        return attempt.settled
-
-    async def _end_waiting(
-        self, account: str, family: Family | None, failed: Failed, within: float = math.inf
-    ) -> None:
-        """End what waits for an account in vain: all, or what has no more than so many seconds.
-
-        What Redis does not hear of finds out itself.
-        """
-        with contextlib.suppress(*AWAY):
-            ended = True
-            while ended:
-                ended = False
-                for job, fronts in await self.queue.waiting_of(account, family, within):
-                    ended |= await end_waiting(self.queue, self._seal, job, fronts, failed)
-
-    async def _end(
-        self, attempt: Attempt, ending: Ending, *, upstream_failed: bool = False
-    ) -> None:
-        end = partial(self.outbox.end, attempt.answer, ending, upstream_failed=upstream_failed)
-        # Its front end does that too, if it lives. Another attempt would need them.
-        if await self._insist(attempt, end) and attempt.held and self._parts is not None:
-            await self._parts.remove(attempt.held)
-
-    async def _put_back(
-        self, attempt: Attempt, put_back: Callable[[], Awaitable[bool | None]]
-    ) -> None:
-        """Let a job wait again, or end it if it was cancelled in the meantime."""
-        await self._insist(attempt, put_back)
-        if not attempt.settled:
-            await self._end(attempt, CANCELLED)
-
-    async def _insist(
-        self, attempt: Attempt, settle: Callable[[], Awaitable[bool | None]]
-    ) -> bool | None:
-        """Say how an attempt ended, again and again while Redis is away, within its grace.
-
-        It is settled by any answer but None. True: it was for this attempt to say.
-        """
-        try:
-            async with asyncio.timeout(self._config.redis.outage_grace):
-                while True:
-                    try:
-                        said = await settle()
-                        attempt.settled = said is not None
-                        return said
-                    except AWAY:
-                        await asyncio.sleep(0.2)
-        except TimeoutError:
-            logger.error("job %s could not be ended, Redis is away", attempt.claim.id)
-            attempt.settled = True  # by whoever finds its lease lapsed
-            return None
-
     async def _drain(self) -> None:
         logger.info("worker %s stops, %d jobs are held", self.id, len(self.tasks))
         self.leases.take_no_more()
         with contextlib.suppress(*AWAY):
-            await self.queue.absent_worker(self.id)
+            await self.queue.presences.remove_worker(self.id)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=self._config.workers.drain_timeout)
         self.leases.stop_all("drain")

@@ -22,7 +22,8 @@ from tests.integration.scripted import ScriptedUpstream
 from wire import VERSION
 from wire.media import Media, open_media
 from wire.parts import Parts
-from wire.queue import Presence, Queue
+from wire.presence import Presence
+from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal
 from workers.worker import Worker
@@ -60,7 +61,7 @@ def seal() -> Seal:
 async def queue(redis: ArqRedis, seal: Seal) -> Queue:
     """A line with quick leases, which a front end called `front` and a worker called `w` use."""
     line = Queue(redis, seal, QUICK, settings.Upstream(max_concurrency=100))
-    await line.present_front("front")
+    await line.presences.show_front("front")
     await has_worker(redis, seal)
     return line
 

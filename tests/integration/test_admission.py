@@ -18,14 +18,15 @@ from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT
 from tests.integration.test_queue import claim, finish, new, present
 from wire.admission import Accepted, Refused
-from wire.queue import Claim, Queue
+from wire.claims import Claim
+from wire.queue import Queue
 from wire.seal import Seal
 
 
 async def line(redis: ArqRedis, seal: Seal, slots: int = 1, **more: Any) -> Queue:
     """A line of a worker with so many slots, under other limits than usual."""
     queue = Queue(redis, seal, replace(QUICK, **more), settings.Upstream(max_concurrency=slots))
-    await queue.present_front("front")
+    await queue.presences.show_front("front")
     await has_worker(redis, seal)
     return queue
 
@@ -185,7 +186,7 @@ async def test_who_obeys_comes_in(redis: ArqRedis, seal: Seal) -> None:
 
 async def test_without_a_worker_nobody_comes_in(redis: ArqRedis, seal: Seal) -> None:
     queue = await line(redis, seal)
-    await queue.absent_worker("steady")
+    await queue.presences.remove_worker("steady")
     assert await refused(queue, "job", "account", "no_worker") <= QUICK.lease
 
 
@@ -256,7 +257,7 @@ async def test_a_limit_that_is_none_is_a_400(client: Client, wrong: str) -> None
 async def test_without_a_worker_it_is_a_503_at_once(
     front: Client, redis: ArqRedis, seal: Seal
 ) -> None:
-    await Queue(redis, seal, QUICK).absent_worker("steady")
+    await Queue(redis, seal, QUICK).presences.remove_worker("steady")
     response: httpx.Response = await front.post(CHAT, json=BODY, headers=bearer("a"))
     assert (response.status_code, response.json()["error"]["code"]) == (503, "no_worker")
     assert int(response.headers["retry-after"]) >= 1

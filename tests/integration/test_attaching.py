@@ -26,7 +26,7 @@ async def queue(redis: ArqRedis, seal: Seal) -> Queue:
         lease=QUICK.lease, heartbeat=QUICK.heartbeat, resume_grace=GRACE, keep_result=2.0
     )
     line = Queue(redis, seal, config)
-    await line.present_front("front")
+    await line.presences.show_front("front")
     await has_worker(redis, seal)
     return line
 
@@ -54,7 +54,7 @@ async def test_the_same_key_leads_to_the_same_job(queue: Queue, redis: ArqRedis)
     assert isinstance(await queue.enqueue(named("first"), b"body"), Accepted)
     for _ in range(3):  # one request, whose reply from Redis was lost
         assert await queue.enqueue(named("again", front="other"), b"body") == Attached("first")
-    assert await field(redis, "gateway:job:first", "front") == b"front/first other/again"
+    assert await field(redis, "gateway:job:first", "readers") == b"front/first other/again"
     assert await queue.enqueue(named("else", digest="else"), b"body") == Clash("mismatch")
     assert [c.id for c in await claim(queue)] == ["first"]
     found = await queue.look("unknown", "account", "key")
@@ -86,11 +86,11 @@ async def test_it_outlives_its_client_for_the_grace(queue: Queue) -> None:
 
 async def test_a_reader_that_was_only_frozen_keeps_it(queue: Queue) -> None:
     await queue.enqueue(named("job"), b"body")
-    await queue.absent_front("front")
+    await queue.presences.remove_front("front")
     async with asyncio.timeout(5):
         while not (claims := await queue.claim("w", 1)):
             await asyncio.sleep(0.05)
-    await queue.present_front("front")
+    await queue.presences.show_front("front")
     await asyncio.sleep(GRACE * 1.5)
     await queue.reap()
     assert "cancel" not in await present(queue, claims[0])
@@ -135,7 +135,7 @@ async def test_one_that_got_all_it_asked_for_is_not_kept_if_its_worker_dies_with
     await queue.leave("job", "job", enough=True)
     async with asyncio.timeout(5):
         while await waits_or_runs(queue, "job"):
-            await queue.present_front("front")
+            await queue.presences.show_front("front")
             await reap(queue, seal)
             await asyncio.sleep(0.05)
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
@@ -146,7 +146,7 @@ async def test_whom_a_dead_front_end_served_reads_no_more(queue: Queue) -> None:
     reader in the dead one still counted."""
     await queue.enqueue(named("job", front="dies"), b"body")
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
-    await queue.absent_front("dies")
+    await queue.presences.remove_front("dies")
     await queue.leave("job", "again")
     await gone(queue, "job")
 
@@ -210,7 +210,7 @@ async def test_one_whose_log_is_full_waits_for_nobody(queue: Queue) -> None:
     await queue.enqueue(named("job", front="dies"), b"body")
     (claimed,) = await claim(queue)
     await queue.unlog(claimed)
-    await queue.absent_front("dies")
+    await queue.presences.remove_front("dies")
     said: list[str] = []
     async with asyncio.timeout(5):
         while not said:

@@ -63,7 +63,7 @@ async def worker(
 
     async def stay_present() -> None:
         while True:
-            await worker.queue.present_front("front")
+            await worker.queue.presences.show_front("front")
             await asyncio.sleep(QUICK.heartbeat)
 
     main = asyncio.create_task(worker.main())

@@ -208,7 +208,7 @@ async def test_a_bug_in_an_upstream_is_a_500_and_the_worker_goes_on(
 async def test_a_busy_account_waits_without_its_client_noticing(
     client: Client, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.worker.SHORTEST_REST", 0.3)
+    monkeypatch.setattr("workers.settlement.SHORTEST_REST", 0.3)
     upstream.script = (UpstreamBusy(),)
     asking = asyncio.create_task(client.post(CHAT, json=BODY, headers=BEARER))
     while not upstream.asked:
@@ -329,7 +329,7 @@ async def test_readiness_tells_what_is_missing(
     seal: Seal,
     config: settings.Settings,
 ) -> None:
-    await Queue(redis, seal, config.queue).absent_worker("steady")
+    await Queue(redis, seal, config.queue).presences.remove_worker("steady")
     response = await front.get("/readyz")
     assert response.status_code == 503
     assert response.json()["reasons"] == ["no worker is alive"]

@@ -22,6 +22,7 @@ from wire.deletions import Deletions
 from wire.gpts import GptInfos
 from wire.jobs import Attachment, ChatJob, encode_job
 from wire.queue import Queue
+from wire.reconciler import reconcile
 from wire.redis import connect
 from wire.seal import Seal
 from wire.uploads import UploadedFiles
@@ -99,7 +100,7 @@ def check(seen: Seen) -> None:
 
 @pytest.fixture
 def upstream() -> ScriptedUpstream:
-    return ScriptedUpstream(HELLO[:1], 0.2, HELLO[1:])
+    return ScriptedUpstream(HELLO[:1], 60.0, HELLO[1:])
 
 
 async def scenes(
@@ -136,15 +137,15 @@ async def scenes(
     for name in ("a", "b"):
         await enqueue(queue, f"pool-{name}", account="pool", cap=2)
     first, second = await claim(queue)
-    assert await queue.rest(first, 5, 60)
+    assert await queue.rest(first, 5, 60) == "back"
     await step()
-    assert await queue.park(second, 30)
+    assert await queue.park(second, 30) == "back"
     await enqueue(queue, "busy", account="busy")
     [busy] = await claim(queue)
-    assert await queue.rest(busy, 5, 60)
+    assert await queue.rest(busy, 5, 60) == "back"
     await enqueue(queue, "fails", account="fails")
     [fails] = await claim(queue)
-    assert await queue.retry(fails, 0.2, 10, 5)
+    assert await queue.retry(fails, 0.2, 10, 5) == "back"
     await step()
 
     # More than may wait; somebody who leaves; an upstream that is left alone.
@@ -169,7 +170,7 @@ async def scenes(
 
     # What a look for damage leaves behind.
     await redis.zadd("gateway:leases:chat", {"nobody": 1.0})
-    assert await queue.reconcile(30)
+    assert await reconcile(queue.scripts, 30)
     await step()
 
     # A real worker, with arq's own keys; images.
@@ -183,6 +184,7 @@ async def scenes(
             await present(queue)
             await asyncio.sleep(0.02)
         await step()
+        await queue.cancel(id)
         worker.drain()
         await main
     await worker.pool.aclose()

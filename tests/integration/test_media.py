@@ -130,5 +130,15 @@ async def test_a_store_that_fails_says_so_without_a_path(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("where", ["ftp://example.com/x", "nonsense://", "s3://"])
 def test_no_store_is_made_of_nonsense(where: str, tmp_path: Path) -> None:
-    with pytest.raises(MediaError):
+    with pytest.raises(
+        MediaError, match=r"^media\.store: expected a folder, or a bucket as in s3:"
+    ):
         open_store(where, tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "media").touch()
+    with pytest.raises(MediaError) as caught:
+        open_store("media", tmp_path)
+    folder = tmp_path / "media"
+    assert str(caught.value) == f"media.store: the folder {folder} cannot be made: File exists"

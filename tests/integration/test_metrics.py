@@ -20,11 +20,12 @@ from tests.integration.test_queue import claim, enqueue, present
 from wire import metrics
 from wire.census import Census, LaneCensus, TakeCensus
 from wire.metrics import HISTOGRAMS
-from wire.queue import _SCRIPTS, Queue
+from wire.queue import Queue
 from wire.redis import connect
+from wire.scripts import source
 from wire.seal import Seal
 
-PRELUDE = (_SCRIPTS / "_metrics.lua").read_text()
+PRELUDE = source("_metrics")
 
 TOKEN = "a-token-of-the-operator"
 

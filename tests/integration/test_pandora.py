@@ -502,7 +502,11 @@ async def test_a_limit_carries_the_time_to_wait() -> None:
         assert await failure(pandora) == ([], Failed("rate_limited", "Too many.", None, 17.0))
 
 
-async def test_a_200_without_a_stream_and_a_redirect_are_errors() -> None:
+async def test_a_200_without_a_stream_and_a_redirect_are_errors_and_their_status_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+
     async def websocket(exchange: Exchange) -> None:
         await exchange.send(refusal(200, b'{"wss_url": "wss://x"}'))
 
@@ -519,6 +523,8 @@ async def test_a_200_without_a_stream_and_a_redirect_are_errors() -> None:
             assert failed.fault == "upstream_error"
             assert part in failed.message
         assert len(server.exchanges) == 3
+    told = [f"job {JOB.id}: the upstream answered {status}" for status in (200, 200, 307)]
+    assert [each for each in caplog.messages if each in told] == told
 
 
 async def test_an_error_whose_body_breaks_off_is_judged_by_its_status() -> None:

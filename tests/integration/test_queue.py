@@ -14,15 +14,11 @@ import settings
 from tests.integration.conftest import QUICK, has_worker
 from wire import VERSION
 from wire.admission import Accepted, NewJob, Refused
+from wire.claims import Claim, PutBack
 from wire.endings import WAITED_TOO_LONG, end_waiting
-from wire.queue import (
-    Claim,
-    Presence,
-    Queue,
-    front_channel,
-    log_key,
-    worker_channel,
-)
+from wire.log import log_key
+from wire.presence import Presence, front_channel, worker_channel
+from wire.queue import Queue
 from wire.seal import Seal
 
 ENTRY = b"entry"
@@ -62,7 +58,7 @@ async def field(redis: ArqRedis, key: str, name: str) -> bytes | None:
 
 async def present(queue: Queue, *held: Claim, worker: str = "w") -> list[str]:
     """One heartbeat of the front end and of a worker; the verdicts on `held`."""
-    await queue.present_front("front")
+    await queue.presences.show_front("front")
     presence = Presence(worker, VERSION, "fingerprint", 100)
     return [word for _, word in await queue.renew(presence, held)]
 
@@ -160,13 +156,13 @@ async def test_only_one_ending_is_ever_accepted(queue: Queue) -> None:
 async def test_a_stale_attempt_can_neither_begin_nor_end_nor_rest(queue: Queue) -> None:
     await enqueue(queue, "job")
     (stale,) = await claim(queue)
-    assert await queue.hand_back(stale)
+    assert await queue.hand_back(stale) == "back"
     (current,) = await claim(queue)
     assert current.attempt > stale.attempt
     assert not await queue.begin(stale, ENTRY, FRAMES)
     assert not await finish(queue, stale)
-    assert not await queue.rest(stale, 5, 60)
-    assert not await queue.hand_back(stale)
+    assert await queue.rest(stale, 5, 60) == "not_ours"
+    assert await queue.hand_back(stale) == "not_ours"
     assert await finish(queue, current)
 
 
@@ -174,7 +170,7 @@ async def test_a_job_handed_back_stands_in_its_old_place(queue: Queue) -> None:
     for n in range(3):
         await enqueue(queue, f"job-{n}", account=f"account-{n}")
     (first,) = await claim(queue, want=1)
-    assert await queue.hand_back(first)
+    assert await queue.hand_back(first) == "back"
     assert ids(await claim(queue)) == ["job-0", "job-1", "job-2"]
 
 
@@ -183,7 +179,7 @@ async def test_a_busy_account_rests_and_its_job_comes_first_after_it(queue: Queu
         await enqueue(queue, f"job-{n}", account="busy")
     await enqueue(queue, "free", account="free")
     (first,) = await claim(queue, want=1)
-    assert await queue.rest(first, 0.5, 2)
+    assert await queue.rest(first, 0.5, 2) == "back"
     assert ids(await claim(queue)) == ["free"], "the account's other job must rest too"
     rested = time.monotonic()
     claims: list[Claim] = []
@@ -305,7 +301,7 @@ async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
 ) -> None:
     await enqueue(queue, "kept", account="a")
     await enqueue(queue, "orphan", account="b", front="dead")
-    await queue.absent_front("dead")
+    await queue.presences.remove_front("dead")
     await enqueue(queue, "next", account="b")
     assert ids(await claim(queue)) == ["kept", "next"]
     assert not await queue.exists("orphan"), "had it only been frozen, it would enqueue it again"
@@ -368,7 +364,7 @@ async def test_a_job_cancelled_while_it_goes_back_to_the_line_is_to_be_ended_ins
     queue: Queue, redis: ArqRedis
 ) -> None:
     """It was closed without a word: who had withdrawn it waited, and it came to life again."""
-    puts_back: list[Callable[[Claim], Awaitable[bool | None]]] = [
+    puts_back: list[Callable[[Claim], Awaitable[PutBack]]] = [
         lambda claimed: queue.rest(claimed, 0.1, 0.1),
         lambda claimed: queue.park(claimed, 0.1),
         lambda claimed: queue.retry(claimed, 0.1, 0.1, 5),
@@ -379,7 +375,7 @@ async def test_a_job_cancelled_while_it_goes_back_to_the_line_is_to_be_ended_ins
         await enqueue(queue, id, account=id)
         (claimed,) = await claim(queue)
         assert await queue.cancel(id) == "running"
-        assert await put_back(claimed) is None
+        assert await put_back(claimed) == "cancelled"
         assert await field(redis, f"gateway:job:{id}", "state") == b"running"
         assert await finish(queue, claimed)
 
@@ -393,11 +389,11 @@ async def test_whoever_enqueues_is_known_to_be_alive(queue: Queue) -> None:
 async def test_a_worker_that_stops_is_no_reason_to_let_requests_in(
     queue: Queue, redis: ArqRedis, seal: Seal
 ) -> None:
-    await queue.absent_worker("steady")
+    await queue.presences.remove_worker("steady")
     stopping = Presence("w", VERSION, seal.fingerprint, 0)
     await queue.renew(stopping, [])
     assert isinstance(await queue.enqueue(new("job"), b"body"), Refused)
-    assert await queue.workers() == []
+    assert await queue.presences.workers() == []
 
 
 async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
@@ -419,7 +415,7 @@ async def test_an_open_circuit_shows_in_the_census(queue: Queue) -> None:
     for n in range(5):
         await enqueue(queue, f"job-{n}", account=f"account-{n}")
     for claimed in await claim(queue):
-        assert await queue.retry(claimed, 0.1, 1, 5)
+        assert await queue.retry(claimed, 0.1, 1, 5) == "back"
     open_for = (await queue.census()).open_for
     assert open_for is not None
     assert 0 < open_for <= 5

@@ -8,12 +8,14 @@ import pytest
 from arq.connections import ArqRedis
 
 from tests.integration.test_queue import claim, enqueue
-from wire.queue import Claim, Queue
+from wire.claims import Claim
+from wire.queue import Queue
+from wire.reconciler import reconcile, repaired
 
 
-async def reconcile(queue: Queue, redis: ArqRedis) -> int:
+async def look(queue: Queue, redis: ArqRedis) -> int:
     await redis.delete("gateway:reconciler")
-    return await queue.reconcile(1)
+    return await reconcile(queue.scripts, 1)
 
 
 async def scene(queue: Queue) -> list[Claim]:
@@ -23,15 +25,15 @@ async def scene(queue: Queue) -> list[Claim]:
     await enqueue(queue, "b-0", account="b", lane="images")
     await enqueue(queue, "d-0", account="d")
     claims = {claimed.id: claimed for claimed in await claim(queue, want=3)}
-    assert await queue.retry(claims.pop("d-0"), 0.3, 1, 5)
+    assert await queue.retry(claims.pop("d-0"), 0.3, 1, 5) == "back"
     await enqueue(queue, "c-0", account="c")
     return list(claims.values())
 
 
 async def test_a_healthy_line_is_left_alone(queue: Queue, redis: ArqRedis) -> None:
     await scene(queue)
-    assert await reconcile(queue, redis) == 0
-    assert await queue.repaired() == 0
+    assert await look(queue, redis) == 0
+    assert await repaired(redis) == 0
 
 
 @pytest.mark.parametrize(
@@ -57,9 +59,9 @@ async def test_damage_is_put_right_and_told(
 ) -> None:
     running = await scene(queue)
     await redis.execute_command(*damage)  # type: ignore[no-untyped-call]
-    assert await reconcile(queue, redis) > 0
-    assert await queue.repaired() > 0
-    assert await reconcile(queue, redis) == 0, "once is enough"
+    assert await look(queue, redis) > 0
+    assert await repaired(redis) > 0
+    assert await look(queue, redis) == 0, "once is enough"
     left = {"a-0", "a-1", "a-2", "b-0", "c-0", "d-0"}
     if damage == ("DEL", "gateway:job:a-1"):
         left.remove("a-1")
@@ -73,7 +75,7 @@ async def test_damage_is_put_right_and_told(
 
 async def test_of_many_processes_one_looks(queue: Queue, redis: ArqRedis) -> None:
     await redis.zadd("gateway:leases:chat", {"nobody": 1, "no one": 1})
-    looks = await asyncio.gather(*(queue.reconcile(60) for _ in range(5)))
+    looks = await asyncio.gather(*(reconcile(queue.scripts, 60) for _ in range(5)))
     assert sorted(looks) == [0, 0, 0, 0, 2]
 
 
@@ -81,10 +83,10 @@ async def test_an_account_whose_rest_is_forgotten_goes_on(queue: Queue, redis: A
     """Nobody gave its free seat to its waiting jobs, until another of its jobs came or ended."""
     await enqueue(queue, "first", account="a")
     (first,) = await claim(queue)
-    assert await queue.rest(first, 60, 60)
+    assert await queue.rest(first, 60, 60) == "back"
     await redis.delete("gateway:later")
     assert await claim(queue) == []
-    await reconcile(queue, redis)
+    await look(queue, redis)
     assert [claimed.id for claimed in await claim(queue)] == ["first"]
 
 

@@ -30,11 +30,11 @@ from tests.integration.test_front_end import (
     said,
 )
 from wire.events import Delta, Done, Event, Started
-from wire.inbox import Reply
 from wire.media import open_media
 from wire.parts import Parts
 from wire.queue import Queue
 from wire.redis import connect
+from wire.reply import Reply
 from wire.seal import Seal
 from workers.worker import Worker
 

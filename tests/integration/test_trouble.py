@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -18,9 +19,10 @@ from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT, messages
 from tests.integration.test_queue import claim, enqueue, field, finish, new
 from wire.admission import Accepted, Refused
+from wire.claims import Claim
 from wire.events import Delta, Event, Failed, Started
 from wire.jobs import ChatJob
-from wire.queue import Claim, Queue
+from wire.queue import Queue
 from wire.redis import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamError
@@ -68,8 +70,8 @@ def config() -> settings.Settings:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.worker.RETRY_PAUSE", 0.05)
-    monkeypatch.setattr("workers.worker.SHORTEST_REST", 0.3)
+    monkeypatch.setattr("workers.settlement.RETRY_PAUSE", 0.05)
+    monkeypatch.setattr("workers.settlement.SHORTEST_REST", 0.3)
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ async def test_a_busy_pool_holds_half_as_many_then_one_then_rests_and_grows_back
     await fill_pool(queue, 11)
     held = await claim(queue)
     assert len(held) == 3
-    assert await queue.rest(held[2], 30, 60)
+    assert await queue.rest(held[2], 30, 60) == "back"
     assert await claim(queue) == [], "it holds two, and may hold one"
     for one in held[:2]:
         await finish(queue, one)
@@ -128,7 +130,7 @@ async def fill_pool(queue: Queue, count: int) -> None:
 async def test_an_account_that_holds_one_rests(queue: Queue, redis: ArqRedis) -> None:
     await fill_pool(queue, 2)
     (first,) = await claim(queue, want=1)
-    assert await queue.rest(first, 30, 60)
+    assert await queue.rest(first, 30, 60) == "back"
     assert await claim(queue) == []
     assert float(await field(redis, "gateway:account:pool", "learned") or 0) == 1.5
     assert await redis.zscore("gateway:later", "account pool") is not None
@@ -239,11 +241,18 @@ async def test_what_fails_before_it_answers_is_tried_again(
     assert len({job.id for job in upstream.asked}) == 1
 
 
-async def test_but_no_more_often_than_the_settings_say(client: Client, upstream: Judged) -> None:
+async def test_but_no_more_often_than_the_settings_say(
+    client: Client, upstream: Judged, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     upstream.first(3, DOWN)
     answer = await ask(client)
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_unreachable")
     assert len(upstream.asked) == 3
+    # Both logs name the job, so that what a client reports leads to what its worker said.
+    name, job = answer.headers["x-request-id"], upstream.asked[0].id
+    assert f"request {name} (job {job}): 502 upstream_unreachable" in caplog.messages
+    assert f"job {job} failed: upstream_unreachable" in caplog.messages
 
 
 async def test_and_never_after_its_first_event(client: Client, upstream: ScriptedUpstream) -> None:
@@ -286,7 +295,7 @@ async def open_circuit(queue: Queue, failures: int = 3) -> None:
 async def breaking_line(redis: ArqRedis, seal: Seal) -> Queue:
     upstream = settings.Upstream(circuit_failures=3, max_concurrency=10)
     queue = Queue(redis, seal, QUICK, upstream)
-    await queue.present_front("front")
+    await queue.presences.show_front("front")
     await has_worker(redis, seal)
     return queue
 
@@ -351,7 +360,7 @@ async def test_one_job_that_is_tried_several_times_counts_once(redis: ArqRedis, 
         claimed: list[Claim] = []
         while not claimed:
             claimed = await claim(queue)
-        assert await queue.retry(claimed[0], 0.01, 0.01, 100)
+        assert await queue.retry(claimed[0], 0.01, 0.01, 100) == "back"
     assert isinstance(await queue.enqueue(new("other", "other"), b"body"), Accepted)
 
 

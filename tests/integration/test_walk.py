@@ -23,8 +23,11 @@ from arq.connections import ArqRedis
 import settings
 from wire import VERSION
 from wire.admission import Accepted, Attached, Clash, NewJob, Refused
+from wire.claims import Claim, PutBack
 from wire.jobs import Family, Lane
-from wire.queue import Claim, Presence, Queue
+from wire.presence import Presence
+from wire.queue import Queue
+from wire.reconciler import reconcile
 from wire.seal import Seal
 
 CONFIG = settings.Queue(
@@ -82,7 +85,7 @@ class Walk:
     async def begin(self) -> None:
         await self.pass_time(0)
         for front in FRONTS:
-            await self.queue.present_front(front)
+            await self.queue.presences.show_front(front)
         await self.renew()
 
     async def pass_time(self, seconds: float) -> None:
@@ -183,7 +186,7 @@ class Walk:
         claim, current = self.some_claim()
         if claim is None:
             return
-        calls: list[Callable[[], Awaitable[bool | None]]] = [
+        calls: list[Callable[[], Awaitable[PutBack]]] = [
             lambda: self.queue.rest(claim, 5, 60),
             lambda: self.queue.park(claim, self.random.choice([5, 100, 1000])),
             lambda: self.queue.retry(claim, 2, 10, 3),
@@ -193,13 +196,13 @@ class Walk:
         said = await calls[which]()
         job = self.jobs[claim.id]
         if not current or job.published:
-            assert said is False
+            assert said == "not_ours"
         elif job.withdrawn:
-            assert said is None
-        elif said is None:
+            assert said == "cancelled"
+        elif said == "spent":
             assert which == 2, "only who retries may have done so often enough"
         else:
-            assert said is True
+            assert said == "back"
             self.taken["put back"] += 1
             self.waits(job)
 
@@ -249,12 +252,12 @@ class Walk:
     async def front_dies(self) -> None:
         front = self.random.choice(FRONTS)
         self.alive[front] = False
-        await self.queue.absent_front(front)
+        await self.queue.presences.remove_front(front)
 
     async def front_comes_back(self) -> None:
         front = self.random.choice(FRONTS)
         self.alive[front] = True
-        await self.queue.present_front(front)
+        await self.queue.presences.show_front(front)
 
     async def renew(self) -> None:
         for worker in WORKERS:
@@ -428,7 +431,7 @@ class Walk:
             if job.claim:
                 assert record["attempt"] == str(job.claim.attempt)
             readers = sorted(f"{front}/{reader}" for reader, front in job.readers.items())
-            assert sorted(record["front"].split()) == readers
+            assert sorted(record["readers"].split()) == readers
             assert f"arq:job:{id}" in held
             if job.new.idem and self.keys[job.new.idem] == id:
                 assert held[f"gateway:idem:{job.new.idem}"].decode().split()[0] == id
@@ -491,7 +494,7 @@ class Walk:
             if name.startswith("gateway_endings_total")
         )
         assert endings == len(self.jobs) - len(open_jobs), "each job has one ending"
-        assert await self.queue.reconcile(0.1) == 0, "nothing is to be repaired"
+        assert await reconcile(self.queue.scripts, 0.1) == 0, "nothing is to be repaired"
         await self.redis.delete("gateway:reconciler")
 
     async def follow(self, records: dict[str, dict[str, str]]) -> None:
@@ -514,7 +517,7 @@ class Walk:
         """Let everything come to its end."""
         for front in FRONTS:
             self.alive[front] = True
-            await self.queue.present_front(front)
+            await self.queue.presences.show_front(front)
         for _ in range(2000):
             if not self.open():
                 break
@@ -567,10 +570,11 @@ async def test_whatever_happens_every_job_is_in_one_place_and_has_one_ending(
     redis: ArqRedis, seal: Seal, seed: int
 ) -> None:
     queue = Queue(redis, seal, CONFIG, UPSTREAM)
-    for name, script in queue._script.items():
+    loaded = queue.scripts.loaded
+    for name, script in loaded.items():
         source = str(script.script)
         assert source.count("redis.call('TIME')") == 1
-        queue._script[name] = redis.register_script(source.replace("redis.call('TIME')", CLOCK))
+        loaded[name] = redis.register_script(source.replace("redis.call('TIME')", CLOCK))
     walk = Walk(redis, queue, seal, seed)
     await walk.begin()
     took: list[str] = []

@@ -18,13 +18,17 @@ from tests.integration.scripted import ScriptedUpstream
 from tests.integration.test_queue import claim, enqueue, new
 from wire import VERSION, log, metrics
 from wire.admission import Accepted
+from wire.claims import Claim
 from wire.events import Delta, Done, Ending, Event, Failed, Started
-from wire.inbox import Inbox, Reply
+from wire.inbox import Inbox
 from wire.jobs import ChatJob, encode_job
+from wire.log import log_key
 from wire.outbox import LOG_STEP, Answer, Outbox, Superseded
-from wire.queue import Claim, Queue, front_channel, log_key, worker_channel
+from wire.presence import front_channel, worker_channel
+from wire.queue import Queue
 from wire.reaper import reap
 from wire.redis import connect
+from wire.reply import Reply
 from wire.seal import Seal
 from workers.worker import Worker
 
@@ -228,7 +232,7 @@ async def test_a_stale_attempt_publishes_nothing(
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
         (stale,) = await claim(queue)
-        assert await queue.hand_back(stale)
+        assert await queue.hand_back(stale) == "back"
         (current,) = await claim(queue)
         with pytest.raises(Superseded):
             await outbox.say(Answer(stale), [Started("stale")])
@@ -381,7 +385,7 @@ async def test_the_ending_of_a_dead_workers_job_reaches_every_front_end(
             async with asyncio.timeout(20):
                 while not (reply.ended and late.ended):
                     await reap(queue, seal)
-                    await queue.present_front("other")
+                    await queue.presences.show_front("other")
                     await asyncio.sleep(QUICK.heartbeat)
             for one in (reply, late):
                 (_, failed) = await everything(one)
@@ -394,9 +398,9 @@ async def attach(redis: ArqRedis, job: str, front: str, attempt: int | None = No
     key = f"gateway:job:{job}"
     fronts, state, worker, current = (
         (value or b"").decode()
-        for value in await redis.hmget(key, ["front", "state", "worker", "attempt"])  # type: ignore[misc]  # redis-py: sync or async
+        for value in await redis.hmget(key, ["readers", "state", "worker", "attempt"])  # type: ignore[misc]  # redis-py: sync or async
     )
-    await redis.hset(key, "front", f"{fronts} {front}")  # type: ignore[misc]  # as above
+    await redis.hset(key, "readers", f"{fronts} {front}")  # type: ignore[misc]  # as above
     if state == "running":
         told = f"attach {job} {attempt or current} {front}"
         assert await redis.publish(worker_channel(worker), told)
@@ -411,7 +415,7 @@ async def worker(
 
     async def stay_present() -> None:
         while True:
-            await worker.queue.present_front("front")
+            await worker.queue.presences.show_front("front")
             await asyncio.sleep(QUICK.heartbeat)
 
     main = asyncio.create_task(worker.main())
@@ -590,7 +594,7 @@ async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
         async with asyncio.timeout(20):
             while not reply.ended:
                 await reap(queue, seal)
-                await queue.present_front("front")
+                await queue.presences.show_front("front")
                 await asyncio.sleep(QUICK.heartbeat)
         events = await everything(reply)
         assert text(events) == "".join(delta.text for delta in said)

@@ -14,6 +14,7 @@ from app.cut import Cut
 from app.dialect import Usage
 from app.usage import encoding
 from settings import Bot
+from wire.claims import Claim
 from wire.events import (
     UNNUMBERED,
     Batch,
@@ -30,9 +31,8 @@ from wire.events import (
     Refusal,
     Started,
 )
-from wire.inbox import Reply
 from wire.outbox import Answer as Outgoing
-from wire.queue import Claim
+from wire.reply import Reply
 
 JOB = "chatcmpl-0123456789abcdef"
 BACKLOG = 1 << 20

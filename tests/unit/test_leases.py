@@ -12,7 +12,9 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 import settings
 from background import background
-from wire.queue import Claim, Presence, Queue, Verdict
+from wire.claims import Claim, Verdict
+from wire.presence import Presence
+from wire.queue import Queue
 from wire.seal import Seal
 from workers.attempt import Attempt
 from workers.leases import MARGIN, Leases

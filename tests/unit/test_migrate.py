@@ -141,8 +141,8 @@ def test_the_config_json_as_it_was_shipped_loads(tmp_path: Path) -> None:
         ),
         (
             {"process_workers": 0},
-            "process_workers: cannot be used, so server.processes stays as it is: expected int >="
-            " 1",
+            "process_workers: cannot be used, so server.processes stays as it is: expected a whole"
+            " number >= 1",
         ),
         (
             {"custom_arkose_url": "true"},

@@ -161,7 +161,7 @@ def test_an_account_that_answers_over_websocket_is_told_so() -> None:
 def test_a_200_that_is_no_stream_is_an_error_with_what_it_says() -> None:
     assert failed(200, {"detail": "Welcome"}).message == "Welcome"
     assert failed(200, b"hello", "text/plain").message == "hello"
-    assert "web page" in failed(200, b"<html>", "text/html").message
+    assert "200 with a web page" in failed(200, b"<html>", "text/html").message
     assert failed(200, {"any": 1}).fault == "upstream_error"
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wire.claims import Claim
 from wire.events import (
     UNNUMBERED,
     Asked,
@@ -27,9 +28,8 @@ from wire.events import (
     decode_frame,
 )
 from wire.events import encode_frame as encode
-from wire.inbox import Reply
 from wire.outbox import Answer
-from wire.queue import Claim
+from wire.reply import Reply
 
 CLAIM = Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b"")
 BACKLOG = 1 << 20

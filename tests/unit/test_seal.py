@@ -76,6 +76,14 @@ def test_the_file_may_be_another_one(tmp_path: Path) -> None:
     assert (tmp_path / "mine").read_bytes() == secret
 
 
+def test_a_file_that_cannot_be_made_is_the_one_that_is_named(tmp_path: Path) -> None:
+    wanted = tmp_path / "missing" / "secret"
+    with pytest.raises(FileNotFoundError) as caught:
+        load_secret(tmp_path, {"GATEWAY_SECRET_FILE": str(wanted)})
+    assert caught.value.filename == str(wanted)
+    assert caught.value.strerror == "No such file or directory"
+
+
 def test_what_could_be_guessed_is_no_secret(tmp_path: Path) -> None:
     with pytest.raises(WeakSecretError, match="GATEWAY_SECRET: "):
         load_secret(tmp_path, {"GATEWAY_SECRET": "short"})

@@ -107,20 +107,23 @@ def test_the_environment_overrides_the_file_by_the_declared_type(load_toml: Load
     ("text", "message"),
     [
         ("[servr]", "servr: no such section; did you mean server?"),
-        ("server = 3", "server: expected a table, got int"),
+        ("server = 3", "server: expected a table, got a whole number"),
         ("[server]\nprot = 1", "server.prot: no such setting; did you mean server.port?"),
-        ('[server]\nport = "80"', "server.port: expected int, got str"),
-        ("[server]\nport = 80.0", "server.port: expected int, got float"),
-        ("[server]\nport = true", "server.port: expected int, got bool"),
-        ("[server]\nport = 65536", "server.port: expected int <= 65535"),
-        ("[bot]\nenabled = 1", "bot.enabled: expected bool, got int"),
-        ("[upstream]\nmax_concurrency = 0", "upstream.max_concurrency: expected int >= 1"),
-        ("[queue]\nmax_wait = -1", "queue.max_wait: expected float > 0.0"),
-        ("[queue]\nmax_wait = nan", "queue.max_wait: expected float > 0.0"),
-        ("[queue]\nmax_wait = inf", "queue.max_wait: expected float <= 604800.0"),
+        ('[server]\nport = "80"', "server.port: expected a whole number, got text in quotes"),
+        ("[server]\nport = 80.0", "server.port: expected a whole number, got a number"),
+        ("[server]\nport = true", "server.port: expected a whole number, got true or false"),
+        ("[server]\nport = 65536", "server.port: expected a whole number <= 65535"),
+        ("[bot]\nenabled = 1", "bot.enabled: expected true or false, got a whole number"),
+        (
+            "[upstream]\nmax_concurrency = 0",
+            "upstream.max_concurrency: expected a whole number >= 1",
+        ),
+        ("[queue]\nmax_wait = -1", "queue.max_wait: expected a number > 0.0"),
+        ("[queue]\nmax_wait = nan", "queue.max_wait: expected a number > 0.0"),
+        ("[queue]\nmax_wait = inf", "queue.max_wait: expected a number <= 604800.0"),
         ("[queue]\nlease = 3", "queue.heartbeat: expected at most a third of queue.lease"),
-        ("[models]\ngpt_3_5 = 'a'", "models.gpt_3_5: expected list, got str"),
-        ("[models]\ngpt_3_5 = [1]", "models.gpt_3_5: expected str, got int"),
+        ("[models]\ngpt_3_5 = 'a'", "models.gpt_3_5: expected a list, got text in quotes"),
+        ("[models]\ngpt_3_5 = [1]", "models.gpt_3_5: expected text in quotes, got a whole number"),
         (
             "[models]\ngpt_3_5 = ['gpt-4']",
             "models.gpt_3_5: the model name 'gpt-4' is listed twice",
@@ -133,6 +136,10 @@ def test_the_environment_overrides_the_file_by_the_declared_type(load_toml: Load
         (
             "[upstream]\nbase_url = 'pandora:80'",
             "upstream.base_url: expected a URL that begins with http:// or https://",
+        ),
+        (
+            "[upstream]\nbase_url = 'https://me:hush@pandora'",
+            "upstream.base_url: expected no user or password; requests bring bearers",
         ),
         (
             "[server]\napi_prefix = '/a b'",
@@ -163,9 +170,9 @@ def test_what_is_wrong_in_the_file_is_named(
     [
         ("GATEWAY__SERVER__PRT", "80", "no such setting; did you mean server.port?"),
         ("GATEWAY__PORTS", "80", "no such setting"),
-        ("GATEWAY__SERVER__PORT", "1.5", "expected int, got float"),
-        ("GATEWAY__SERVER__PORT", "many", "expected int, written as in TOML"),
-        ("GATEWAY__SERVER__PORT", "1\nhost = 2", "expected int, written as in TOML"),
+        ("GATEWAY__SERVER__PORT", "1.5", "expected a whole number, got a number"),
+        ("GATEWAY__SERVER__PORT", "many", "expected a whole number, written as in TOML"),
+        ("GATEWAY__SERVER__PORT", "1\nhost = 2", "expected a whole number, written as in TOML"),
         ("GATEWAY__BOT__ENABLED", "True", "expected true or false, written as in TOML"),
         ("GATEWAY__MODELS__GPT_4_S", "a,b", "expected a list of strings, written as in TOML"),
     ],
@@ -249,10 +256,13 @@ def test_no_password_shows_in_an_error(load_toml: Load, url: str) -> None:
 def test_gpts_are_read_and_checked(load_toml: Load, tmp_path: Path) -> None:
     loaded = load_toml(gpts='[mine]\nid = "g-abc-my-gpt"')
     assert loaded.custom == (("mine", settings.Gpt("g-abc-my-gpt")),)
+    expected = 'expected a table with id = "g-...", the end of the GPT\'s link, and nothing else'
     for gpts, message in [
-        ("[mine]\nid = 3", "mine: expected str, got int"),
-        ("[mine]", "mine: object missing required field id"),
-        ('[mine]\nid = "g-a"\nidd = 1', "mine: object contains unknown field idd"),
+        ('id = "g-a"', f"id: {expected}"),
+        ("[mine]\nid = 3", f"mine: {expected}"),
+        ("[mine]", f"mine: {expected}"),
+        ('[mine]\nid = "https://chat.openai.com/g/g-a"', f"mine: {expected}"),
+        ('[mine]\nid = "g-a"\nidd = 1', f"mine: {expected}"),
         ('[gpt-4]\nid = "g-a"', "gpt-4: the settings give this name to a model"),
     ]:
         with pytest.raises(SettingsError) as caught:

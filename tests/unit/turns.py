@@ -12,9 +12,9 @@ from functools import partial
 from app.completion import Answer
 from app.dialect import Usage
 from settings import Bot
+from wire.claims import Claim
 from wire.events import Asked, Event, Failed, File, Image, decode_frame, encode_frame
 from wire.outbox import Answer as Outgoing
-from wire.queue import Claim
 from workers.pandora.records import read_record
 from workers.pandora.speech import Said
 from workers.pandora.sse import EventParser

@@ -156,12 +156,12 @@ local function is_current(id, attempt)
   return state == 'running' and current == attempt
 end
 
--- Why an attempt's job may not go back to its place: 0, it is not its to say, or something was
--- published; -1, the job was cancelled meanwhile, so that it has to be ended instead. nil if it may.
+-- Why an attempt's job may not go back to its place: 'not_ours', as another attempt runs, or something
+-- was published; 'cancelled' meanwhile, so that it has to be ended instead. nil if it may.
 local function obstacle(id, attempt)
   local published, cancel = fields(job_key(id), 'published', 'cancel')
-  if not is_current(id, attempt) or published then return 0 end
-  return cancel and -1 or nil
+  if not is_current(id, attempt) or published then return 'not_ours' end
+  return cancel and 'cancelled' or nil
 end
 
 -- From an attempt back to its old place, for a reason. `later` (a moment in ms, or nil): not before
@@ -211,19 +211,19 @@ local function cancel_job(id)
   return 'gone'
 end
 
--- Who reads a job stands in its field `front`: `<front end>/<reader> ...`. Whether anybody does whose
+-- Who reads a job stands in its field `readers`: `<front end>/<reader> ...`. Whether anybody does whose
 -- front end is alive.
-local function has_reader(front)
-  for name in string.gmatch(front, '([^%s/]+)%S*') do
+local function has_reader(readers)
+  for name in string.gmatch(readers, '([^%s/]+)%S*') do
     if redis.call('EXISTS', front_key(name)) == 1 then return true end
   end
   return false
 end
 
 -- The readers without this one, by its own name.
-local function without(front, reader)
+local function without(readers, reader)
   local others = {}
-  for one in string.gmatch(front, '%S+') do
+  for one in string.gmatch(readers, '%S+') do
     if string.match(one, '/(.*)$') ~= reader then others[#others + 1] = one end
   end
   return table.concat(others, ' ')
@@ -247,8 +247,8 @@ local function wake_up()
       fill_seats(name)
     elseif kind == 'orphan' then
       -- A front end that was only frozen, or cut off for a while, may read it after all.
-      local front = redis.call('HGET', job_key(name), 'front')
-      if front and not has_reader(front) then cancel_job(name) end
+      local readers = redis.call('HGET', job_key(name), 'readers')
+      if readers and not has_reader(readers) then cancel_job(name) end
     elseif redis.call('HGET', job_key(name), 'state') == 'waiting' then
       local lane, account, family, line_tag = fields(job_key(name), 'lane', 'account', 'family', 'line_tag')
       line_up(name, lane, account, family, line_tag)

@@ -1,7 +1,7 @@
 -- Claim up to `want` jobs for a worker, and the leases to run them. Of the lanes that wait, the one
 -- that holds least of what is reserved for it goes first; what one does not use, the other may.
 -- ARGV: worker, how many, how many may run in all, lease, gap, settling time (ms), what is reserved.
--- Returns a list of {lane, id, attempt, account, family, front ends, body}.
+-- Returns a list of {lane, id, attempt, account, family, readers, body}.
 local worker, want, max_concurrency, lease, gap, settle = unpack(ARGV, 1, 6)
 local reserves = cmsgpack.unpack(ARGV[7])
 
@@ -34,14 +34,14 @@ while #claimed < free do
   local lane = next_lane()
   if not lane then break end
   local id, tag = unpack(redis.call('ZPOPMIN', queue_key(lane)))
-  local state, account, family, front, body, arrived, predicted, attempts, cost, alone =
-    fields(job_key(id), 'state', 'account', 'family', 'front', 'body', 'arrived', 'predicted', 'attempt',
+  local state, account, family, readers, body, arrived, predicted, attempts, cost, alone =
+    fields(job_key(id), 'state', 'account', 'family', 'readers', 'body', 'arrived', 'predicted', 'attempt',
       'cost', 'alone')
   if state ~= 'waiting' then
     -- Its record was evicted, say. Its seat is freed when it is needed, or found.
     redis.call('ZREM', waiting_key(lane), id)
     count('gateway_repairs_total', {what = 'record_lost'})
-  elseif not has_reader(front) and not orphan(id) then
+  elseif not has_reader(readers) and not orphan(id) then
     -- Its front end died, and its client with it. Should it only have been frozen, it finds the
     -- job forgotten and puts it in line again.
     close_job(id, 'cancelled', 'front_end_lost')
@@ -60,7 +60,7 @@ while #claimed < free do
     if open then redis.call('HSET', BREAKER, 'probe', id) end
     fill_seats(account) -- the next of its jobs takes its place in the queue
     held[lane] = held[lane] + 1
-    claimed[#claimed + 1] = {lane, id, attempt, account, family, front, body}
+    claimed[#claimed + 1] = {lane, id, attempt, account, family, readers, body}
 
     count('gateway_attempts_total', {lane = lane})
     if attempts == '0' then

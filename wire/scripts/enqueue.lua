@@ -9,18 +9,18 @@ if redis.call('EXISTS', job_key(id)) == 1 then return {'known'} end
 
 if job.idem then
   local known, digest = string.match(redis.call('GET', job.idem) or '', '^(%S+) (%S+)$')
-  local state, front, worker, attempt, unlogged, cancel, enough
+  local state, readers, worker, attempt, unlogged, cancel, enough
   if known then
-    state, front, worker, attempt, unlogged, cancel, enough =
-      fields(job_key(known), 'state', 'front', 'worker', 'attempt', 'unlogged', 'cancel', 'enough')
+    state, readers, worker, attempt, unlogged, cancel, enough =
+      fields(job_key(known), 'state', 'readers', 'worker', 'attempt', 'unlogged', 'cancel', 'enough')
   end
-  if front and job.accepted then
+  if readers and job.accepted then
     job.idem = nil -- its client came back before it did, and has another job under the key
-  elseif front and (not cancel or enough) then -- one that is being cancelled gives its key back
+  elseif readers and (not cancel or enough) then -- one that is being cancelled gives its key back
     if digest ~= job.digest then return {'mismatch'} end
     if unlogged then return {'lost'} end
     if state ~= 'done' then
-      redis.call('HSET', job_key(known), 'front', without(front, id) .. ' ' .. job.front .. '/' .. id)
+      redis.call('HSET', job_key(known), 'readers', without(readers, id) .. ' ' .. job.front .. '/' .. id)
       redis.call('ZREM', LATER, 'orphan ' .. known)
     end
     if state == 'running' then
@@ -54,8 +54,8 @@ redis.call('PEXPIRE', users_key(account), DAY)
 redis.call('PEXPIRE', account_key(account), DAY)
 redis.call('HSET', job_key(id), 'state', 'waiting', 'lane', lane, 'account', account, 'family', family,
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'cost', job.cost, 'line_tag', job.line_tag,
-  'front', job.front .. '/' .. id, 'band', job.band, 'arrived', now, 'deadline', now + limits.longest, 'bytes', job.bytes,
-  'attempt', 0, 'crashes', 0, 'body', body, 'alone', alone)
+  'readers', job.front .. '/' .. id, 'band', job.band, 'arrived', now, 'deadline', now + limits.longest,
+  'bytes', job.bytes, 'attempt', 0, 'crashes', 0, 'body', body, 'alone', alone)
 if not has_learned(lane) then redis.call('HSET', job_key(id), 'guessed', 1) end
 redis.call('PEXPIRE', job_key(id), DAY)
 redis.call('SET', 'arq:job:' .. id, arq_job, 'PX', DAY)

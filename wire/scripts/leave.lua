@@ -5,23 +5,23 @@
 -- Returns 'cancelled', 'running', 'gone' or 'stays'.
 local id, reader, enough, idem = unpack(ARGV)
 
-local state, front = fields(job_key(id), 'state', 'front')
+local state, readers = fields(job_key(id), 'state', 'readers')
 if not state then
   -- It may still be on its way here, on another connection: it must not come in after all.
   redis.call('HSET', job_key(id), 'state', 'cancelled')
   redis.call('PEXPIRE', job_key(id), ENDED_TTL)
   -- Or it has been attached to another job, and does not know.
   id = idem ~= '' and string.match(redis.call('GET', idem) or '', '^%S+') or id
-  state, front = fields(job_key(id), 'state', 'front')
-  if not front or without(front, reader) == front then return 'gone' end
+  state, readers = fields(job_key(id), 'state', 'readers')
+  if not readers or without(readers, reader) == readers then return 'gone' end
 end
 if state ~= 'waiting' and state ~= 'running' then
   return 'gone'
 elseif enough == '1' then
   redis.call('HSET', job_key(id), 'enough', 1)
 else
-  front = without(front, reader)
-  redis.call('HSET', job_key(id), 'front', front)
-  if has_reader(front) or orphan(id) then return 'stays' end
+  readers = without(readers, reader)
+  redis.call('HSET', job_key(id), 'readers', readers)
+  if has_reader(readers) or orphan(id) then return 'stays' end
 end
 return cancel_job(id)

@@ -1,13 +1,13 @@
 -- The waiting jobs of an account, of one family or of all (''), whose time is up within so long (ms).
--- ARGV: account, family, how long, how many at most. Returns {{id, front ends}, ...}.
+-- ARGV: account, family, how long, how many at most. Returns {{id, readers}, ...}.
 local account, family, within, most = unpack(ARGV)
 
 local found = {}
 local function add(id)
-  local state, its_family, front, deadline = fields(job_key(id), 'state', 'family', 'front', 'deadline')
+  local state, its_family, readers, deadline = fields(job_key(id), 'state', 'family', 'readers', 'deadline')
   if state == 'waiting' and (family == '' or family == its_family) and now + within >= tonumber(deadline)
       and #found < tonumber(most) then
-    found[#found + 1] = {id, front}
+    found[#found + 1] = {id, readers}
   end
 end
 for _, id in ipairs(redis.call('SMEMBERS', queued_key(account))) do add(id) end

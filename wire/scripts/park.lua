@@ -3,10 +3,10 @@
 local id, attempt, wait = unpack(ARGV)
 
 local no = obstacle(id, attempt)
-if no ~= 0 then upstream_answered() end
+if no ~= 'not_ours' then upstream_answered() end
 if no then return no end
 local account, family = fields(job_key(id), 'account', 'family')
 redis.call('ZADD', LATER, now + tonumber(wait), 'family ' .. account .. ' ' .. family)
 call_back(account, family)
 put_back(id, 'model_capped')
-return 1
+return 'back'

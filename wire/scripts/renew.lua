@@ -17,13 +17,13 @@ local calm = undisturbed(tonumber(gap))
 local verdicts = {}
 for i = 6, #ARGV, 2 do
   local id, attempt = ARGV[i], ARGV[i + 1]
-  local state, holder, current, cancel, front, lane =
-    fields(job_key(id), 'state', 'worker', 'attempt', 'cancel', 'front', 'lane')
+  local state, holder, current, cancel, readers, lane =
+    fields(job_key(id), 'state', 'worker', 'attempt', 'cancel', 'readers', 'lane')
   if state ~= 'running' or holder ~= worker or current ~= attempt then
     verdicts[#verdicts + 1] = {id, 'lost'}
   else
     redis.call('ZADD', leases_key(lane), now + lease, id)
-    local alone = calm > tonumber(lease) and not has_reader(front) and not orphan(id)
+    local alone = calm > tonumber(lease) and not has_reader(readers) and not orphan(id)
     if cancel or alone then verdicts[#verdicts + 1] = {id, 'cancel'} end
   end
 end

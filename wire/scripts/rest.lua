@@ -5,7 +5,7 @@
 local id, attempt, shortest, longest = unpack(ARGV)
 
 local no = obstacle(id, attempt)
-if no ~= 0 then upstream_answered() end
+if no ~= 'not_ours' then upstream_answered() end
 if no then return no end
 
 local account = redis.call('HGET', job_key(id), 'account')
@@ -23,4 +23,4 @@ if redis.call('ZCARD', running_key(account)) <= capacity(account) then
 end
 call_back(account)
 put_back(id, 'account_busy')
-return 1
+return 'back'

@@ -182,6 +182,12 @@ class Pandora:
                 return await self._sockets.receive(job.bearer, handover)
             if handover is not None:
                 await self._sockets.stop(job.bearer, handover)
+            _log.info(
+                "job %s: the upstream answered %d",
+                job.id,
+                response.status,
+                extra={"event": "upstream_refused", "job": job.id, "status": response.status},
+            )
             retry_after = response.headers.get("Retry-After")
             raise judge(response.status, response.content_type, said, retry_after)
 
@@ -270,11 +276,13 @@ class Pandora:
                 allow_redirects=False,
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # Its name is all that is passed on: the text names the upstream's address, and the
-            # repr of some of these quotes the request's headers. Hence also `from None`.
+            # Its name and the system's own words are all that is told: the repr of some of these
+            # quotes the request's headers.
             reason = type(error).__name__
+            if isinstance(error, OSError) and error.strerror:
+                reason += f" ({error.strerror})"
         _log.warning(
-            "The upstream could not be reached: %s",
+            "The upstream could not be reached (upstream.base_url): %s",
             reason,
             extra={"event": "upstream_unreachable", "job": job.id, "reason": reason},
         )

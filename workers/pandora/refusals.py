@@ -34,7 +34,7 @@ def judge(
     The body may be cut, empty, or not what its type says.
     """
     value = _decode(body)
-    complaint = _read(content_type, body, value)
+    complaint = _read(status, content_type, body, value)
 
     if status == 200:
         if isinstance(value, dict) and "wss_url" in value:
@@ -89,16 +89,16 @@ def _decode(body: bytes) -> object:
     return value
 
 
-def _read(content_type: str, body: bytes, value: object) -> Complaint:
+def _read(status: int, content_type: str, body: bytes, value: object) -> Complaint:
     if value is not msgspec.UNSET:
         return read_complaint(value)
     head = body.lstrip()[:1]
     if "html" in content_type or head == b"<":
         if b"_cf_chl_opt" in body or b"cf-please-wait" in body or b"challenge-form" in body:
             return Complaint(_CLOUDFLARE, "cloudflare_challenge")
-        return Complaint("The upstream answered with a web page instead of an answer.")
+        return Complaint(f"The upstream answered {status} with a web page instead of an answer.")
     if head in (b"{", b"["):
-        return Complaint("The upstream answered with an error that arrived damaged.")
+        return Complaint(f"The upstream answered {status} with an error that arrived damaged.")
     return Complaint(shorten(body.decode("utf-8", "replace")))
 
 

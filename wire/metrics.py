@@ -102,6 +102,7 @@ COUNTERS = (
                 "lease_of_nobody",  # the reconciler: a lease without a running job
                 "lease_lost",  # a running job without a lease
                 "seat_of_nobody",  # a seat without a job
+                "seat_lost",  # a job without the seat it holds
                 "place_of_nobody",  # a place in the line without a job
                 "place_lost",  # a waiting job without a place
                 "miscounted",  # a count that did not fit

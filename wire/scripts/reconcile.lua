@@ -8,13 +8,22 @@ local function repair(what)
   count('gateway_repairs_total', {what = what})
 end
 
--- Leases: of running jobs, and of all of them.
+-- A job has its seat again, which may have been given away.
+local function seat_found(account)
+  call_back(account)
+  fill_seats(account)
+  repair('seat_lost')
+end
+
+-- Leases: of running jobs, and of all of them, each on its account's seat.
 for _, lane in ipairs(LANES) do
   for _, id in ipairs(redis.call('ZRANGE', leases_key(lane), 0, -1)) do
-    local state, its_lane = fields(job_key(id), 'state', 'lane')
+    local state, its_lane, account, claimed = fields(job_key(id), 'state', 'lane', 'account', 'claimed')
     if state ~= 'running' or its_lane ~= lane then
       redis.call('ZREM', leases_key(lane), id)
       repair('lease_of_nobody')
+    elseif redis.call('ZADD', running_key(account), 'NX', claimed, id) == 1 then
+      seat_found(account)
     end
   end
 end
@@ -52,7 +61,9 @@ for _, lane in ipairs(LANES) do
     if state ~= 'waiting' then
       if account then count_out(id, lane, account, cost) else redis.call('ZREM', waiting_key(lane), id) end
       repair('place_of_nobody')
-    elseif not redis.call('ZSCORE', queue_key(lane), id) and not redis.call('ZSCORE', LATER, 'job ' .. id) then
+    elseif redis.call('ZSCORE', queue_key(lane), id) then
+      if redis.call('SADD', queued_key(account), id) == 1 then seat_found(account) end
+    elseif not redis.call('ZSCORE', LATER, 'job ' .. id) then
       local stood = redis.call('ZSCORE', line_key(account, lane, family), id)
       if not stood then line_up(id, lane, account, family, line_tag) end
       -- Should the end of its account's rest have been lost, nobody else gives it its seat.

@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 
 from tests.e2e.bots import Ask, Client
-from tests.e2e.gateway import Gateway
+from tests.e2e.gateway import Gateway, quick
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +40,13 @@ def gateway(shared_gateway: Gateway) -> Gateway:
     return shared_gateway
 
 
+@pytest.fixture(scope="module")
+def mortal_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A Redis and a simulator for tests that start and kill roles, and leave some to the next."""
+    with quick(tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
 _bots = count(1)
 
 
@@ -61,14 +68,15 @@ def directory(tmp_path: Path) -> Path:
 def ask(gateway: Gateway) -> Iterator[Ask]:
     """Streams `words` numbered words to a bot with a bearer of its own."""
     pool = ThreadPoolExecutor(64)
-    asked = 0
+    clients: list[Client] = []
 
     def ask(words: int, interval: float = 0.02, url: str | None = None, **more: object) -> Client:
-        nonlocal asked
-        asked += 1
         keys = " ".join(f"{key}={value}" for key, value in more.items())
         prompt = f"[[sim words={words} interval={interval} {keys}]]"
-        return Client(pool, url or gateway.url, prompt, f"bot-{asked}")
+        clients.append(Client(pool, url or gateway.url, prompt, f"bot-{next(_bots)}"))
+        return clients[-1]
 
     yield ask
+    for client in clients:
+        client.leave()
     pool.shutdown(wait=False, cancel_futures=True)

@@ -13,10 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import urlsplit
+
+import redis
 
 from child import spawn, stop
 from deploy.redis import EmbeddedRedis, free_port
@@ -59,9 +62,11 @@ class Gateway:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for child in reversed(self._children):
+        for child in self._children:
             child.send_signal(signal.SIGCONT)
-            stop(child, 5)
+            child.terminate()
+        for child in self._children:
+            stop(child, 1)
         self.redis.close()
 
     @property
@@ -70,13 +75,28 @@ class Gateway:
         return self.urls[0]
 
     def start(self, *, workers: int = 1, fronts: int = 1) -> Gateway:
-        """Start the roles and wait until requests would be served."""
-        for _ in range(fronts):
+        """Have so many of the roles, and wait until requests would be served at once."""
+        alive = [front.poll() is None for front in self.fronts]
+        self.fronts = self._keep(fronts, list(compress(self.fronts, alive)))
+        self.urls = list(compress(self.urls, alive))[:fronts]
+        self.workers = self._keep(workers, [w for w in self.workers if w.poll() is None])
+        while len(self.fronts) < fronts:
             self.start_front()
-        for _ in range(workers):
+        while len(self.workers) < workers:
             self.start_worker()
         self.wait_ready()
+        if self.files is None and "redis__url" not in self._overrides:
+            # A Redis that has just begun hands out nothing for two heartbeats; this one is old.
+            with redis.Redis.from_url(self.redis.url) as client:
+                client.hincrby("gateway:pulse", "since", -3_600_000)
         return self
+
+    def _keep(
+        self, number: int, roles: list[subprocess.Popen[bytes]]
+    ) -> list[subprocess.Popen[bytes]]:
+        for role in roles[number:]:
+            stop(role, 5)
+        return roles[:number]
 
     def start_front(self, port: int | None = None, processes: int = 1) -> str:
         """Start one more front end, of so many processes; its URL."""

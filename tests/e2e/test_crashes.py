@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.e2e.bots import Ask, Client, is_torn_and_says_so, is_whole
-from tests.e2e.gateway import Gateway, frozen, quick, until
+from tests.e2e.gateway import Gateway, frozen, until
 
 RECOVERY = 10.0
 """Seconds within which slots come back after a crash, and within which then clients know."""
 
 
 @pytest.fixture
-def gateway(directory: Path) -> Iterator[Gateway]:
-    with quick(directory) as gateway:
-        yield gateway
+def gateway(mortal_gateway: Gateway) -> Gateway:
+    mortal_gateway.wait_idle()
+    mortal_gateway.reset()
+    return mortal_gateway
 
 
 def test_clients_of_a_killed_worker_are_told_and_everybody_else_is_served(

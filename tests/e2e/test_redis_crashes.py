@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,13 +11,14 @@ import pytest
 import redis
 
 from tests.e2e.bots import Ask, Client, is_torn_and_says_so, is_whole
-from tests.e2e.gateway import Gateway, frozen, quick, until
+from tests.e2e.gateway import Gateway, frozen, until
 
 
 @pytest.fixture
-def gateway(directory: Path) -> Iterator[Gateway]:
-    with quick(directory) as gateway:
-        yield gateway
+def gateway(mortal_gateway: Gateway) -> Gateway:
+    mortal_gateway.wait_idle()
+    mortal_gateway.reset()
+    return mortal_gateway
 
 
 def in_line(gateway: Gateway, count: int) -> None:

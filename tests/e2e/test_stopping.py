@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.bots import Ask, Client, is_whole
-from tests.e2e.gateway import Gateway, quick, status, until
+from tests.e2e.gateway import Gateway, status, until
 
 
 @pytest.fixture
-def gateway(directory: Path) -> Iterator[Gateway]:
-    with quick(directory) as gateway:
-        yield gateway
+def gateway(mortal_gateway: Gateway) -> Gateway:
+    mortal_gateway.wait_idle()
+    mortal_gateway.reset()
+    return mortal_gateway
 
 
 def test_a_worker_told_to_stop_finishes_what_it_holds(gateway: Gateway, ask: Ask) -> None:

@@ -11,8 +11,6 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
-from background import background
-from deploy.redis import EmbeddedRedis
 from tests.integration.conftest import QUICK
 from tests.integration.scripted import ScriptedUpstream
 from tests.integration.test_queue import claim, enqueue, new
@@ -24,7 +22,6 @@ from wire.jobs import ChatJob, encode_job
 from wire.outbox import LOG_STEP, Answer, Outbox, Superseded
 from wire.queue import Claim, Queue, front_channel, log_key, worker_channel
 from wire.reaper import reap
-from wire.redis import connect
 from wire.seal import Seal
 from workers.worker import Worker
 
@@ -370,6 +367,7 @@ async def test_a_long_log_is_read_page_by_page(
             assert text(await everything(late)) == words(0, 3 * log.PAGE)
 
 
+@pytest.mark.parametrize("config", [settings.Settings(queue=QUICK)], ids=["quick"])
 async def test_the_ending_of_a_dead_workers_job_reaches_every_front_end(
     inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, seal: Seal
 ) -> None:
@@ -402,26 +400,6 @@ async def attach(redis: ArqRedis, job: str, front: str, attempt: int | None = No
     if state == "running":
         told = f"attach {job} {attempt or current} {front}"
         assert await redis.publish(worker_channel(worker), told)
-
-
-@pytest.fixture
-async def worker(
-    redis: ArqRedis, redis_server: EmbeddedRedis, seal: Seal, upstream: ScriptedUpstream
-) -> AsyncIterator[Worker]:
-    client = connect(redis_server.url)
-    worker = Worker("tested", client, seal, upstream, settings.Settings(queue=QUICK))
-
-    async def stay_present() -> None:
-        while True:
-            await worker.queue.present_front("front")
-            await asyncio.sleep(QUICK.heartbeat)
-
-    main = asyncio.create_task(worker.main())
-    async with background(stay_present()):
-        yield worker
-    worker.drain()
-    await main
-    await client.aclose()
 
 
 @pytest.fixture
@@ -582,6 +560,7 @@ async def test_what_is_lost_behind_a_full_log_is_an_error_at_once(
         assert failed.code == "answer_lost"
 
 
+@pytest.mark.parametrize("config", [settings.Settings(queue=QUICK)], ids=["quick"])
 async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
     inbox: Inbox, tight: Outbox, queue: Queue, seal: Seal
 ) -> None:

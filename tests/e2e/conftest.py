@@ -16,7 +16,7 @@ from tests.e2e.gateway import Gateway, quick
 
 @pytest.fixture(scope="session")
 def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway with three workers and one front end."""
+    """A gateway with two workers and one front end."""
     with Gateway(
         tmp_path_factory.mktemp("gateway"),
         stream__grace="0.5",
@@ -29,7 +29,7 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
         server__body_timeout="1",
         server__max_body_bytes="20971520",
     ) as gateway:
-        yield gateway.start(workers=3)
+        yield gateway.start(workers=2)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 import settings
 from app.line import fingerprint
 from app.terms import BANDS, SHARES
-from tests.integration.conftest import QUICK, Client, has_worker
+from tests.integration.conftest import LASTING, QUICK, Client, has_worker
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT
 from tests.integration.test_queue import claim, enqueue, finish, new
@@ -137,7 +137,7 @@ async def test_each_lane_has_its_reserve_and_borrows_what_the_other_leaves(
 @pytest.fixture
 def config() -> settings.Settings:
     return settings.Settings(
-        queue=replace(QUICK, chat_slots=3, images_slots=1, weights={fingerprint("rich"): 4.0}),
+        queue=replace(LASTING, chat_slots=3, images_slots=1, weights={fingerprint("rich"): 4.0}),
         upstream=settings.Upstream(max_concurrency=4),
         stream=settings.Stream(grace=0.2),
     )
@@ -147,7 +147,7 @@ class Ordered(ScriptedUpstream):
     """Remembers whom it answered, in order."""
 
     async def answer(self, job: Any) -> AsyncIterator[Any]:  # type: ignore[override]  # a generator
-        slow = 5.0 if "draw" in job.messages[-1].text else 0.05
+        slow = 60.0 if "draw" in job.messages[-1].text else 0.05
         self.script = (HELLO[:1], slow, HELLO[1:])
         async for events in super().answer(job):
             yield events
@@ -174,13 +174,12 @@ async def test_slow_images_do_not_shut_out_chat(client: Client, upstream: Script
     assert upstream.peak == 4, "images use all slots while nobody else wants them"
     for task in drawing[1:]:
         task.cancel()
-    begun = asyncio.get_running_loop().time()
     chats = [
         client.post(CHAT, json=BODY, headers={"authorization": f"Bearer writer-{n}"})
         for n in range(12)
     ]
     assert {answer.status_code for answer in await asyncio.gather(*chats)} == {200}
-    assert asyncio.get_running_loop().time() - begun < 4.0
+    assert not drawing[0].done()
     drawing[0].cancel()
 
 

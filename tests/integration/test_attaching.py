@@ -22,7 +22,7 @@ GRACE = 1.0
 async def queue(redis: ArqRedis, seal: Seal) -> Queue:
     """A line in which a job waits a moment for its client to come back."""
     config = settings.Queue(
-        lease=QUICK.lease, heartbeat=QUICK.heartbeat, resume_grace=GRACE, keep_result=2.0
+        lease=4.0, heartbeat=QUICK.heartbeat, resume_grace=GRACE, keep_result=2.0
     )
     line = Queue(redis, seal, config)
     await line.present_front("front")

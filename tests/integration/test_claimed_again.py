@@ -17,7 +17,7 @@ from wire.seal import Seal
 from workers.worker import Worker
 
 CLOSING = 1.0
-LEASE = 2.0
+LEASE = 4.0
 
 
 class SlowToClose:
@@ -40,7 +40,7 @@ class SlowToClose:
                 finally:
                     await asyncio.sleep(CLOSING)
             yield [Started("m")]
-            await asyncio.sleep(1.5 * LEASE)
+            await asyncio.sleep(1.25 * LEASE)
             yield [Done("stop")]
         finally:
             self.active -= 1

@@ -21,8 +21,8 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
         tmp_path_factory.mktemp("gateway"),
         stream__grace="0.5",
         stream__keepalive_interval="0.3",
-        upstream__first_event_timeout="3",
-        upstream__idle_timeout="2",
+        upstream__first_event_timeout="4",
+        upstream__idle_timeout="3",
         # What fails in one test must neither be tried again nor keep others from the upstream.
         upstream__retries="0",
         upstream__circuit_failures="1000000",
@@ -35,9 +35,7 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
 @pytest.fixture
 def gateway(shared_gateway: Gateway) -> Gateway:
     """The shared gateway, with nothing going on and the simulator's counts at zero."""
-    shared_gateway.wait_idle()
-    shared_gateway.reset()
-    return shared_gateway
+    return shared_gateway.at_rest()
 
 
 @pytest.fixture(scope="module")

@@ -148,6 +148,12 @@ class Gateway:
         """Wait until the simulator holds no conversation."""
         until(lambda: self.stats()["active"] == 0, timeout, "a conversation still runs upstream")
 
+    def at_rest(self) -> Gateway:
+        """Itself, once nothing goes on, with the simulator's counts at zero."""
+        self.wait_idle()
+        self.reset()
+        return self
+
     def printed(self) -> str:
         """Everything that all roles have printed."""
         return "\n".join(

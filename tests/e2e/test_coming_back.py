@@ -38,9 +38,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture
 def gateway(started: Gateway) -> Gateway:
-    started.wait_idle()
-    started.reset()
-    return started
+    return started.at_rest()
 
 
 def asked(prompt: str, *, stream: bool = True, **more: object) -> dict[str, Any]:
@@ -216,7 +214,7 @@ def test_a_cancelled_job_gives_its_key_back(gateway: Gateway) -> None:
         url = f"{gateway.urls[1]}/v1/queue/gone"
         deleted = httpx.delete(url, headers={"authorization": "Bearer one"})
         assert deleted.status_code == 200
-        gateway.wait_idle(1)
+        gateway.wait_idle()
         client.read(10_000_000)
         assert '"code":"cancelled"' in client.received.decode()
         assert "[DONE]" not in client.received.decode()
@@ -269,7 +267,7 @@ def test_without_a_grace_whoever_leaves_is_gone(directory: Any) -> None:
         body = asked("[[sim words=4000]]")
         with closing(Fragile(gateway.url, body, "left", "one")) as client:
             client.read(2000)
-        gateway.wait_idle(1)
+        gateway.wait_idle()
         assert text_and_id(ask(gateway.url, asked("[[sim words=3]]"), "left", "one").text)[2]
 
 
@@ -279,7 +277,7 @@ def test_an_answer_that_was_cut_is_cut_alike_when_it_is_told_again(
 ) -> None:
     body = asked("[[sim words=500 interval=0.01]]", stream=stream, stop=[" w20"])
     first = ask(gateway.url, body, f"cut {stream}", "one")
-    gateway.wait_idle(1)
+    gateway.wait_idle()
     again = ask(gateway.urls[1], body, f"cut {stream}", "one")
     for answer in (first, again):
         assert answer.status_code == 200

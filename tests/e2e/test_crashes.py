@@ -18,9 +18,7 @@ RECOVERY = 10.0
 
 @pytest.fixture
 def gateway(mortal_gateway: Gateway) -> Gateway:
-    mortal_gateway.wait_idle()
-    mortal_gateway.reset()
-    return mortal_gateway
+    return mortal_gateway.at_rest()
 
 
 def test_clients_of_a_killed_worker_are_told_and_everybody_else_is_served(
@@ -96,7 +94,7 @@ def test_a_worker_that_froze_past_its_leases_lets_go_before_it_goes_on(
     with frozen(gateway.workers[0]):
         told = torn.result()
     assert told.error == "worker_lost"
-    gateway.wait_idle(2)
+    gateway.wait_idle()
     gateway.workers[0].send_signal(signal.SIGCONT)
     assert is_whole(ask(3).result(), 3)
     assert gateway.workers[0].poll() is None

@@ -68,7 +68,7 @@ def test_a_client_that_leaves_frees_its_slot(
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_the_line_frees_its_place(gateway: Gateway, *, stream: bool) -> None:
-    running = LeavingClient(gateway, "[[sim delay=30]]", stream=True)
+    running = LeavingClient(gateway, "[[sim words=2000]]", stream=True)
     until(lambda: gateway.stats()["active"] == 1, 60, "the first did not start")
     waiting = LeavingClient(gateway, "[[sim words=1]]", stream=stream, padding=300_000)
     last = LeavingClient(gateway, "[[sim words=1]]", stream=True)

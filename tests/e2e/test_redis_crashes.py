@@ -16,9 +16,7 @@ from tests.e2e.gateway import Gateway, frozen, until
 
 @pytest.fixture
 def gateway(mortal_gateway: Gateway) -> Gateway:
-    mortal_gateway.wait_idle()
-    mortal_gateway.reset()
-    return mortal_gateway
+    return mortal_gateway.at_rest()
 
 
 def in_line(gateway: Gateway, count: int) -> None:
@@ -136,7 +134,7 @@ def test_an_outage_longer_than_its_grace_ends_answers_and_runs_nothing_for_nobod
         with frozen(process):
             assert running.result().error == "answer_lost"
             assert waiting.result().error == "line_unavailable"
-        gateway.wait_idle(10)
+        gateway.wait_idle()
         gateway.wait_ready()
         assert is_whole(Client(pool, gateway.url, "[[sim words=3]]", "one").result(), 3)
         assert gateway.stats()["started"] == 2, "the one that waited was asked for nobody"

@@ -23,9 +23,7 @@ def retrying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture
 def gateway(retrying: Gateway) -> Gateway:
-    retrying.wait_idle()
-    retrying.reset()
-    return retrying
+    return retrying.at_rest()
 
 
 def fail(gateway: Gateway, times: int, **fault: object) -> None:

@@ -13,9 +13,7 @@ from tests.e2e.gateway import Gateway, status, until
 
 @pytest.fixture
 def gateway(mortal_gateway: Gateway) -> Gateway:
-    mortal_gateway.wait_idle()
-    mortal_gateway.reset()
-    return mortal_gateway
+    return mortal_gateway.at_rest()
 
 
 def test_a_worker_told_to_stop_finishes_what_it_holds(gateway: Gateway, ask: Ask) -> None:
@@ -51,6 +49,6 @@ def test_clients_are_told_when_a_front_end_does_not_wait_for_their_answers(direc
         assert client.begun.wait(60)
         gateway.fronts[0].terminate()
         assert client.result().error == "stopped"
-        gateway.wait_idle(2)
+        gateway.wait_idle()
         assert gateway.fronts[0].wait(60) == 0
     pool.shutdown()

@@ -60,41 +60,45 @@ def site(big: bytes) -> Iterator[str]:
     thread.join()
 
 
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with Gateway(
+        tmp_path_factory.mktemp("gateway"), files__allow_networks='["127.0.0.0/8"]'
+    ) as gateway:
+        yield gateway.start()
+
+
+def ask(gateway: Gateway, bearer: str, url: str, said: str) -> str:
+    with OpenAI(base_url=f"{gateway.url}/v1", api_key=bearer, max_retries=0) as client:
+        content = [{"type": "text", "text": said}, {"type": "image_url", "image_url": {"url": url}}]
+        answer = client.chat.completions.create(
+            model="gpt-4",
+            messages=[{"role": "user", "content": content}],  # type: ignore[list-item,misc]
+        )
+    return answer.choices[0].message.content or ""
+
+
+@pytest.fixture(scope="module")
+def idle(gateway: Gateway) -> dict[int, int]:
+    """What worker and front end take once all is loaded that is loaded at first use."""
+    ask(gateway, "first", "data:text/csv,a", "[[sim words=3]]")
+    return {role.pid: memory(role.pid, "VmRSS") for role in gateway.workers + gateway.fronts}
+
+
 @pytest.mark.parametrize("by", ["data-url", "http-url"])
 def test_a_file_of_80_mb_passes_in_both_directions_in_little_memory(
-    directory: Path, big: bytes, site: str, by: str
+    gateway: Gateway, idle: dict[int, int], big: bytes, site: str, by: str
 ) -> None:
-    with Gateway(directory, files__allow_networks='["127.0.0.0/8"]') as gateway:
-        gateway.start()
-        with OpenAI(base_url=f"{gateway.url}/v1", api_key="a-bot", max_retries=0) as client:
-
-            def ask(url: str, said: str) -> str:
-                answer = client.chat.completions.create(
-                    model="gpt-4",
-                    messages=[
-                        {
-                            "role": "user",
-                            "content": [
-                                {"type": "text", "text": said},
-                                {"type": "image_url", "image_url": {"url": url}},
-                            ],
-                        }
-                    ],
-                )
-                return answer.choices[0].message.content or ""
-
-            ask("data:text/csv,a", "[[sim words=3]]")  # all that is loaded at first use
-            worker, front = gateway.workers[0].pid, gateway.fronts[0].pid
-            idle = {pid: memory(pid, "VmRSS") for pid in (worker, front)}
-            data = base64.b64encode(big).decode()
-            url = f"data:application/octet-stream;base64,{data}" if by == "data-url" else site
-            text = ask(url, f"[[sim tool=python link=/mnt/data/a.csv size={SIZE}]]")
-            most = {pid: memory(pid, "VmHWM") - idle[pid] for pid in (worker, front)}
-        assert uploaded(gateway)[1]["sha256"] == hashlib.sha256(big).hexdigest()
-        (link,) = re.findall(r"\((http://[^)]*/files/[^)]*)\)", text)
-        with httpx.stream("GET", link) as answer:
-            assert sum(len(piece) for piece in answer.iter_bytes()) == SIZE
-        assert not held(gateway)
-    mega = {name: most[pid] / 1e6 for name, pid in (("worker", worker), ("front end", front))}
+    data = base64.b64encode(big).decode() if by == "data-url" else ""
+    url = f"data:application/octet-stream;base64,{data}" if data else site
+    text = ask(gateway, by, url, f"[[sim tool=python link=/mnt/data/a.csv size={SIZE}]]")
+    worker, front = (memory(pid, "VmHWM") - before for pid, before in idle.items())
+    file, _made_upstream = [file for file in uploaded(gateway) if file["owner"] == by]
+    assert file["sha256"] == hashlib.sha256(big).hexdigest()
+    (link,) = re.findall(r"\((http://[^)]*/files/[^)]*)\)", text)
+    with httpx.stream("GET", link) as answer:
+        assert sum(len(piece) for piece in answer.iter_bytes()) == SIZE
+    assert not held(gateway)
+    mega = {"worker": worker / 1e6, "front end": front / 1e6}
     print(f"\n80 MB by {by}, and 80 MB back: MB above idle at most {mega}")
-    assert most[worker] < LIMIT
+    assert worker < LIMIT

@@ -43,6 +43,7 @@ values = st.recursive(
     # What is no character has no UTF-8.
     | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=12,
 )  # fmt: skip
 bodies = st.dictionaries(st.text(st.characters(codec="utf-8")), values)
 

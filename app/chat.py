@@ -51,21 +51,23 @@ class Chat:
         """
         server = self._config.server
         token = bearer(request)
-        content = await body(request, server.max_body_bytes, server.body_timeout)
-        asked = decode_chat(content)
-        if not self._config.compat.ignore_unsupported and (field := asked.unsupported):
-            raise UnsupportedParameter(
-                f"The upstream cannot do what `{field}` asks for. Leave it out, or let the operator"
-                " have it ignored (compat.ignore_unsupported).",
-                param=field,
-            )
-        family = self._models.family(asked.model)
-        named = self._line.idempotency(request, content)
-        terms = terms_of(request, asked.user, asked.service_tier, named)
-        given = given_files(asked.messages)
-        if given and family == "gpt_3_5":
-            raise UnsupportedParameter("GPT-3.5 takes no files.", param=given[0].param)
         async with self._attachments.holding() as held:
+            content = await body(request, server.max_body_bytes, server.body_timeout, held.charge)
+            asked = decode_chat(content)
+            if not self._config.compat.ignore_unsupported and (field := asked.unsupported):
+                raise UnsupportedParameter(
+                    f"The upstream cannot do what `{field}` asks for. Leave it out, or let the"
+                    " operator have it ignored (compat.ignore_unsupported).",
+                    param=field,
+                )
+            family = self._models.family(asked.model)
+            named = self._line.idempotency(request, content)
+            terms = terms_of(request, asked.user, asked.service_tier, named)
+            given = given_files(asked.messages)
+            if given and family == "gpt_3_5":
+                raise UnsupportedParameter("GPT-3.5 takes no files.", param=given[0].param)
+            # Bodies with files in them are large: none is kept longer than it must be.
+            del content
             files = await self._attachments.take(given, held)
             job = ChatJob(
                 version=VERSION,
@@ -75,8 +77,7 @@ class Chat:
                 messages=to_messages(asked.messages, files),
                 gpt=self._models.gpt(asked.model),
             )
-            # Bodies with files in them are large, so none is kept longer than it must be.
-            del content, given
+            del given
             asked = replace(asked, messages=[])
             if asked.stream:
                 await self._stream(request, asked, job, terms, held)
@@ -90,6 +91,7 @@ class Chat:
         """The job in line, without what is too large to travel with it."""
         light = await self._attachments.lighten(job, held)
         async with self._line.submit(light, terms) as ticket:
+            held.charge.give_back()
             if terms.idempotency is not None and ticket.id == job.id:
                 held.names.clear()  # the job may outlive this request; its worker removes them
             yield ticket

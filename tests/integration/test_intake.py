@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from aiohttp import web
 
@@ -21,13 +22,17 @@ from tests.integration.test_front_end import BEARER, BODY, CHAT, IMAGES
 ROOM = 1_000_000
 
 
-@pytest.fixture
-def config() -> settings.Settings:
+def limited(body_timeout: float = 30.0, fetch_timeout: float = 60.0) -> settings.Settings:
     return settings.Settings(
         queue=QUICK,
-        server=settings.Server(max_body_bytes=ROOM),
-        files=settings.Files(allow_networks=("127.0.0.0/8",)),
+        server=settings.Server(max_body_bytes=ROOM, body_timeout=body_timeout),
+        files=settings.Files(allow_networks=("127.0.0.0/8",), fetch_timeout=fetch_timeout),
     )
+
+
+@pytest.fixture
+def config() -> settings.Settings:
+    return limited()
 
 
 class Watched(Budget):
@@ -113,11 +118,7 @@ async def test_a_large_request_that_finds_no_room_is_refused_and_taken_when_ther
     assert budget.left == ROOM
 
 
-@pytest.mark.parametrize(
-    "config",
-    [settings.Settings(server=settings.Server(max_body_bytes=ROOM, body_timeout=0.5))],
-    ids=["half a second"],
-)
+@pytest.mark.parametrize("config", [limited(body_timeout=0.5)], ids=["half a second"])
 async def test_a_body_that_does_not_arrive_in_time_counts_no_longer(
     client: Client, budget: Watched
 ) -> None:
@@ -177,9 +178,9 @@ async def test_once_in_line_a_request_counts_there(
     await asking
 
 
-@impatient
-async def test_files_that_are_fetched_count_as_well(client: Client, budget: Watched) -> None:
-    going_on = asyncio.Event()
+@asynccontextmanager
+async def site(going_on: asyncio.Event) -> AsyncIterator[str]:
+    """Serves 950,000 bytes, at /slow the last of them not before it may go on."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "950000"})
@@ -191,25 +192,51 @@ async def test_files_that_are_fetched_count_as_well(client: Client, budget: Watc
         return response
 
     async with serving(serve) as port:
+        yield f"http://127.0.0.1:{port}"
 
-        def ask(path: str) -> asyncio.Task[int]:
-            part = {"type": "image_url", "image_url": {"url": f"http://127.0.0.1:{port}{path}"}}
-            body = {**BODY, "messages": [{"role": "user", "content": [part]}]}
 
-            async def answered() -> int:
-                return (await client.post(CHAT, json=body, headers=BEARER)).status_code
+async def ask_about(client: Client, url: str) -> httpx.Response:
+    part = {"type": "image_url", "image_url": {"url": url}}
+    body = {**BODY, "messages": [{"role": "user", "content": [part]}]}
+    return await client.post(CHAT, json=body, headers=BEARER)
 
-            return asyncio.create_task(answered())
 
-        slow = ask("/slow")
+@impatient
+async def test_files_that_are_fetched_count_as_well(client: Client, budget: Watched) -> None:
+    going_on = asyncio.Event()
+    async with site(going_on) as root:
+        slow = asyncio.create_task(ask_about(client, f"{root}/slow"))
         await until(lambda: budget.left == 100_000)
-        assert await ask("/quick") == 429
+        assert (await ask_about(client, f"{root}/quick")).status_code == 429
         assert (await client.post(CHAT, json=BODY, headers=BEARER)).status_code == 200
         going_on.set()
-        assert await slow == 200
-        assert await ask("/quick") == 200
+        assert (await slow).status_code == 200
+        assert (await ask_about(client, f"{root}/quick")).status_code == 200
     assert budget.least == 50_000
     assert budget.left == ROOM
+
+
+@pytest.mark.parametrize("patience", [60.0])
+@pytest.mark.parametrize(
+    "config", [limited(body_timeout=2.0), limited(fetch_timeout=2.0)], ids=["body", "file"]
+)
+async def test_who_waits_until_its_own_time_is_over_is_not_blamed_for_it(
+    client: Client, budget: Watched, config: settings.Settings
+) -> None:
+    going_on = asyncio.Event()
+    async with site(going_on) as root:
+        if config.server.body_timeout < 30:
+            slow = asyncio.create_task(ask_about(client, f"{root}/slow"))
+            await until(lambda: budget.left == 100_000)
+            refused = await client.post(CHAT, content=large(600_000), headers=BEARER)
+            going_on.set()
+            assert (await slow).status_code == 200
+        else:
+            async with sending(client, 950_000, b"x" * 900_000):
+                await until(lambda: budget.left == 100_000)
+                refused = await ask_about(client, f"{root}/quick")
+    assert refused.json()["error"]["code"] == "too_many_large_requests"
+    await until(lambda: budget.left == ROOM)
 
 
 async def test_nobody_reads_a_body_that_nobody_asked_for(client: Client) -> None:

@@ -108,10 +108,14 @@ BESIDES = 24 * 1024 * 1024
 """Bytes for what does not grow with the bodies: buffers of sockets, of the store, of malloc."""
 
 
+@pytest.mark.parametrize("of", ["a file", "words"])
 def test_many_large_bodies_at_once_take_the_memory_of_a_few_and_a_small_one_passes(
-    directory: Path,
+    directory: Path, of: str
 ) -> None:
-    """All that come in may be as large as two of the largest; and a body is held about twice."""
+    """All that come in may be as large as two of the largest; and a body is held about twice.
+
+    What is in line is no longer here.
+    """
     most_bytes, patient = str(BODY), "200"
     with Gateway(
         directory, server__max_body_bytes=most_bytes, server__body_timeout=patient
@@ -131,7 +135,11 @@ def test_many_large_bodies_at_once_take_the_memory_of_a_few_and_a_small_one_pass
 
         data = base64.b64encode(random.Random(8).randbytes(BODY * 7 // 10)).decode()
         url = {"url": f"data:application/octet-stream;base64,{data}"}
-        small, large = body(), body({"type": "image_url", "image_url": url})
+        parts: dict[str, dict[str, object]] = {
+            "a file": {"type": "image_url", "image_url": url},
+            "words": {"type": "text", "text": "some words " * (BODY * 8 // 100)},
+        }
+        small, large = body(), body(parts[of])
         assert ask(small, "one") == 200  # all that is loaded at first use
         idle = memory(front, "VmRSS")
         with ThreadPoolExecutor(CLIENTS) as pool:

@@ -89,6 +89,12 @@ def test_a_body_that_is_odd_where_nobody_reads_it_is_compared_as_it_stands(odd: 
     assert digest(SEAL, PATH, odd) != digest(SEAL, PATH, odd + b" ")
 
 
+def test_a_long_body_is_compared_as_it_stands_and_not_decoded_again() -> None:
+    long = b'{"a":"' + b"x" * 70_000 + b'"}'
+    assert digest(SEAL, PATH, long) == digest(SEAL, PATH, bytearray(long))
+    assert digest(SEAL, PATH, long) != digest(SEAL, PATH, long.replace(b":", b": "))
+
+
 @pytest.mark.parametrize(
     ("given", "number"),
     [(None, 0), ("", 0), ("01234567-1", 1), ("01234567-0", 0), ("01234567-123456789", 123456789)],

@@ -31,7 +31,7 @@ run: $(RUN)
 	@$(BIN)/python -m deploy.local
 
 test: $(DEV)
-	@$(BIN)/python -m pytest -n 4 --dist loadfile
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 chaos: $(DEV)
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))

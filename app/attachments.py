@@ -16,31 +16,34 @@ import msgspec
 
 import settings
 from app.addresses import networks
+from app.budget import Budget, Charge
 from app.data_urls import DataUrlError, is_data_url, read_data_url
 from app.dialect import GivenFile
-from app.errors import BadRequest, LineUnavailable
+from app.errors import BadRequest, Crowded, LineUnavailable
 from app.fetcher import Fetcher, FetchError
 from app.pictures import HEAD, read_picture
 from wire.jobs import Attachment, ChatJob
 from wire.media import MediaError
-from wire.parts import Parts
+from wire.parts import BUFFER, Parts
 
 _LONGEST_NAME = 120
 _NO_STORE = "The store for what is large cannot be used now. Try again in a few seconds."
 
 
 class Held(msgspec.Struct):
-    """What a request has put into the store of large parts, and is to remove: by names."""
+    """What a request holds: memory, and parts in the store, by names, which it is to remove."""
 
+    charge: Charge
     names: list[str]
 
 
 class Attachments:
     """Takes files in. It is a context, in which alone it works."""
 
-    def __init__(self, config: settings.Files, parts: Parts) -> None:
+    def __init__(self, config: settings.Files, parts: Parts, budget: Budget) -> None:
         self._config = config
         self._parts = parts
+        self._budget = budget
         self._fetcher = Fetcher(networks(config.allow_networks))
 
     @asynccontextmanager
@@ -52,18 +55,20 @@ class Attachments:
     @asynccontextmanager
     async def holding(self) -> AsyncIterator[Held]:
         """For one request: what it still holds at the context's end is removed."""
-        held = Held([])
-        try:
-            yield held
-        finally:
-            if held.names:
-                await asyncio.shield(self._parts.remove(held.names))
+        with self._budget.charge() as charge:
+            held = Held(charge, [])
+            try:
+                yield held
+            finally:
+                if held.names:
+                    await asyncio.shield(self._parts.remove(held.names))
 
     async def take(self, given: list[GivenFile], held: Held) -> dict[str, Attachment]:
         """The files of one request by their `param`.
 
         Raises:
             BadRequest: one of them cannot be had, or they are too many or too large.
+            Crowded: there was no room for one in time.
             LineUnavailable: the store fails.
         """
         taken: dict[str, Attachment] = {}
@@ -78,8 +83,10 @@ class Attachments:
         for one in given:
             try:
                 async with asyncio.timeout_at(None if is_data_url(one.url) else until):
-                    file = taken[one.param] = await self._take(one, left)
+                    file = taken[one.param] = await self._take(one, left, held.charge)
             except TimeoutError:
+                if held.charge.waits:
+                    raise Crowded from None
                 message = f"The file did not come within {self._config.fetch_timeout:g} seconds."
                 raise BadRequest(message, param=one.param) from None
             except (DataUrlError, FetchError) as error:
@@ -105,7 +112,8 @@ class Attachments:
             held.names.append(light.elsewhere.held)
         return light
 
-    async def _take(self, given: GivenFile, left: int) -> Attachment:
+    async def _take(self, given: GivenFile, left: int, charge: Charge) -> Attachment:
+        had = charge.bytes
         async with AsyncExitStack() as stack:
             if is_data_url(given.url):
                 data = read_data_url(given.url)
@@ -114,10 +122,11 @@ class Attachments:
                 fetched = await stack.enter_async_context(self._fetcher.open(given.url))
                 if (fetched.size or 0) > left:
                     raise self._too_large(given)
-                kind, pieces = fetched.type, fetched.pieces()
+                kind, pieces = fetched.type, _charged(fetched.pieces(), charge)
             head = bytearray()
             counted = self._counted(given, pieces, left, head if _is_image(kind) else None)
             content = await self._parts.take(await stack.enter_async_context(aclosing(counted)))
+        charge.give_back(had + len(content.content))
         if not content.size:
             raise BadRequest("The file is empty.", param=given.param)
         picture = read_picture(bytes(head)) if _is_image(kind) else None
@@ -166,6 +175,15 @@ def _plain(name: str) -> str:
     """A client's name for a file, without its folders and without what cannot be shown."""
     bare = re.split(r"[/\\]", name)[-1]
     return re.sub(r"[^\w .,()+@=-]", "_", bare).strip(" .")[:_LONGEST_NAME]
+
+
+async def _charged(pieces: AsyncIterator[bytes], charge: Charge) -> AsyncIterator[bytes]:
+    """The same pieces, as soon as there is room for what is held of them until it is written."""
+    had, came = charge.bytes, 0
+    async for piece in pieces:
+        came += len(piece)
+        await charge.hold(had + min(came, BUFFER))
+        yield piece
 
 
 async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

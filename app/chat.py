@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
@@ -24,12 +25,21 @@ from app.models import Models
 from app.stream import HEADERS, EventStream
 from app.terms import Terms, terms_of
 from app.ticket import Ticket
-from app.usage import encoding, usage
+from app.usage import Prompt, encoding, prompt_of, usage
 from app.whole import send_whole, whole
 from settings import Settings
 from wire import VERSION
 from wire.events import Event
 from wire.jobs import ChatJob
+
+
+class TakenIn(msgspec.Struct, frozen=True):
+    """A request, ready for the line: without its messages, which are in its job or elsewhere."""
+
+    asked: ChatRequest
+    job: ChatJob
+    prompt: Prompt
+    terms: Terms
 
 
 class Chat:
@@ -49,9 +59,18 @@ class Chat:
         Raises:
             ApiError: nothing has been sent yet, and this is what the client is to be told.
         """
+        async with self._attachments.holding() as held:
+            taken = await self._take_in(request, held)
+            if taken.asked.stream:
+                await self._stream(request, taken, held)
+                return None
+            return await send_whole(request, self._whole(request, taken, held), self._config.stream)
+
+    async def _take_in(self, request: Request, held: Held) -> TakenIn:
+        # Bodies with files in them are large: nothing of one outlives this, but what is returned.
         server = self._config.server
         token = bearer(request)
-        content = await body(request, server.max_body_bytes, server.body_timeout)
+        content = await body(request, server.max_body_bytes, server.body_timeout, held.charge)
         asked = decode_chat(content)
         if not self._config.compat.ignore_unsupported and (field := asked.unsupported):
             raise UnsupportedParameter(
@@ -61,36 +80,31 @@ class Chat:
             )
         family = self._models.family(asked.model)
         named = self._line.idempotency(request, content)
+        del content
         terms = terms_of(request, asked.user, asked.service_tier, named)
         given = given_files(asked.messages)
         if given and family == "gpt_3_5":
             raise UnsupportedParameter("GPT-3.5 takes no files.", param=given[0].param)
-        async with self._attachments.holding() as held:
-            files = await self._attachments.take(given, held)
-            job = ChatJob(
-                version=VERSION,
-                id=f"chatcmpl-{secrets.token_hex(16)}",
-                family=family,
-                bearer=token,
-                messages=to_messages(asked.messages, files),
-                gpt=self._models.gpt(asked.model),
-            )
-            # Bodies with files in them are large, so none is kept longer than it must be.
-            del content, given
-            asked = replace(asked, messages=[])
-            if asked.stream:
-                await self._stream(request, asked, job, terms, held)
-                return None
-            return await send_whole(
-                request, self._whole(request, asked, job, terms, held), self._config.stream
-            )
+        files = await self._attachments.take(given, held)
+        del given
+        messages = to_messages(asked.messages, files)
+        asked = replace(asked, messages=[])
+        job = ChatJob(
+            version=VERSION,
+            id=f"chatcmpl-{secrets.token_hex(16)}",
+            family=family,
+            bearer=token,
+            messages=messages,
+            gpt=self._models.gpt(asked.model),
+        )
+        light = await self._attachments.lighten(job, held)
+        return TakenIn(asked, light, prompt_of(messages), terms)
 
     @asynccontextmanager
-    async def _submitted(self, job: ChatJob, terms: Terms, held: Held) -> AsyncIterator[Ticket]:
-        """The job in line, without what is too large to travel with it."""
-        light = await self._attachments.lighten(job, held)
-        async with self._line.submit(light, terms) as ticket:
-            if terms.idempotency is not None and ticket.id == job.id:
+    async def _submitted(self, taken: TakenIn, held: Held) -> AsyncIterator[Ticket]:
+        async with self._line.submit(taken.job, taken.terms) as ticket:
+            held.charge.give_back()
+            if taken.terms.idempotency is not None and ticket.id == taken.job.id:
                 held.names.clear()  # the job may outlive this request; its worker removes them
             yield ticket
 
@@ -106,33 +120,24 @@ class Chat:
             resume_after=resume_after(request.headers.get("last-event-id"), ticket.id),
         )
 
-    async def _whole(
-        self, request: Request, asked: ChatRequest, job: ChatJob, terms: Terms, held: Held
-    ) -> HTTPResponse:
+    async def _whole(self, request: Request, taken: TakenIn, held: Held) -> HTTPResponse:
         links = Links(request, self._config.server)
-        async with self._submitted(job, terms, held) as ticket:
-            answer = self._answer(request, asked, ticket)
+        async with self._submitted(taken, held) as ticket:
+            answer = self._answer(request, taken.asked, ticket)
             while answer.finish is None:
                 _take(answer, ticket, links.into(await ticket.events()))
                 if answer.failure:
                     raise answer.failure
-            counted = await usage(job.messages, answer.text)
+            counted = await usage(taken.prompt, answer.text)
             return whole(answer.completion(counted), ticket.headers)
 
-    async def _stream(
-        self, request: Request, asked: ChatRequest, job: ChatJob, terms: Terms, held: Held
-    ) -> None:
-        async with self._submitted(job, terms, held) as ticket:
-            answer = self._answer(request, asked, ticket)
-            await self._send(request, asked, job, answer, ticket)
+    async def _stream(self, request: Request, taken: TakenIn, held: Held) -> None:
+        async with self._submitted(taken, held) as ticket:
+            answer = self._answer(request, taken.asked, ticket)
+            await self._send(request, taken, answer, ticket)
 
     async def _send(
-        self,
-        request: Request,
-        asked: ChatRequest,
-        job: ChatJob,
-        answer: completion.Answer,
-        ticket: Ticket,
+        self, request: Request, taken: TakenIn, answer: completion.Answer, ticket: Ticket
     ) -> None:
         links = Links(request, self._config.server)
         # Until something is sent, a failure still has its real status.
@@ -161,8 +166,8 @@ class Chat:
                 due = time.monotonic() + interval
         if answer.finish:
             end = completion.DONE
-            if asked.include_usage:
-                end = answer.usage_chunk(await usage(job.messages, answer.text)) + end
+            if taken.asked.include_usage:
+                end = answer.usage_chunk(await usage(taken.prompt, answer.text)) + end
             await stream.send(end)
         await stream.end()
 

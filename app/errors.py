@@ -15,6 +15,7 @@
      |- HeadersTooLarge       431
      |- LineFull              429  ours: too many wait
      |   |- WaitTooLong
+     |   |- Crowded                too many large ones arrive at once
      |   `- ModelCapped            the upstream's
      |- LineUnavailable       503  ours: Redis is away, or this front end stops
      |   |- NoWorker
@@ -29,6 +30,7 @@ The docstring of a class is its default message.
 from __future__ import annotations
 
 import math
+import random
 from typing import ClassVar, get_args
 
 import msgspec
@@ -190,6 +192,20 @@ class WaitTooLong(LineFull):
     """The wait would be longer than this gateway, or X-Max-Wait, allows."""
 
     code = "wait_too_long"
+
+
+class Crowded(LineFull):
+    """Too many large requests arrive at once. Come back when `Retry-After` says."""
+
+    code = "too_many_large_requests"
+
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after = random.uniform(*SOON)  # noqa: S311 - so that not all return at once
+
+
+SOON = 5.0, 15.0
+"""Seconds after which the large requests of this moment will have been taken in."""
 
 
 class ModelCapped(LineFull):

@@ -10,17 +10,27 @@ A URL is part of a prompt, so it is in no log and in no error.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
 import yarl
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from app.addresses import Network, may_connect
 
 MAX_REDIRECTS = 5
+
+LOOKUPS = 16
+"""Names that are looked up at once."""
+
+LOOKUP_PATIENCE = 10.0
+"""Seconds that a name may take, its wait for one of the threads included."""
 
 _HEADERS = {
     # Some hosts serve nobody who does not say what they are.
@@ -72,15 +82,24 @@ class Fetcher:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work for as long as the context lasts."""
-        connector = aiohttp.TCPConnector(force_close=True, socket_factory=self._socket)
-        async with aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None),
-            max_field_size=32 * 1024,
-        ) as self._session:
-            yield
+        threads = ThreadPoolExecutor(LOOKUPS, "names")
+        connector = aiohttp.TCPConnector(
+            force_close=True,
+            socket_factory=self._socket,
+            resolver=_Resolver(threads),
+            limit=0,  # a request fetches one file at a time; slow servers must not hold up others
+        )
+        try:
+            async with aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None),
+                max_field_size=32 * 1024,
+            ) as self._session:
+                yield
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
     async def open(self, url: str) -> AsyncIterator[Fetched]:
@@ -114,6 +133,49 @@ class Fetcher:
             # The same words for each address of a name: so aiohttp raises this very error.
             raise _ForbiddenAddressError("not public")
         return socket.socket(family, kind, protocol)
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up in threads of its own.
+
+    A client's name may take its name server as long as that likes. The loop's own threads are few,
+    and find Redis.
+    """
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        look_up = partial(
+            socket.getaddrinfo,
+            host,
+            port,
+            family=family,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_ADDRCONFIG,
+        )
+        # Not the fetch's own deadline: aiohttp goes on looking up when nobody wants it any more.
+        try:
+            async with asyncio.timeout(LOOKUP_PATIENCE):
+                found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        except TimeoutError:
+            raise OSError("no name server has answered in time") from None
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=int(address[1]),
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
 
 
 def _check(response: aiohttp.ClientResponse) -> None:

@@ -17,6 +17,9 @@ from wire.seal import Seal
 LONGEST_KEY = 255
 """Characters."""
 
+_LONG = 64 * 1024
+"""Bytes above which decoding a body once more would take too much time and memory."""
+
 _TAG = 8
 _MOST_DIGITS = 9
 
@@ -63,12 +66,16 @@ def idempotency(
 
 
 def digest(seal: Seal, path: str, body: bytes | bytearray) -> str:
-    """A name for a request that tells nothing of it, the same however its JSON is written."""
-    canonical: bytes | bytearray
-    try:
-        canonical = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        canonical = body  # odd in a field that nobody reads here
+    """A name for a request that tells nothing of it, the same however its JSON is written.
+
+    A long one is compared as it stands: who sends it again does not write it anew.
+    """
+    canonical = body
+    if len(body) <= _LONG:
+        try:
+            canonical = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # odd in a field that nobody reads here
     return seal.name("request", f"{path} {hashlib.sha256(canonical).hexdigest()}")
 
 

@@ -10,6 +10,7 @@ from itertools import count
 
 from sanic import HTTPResponse, Request
 
+from app.budget import Budget, Charge
 from app.dialect import DrawnImage, ImagesAnswer, ImagesRequest, decode_images
 from app.errors import (
     ApiError,
@@ -48,14 +49,17 @@ class Drawn:
         self._words = ""
         self._missed = ""
 
-    async def collect(self, line: Line, job: ChatJob, terms: Terms, links: Links) -> None:
-        """Take the turn, to its end.
+    async def collect(
+        self, line: Line, job: ChatJob, terms: Terms, links: Links, charge: Charge
+    ) -> None:
+        """Take the turn, to its end. Once it is in line, nothing counts for `charge` any more.
 
         Raises:
             JobFailed: it has no whole answer; ApiError: see `Line.submit` and `Ticket.events`.
         """
         reply, words = Text(Bot()), Text(_MUTE)
         async with line.submit(job, terms, "images") as ticket:
+            charge.give_back()
             self.headers = ticket.headers
             while True:
                 for event in links.into(await ticket.events()):
@@ -85,11 +89,14 @@ class Drawn:
 class Images:
     """The feature: from a request to its images."""
 
-    def __init__(self, config: Settings, line: Line, models: Models, media: Media) -> None:
+    def __init__(
+        self, config: Settings, line: Line, models: Models, media: Media, budget: Budget
+    ) -> None:
         self._config = config
         self._line = line
         self._models = models
         self._media = media
+        self._budget = budget
 
     async def __call__(self, request: Request) -> HTTPResponse | None:
         """Answer one request. It takes as many turns as it takes to have `n` images.
@@ -101,17 +108,19 @@ class Images:
         """
         server = self._config.server
         token = bearer(request)
-        given = await body(request, server.max_body_bytes, server.body_timeout)
-        asked = decode_images(given)
-        if asked.n is not None and not 1 <= asked.n <= self._config.images.max_n:
-            raise BadRequest(f"n must be from 1 to {self._config.images.max_n}.", param="n")
-        named = self._line.idempotency(request, given)
-        terms = terms_of(request, asked.user, None, named)
-        drawing = self._draw(asked, token, terms, Links(request, server))
-        return await send_whole(request, drawing, self._config.stream)
+        with self._budget.charge() as charge:
+            given = await body(request, server.max_body_bytes, server.body_timeout, charge)
+            asked = decode_images(given)
+            if asked.n is not None and not 1 <= asked.n <= self._config.images.max_n:
+                raise BadRequest(f"n must be from 1 to {self._config.images.max_n}.", param="n")
+            named = self._line.idempotency(request, given)
+            del given
+            terms = terms_of(request, asked.user, None, named)
+            drawing = self._draw(asked, token, terms, Links(request, server), charge)
+            return await send_whole(request, drawing, self._config.stream)
 
     async def _draw(
-        self, asked: ImagesRequest, token: str, terms: Terms, links: Links
+        self, asked: ImagesRequest, token: str, terms: Terms, links: Links, charge: Charge
     ) -> HTTPResponse:
         family = self._family(asked.model)
         images: list[Image] = []
@@ -121,7 +130,7 @@ class Images:
             drawn = Drawn()
             try:
                 job = self._job(asked, family, token)
-                await drawn.collect(self._line, job, terms.turn(turn), links)
+                await drawn.collect(self._line, job, terms.turn(turn), links, charge)
                 if not drawn.images:
                     raise ImageGenerateFail(drawn.reason)
             except ApiError:

@@ -19,6 +19,7 @@ from sanic.http import Http
 from sanic.response import BaseHTTPResponse, empty
 
 from app.attachments import Attachments
+from app.budget import Budget
 from app.chat import Chat
 from app.errors import (
     ApiError,
@@ -33,7 +34,7 @@ from app.errors import (
     Unauthorized,
 )
 from app.images import Images
-from app.intake import bearer
+from app.intake import SMALL, bearer
 from app.line import Line
 from app.media import Served
 from app.metrics import Metrics
@@ -138,7 +139,9 @@ class Server:
         self._line = line
         self._media = media
         self._parts = parts
-        self._attachments = Attachments(config.files, parts)
+        # Who has waited half of its time has the other half to hear that it waited in vain.
+        self._budget = Budget(config.server.max_body_bytes, config.server.body_timeout / 2)
+        self._attachments = Attachments(config.files, parts, self._budget)
         self._metrics = metrics
         self._models = Models(config.models, config.custom)
         self._life: asyncio.Task[None] | None = None
@@ -157,7 +160,7 @@ class Server:
             # Sanic counts from the last byte sent; our own deadlines come long before this one.
             RESPONSE_TIMEOUT=round(longest + stream.keepalive_interval + 3600),
             REQUEST_TIMEOUT=HEADER_TIMEOUT,
-            REQUEST_MAX_SIZE=server.max_body_bytes,
+            REQUEST_MAX_SIZE=SMALL,  # of bodies that nobody asked for: the routes below read theirs
             REQUEST_MAX_HEADER_SIZE=16_384,
             GRACEFUL_SHUTDOWN_TIMEOUT=2,  # the draining before it waits for the answers
             ACCESS_LOG=False,
@@ -166,7 +169,7 @@ class Server:
         v1 = f"{server.api_prefix}/v1"
         chat = Chat(self._config, self._line, self._models, self._attachments)
         # stream=True: the handler reads the body itself, under a deadline of its own.
-        images = Images(self._config, self._line, self._models, self._media)
+        images = Images(self._config, self._line, self._models, self._media, self._budget)
         for feature, uri, name in (
             (self._counted(chat), f"{v1}/chat/completions", "chat"),
             (self._counted(images), f"{v1}/images/generations", "generations"),

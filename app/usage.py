@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+import msgspec
 import tiktoken
 
 from app.dialect import Usage
@@ -17,6 +18,21 @@ _LONG = 20_000  # characters above which counting would hold up the event loop
 _LONGEST = 1_000_000  # characters that are counted; the rest is taken to be like them
 
 
+class Prompt(msgspec.Struct, frozen=True):
+    """What there was of messages, and as much of their text as is counted."""
+
+    messages: int
+    beginning: str
+    length: int
+    """Characters of the whole text."""
+
+
+def prompt_of(messages: list[Message]) -> Prompt:
+    """What is kept of messages to count their tokens when the answer is there."""
+    text = "\n".join(f"{message.role}\n{message.text}" for message in messages)
+    return Prompt(len(messages), text[:_LONGEST], len(text))
+
+
 @cache
 def encoding() -> tiktoken.Encoding:
     """The encoding of GPT-4 and GPT-3.5; loading it takes a quarter of a second."""
@@ -25,12 +41,16 @@ def encoding() -> tiktoken.Encoding:
 
 def count(text: str) -> int:
     """The tokens of a text, estimated from its beginning if it is longer than any model reads."""
-    counted = len(encoding().encode_ordinary(text[:_LONGEST]))
-    return counted if len(text) <= _LONGEST else round(counted * len(text) / _LONGEST)
+    return _estimate(text[:_LONGEST], len(text))
 
 
-def _count_both(prompt: str, answer: str) -> tuple[int, int]:
-    return count(prompt), count(answer)
+def _estimate(beginning: str, length: int) -> int:
+    counted = len(encoding().encode_ordinary(beginning))
+    return counted if length <= _LONGEST else round(counted * length / _LONGEST)
+
+
+def _count_both(prompt: Prompt, answer: str) -> tuple[int, int]:
+    return _estimate(prompt.beginning, prompt.length), count(answer)
 
 
 @cache
@@ -39,13 +59,12 @@ def _counter() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "usage")
 
 
-async def usage(messages: list[Message], answer: str) -> Usage:
+async def usage(prompt: Prompt, answer: str) -> Usage:
     """What OpenAI would have counted for this prompt and this answer, or close to it."""
-    prompt = "\n".join(f"{message.role}\n{message.text}" for message in messages)
-    if len(prompt) + len(answer) > _LONG:
+    if prompt.length + len(answer) > _LONG:
         loop = asyncio.get_running_loop()
         said, answered = await loop.run_in_executor(_counter(), _count_both, prompt, answer)
     else:
         said, answered = _count_both(prompt, answer)
-    said += _PER_MESSAGE * len(messages) + _PER_ANSWER
+    said += _PER_MESSAGE * prompt.messages + _PER_ANSWER
     return Usage(said, answered, said + answered)

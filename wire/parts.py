@@ -31,10 +31,12 @@ LARGE = 256 * 1024
 LEEWAY = 3600.0
 """Seconds that a part is kept beyond the longest life of a job."""
 
+BUFFER = 8 * 1024 * 1024
+"""Bytes of a large part that are held until they are written, at most about twice."""
+
 _SHELF = "parts"
 _PLAIN = 256 * 1024
 _NAME = re.compile(r"[0-9a-f]{32}")
-_BUFFER = 8 * 1024 * 1024  # what is larger goes to a bucket in parts of this size
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ class Parts:
         name = secrets.token_hex(16)
         boxes = _Boxes(self._seal, name)
         writer = obstore.open_writer_async(
-            self._store, f"{_SHELF}/{name}", buffer_size=_BUFFER, max_concurrency=1
+            self._store, f"{_SHELF}/{name}", buffer_size=BUFFER, max_concurrency=1
         )
         # An exception that leaves the writer's context throws away what it has written.
         with failing():

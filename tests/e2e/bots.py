@@ -30,11 +30,16 @@ class Client:
     def __init__(self, pool: ThreadPoolExecutor, url: str, prompt: str, bearer: str) -> None:
         self.told = Told()
         self.begun = threading.Event()
+        self._left = threading.Event()
         self._future: Future[None] = pool.submit(self._stream, url, prompt, bearer)
 
     def result(self, timeout: float = 60.0) -> Told:
         self._future.result(timeout)
         return self.told
+
+    def leave(self) -> None:
+        """Read no further than the next line."""
+        self._left.set()
 
     def _stream(self, url: str, prompt: str, bearer: str) -> None:
         body = {
@@ -51,6 +56,8 @@ class Client:
                 self.told.error = json.loads(answer.read())["error"]["code"]
                 return
             for line in answer.iter_lines():
+                if self._left.is_set():
+                    return
                 self._take(line)
 
     def _take(self, line: str) -> None:

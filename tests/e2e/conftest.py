@@ -11,33 +11,38 @@ import pytest
 from openai import OpenAI
 
 from tests.e2e.bots import Ask, Client
-from tests.e2e.gateway import Gateway
+from tests.e2e.gateway import Gateway, quick
 
 
 @pytest.fixture(scope="session")
 def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway with three workers and one front end."""
+    """A gateway with two workers and one front end."""
     with Gateway(
         tmp_path_factory.mktemp("gateway"),
         stream__grace="0.5",
         stream__keepalive_interval="0.3",
-        upstream__first_event_timeout="3",
-        upstream__idle_timeout="2",
+        upstream__first_event_timeout="4",
+        upstream__idle_timeout="3",
         # What fails in one test must neither be tried again nor keep others from the upstream.
         upstream__retries="0",
         upstream__circuit_failures="1000000",
         server__body_timeout="1",
         server__max_body_bytes="20971520",
     ) as gateway:
-        yield gateway.start(workers=3)
+        yield gateway.start(workers=2)
 
 
 @pytest.fixture
 def gateway(shared_gateway: Gateway) -> Gateway:
     """The shared gateway, with nothing going on and the simulator's counts at zero."""
-    shared_gateway.wait_idle()
-    shared_gateway.reset()
-    return shared_gateway
+    return shared_gateway.at_rest()
+
+
+@pytest.fixture(scope="module")
+def mortal_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A Redis and a simulator for tests that start and kill roles, and leave some to the next."""
+    with quick(tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
 
 
 _bots = count(1)
@@ -61,14 +66,15 @@ def directory(tmp_path: Path) -> Path:
 def ask(gateway: Gateway) -> Iterator[Ask]:
     """Streams `words` numbered words to a bot with a bearer of its own."""
     pool = ThreadPoolExecutor(64)
-    asked = 0
+    clients: list[Client] = []
 
     def ask(words: int, interval: float = 0.02, url: str | None = None, **more: object) -> Client:
-        nonlocal asked
-        asked += 1
         keys = " ".join(f"{key}={value}" for key, value in more.items())
         prompt = f"[[sim words={words} interval={interval} {keys}]]"
-        return Client(pool, url or gateway.url, prompt, f"bot-{asked}")
+        clients.append(Client(pool, url or gateway.url, prompt, f"bot-{next(_bots)}"))
+        return clients[-1]
 
     yield ask
+    for client in clients:
+        client.leave()
     pool.shutdown(wait=False, cancel_futures=True)

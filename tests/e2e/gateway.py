@@ -13,10 +13,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import urlsplit
+
+import redis
 
 from child import spawn, stop
 from deploy.redis import EmbeddedRedis, free_port
@@ -59,9 +62,11 @@ class Gateway:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for child in reversed(self._children):
+        for child in self._children:
             child.send_signal(signal.SIGCONT)
-            stop(child, 5)
+            child.terminate()
+        for child in self._children:
+            stop(child, 1)
         self.redis.close()
 
     @property
@@ -69,14 +74,32 @@ class Gateway:
         """Where the first front end listens."""
         return self.urls[0]
 
-    def start(self, *, workers: int = 1, fronts: int = 1) -> Gateway:
-        """Start the roles and wait until requests would be served."""
-        for _ in range(fronts):
-            self.start_front()
-        for _ in range(workers):
+    def start(self, *, workers: int = 1, fronts: int = 1, processes: int = 1) -> Gateway:
+        """Have so many of the roles, and wait until requests would be served at once.
+
+        Those that live are kept.
+        """
+        alive = [front.poll() is None for front in self.fronts]
+        self.fronts = self._keep(fronts, list(compress(self.fronts, alive)))
+        self.urls = list(compress(self.urls, alive))[:fronts]
+        self.workers = self._keep(workers, [w for w in self.workers if w.poll() is None])
+        while len(self.fronts) < fronts:
+            self.start_front(processes=processes)
+        while len(self.workers) < workers:
             self.start_worker()
         self.wait_ready()
+        if self.files is None and "redis__url" not in self._overrides:
+            # A Redis that has just begun hands out nothing for two heartbeats; this one is old.
+            with redis.Redis.from_url(self.redis.url) as client:
+                client.hincrby("gateway:pulse", "since", -3_600_000)
         return self
+
+    def _keep(
+        self, number: int, roles: list[subprocess.Popen[bytes]]
+    ) -> list[subprocess.Popen[bytes]]:
+        for role in roles[number:]:
+            stop(role, 5)
+        return roles[:number]
 
     def start_front(self, port: int | None = None, processes: int = 1) -> str:
         """Start one more front end, of so many processes; its URL."""
@@ -97,7 +120,7 @@ class Gateway:
         self.workers.append(self._spawn("workers"))
         return self.workers[-1]
 
-    def wait_ready(self, timeout: float = 20.0) -> None:
+    def wait_ready(self, timeout: float = 60.0) -> None:
         """Wait until every front end says that it is ready."""
 
         def ready() -> bool:
@@ -107,7 +130,7 @@ class Gateway:
 
     def stats(self) -> dict[str, int]:
         """What the simulator has seen."""
-        with urllib.request.urlopen(f"{self.simulator}/simulator/stats", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.simulator}/simulator/stats", timeout=30) as answer:
             counted: dict[str, int] = json.load(answer)
         return counted
 
@@ -121,9 +144,15 @@ class Gateway:
         """Let the answers go on that wait at the simulator's gate."""
         post(f"{self.simulator}/simulator/gate", {})
 
-    def wait_idle(self, timeout: float = 5.0) -> None:
+    def wait_idle(self, timeout: float = 30.0) -> None:
         """Wait until the simulator holds no conversation."""
         until(lambda: self.stats()["active"] == 0, timeout, "a conversation still runs upstream")
+
+    def at_rest(self) -> Gateway:
+        """Itself, once nothing goes on, with the simulator's counts at zero."""
+        self.wait_idle()
+        self.reset()
+        return self
 
     def printed(self) -> str:
         """Everything that all roles have printed."""
@@ -141,7 +170,7 @@ class Gateway:
         child = self._spawn("simulator", "--port", "0", *self._simulator_options)
         log = self.directory / f"{self._outputs:02d}-simulator.log"
         found = until(
-            lambda: re.search(r"ready on (http://\S+)", log.read_text()), 10, "no simulator"
+            lambda: re.search(r"ready on (http://\S+)", log.read_text()), 30, "no simulator"
         )
         assert child.poll() is None
         self.simulator = found[1]
@@ -204,7 +233,7 @@ def until(probe: Callable[[], T | None], timeout: float, otherwise: str) -> T:
 def status(url: str) -> int:
     """The HTTP status of a GET; 0 when nobody answers."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=5) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -215,7 +244,7 @@ def status(url: str) -> int:
 def post(url: str, body: object) -> None:
     """A POST that must work."""
     data = json.dumps(body).encode()
-    with urllib.request.urlopen(url, data=data, timeout=5) as answer:
+    with urllib.request.urlopen(url, data=data, timeout=30) as answer:
         assert answer.status < 300
 
 

@@ -124,7 +124,7 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
         "GATEWAY__SERVER__PORT": str(containers.port),
     }
     with redis.Redis.from_url(url) as client:
-        until(lambda: _answers(client), 10, "Redis does not answer")
+        until(lambda: _answers(client), 60, "Redis does not answer")
         assert client.config_get("appendonly") == {"appendonly": "yes"}
     front = containers.run("app", **network)
     worker = containers.run("worker", **network)
@@ -145,11 +145,11 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
 
     (check,) = (text for instruction, text in final_stage() if instruction == "HEALTHCHECK")
     health = json.loads(check.partition("CMD ")[2])
-    assert containers.start("health", health, **network).wait(20) == 0
+    assert containers.start("health", health, **network).wait(60) == 0
     front.send_signal(signal.SIGTERM)
     worker.send_signal(signal.SIGTERM)
-    assert (front.wait(20), worker.wait(20)) == (0, 0)
-    assert containers.start("health", health, **network).wait(20) == 1
+    assert (front.wait(60), worker.wait(20)) == (0, 0)
+    assert containers.start("health", health, **network).wait(60) == 1
 
 
 def _answers(client: redis.Redis) -> bool:
@@ -176,5 +176,5 @@ def test_the_image_can_migrate_the_predecessors_files(containers: Containers) ->
     (containers.data / "config.json").write_text('{"log_level": "ERROR"}')
     command = ["python", "-m", "migrate", f"{containers.data}/config.json"]
     done = containers.start("migrate", [*command, "--to", str(containers.data)])
-    assert done.wait(20) == 0, containers.printed("migrate")
+    assert done.wait(60) == 0, containers.printed("migrate")
     assert 'level = "ERROR"' in (containers.data / "settings.toml").read_text()

@@ -77,13 +77,12 @@ def gateway(
         files__allow_networks='["127.0.0.1/32"]',
         stream__grace="0.5",
     ) as gateway:
-        yield gateway.start(workers=2)
+        yield gateway.start()
 
 
 @pytest.fixture
 def client(gateway: Gateway) -> Iterator[OpenAI]:
-    gateway.wait_idle()
-    gateway.reset()
+    gateway.at_rest()
     with OpenAI(base_url=f"{gateway.url}/v1", api_key="a-bot", max_retries=0) as client:
         yield client
 
@@ -103,7 +102,7 @@ def image(url: str) -> dict[str, Any]:
 
 def uploaded(gateway: Gateway) -> list[dict[str, Any]]:
     """The files that the upstream was given, as the simulator saw them."""
-    with urllib.request.urlopen(f"{gateway.simulator}/simulator/files", timeout=5) as answer:
+    with urllib.request.urlopen(f"{gateway.simulator}/simulator/files", timeout=30) as answer:
         files: list[dict[str, Any]] = json.load(answer)
         return files
 
@@ -113,7 +112,7 @@ def held(gateway: Gateway) -> list[Path]:
 
 
 def wait_empty(gateway: Gateway) -> None:
-    until(lambda: not held(gateway), 2, "a part is still in the store after its job has ended")
+    until(lambda: not held(gateway), 30, "a part is still in the store after its job has ended")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

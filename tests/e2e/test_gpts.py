@@ -13,22 +13,32 @@ from tests.e2e.gateway import Gateway, post, until
 ASK = "[[sim tool=action calls=2 words=3 interval=0.005]]"
 
 
-@pytest.fixture
-def gpts(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with a GPT whose actions are allowed, which deletes every conversation."""
+    directory = tmp_path_factory.mktemp("gateway")
     file = directory / "gpts.toml"
     file.write_text('[my-gpt]\nid = "g-abc-my-gpt"\n')
-    monkeypatch.setenv("GATEWAY_GPTS", str(file))
-    with Gateway(
-        directory,
-        stream__grace="0.5",
-        queue__lease="1.5",
-        queue__heartbeat="0.5",
-        gpts__confirm_actions="allow",
-        gpts__key_for_info="key-for-info",
-        conversation__delete_after_response="true",
-    ) as gateway:
-        yield gateway.start(workers=2)
+    with (
+        pytest.MonkeyPatch.context() as environ,
+        Gateway(
+            directory,
+            stream__grace="0.5",
+            queue__lease="3",
+            queue__heartbeat="0.5",
+            gpts__confirm_actions="allow",
+            gpts__key_for_info="key-for-info",
+            conversation__delete_after_response="true",
+        ) as gateway,
+    ):
+        environ.setenv("GATEWAY_GPTS", str(file))
+        yield gateway
+
+
+@pytest.fixture
+def gpts(started: Gateway) -> Gateway:
+    started.reset()
+    return started.start()
 
 
 def listed(client: OpenAI) -> bool:
@@ -44,7 +54,7 @@ def test_conversations_are_deleted_after_their_answers_actions_included(gpts: Ga
             )
             assert (answer.choices[0].message.content or "").endswith("w0 w1 w2")
     assert gpts.stats()["confirmations"] == 2
-    until(lambda: gpts.stats()["hidden"] == 2, 5, "a conversation was not deleted")
+    until(lambda: gpts.stats()["hidden"] == 2, 60, "a conversation was not deleted")
 
 
 def test_the_conversation_of_a_killed_worker_is_deleted_too(gpts: Gateway) -> None:
@@ -63,7 +73,7 @@ def test_the_conversation_of_a_killed_worker_is_deleted_too(gpts: Gateway) -> No
             worker.wait()
         assert gpts.stats()["hidden"] == 0
         gpts.start_worker()
-        until(lambda: gpts.stats()["hidden"] == 1, 10, "the conversation was not deleted")
+        until(lambda: gpts.stats()["hidden"] == 1, 60, "the conversation was not deleted")
 
 
 def test_a_gpt_that_cannot_be_reached_is_not_listed(
@@ -76,6 +86,6 @@ def test_a_gpt_that_cannot_be_reached_is_not_listed(
         post(f"{gateway.simulator}/simulator/script", {"bearer": "key-for-info", "gizmo": "404"})
         gateway.start()
         with OpenAI(base_url=f"{gateway.url}/v1", api_key="a-bot", max_retries=0) as client:
-            until(lambda: not listed(client), 5, "it is still listed")
+            until(lambda: not listed(client), 60, "it is still listed")
         assert "The GPT g-abc-my-gpt cannot be reached" in gateway.printed()
         assert "key-for-info" not in gateway.printed()

@@ -56,20 +56,20 @@ def test_a_client_that_leaves_frees_its_slot(
     gateway: Gateway, directive: str, *, stream: bool, padding: int
 ) -> None:
     client = LeavingClient(gateway, f"[[sim {directive}]]", stream=stream, padding=padding)
-    until(lambda: gateway.stats()["active"] == 1, 5, "the conversation did not start")
+    until(lambda: gateway.stats()["active"] == 1, 60, "the conversation did not start")
     if stream and "words" in directive:
         client.read_until(b"w3")  # a busy machine says more than one word at once
     left = time.monotonic()
     client.leave()
-    until(lambda: gateway.stats()["active"] == 0, 5, "the conversation goes on upstream")
+    until(lambda: gateway.stats()["active"] == 0, 60, "the conversation goes on upstream")
     assert time.monotonic() - left < WITHIN
     assert gateway.stats()["aborted"] == 1
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_the_line_frees_its_place(gateway: Gateway, *, stream: bool) -> None:
-    running = LeavingClient(gateway, "[[sim delay=30]]", stream=True)
-    until(lambda: gateway.stats()["active"] == 1, 5, "the first did not start")
+    running = LeavingClient(gateway, "[[sim words=2000]]", stream=True)
+    until(lambda: gateway.stats()["active"] == 1, 60, "the first did not start")
     waiting = LeavingClient(gateway, "[[sim words=1]]", stream=stream, padding=300_000)
     last = LeavingClient(gateway, "[[sim words=1]]", stream=True)
     time.sleep(0.7)  # past the grace: the one in line has its 200 by now
@@ -89,10 +89,10 @@ def test_fifty_clients_that_leave_at_once_leave_nothing_behind(gateway: Gateway)
         )
         for n in range(50)
     ]
-    until(lambda: gateway.stats()["active"] == 4, 5, "the slots were not filled")
+    until(lambda: gateway.stats()["active"] == 4, 60, "the slots were not filled")
     for client in clients:
         client.leave()
-    until(lambda: gateway.stats()["active"] == 0, 5, "conversations go on upstream")
+    until(lambda: gateway.stats()["active"] == 0, 60, "conversations go on upstream")
     time.sleep(0.3)
     assert gateway.stats()["active"] == 0, "one that had left was started after all"
     last = LeavingClient(gateway, "[[sim words=1]]", stream=True)

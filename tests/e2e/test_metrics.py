@@ -6,7 +6,6 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import psutil
@@ -21,21 +20,21 @@ KEY = "sk-a-bearer-of-a-bot"
 PROMPT = "a prompt that nobody else shall read"
 
 
-@pytest.fixture
-def gateway(directory: Path) -> Iterator[Gateway]:
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Two front ends on ports of their own; the second has two processes."""
-    with Gateway(directory) as gateway:
+    with Gateway(tmp_path_factory.mktemp("gateway")) as gateway:
         gateway.start_front()
         gateway.start_front(processes=2)
         gateway.start_worker()
         gateway.wait_ready()
         with redis.Redis.from_url(gateway.redis.url) as client:
-            until(lambda: len(client.keys("gateway:front:*")) == 3, 20, "not all have come up")
+            until(lambda: len(client.keys("gateway:front:*")) == 3, 60, "not all have come up")
         yield gateway
 
 
 def scrape(url: str) -> str:
-    answer = httpx.get(f"{url}/metrics", timeout=5)
+    answer = httpx.get(f"{url}/metrics", timeout=30)
     assert answer.status_code == 200
     return answer.text
 
@@ -67,7 +66,7 @@ def test_all_front_ends_show_the_same_numbers_and_no_secret(gateway: Gateway) ->
         assert under_way["gateway_waiting"] == 0
         shown = scrape(gateway.urls[1])
         stream.close()
-    until(lambda: gauges(scrape(gateway.url))["gateway_running"] == 0, 5, "its slot is not free")
+    until(lambda: gauges(scrape(gateway.url))["gateway_running"] == 0, 30, "its slot is not free")
     at_rest = {scrape(url) for url in gateway.urls}
     for silent in children(gateway.fronts[1]):
         silent.suspend()
@@ -93,4 +92,4 @@ def test_while_redis_is_away_every_front_end_says_so_and_recovers(gateway: Gatew
     def back() -> bool:
         return all(gauges(scrape(url))["gateway_redis_up"] == 1 for url in gateway.urls)
 
-    until(back, 20, "Redis is back, and a front end has not noticed")
+    until(back, 60, "Redis is back, and a front end has not noticed")

@@ -131,7 +131,7 @@ def test_conversations_are_deleted(gateway: Gateway, client: OpenAI) -> None:
         until(lambda: not database.keys("gateway:deletion*"), 15, earlier)
     gateway.reset()
     ask(client, "[[sim words=2]]")
-    until(lambda: gateway.stats()["hidden"] == 1, 5, "the conversation was not deleted")
+    until(lambda: gateway.stats()["hidden"] == 1, 60, "the conversation was not deleted")
 
 
 def test_bot_mode_shows_what_its_options_say(client: OpenAI) -> None:

@@ -78,11 +78,11 @@ def test_places_go_up_one_by_one_and_only_their_owner_sees_them(
 ) -> None:
     answers: list[Future[httpx.Response]] = []
     with running(gateway) as first:
-        until(lambda: state(gateway, first)["state"] == "running", 5, "it does not run")
+        until(lambda: state(gateway, first)["state"] == "running", 60, "it does not run")
         for n in range(3):
             body = asked("[[sim words=2]]", stream=True)
             answers.append(pool.submit(ask, gateway, body, f"place/{n}"))
-            until(lambda n=n: state(gateway, f"place%2F{n}")["state"] == "waiting", 5, "no place")  # type: ignore[misc]  # mypy on lambdas
+            until(lambda n=n: state(gateway, f"place%2F{n}")["state"] == "waiting", 60, "no place")  # type: ignore[misc]  # mypy on lambdas
         time.sleep(0.7)  # past the grace, when whoever waits is told so for the first time
         found = [state(gateway, f"place%2F{n}") for n in range(3)]
         assert [one["position"] for one in found] == [1, 2, 3]
@@ -103,10 +103,10 @@ def test_a_waiting_request_can_be_taken_back(
     gateway: Gateway, pool: ThreadPoolExecutor, *, stream: bool
 ) -> None:
     with running(gateway):
-        until(lambda: gateway.stats()["active"] == 1, 5, "it does not run")
+        until(lambda: gateway.stats()["active"] == 1, 60, "it does not run")
         name = f"back {stream}".replace(" ", "-")
         answer = pool.submit(ask, gateway, asked("[[sim words=2]]", stream=stream), name)
-        until(lambda: state(gateway, name)["state"] == "waiting", 5, "it does not wait")
+        until(lambda: state(gateway, name)["state"] == "waiting", 60, "it does not wait")
         id = state(gateway, name)["id"]
         time.sleep(0.7)  # past the grace: a stream has its 200 by now
         deleted = entry(gateway, name, "DELETE")
@@ -134,7 +134,7 @@ def test_a_running_request_can_be_taken_back(
     name = f"running-{stream}-{begun}"
     directive = "words=3000" if begun else "delay=30"
     answer = pool.submit(ask, gateway, asked(f"[[sim {directive}]]", stream=stream), name)
-    until(lambda: gateway.stats()["active"] == 1, 5, "it does not run")
+    until(lambda: gateway.stats()["active"] == 1, 60, "it does not run")
     time.sleep(0.7)
     assert entry(gateway, name, "DELETE").status_code == 200
     gateway.wait_idle(WITHIN)

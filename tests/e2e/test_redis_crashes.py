@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,19 +11,18 @@ import pytest
 import redis
 
 from tests.e2e.bots import Ask, Client, is_torn_and_says_so, is_whole
-from tests.e2e.gateway import Gateway, frozen, quick, until
+from tests.e2e.gateway import Gateway, frozen, until
 
 
 @pytest.fixture
-def gateway(directory: Path) -> Iterator[Gateway]:
-    with quick(directory) as gateway:
-        yield gateway
+def gateway(mortal_gateway: Gateway) -> Gateway:
+    return mortal_gateway.at_rest()
 
 
 def in_line(gateway: Gateway, count: int) -> None:
     """Wait until so many jobs wait."""
     with redis.Redis.from_url(gateway.redis.url) as client:
-        until(lambda: client.zcard("gateway:waiting:chat") == count, 10, "not all wait")
+        until(lambda: client.zcard("gateway:waiting:chat") == count, 60, "not all wait")
 
 
 def test_redis_killed_while_idle_and_nothing_has_to_be_restarted(
@@ -47,7 +45,7 @@ def test_redis_killed_while_streaming_and_every_answer_is_whole(gateway: Gateway
     gateway.start(workers=2)
     running = [ask(150, gate=10) for _ in range(4)]
     for client in running:
-        assert client.begun.wait(10)
+        assert client.begun.wait(60)
     waiting = [ask(3) for _ in range(6)]
     in_line(gateway, 6)
     gateway.open_gate()
@@ -66,7 +64,7 @@ def test_a_redis_that_forgot_everything_costs_answers_but_no_process(
     gateway.start(workers=2)
     running = [ask(400, gate=10) for _ in range(4)]
     for client in running:
-        assert client.begun.wait(10)
+        assert client.begun.wait(60)
     waiting = [ask(3) for _ in range(4)]
     in_line(gateway, 4)
     gateway.open_gate()
@@ -85,7 +83,7 @@ def test_a_redis_that_freezes_for_a_while_costs_nothing(gateway: Gateway, ask: A
     gateway.start(workers=2)
     running = [ask(150, gate=10) for _ in range(3)]
     for client in running:
-        assert client.begun.wait(10)
+        assert client.begun.wait(60)
     process = gateway.redis.process
     assert process is not None
     gateway.open_gate()
@@ -107,7 +105,7 @@ def test_a_redis_that_refuses_to_write_for_a_while_costs_nothing(
     """Full, or read only in the middle of a failover: every role used to end itself."""
     gateway.start(workers=1)
     client = ask(150, gate=10)
-    assert client.begun.wait(10)
+    assert client.begun.wait(60)
     with redis.Redis.from_url(gateway.redis.url) as operator:
         operator.execute_command(*trouble.split())
         gateway.open_gate()
@@ -128,7 +126,7 @@ def test_an_outage_longer_than_its_grace_ends_answers_and_runs_nothing_for_nobod
     ) as gateway:
         gateway.start(workers=1)
         running = Client(pool, gateway.url, "[[sim words=3000]]", "one")
-        assert running.begun.wait(10)
+        assert running.begun.wait(60)
         waiting = Client(pool, gateway.url, "[[sim words=3000]]", "one")
         time.sleep(0.5)
         process = gateway.redis.process
@@ -136,7 +134,7 @@ def test_an_outage_longer_than_its_grace_ends_answers_and_runs_nothing_for_nobod
         with frozen(process):
             assert running.result().error == "answer_lost"
             assert waiting.result().error == "line_unavailable"
-        gateway.wait_idle(10)
+        gateway.wait_idle()
         gateway.wait_ready()
         assert is_whole(Client(pool, gateway.url, "[[sim words=3]]", "one").result(), 3)
         assert gateway.stats()["started"] == 2, "the one that waited was asked for nobody"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,23 +11,22 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.e2e.bots import Ask, Client, is_whole
-from tests.e2e.gateway import Gateway, quick, status, until
+from tests.e2e.gateway import Gateway, status, until
 
 
 @pytest.fixture
-def gateway(directory: Path) -> Iterator[Gateway]:
-    with quick(directory) as gateway:
-        yield gateway
+def gateway(mortal_gateway: Gateway) -> Gateway:
+    return mortal_gateway.at_rest()
 
 
 def test_a_worker_told_to_stop_finishes_what_it_holds(gateway: Gateway, ask: Ask) -> None:
     gateway.start(workers=1)
     client = ask(60, gate=10)
-    assert client.begun.wait(10)
+    assert client.begun.wait(60)
     gateway.workers[0].terminate()
     gateway.open_gate()
     assert is_whole(client.result(), 60)
-    assert gateway.workers[0].wait(5) == 0
+    assert gateway.workers[0].wait(60) == 0
 
 
 def test_a_front_end_told_to_stop_finishes_its_answers_and_takes_no_more(
@@ -36,14 +34,14 @@ def test_a_front_end_told_to_stop_finishes_its_answers_and_takes_no_more(
 ) -> None:
     gateway.start(workers=1)
     client = ask(60, gate=10)
-    assert client.begun.wait(10)
+    assert client.begun.wait(60)
     gateway.fronts[0].terminate()
-    until(lambda: status(f"{gateway.url}/readyz") == 503, 10, "it does not stop")
+    until(lambda: status(f"{gateway.url}/readyz") == 503, 60, "it does not stop")
     refused = ask(1).result()
     assert (refused.status, refused.error) == (503, "line_unavailable")
     gateway.open_gate()
     assert is_whole(client.result(), 60)
-    assert gateway.fronts[0].wait(10) == 0
+    assert gateway.fronts[0].wait(60) == 0
 
 
 def test_nor_does_it_cut_off_a_request_that_is_not_in_line_yet(gateway: Gateway) -> None:
@@ -56,16 +54,16 @@ def test_nor_does_it_cut_off_a_request_that_is_not_in_line_yet(gateway: Gateway)
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nExpect: 100-continue\r\n"
         f"Authorization: Bearer one\r\nContent-Length: {len(content)}\r\n\r\n"
     ).encode()
-    with socket.create_connection((where.hostname, where.port), 20) as client:
+    with socket.create_connection((where.hostname, where.port), 60) as client:
         client.sendall(head)
         assert client.recv(100).startswith(b"HTTP/1.1 100 "), "it reads the body"
         gateway.fronts[0].terminate()
-        until(lambda: status(f"{gateway.url}/readyz") == 503, 5, "it does not stop")
+        until(lambda: status(f"{gateway.url}/readyz") == 503, 60, "it does not stop")
         client.sendall(content)
         answer = b"".join(iter(lambda: client.recv(65_536), b""))
     assert answer.startswith(b"HTTP/1.1 200 "), answer
     assert b"w0 w1 w2" in answer
-    assert gateway.fronts[0].wait(10) == 0
+    assert gateway.fronts[0].wait(60) == 0
 
 
 def test_clients_are_told_when_a_front_end_does_not_wait_for_their_answers(directory: Path) -> None:
@@ -73,9 +71,9 @@ def test_clients_are_told_when_a_front_end_does_not_wait_for_their_answers(direc
     with Gateway(directory, server__drain_timeout="0.5") as gateway:
         gateway.start(workers=1)
         client = Client(pool, gateway.url, "[[sim words=3000]]", "one")
-        assert client.begun.wait(10)
+        assert client.begun.wait(60)
         gateway.fronts[0].terminate()
         assert client.result().error == "stopped"
-        gateway.wait_idle(2)
-        assert gateway.fronts[0].wait(10) == 0
+        gateway.wait_idle()
+        assert gateway.fronts[0].wait(60) == 0
     pool.shutdown()

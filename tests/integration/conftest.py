@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import httpx
 import pytest
 from arq.connections import ArqRedis
+from msgspec.structs import replace
 from obstore.store import MemoryStore
 
 import settings
@@ -30,6 +31,9 @@ from workers.worker import Worker
 
 QUICK = settings.Queue(lease=1.2, heartbeat=0.2, max_waiting_per_key=1000)
 """Leases that end soon, for tests that wait for it."""
+
+LASTING = replace(QUICK, lease=60.0)
+"""Leases that no worker loses, however busy this machine is."""
 
 SOON = settings.Queue(lease=0.36, heartbeat=0.1)
 """Conversations to delete count as over after half a second, for tests without a worker."""
@@ -58,18 +62,22 @@ def seal() -> Seal:
 
 
 @pytest.fixture
-async def queue(redis: ArqRedis, seal: Seal) -> Queue:
-    """A line with quick leases, which a front end called `front` and a worker called `w` use."""
-    line = Queue(redis, seal, QUICK, settings.Upstream(max_concurrency=100))
+async def queue(redis: ArqRedis, seal: Seal, config: settings.Settings) -> Queue:
+    """A line which a front end called `front` and a worker called `w` use."""
+    line = Queue(redis, seal, config.queue, settings.Upstream(max_concurrency=100))
     await line.presences.show_front("front")
     await has_worker(redis, seal)
     return line
 
 
 async def has_worker(redis: ArqRedis, seal: Seal) -> None:
-    """Let the line believe for a minute that there is a worker, so that jobs may come in."""
+    """Let the line believe that there is a worker, and for long, so that jobs may come in and out.
+
+    In an empty Redis, claims give nothing for two heartbeats.
+    """
     steady = Queue(redis, seal, settings.Queue(lease=60, heartbeat=20))
     await steady.renew(Presence("steady", VERSION, seal.fingerprint, 100), [])
+    await redis.hincrby("gateway:pulse", "since", -3_600_000)  # type: ignore[misc]  # redis-py: sync or async
 
 
 class Client(Protocol):
@@ -88,7 +96,7 @@ SanicClient = Callable[..., Awaitable[Client]]
 @pytest.fixture
 def config() -> settings.Settings:
     """The settings of the gateway."""
-    return settings.Settings(queue=QUICK)
+    return settings.Settings(queue=LASTING)
 
 
 @pytest.fixture

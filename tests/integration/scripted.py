@@ -10,12 +10,17 @@ from wire.jobs import ChatJob
 
 HELLO: list[Event] = [Started("scripted-1"), Delta("hello"), Done("stop")]
 
+Step = Sequence[Event] | float | asyncio.Event | Exception
+
 
 class ScriptedUpstream:
-    """Says `script` to every job: lists of events are yielded, numbers slept, exceptions raised."""
+    """Says `script` to every job.
 
-    def __init__(self, *script: Sequence[Event] | float | Exception) -> None:
-        self.script: tuple[Sequence[Event] | float | Exception, ...] = script or (HELLO,)
+    Lists of events are yielded, numbers slept, signals waited for, exceptions raised.
+    """
+
+    def __init__(self, *script: Step) -> None:
+        self.script: tuple[Step, ...] = script or (HELLO,)
         self.asked: list[ChatJob] = []
         self.active = 0
         self.peak = 0
@@ -31,6 +36,8 @@ class ScriptedUpstream:
                     raise step
                 if isinstance(step, int | float):
                     await asyncio.sleep(step)
+                elif isinstance(step, asyncio.Event):
+                    await step.wait()
                 else:
                     yield step
         finally:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 import settings
 from background import background
-from tests.integration.conftest import QUICK, Client, has_worker
+from tests.integration.conftest import LASTING, QUICK, Client, has_worker
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT
 from tests.integration.test_queue import claim, finish, new, present
@@ -166,7 +166,7 @@ async def test_who_obeys_comes_in(redis: ArqRedis, seal: Seal) -> None:
     async with background(work()):
         for id in ("learned-from", "runs"):
             await fill(queue, 1, id)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while await redis.zcard(queue.name("chat")):
                     await asyncio.sleep(0.005)
         await fill(queue, 2)
@@ -193,7 +193,7 @@ async def test_without_a_worker_nobody_comes_in(redis: ArqRedis, seal: Seal) -> 
 # Over HTTP
 
 ONE_SLOT = settings.Settings(
-    queue=replace(QUICK, max_waiting=2, max_waiting_per_key=2),
+    queue=replace(LASTING, max_waiting=2, max_waiting_per_key=2),
     upstream=settings.Upstream(max_concurrency=1),
     stream=settings.Stream(grace=0.2),
 )
@@ -210,9 +210,10 @@ def bearer(name: str, **more: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_full_line_is_a_429_that_says_when_to_come_back(
-    client: Client, upstream: ScriptedUpstream, *, stream: bool
+    client: Client, upstream: ScriptedUpstream, redis: ArqRedis, *, stream: bool
 ) -> None:
-    upstream.script = (HELLO[:1], 1.0, HELLO[1:])
+    all_told = asyncio.Event()
+    upstream.script = (HELLO[:1], all_told, HELLO[1:])
     body = {**BODY, "stream": stream}
     asking = [asyncio.create_task(client.post(CHAT, json=BODY, headers=bearer("a")))]
     while not upstream.active:
@@ -220,7 +221,8 @@ async def test_a_full_line_is_a_429_that_says_when_to_come_back(
     asking += [
         asyncio.create_task(client.post(CHAT, json=BODY, headers=bearer(f"b{n}"))) for n in (1, 2)
     ]
-    await asyncio.sleep(0.3)
+    while await redis.zcard("gateway:waiting:chat") < 2:
+        await asyncio.sleep(0.01)
     told = [await client.post(CHAT, json=body, headers=bearer(f"c{n}")) for n in range(3)]
     for response in told:
         assert response.status_code == 429
@@ -230,6 +232,7 @@ async def test_a_full_line_is_a_429_that_says_when_to_come_back(
     moments = [int(response.headers["retry-after"]) for response in told]
     assert moments == sorted(moments)
     assert moments[0] >= 1
+    all_told.set()
     assert {response.status_code for response in await asyncio.gather(*asking)} == {200}
 
 
@@ -239,12 +242,15 @@ async def test_the_callers_own_limit_is_a_429_too(
     upstream.script = (HELLO[:1], 0.6, HELLO[1:])
     now = {"x-max-wait": "0"}
     assert (await client.post(CHAT, json=BODY, headers=bearer("a", **now))).status_code == 200
+    told = asyncio.Event()
+    upstream.script = (HELLO[:1], told, HELLO[1:])
     first = asyncio.create_task(client.post(CHAT, json=BODY, headers=bearer("a", **now)))
     while not upstream.active:
         await asyncio.sleep(0.01)
     refused = await client.post(CHAT, json=BODY, headers=bearer("b", **now))
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "wait_too_long")
     assert "retry-after" in refused.headers
+    told.set()
     assert (await first).status_code == 200
 
 

@@ -16,14 +16,14 @@ from wire.queue import Queue
 from wire.reaper import reap
 from wire.seal import Seal
 
-GRACE = 0.6
+GRACE = 1.0
 
 
 @pytest.fixture
 async def queue(redis: ArqRedis, seal: Seal) -> Queue:
     """A line in which a job waits a moment for its client to come back."""
     config = settings.Queue(
-        lease=QUICK.lease, heartbeat=QUICK.heartbeat, resume_grace=GRACE, keep_result=2.0
+        lease=4.0, heartbeat=QUICK.heartbeat, resume_grace=GRACE, keep_result=2.0
     )
     line = Queue(redis, seal, config)
     await line.presences.show_front("front")
@@ -42,7 +42,7 @@ async def waits_or_runs(queue: Queue, id: str) -> bool:
 
 async def gone(queue: Queue, id: str, *, present_again: bool = True) -> None:
     """Wait until a job has ended."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await waits_or_runs(queue, id):
             if present_again:
                 await present(queue)
@@ -87,7 +87,7 @@ async def test_it_outlives_its_client_for_the_grace(queue: Queue) -> None:
 async def test_a_reader_that_was_only_frozen_keeps_it(queue: Queue) -> None:
     await queue.enqueue(named("job"), b"body")
     await queue.presences.remove_front("front")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (claims := await queue.claim("w", 1)):
             await asyncio.sleep(0.05)
     await queue.presences.show_front("front")
@@ -105,7 +105,7 @@ async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
     await queue.begin(claimed, b"entry", {})
     assert await finish(queue, claimed)
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(30):
         while not isinstance(await queue.enqueue(named("later"), b"body"), Accepted):
             await present(queue)
             await asyncio.sleep(0.1)
@@ -212,7 +212,7 @@ async def test_one_whose_log_is_full_waits_for_nobody(queue: Queue) -> None:
     await queue.unlog(claimed)
     await queue.presences.remove_front("dies")
     said: list[str] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not said:
             said = await present(queue, claimed)
             await queue.reap()  # which ends what nobody came back for

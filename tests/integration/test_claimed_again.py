@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from arq.connections import ArqRedis
 
 import settings
-from background import background
-from deploy.redis import EmbeddedRedis
-from tests.integration.conftest import QUICK
 from tests.integration.test_way_back import enqueue_chat
 from wire.events import Done, Event, Started
 from wire.jobs import ChatJob
 from wire.queue import Queue
-from wire.redis import connect
 from wire.seal import Seal
 from workers.worker import Worker
 
 CLOSING = 1.0
+LEASE = 4.0
 
 
 class SlowToClose:
@@ -43,7 +40,7 @@ class SlowToClose:
                 finally:
                     await asyncio.sleep(CLOSING)
             yield [Started("m")]
-            await asyncio.sleep(2 * QUICK.lease)
+            await asyncio.sleep(1.25 * LEASE)
             yield [Done("stop")]
         finally:
             self.active -= 1
@@ -55,23 +52,8 @@ def upstream() -> SlowToClose:
 
 
 @pytest.fixture
-async def worker(
-    redis: ArqRedis, redis_server: EmbeddedRedis, seal: Seal, upstream: SlowToClose
-) -> AsyncIterator[Worker]:
-    client = connect(redis_server.url)
-    worker = Worker("tested", client, seal, upstream, settings.Settings(queue=QUICK))
-
-    async def stay_present() -> None:
-        while True:
-            await worker.queue.presences.show_front("front")
-            await asyncio.sleep(QUICK.heartbeat)
-
-    main = asyncio.create_task(worker.main())
-    async with background(stay_present()):
-        yield worker
-    worker.drain()
-    await main
-    await client.aclose()
+def config() -> settings.Settings:
+    return settings.Settings(queue=settings.Queue(lease=LEASE, heartbeat=0.2))
 
 
 async def test_a_job_that_its_worker_lost_and_got_again_has_one_conversation_and_a_lease(
@@ -80,7 +62,7 @@ async def test_a_job_that_its_worker_lost_and_got_again_has_one_conversation_and
     """A worker that was frozen for longer than a lease claimed its own job again while it still
     closed the conversation; that one's end then took the new attempt's lease along."""
     await enqueue_chat(queue, seal, "job")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not upstream.asked:
             await asyncio.sleep(0.02)
         first = await redis.hget("gateway:job:job", "attempt")  # type: ignore[misc]  # redis-py: sync or async
@@ -90,6 +72,7 @@ async def test_a_job_that_its_worker_lost_and_got_again_has_one_conversation_and
             await asyncio.sleep(0.01)
         crashes = await redis.hget("gateway:job:job", "crashes")  # type: ignore[misc]  # as above
         while await redis.hget("gateway:job:job", "state") != b"done":  # type: ignore[misc]  # as above
+            await queue.presences.show_front("front")
             await asyncio.sleep(0.05)
     assert crashes == await redis.hget("gateway:job:job", "crashes")  # type: ignore[misc]  # as above
     assert upstream.asked == 2

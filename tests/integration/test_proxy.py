@@ -23,7 +23,7 @@ FAST = "interval=0 delay=0"
 async def ask(pandora: Pandora, said: str) -> str:
     job = ChatJob(VERSION, "job-1", "gpt_4_s", "alice", [Message("user", said)])
     events: list[Event] = []
-    async with asyncio.timeout(10), aclosing(pandora.answer(job)) as answer:
+    async with asyncio.timeout(30), aclosing(pandora.answer(job)) as answer:
         async for batch in answer:
             events += batch
     return "".join(event.text for event in events if isinstance(event, Delta))

@@ -14,12 +14,18 @@ import settings
 from tests.integration.conftest import QUICK, has_worker
 from wire import VERSION
 from wire.admission import Accepted, NewJob, Refused
-from wire.claims import Claim, PutBack
+from wire.claims import Claim, Lapsed, PutBack
 from wire.endings import WAITED_TOO_LONG, end_waiting
 from wire.log import log_key
 from wire.presence import Presence, front_channel, worker_channel
 from wire.queue import Queue
 from wire.seal import Seal
+
+
+@pytest.fixture
+def config() -> settings.Settings:
+    return settings.Settings(queue=QUICK)
+
 
 ENTRY = b"entry"
 FRAMES = {"front": b"frame"}
@@ -37,13 +43,13 @@ async def enqueue(queue: Queue, id: str, account: str = "account", **more: Any) 
 
 async def claim(queue: Queue, want: int = 10, worker: str = "w") -> list[Claim]:
     """Claim as a worker does: again and again, until there is something or the line has settled."""
-    deadline = time.monotonic() + 2 * QUICK.heartbeat + 0.3
-    while time.monotonic() < deadline:
+    while True:
         await present(queue)
-        if claims := await queue.claim(worker, want):
+        claims = await queue.claim(worker, want)
+        at, since = await queue._redis.hmget("gateway:pulse", ["at", "since"])  # type: ignore[misc]  # redis-py: sync or async
+        if claims or int(at) - int(since) >= queue._settle:
             return claims
         await asyncio.sleep(0.02)
-    return []
 
 
 async def finish(queue: Queue, claim: Claim) -> bool:
@@ -61,6 +67,21 @@ async def present(queue: Queue, *held: Claim, worker: str = "w") -> list[str]:
     await queue.presences.show_front("front")
     presence = Presence(worker, VERSION, "fingerprint", 100)
     return [word for _, word in await queue.renew(presence, held)]
+
+
+async def lapse(queue: Queue, *held: Claim) -> tuple[int, list[Lapsed]]:
+    """Renew what is held until another lease has ended; what was done about that one."""
+    async with asyncio.timeout(30):
+        while (done := await queue.reap()) == (0, []):
+            assert await present(queue, *held) == []
+            await asyncio.sleep(0.05)
+    return done
+
+
+async def now(redis: ArqRedis) -> int:
+    """Redis' own time, in milliseconds."""
+    seconds, micros = await redis.time()
+    return int(seconds * 1000 + micros // 1000)
 
 
 async def beat(queue: Queue, *held: Claim, seconds: float, worker: str = "w") -> list[str]:
@@ -181,12 +202,10 @@ async def test_a_busy_account_rests_and_its_job_comes_first_after_it(queue: Queu
     (first,) = await claim(queue, want=1)
     assert await queue.rest(first, 0.5, 2) == "back"
     assert ids(await claim(queue)) == ["free"], "the account's other job must rest too"
-    rested = time.monotonic()
     claims: list[Claim] = []
     while not claims:
         claims = await claim(queue)
     assert ids(claims) == ["job-0"]
-    assert time.monotonic() - rested < 1.5
 
 
 async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
@@ -194,17 +213,14 @@ async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
 ) -> None:
     await enqueue(queue, "job")
 
-    async def rest() -> float:
-        rested: list[Claim] = []
-        while not rested:
-            rested = await claim(queue)
-        await queue.rest(rested[0], 0.2, 0.6)
-        until = float(await redis.zscore("gateway:later", "account account") or 0)
-        now: float = (await redis.time())[0] + (await redis.time())[1] / 1e6
-        return round(until / 1000 - now, 1)
-
-    assert [await rest() for _ in range(3)] == [0.2, 0.4, 0.6]
     claims: list[Claim] = []
+    for expected in (200, 400, 600):
+        while not claims:
+            claims = await claim(queue)
+        before = await now(redis)
+        await queue.rest(claims.pop(), 0.2, 0.6)
+        until = float(await redis.zscore("gateway:later", "account account") or 0)
+        assert before + expected <= until <= await now(redis) + expected
     while not claims:
         claims = await claim(queue)
     await queue.begin(claims[0], ENTRY, FRAMES)
@@ -215,8 +231,7 @@ async def test_a_renewed_lease_is_kept_and_one_that_is_not_goes_back(queue: Queu
     await enqueue(queue, "kept", account="a")
     await enqueue(queue, "dead", account="b")
     kept, dead = await claim(queue)
-    assert await beat(queue, kept, seconds=QUICK.lease * 2) == []
-    assert await queue.reap() == (1, [])
+    assert await lapse(queue, kept) == (1, [])
     assert ids(await claim(queue)) == ["dead"]
     assert not await finish(queue, dead)
     assert await finish(queue, kept)
@@ -226,8 +241,7 @@ async def test_a_job_that_has_begun_is_not_tried_again_when_its_worker_dies(queu
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
     assert await queue.begin(claimed, ENTRY, FRAMES)
-    await beat(queue, seconds=QUICK.lease * 2)
-    back, (lapsed,) = await queue.reap()
+    back, (lapsed,) = await lapse(queue)
     assert (back, lapsed.id, lapsed.attempt, lapsed.cancelled) == (
         0,
         "job",
@@ -242,11 +256,9 @@ async def test_a_job_that_kills_its_workers_is_given_up(queue: Queue) -> None:
     await enqueue(queue, "job")
     for _ in range(2):
         await claim(queue)
-        await beat(queue, seconds=QUICK.lease * 1.5)
-        assert await queue.reap() == (1, [])
+        assert await lapse(queue) == (1, [])
     await claim(queue)
-    await beat(queue, seconds=QUICK.lease * 1.5)
-    back, (lapsed,) = await queue.reap()
+    back, (lapsed,) = await lapse(queue)
     assert (back, lapsed.id) == (0, "job")
 
 
@@ -287,9 +299,9 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
     (claimed,) = await claim(queue, worker="w")
     pubsub = redis.pubsub()
     await pubsub.subscribe(worker_channel("w"))
-    await pubsub.get_message(timeout=5)
+    await pubsub.get_message(timeout=30)
     assert await queue.cancel("job") == "running"
-    message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)
+    message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=30)
     assert message is not None
     assert message["data"] == f"cancel job {claimed.attempt}".encode()
     await pubsub.aclose()  # type: ignore[no-untyped-call]
@@ -310,7 +322,9 @@ async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
 async def test_a_running_job_whose_front_end_died_is_to_be_cancelled(queue: Queue) -> None:
     await enqueue(queue, "orphan", front="dead")
     (claimed,) = await claim(queue)
-    assert "cancel" in await beat(queue, claimed, seconds=QUICK.lease * 2.5)
+    async with asyncio.timeout(30):
+        while "cancel" not in await present(queue, claimed):
+            await asyncio.sleep(0.05)
 
 
 async def test_a_job_enqueued_twice_is_there_once(queue: Queue) -> None:
@@ -404,7 +418,7 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
     await has_worker(redis, seal)
     await enqueue(line, "job")
     await asyncio.sleep(0.3)
-    assert await line.overdue(1.0) == []
+    assert await line.overdue(60.0) == []
     assert await line.overdue(0.05) == [("job", ["front"])]
     assert await end_waiting(line, seal, "job", ["front"], WAITED_TOO_LONG)
     assert await line.overdue(0.05) == []
@@ -434,7 +448,4 @@ async def test_a_clock_that_is_set_back_stops_nothing_for_long(
     await redis.zincrby("gateway:leases:chat", hour, lost.id)
     await enqueue(queue, "job", account="b")
     assert ids(await claim(queue)) == ["job"]
-    async with asyncio.timeout(4 * QUICK.lease):
-        while not (await queue.reap())[0]:
-            await present(queue)
-            await asyncio.sleep(QUICK.heartbeat)
+    assert await lapse(queue) == (1, [])

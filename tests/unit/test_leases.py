@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import selectors
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import patch
 
 from redis.exceptions import ConnectionError, TimeoutError
 
@@ -25,62 +26,84 @@ CUT_OFF = TimeoutError("Timeout reading from socket")
 
 
 class RenewingQueue:
-    """The one call of the line that leases need; `fault` says what is wrong at a moment."""
+    """The one call of the line that leases need; `fault` says what is wrong just now."""
 
-    def __init__(self, fault: Callable[[float], Exception | None]) -> None:
+    def __init__(self, fault: Callable[[], Exception | None]) -> None:
         self._fault = fault
-        self._begun = time.monotonic()
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
         """See `wire.queue.Queue`."""
-        if fault := self._fault(time.monotonic() - self._begun):
+        if fault := self._fault():
             raise fault
         return []
 
 
-async def stopped_after(
+class Impatient(selectors.DefaultSelector):
+    """Whenever everybody sleeps, it lets the time pass at once."""
+
+    passed = 0.0
+    """Seconds."""
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.passed += timeout or 0.0
+        return super().select(0)
+
+
+def stopped_after(
     fault: Callable[[float], Exception | None], *, held_after: float = 0.0, watched: float = 2.5
 ) -> float | None:
     """Seconds from holding a job to its being stopped; None if it was not."""
-    queue = cast(Queue, RenewingQueue(fault))
-    leases = Leases(queue, Seal(b"a secret"), "worker", 10, CONFIG)
-    attempt = Attempt(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
-    async with background(leases.keep()):
-        await asyncio.sleep(held_after)
-        held = time.monotonic()
-        leases.hold(attempt, held)
-        with suppress(asyncio.TimeoutError):
-            async with asyncio.timeout(watched):
-                while not attempt.stopped:
-                    await asyncio.sleep(0.01)
-        return time.monotonic() - held if attempt.stopped else None
+    clock = Impatient()
+
+    async def watch() -> float | None:
+        queue = cast(Queue, RenewingQueue(lambda: fault(clock.passed)))
+        leases = Leases(queue, Seal(b"a secret"), "worker", 10, CONFIG)
+        attempt = Attempt(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
+        async with background(leases.keep()):
+            await asyncio.sleep(held_after)
+            held = clock.passed
+            leases.hold(attempt, held)
+            while not attempt.stopped and clock.passed < held + watched:
+                await asyncio.sleep(0.01)
+            return clock.passed - held if attempt.stopped else None
+
+    def new_loop() -> asyncio.AbstractEventLoop:
+        loop = asyncio.SelectorEventLoop(clock)
+        loop.time = lambda: clock.passed  # type: ignore[method-assign]  # its own is the machine's
+        return loop
+
+    with (
+        patch("workers.leases.time", SimpleNamespace(monotonic=lambda: clock.passed)),
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
+        return runner.run(watch())
 
 
-async def test_renewed_leases_are_kept() -> None:
-    assert await stopped_after(lambda now: None) is None
+def test_renewed_leases_are_kept() -> None:
+    assert stopped_after(lambda now: None) is None
 
 
-async def test_a_worker_that_is_cut_off_closes_before_its_leases_end() -> None:
-    after = await stopped_after(lambda now: CUT_OFF)
+def test_a_worker_that_is_cut_off_closes_before_its_leases_end() -> None:
+    after = stopped_after(lambda now: CUT_OFF)
     assert after is not None
     assert after < CONFIG.lease
 
 
-async def test_conversations_go_on_while_redis_is_down_for_everyone() -> None:
-    assert await stopped_after(lambda now: REFUSED) is None
+def test_conversations_go_on_while_redis_is_down_for_everyone() -> None:
+    assert stopped_after(lambda now: REFUSED) is None
 
 
-async def test_a_worker_cut_off_after_a_restart_of_redis_still_closes_in_time() -> None:
+def test_a_worker_cut_off_after_a_restart_of_redis_still_closes_in_time() -> None:
     """One refusal used to switch the closing off until a renewal worked again."""
-    after = await stopped_after(lambda now: REFUSED if now < 0.5 else CUT_OFF)
+    after = stopped_after(lambda now: REFUSED if now < 0.5 else CUT_OFF)
     assert after is not None
     assert after < 0.5 + CONFIG.lease
 
 
-async def test_a_job_claimed_after_a_cut_off_has_its_whole_lease() -> None:
+def test_a_job_claimed_after_a_cut_off_has_its_whole_lease() -> None:
     """It used to be closed at once, by a clock that stood still while nothing was held."""
     fault = lambda now: CUT_OFF if now < 1.7 else None  # noqa: E731
-    assert await stopped_after(fault, held_after=1.5) is None
+    assert stopped_after(fault, held_after=1.5) is None
 
 
 def test_by_default_a_lost_heartbeat_does_not_cost_a_conversation() -> None:

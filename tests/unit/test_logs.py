@@ -149,7 +149,7 @@ def test_no_line_of_several_processes_is_lost_or_mixed_while_days_pass(tmp_path:
         writer.stdin.write("go\n")
         writer.stdin.flush()
     written = Counter(
-        {name: int(each.communicate(timeout=60)[0]) for name, each in writers.items()}
+        {name: int(each.communicate(timeout=120)[0]) for name, each in writers.items()}
     )
     found: Counter[str] = Counter()
     seen = set()
@@ -202,7 +202,7 @@ def test_a_path_that_cannot_be_written_stops_a_role_in_a_sentence(
         },
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     assert done.returncode == 1
     assert done.stderr == (

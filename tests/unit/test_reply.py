@@ -38,7 +38,7 @@ texts = st.lists(st.text(min_size=1, max_size=5), max_size=30)
 
 def heard(reply: Reply) -> list[Event]:
     async def take() -> list[Event]:
-        return await asyncio.wait_for(reply.events(), 1)
+        return await asyncio.wait_for(reply.events(), 30)
 
     return asyncio.run(take()) if reply.begun else []
 

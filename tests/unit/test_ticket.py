@@ -1,0 +1,40 @@
+"""What a feature hears of its job."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import settings
+from app.line import Line
+from app.ticket import Ticket
+from wire.events import Batch, Event, Started
+from wire.reply import Reply
+
+SOON = 0.01
+
+
+class Running:
+    """A line in which the job runs, and begins when it has been asked for often enough."""
+
+    config = settings.Settings(
+        queue=settings.Queue(max_wait=SOON),
+        upstream=settings.Upstream(connect_timeout=SOON, first_event_timeout=SOON),
+    )
+
+    def __init__(self, reply: Reply, begins: list[Event]) -> None:
+        self._reply = reply
+        self._begins = begins
+        self._asked = 0
+
+    async def end_if_waiting(self, id: str, account: str) -> bool:
+        self._asked += 1
+        if self._asked == 3:
+            self._reply.accept(Batch(id, 1, 0, self._begins))
+        return False
+
+
+async def test_a_job_that_runs_has_not_waited_too_long_however_long_its_files_take() -> None:
+    begins: list[Event] = [Started("m")]
+    reply = Reply("job", 1000)
+    line = cast(Line, Running(reply, begins))
+    assert await Ticket(line, reply, "job", "account", None).events() == begins

@@ -162,6 +162,7 @@ class Images:
             family=family,
             bearer=token,
             messages=[Message("user", f"{self._config.images.prompt_prefix}{asked.wish}")],
+            gpt=self._models.gpt(asked.model) if asked.model else "",
             copies=asked.response_format == "b64_json",
         )
 

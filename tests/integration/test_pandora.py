@@ -708,7 +708,7 @@ async def test_a_download_that_breaks_off_or_hangs_is_an_event(
         assert hung == Image("dalle", None, error="timeout")
         assert done == Done("stop")
     ours = [record for record in caplog.records if record.name.startswith("workers.")]
-    assert [vars(record)["event"] for record in ours] == ["download_refused"] * 2
+    assert [vars(record)["event"] for record in ours] == ["download_failed"] * 2
     assert "secret" not in " ".join(str(vars(record)) for record in ours)
 
 

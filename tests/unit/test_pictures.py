@@ -68,8 +68,8 @@ def test_a_picture_that_would_be_vast_once_decoded_is_only_looked_at() -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP"]))
-def test_whatever_else_is_no_picture_and_no_error(noise: bytes, form: str) -> None:
-    assert read_picture(noise) is None or noise
+def test_whatever_else_it_is_is_no_bug(noise: bytes, form: str) -> None:
+    read_picture(noise)
     head = bytearray(picture(form))
     at = len(noise) % len(head)
     head[at : at + len(noise)] = noise

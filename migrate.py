@@ -126,6 +126,10 @@ RULES: Mapping[str, tuple[str, Callable[[object], Setting]]] = {
     "process_workers": ("server.processes", _number),
     "pandora_base_url": ("upstream.base_url", _text),
     "pandora_api_prefix": ("upstream.api_prefix", _text),
+    # The same two since 0.6.0, and one that came with 0.7.7.
+    "upstream_base_url": ("upstream.base_url", _text),
+    "upstream_api_prefix": ("upstream.api_prefix", _text),
+    "proxy": ("upstream.proxy", _text),
     "backend_container_url": ("server.public_url", _text),
     "backend_container_api_prefix": ("server.api_prefix", _text),
     "key_for_gpts_info": ("gpts.key_for_info", _text),
@@ -147,7 +151,12 @@ MODELS = {
     "gpt_3_5_new_name": "models.gpt_3_5",
 }
 REDIS = ("redis.host", "redis.port", "redis.password", "redis.db")
-THREADS = "not needed: a process serves any number of requests at once without threads"
+_NO_POOL = "not needed: connections to Redis are made as they are needed"
+NOT_NEEDED = {
+    "process_threads": "not needed: a process serves any number of requests without threads",
+    "redis.pool_size": _NO_POOL,
+    "redis.pool_timeout": _NO_POOL,
+}
 
 
 class Migration:
@@ -162,8 +171,8 @@ class Migration:
             if key in RULES:
                 setting, convert = RULES[key]
                 self._take(key, setting, convert, value)
-            elif key == "process_threads":
-                self._tell(key, THREADS)
+            elif key in NOT_NEEDED:
+                self._tell(key, NOT_NEEDED[key])
             elif key not in MODELS and key not in REDIS:
                 self._tell(key, "unknown, left out")
         self._take_models(keys, gpts)
@@ -186,8 +195,11 @@ class Migration:
         except ValueError as error:
             self._tell(key, f"cannot be used, so {setting} stays as it is: {error}")
             return
+        if setting in self.settings:
+            self._tell(key, f"left out, {setting} has been named already")
+            return
         self.settings[setting] = converted
-        secret = setting in ("gpts.key_for_info", "redis.url")
+        secret = setting in ("gpts.key_for_info", "redis.url", "upstream.proxy")
         self._tell(key, f"became {setting}{'' if secret else f' = {_toml(converted)}'}")
 
     def _take_models(self, keys: Table, gpts: Table) -> None:

@@ -22,7 +22,7 @@ from app.intake import bearer, body
 from app.line import Line
 from app.links import Links
 from app.models import Models
-from app.stream import HEADERS, EventStream
+from app.stream import HEADERS, ResponseStream
 from app.terms import Terms, terms_of
 from app.ticket import Ticket
 from app.usage import Prompt, encoding, prompt_of, usage
@@ -146,7 +146,7 @@ class Chat:
         if answer.failure and not answer.begun:
             raise answer.failure
         headers = HEADERS | ticket.headers
-        stream = await EventStream.begin(request, self._config.stream.send_timeout, headers)
+        stream = await ResponseStream.begin(request, self._config.stream.send_timeout, headers)
         await stream.send(first or await self._keepalive(answer, ticket))
         interval = self._config.stream.keepalive_interval
         due = time.monotonic() + interval

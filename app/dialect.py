@@ -164,7 +164,8 @@ _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 class ImagesRequest(msgspec.Struct, frozen=True):
     """The body of `POST /v1/images/generations`."""
 
-    prompt: str
+    # OpenAI's own limit. A job of images travels through Redis whole.
+    prompt: Annotated[str, Meta(max_length=32_000)]
     model: str | None = None
     n: int | None = None
     size: str | None = None

@@ -101,7 +101,8 @@ class Images:
     async def __call__(self, request: Request) -> HTTPResponse | None:
         """Answer one request. It takes as many turns as it takes to have `n` images.
 
-        Should a later turn bring no image, or fail, the answer has those that there are.
+        Should a turn break off after its images, or a later one bring none, the answer has those
+        that there are.
 
         Raises:
             ApiError: there is no image.
@@ -134,13 +135,13 @@ class Images:
                 if not drawn.images:
                     raise ImageGenerateFail(drawn.reason)
             except ApiError:
-                if not images:
+                if not images and not drawn.images:
                     raise
                 break
             finally:
+                images += drawn.images
                 replies.append(drawn.reply)
-            images += drawn.images
-            headers = headers or drawn.headers
+                headers = headers or drawn.headers
             if len(images) >= (asked.n or 1):
                 break
         # Who names no number gets all that were drawn, as the predecessor did.
@@ -162,6 +163,7 @@ class Images:
             family=family,
             bearer=token,
             messages=[Message("user", f"{self._config.images.prompt_prefix}{asked.wish}")],
+            gpt=self._models.gpt(asked.model) if asked.model else "",
             copies=asked.response_format == "b64_json",
         )
 

@@ -14,6 +14,7 @@ from sanic import HTTPResponse, Request
 from sanic.response import raw
 
 from app.errors import NotFound
+from app.stream import ResponseStream
 from wire.media import Kept, Media, Shelf
 
 LONGEST_CACHED = 86_400
@@ -21,11 +22,12 @@ LONGEST_CACHED = 86_400
 
 
 class Served:
-    """One shelf of the store, over HTTP."""
+    """One shelf of the store, over HTTP. A client may keep each piece waiting for `timeout`."""
 
-    def __init__(self, media: Media, shelf: Shelf) -> None:
+    def __init__(self, media: Media, shelf: Shelf, timeout: float) -> None:
         self._media = media
         self._shelf: Shelf = shelf
+        self._timeout = timeout
 
     async def __call__(self, request: Request, name: str) -> HTTPResponse | None:
         """Answer GET or HEAD.
@@ -41,10 +43,12 @@ class Served:
         headers = _headers(kept, self._media.ttl)
         if request.method == "HEAD":
             return raw(b"", headers=headers, content_type=kept.type)
-        response = await request.respond(headers=headers, content_type=kept.type)
+        stream = await ResponseStream.begin(
+            request, self._timeout, headers | {"content-type": kept.type}
+        )
         async for piece in self._media.read(self._shelf, name):
-            await response.send(piece)
-        await response.eof()
+            await stream.send(piece)
+        await stream.end()
         return None
 
 

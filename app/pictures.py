@@ -30,7 +30,8 @@ def read_picture(head: bytes) -> Picture | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pictures that are large once they are decoded
             with Image.open(BytesIO(head), formats=_FORMATS) as image:
-                kind = Image.MIME.get(image.format or "")
+                # Phones put further pictures behind the first; to all others it is a JPEG.
+                kind = Image.MIME.get("JPEG" if image.format == "MPO" else image.format or "")
                 width, height = image.size
     except (OSError, ValueError, SyntaxError, EOFError, OverflowError, RuntimeError, struct.error):
         return None  # whatever Pillow's readers meet in bytes that are no picture

@@ -175,14 +175,15 @@ class Server:
             (self._counted(images), f"{v1}/images/generations", "generations"),
         ):
             app.add_route(feature, uri, methods=["POST"], name=name, stream=True)
+        patience = stream.send_timeout
         for handler, uri, name in (
             (self._models_list, f"{v1}/models", "models"),
             (self._model, f"{v1}/models/<name:path>", "model"),
             (self._healthz, "/healthz", "healthz"),
             (self._readyz, "/readyz", "readyz"),
             (self._metrics, "/metrics", "metrics"),
-            (Served(self._media, "images"), "/images/<name:str>", "images"),
-            (Served(self._media, "files"), "/files/<name:str>", "files"),
+            (Served(self._media, "images", patience), "/images/<name:str>", "images"),
+            (Served(self._media, "files", patience), "/files/<name:str>", "files"),
         ):
             app.add_route(handler, uri, methods=["GET", "HEAD"], name=name)
         entries = QueueEntries(self._line)

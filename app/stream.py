@@ -1,4 +1,4 @@
-"""The response of a streamed answer, on its way to a client that may have stopped reading.
+"""A response in pieces, on its way to a client that may have stopped reading.
 
 What is sent waits in the connection's buffers; when they are full, sending waits for the client. It
 waits for so long and no longer: then the connection is aborted, which cancels the handler.
@@ -25,8 +25,8 @@ PIECE = 65_536
 """Bytes that are sent at once, so that a slow client that does read has time for them."""
 
 
-class EventStream:
-    """Server-sent events to one client."""
+class ResponseStream:
+    """An answer or a file to one client."""
 
     def __init__(self, request: Request, response: BaseHTTPResponse, timeout: float) -> None:
         self._transport = cast(asyncio.Transport, request.transport)
@@ -35,12 +35,14 @@ class EventStream:
         self._loop = asyncio.get_running_loop()
 
     @classmethod
-    async def begin(cls, request: Request, timeout: float, headers: dict[str, str]) -> EventStream:
-        """Answer a request with a stream; the client may keep each send waiting for `timeout`."""
+    async def begin(
+        cls, request: Request, timeout: float, headers: dict[str, str]
+    ) -> ResponseStream:
+        """Answer a request in pieces; the client may keep each of them waiting for `timeout`."""
         return cls(request, await request.respond(headers=headers), timeout)
 
     async def send(self, data: bytes) -> None:
-        """Send some messages; the first time, the status and headers before them."""
+        """Send some bytes; the first time, the status and headers before them."""
         if len(data) <= PIECE:
             await self._send(data)
         else:

@@ -16,7 +16,7 @@ from sanic.response import raw
 
 import settings
 from app.errors import ApiError
-from app.stream import EventStream
+from app.stream import ResponseStream
 
 JSON = {"content-type": "application/json"}
 
@@ -37,7 +37,7 @@ async def send_whole(
         done, _ = await asyncio.wait([task], timeout=config.grace)
         if done:
             return task.result()
-        stream = await EventStream.begin(request, config.send_timeout, JSON)
+        stream = await ResponseStream.begin(request, config.send_timeout, JSON)
         while not done:
             await stream.send(b"\n")
             done, _ = await asyncio.wait([task], timeout=config.keepalive_interval)

@@ -11,7 +11,7 @@ from simulator.steps import Ask, Placed, Text
 from simulator.toolwork import operation_hash
 
 _REMEMBERED = 1000
-_LINK = re.compile(r"\(sandbox:([^)]*)\)")
+_LINK = re.compile(r"\(sandbox:((?:[^()]|\([^()]*\))*)\)")
 
 
 @dataclass

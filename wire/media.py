@@ -13,7 +13,7 @@ import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, get_args
@@ -217,6 +217,19 @@ async def remove_older(store: ObjectStore, prefix: str, age: float) -> int:
         async for batch in obstore.list(store, prefix=prefix):
             for path in [meta["path"] for meta in batch if meta["last_modified"] < limit]:
                 removed += await remove(store, path)
+        if isinstance(store, LocalStore) and store.prefix is not None:
+            removed += await asyncio.to_thread(_remove_unfinished, store.prefix / prefix, limit)
+    return removed
+
+
+def _remove_unfinished(shelf: Path, limit: datetime) -> int:
+    """Remove what a killed process was writing to a folder, which the store does not list."""
+    removed = 0
+    for path in shelf.glob("*#*"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < limit.timestamp():
+                path.unlink()
+                removed += 1
     return removed
 
 

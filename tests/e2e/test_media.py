@@ -160,6 +160,7 @@ def test_no_image_is_an_error_with_the_upstreams_reason(client: OpenAI) -> None:
         ("a cat", {"size": "large"}, "size"),
         ("a cat", {"response_format": "gif"}, "response_format"),
         (" ", {}, "prompt"),
+        ("a" * 32_001, {}, "prompt"),
     ],
 )
 def test_a_request_for_images_that_cannot_be_met_names_the_field(

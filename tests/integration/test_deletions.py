@@ -69,6 +69,22 @@ async def test_a_conversation_is_hidden_after_its_client_has_left(
             await caller.until(lambda stats: stats["hidden"] == 1)
 
 
+async def test_a_conversation_that_is_handed_over_is_known_before_anything_comes_of_it(
+    redis: ArqRedis, seal: Seal
+) -> None:
+    async with simulated() as (caller, session):
+        deletions = Deletions(redis, seal, History(session, backend(caller.url)).delete, SOON)
+        async with deletions.running():
+            pandora = new_pandora(session, caller.url, deletions=deletions)
+            silent = job("[[sim account=websocket fault=silence]]")
+            waiting = asyncio.create_task(collect(pandora, silent))
+            await caller.until(lambda stats: stats["sockets"] == 1)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            await caller.until(lambda stats: stats["hidden"] == 1)
+            await pandora.aclose()
+
+
 async def test_history_off_leaves_nothing_to_delete(loop: asyncio.AbstractEventLoop) -> None:
     async with simulated() as (caller, session):
         pandora = new_pandora(session, caller.url, keep_history=False)

@@ -706,6 +706,33 @@ async def test_a_gpt_is_a_model_unless_it_cannot_be_reached(
     assert await listed() == ["my-other"]
 
 
+async def test_an_image_is_not_lost_with_the_words_after_it(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    """A client that is told of a failure asks again, and it is drawn a second time."""
+    image = Image("dalle", None, "0" * 32 + ".png")
+    broken = UpstreamError(Failed("upstream_error", "broken off"))
+    upstream.script = ([Started("m"), image, Delta("Here")], broken)
+    answer = await client.post(IMAGES, json={"prompt": "a cat", "n": 2}, headers=BEARER)
+    assert answer.status_code == 200
+    assert [one["url"].rpartition("/")[2] for one in answer.json()["data"]] == [image.name]
+    assert answer.json()["reply"] == "Here"
+    assert len(upstream.asked) == 1
+    upstream.script = ([Started("m"), Delta("Here")], broken)
+    failed = await client.post(IMAGES, json={"prompt": "a cat"}, headers=BEARER)
+    assert failed.status_code == 502
+
+
+async def test_a_gpt_draws(client: Client, upstream: ScriptedUpstream) -> None:
+    """Its images were asked of no GPT at all, which the upstream refuses."""
+    image = Image("dalle", None, "0" * 32 + ".png")
+    upstream.script = ([Started("m"), image, Done("stop")],)
+    body = {"model": "my-one", "prompt": "a cat"}
+    answer = await client.post(IMAGES, json=body, headers=BEARER)
+    assert answer.status_code == 200
+    assert (upstream.asked[-1].family, upstream.asked[-1].gpt) == ("gpt_4_gizmo", "g-1")
+
+
 async def test_half_a_character_is_called_that(client: Client) -> None:
     """JavaScript sends it when it cuts an emoji, and the JSON was said to be truncated."""
     cut = b'{"model": "gpt-4", "messages": [{"role": "user", "content": "a \\ud83d b"}]}'

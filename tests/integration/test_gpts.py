@@ -13,6 +13,7 @@ from wire.gpts import EVERYBODY, GptInfos
 from wire.seal import Seal
 from workers.pandora.client import backend
 from workers.pandora.gpts import Gpts
+from workers.upstream import UpstreamError
 
 ASK = "[[sim words=2 interval=0 delay=0]]"
 GPT = job(ASK, "gpt_4_gizmo", gpt="g-abc")
@@ -74,6 +75,19 @@ async def test_an_unreachable_gpt_fails_its_job_is_marked_and_comes_back(
         await caller.control("reset", {})
         assert text(await collect(pandora, GPT)) == "w0 w1"
         assert await infos.missed("alice", ["g-abc"]) == set()
+
+
+@pytest.mark.parametrize("key", ["", "key-for-info"])
+async def test_an_upstream_that_is_away_may_be_there_the_next_time(
+    infos: GptInfos, key: str
+) -> None:
+    """It was taken for a GPT that is gone, and the job was not tried again."""
+    async with simulated() as (_, session):
+        gpts = Gpts(session, "http://127.0.0.1:1/backend-api", infos, key)
+        with pytest.raises(UpstreamError) as caught:
+            await gpts.find("g-abc", "alice")
+    assert caught.value.passing
+    assert caught.value.failed.fault == "upstream_down"
 
 
 async def test_with_a_key_of_its_own_a_worker_knows_all_gpts_and_retries_those_it_does_not(

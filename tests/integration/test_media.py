@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -118,6 +121,29 @@ async def test_what_is_too_old_is_gone_before_and_after_it_is_swept(tmp_path: Pa
     assert sum(removed) == 1
     assert not path.exists()
     assert await media.look("files", new) is not None
+
+
+async def test_what_a_killed_process_was_writing_is_swept(tmp_path: Path) -> None:
+    """The store does not list it, so it stayed for ever."""
+    write = (
+        "import asyncio, obstore, os, sys\n"
+        "from obstore.store import LocalStore\n"
+        "async def main():\n"
+        "    store = LocalStore(sys.argv[1])\n"
+        "    writer = obstore.open_writer_async(store, 'images/a.png', buffer_size=10)\n"
+        "    for _ in range(10):\n"
+        "        await writer.write(bytes(100))\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())\n"
+    )
+    media = Media(open_store("media", tmp_path), max_bytes=1000, ttl=WEEK)
+    killed = subprocess.run([sys.executable, "-c", write, tmp_path / "media"])
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = (tmp_path / "media" / "images").iterdir()
+    assert await media.sweep() == 0  # it may still be written to
+    os.utime(left, (left.stat().st_mtime - WEEK - 1,) * 2)
+    assert await media.sweep() == 1
+    assert not left.exists()
 
 
 async def test_a_store_that_fails_says_so_without_a_path(tmp_path: Path) -> None:

@@ -468,6 +468,21 @@ async def test_an_error_in_the_stream_fails_after_the_text_before_it() -> None:
         )
 
 
+@pytest.mark.parametrize("before", [b"", says("Hel")], ids=["alone", "after-text"])
+async def test_an_error_that_is_no_event_is_not_taken_for_a_broken_stream(before: bytes) -> None:
+    """The predecessor knew it: JSON under the status and the type of a stream."""
+
+    async def script(exchange: Exchange) -> None:
+        said = b'{"detail": {"message": "Too many.", "code": "model_cap_exceeded", "clears_in": 9}}'
+        await exchange.send(STREAM_HEAD + (frame(before) if before else b""))
+        await exchange.send(frame(said) + END_OF_BODY)
+
+    async with upstream(script) as (_, pandora):
+        events, failed = await failure(pandora)
+        assert events == ([Started("slug"), Delta("Hel")] if before else [])
+        assert failed == Failed("rate_limited", "Too many.", "model_cap_exceeded", 9.0)
+
+
 async def test_an_event_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.send(STREAM_HEAD + frame(says("Hel (")))
@@ -693,7 +708,7 @@ async def test_a_download_that_breaks_off_or_hangs_is_an_event(
         assert hung == Image("dalle", None, error="timeout")
         assert done == Done("stop")
     ours = [record for record in caplog.records if record.name.startswith("workers.")]
-    assert [vars(record)["event"] for record in ours] == ["download_refused"] * 2
+    assert [vars(record)["event"] for record in ours] == ["download_failed"] * 2
     assert "secret" not in " ".join(str(vars(record)) for record in ours)
 
 

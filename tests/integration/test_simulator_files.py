@@ -234,7 +234,7 @@ async def test_a_big_file_is_streamed_whole(loop: asyncio.AbstractEventLoop) -> 
 async def test_a_linked_sandbox_file_can_be_had_by_its_message_and_path(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
-    path = "/mnt/data/数 据.csv"
+    path = "/mnt/data/数 据 (1).csv"
     async with calling() as caller:
         script = {"text": f"See [it](sandbox:{path}).", "interval": 0, "delay": 0}
         await caller.control("script", script)

@@ -93,17 +93,24 @@ async def client(
 async def asking(client: Client, bearer: str, room: int = 4096) -> AsyncIterator[socket.socket]:
     """A client that asks for a stream and reads as much as the test does."""
     body = json.dumps({**BODY, "stream": True})
-    where = urlsplit(client.make_url(CHAT))
-    head = (
-        f"POST {CHAT} HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {bearer}\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
+    head = f"Authorization: Bearer {bearer}\r\nContent-Length: {len(body)}\r\n\r\n"
+    async with requesting(client, f"POST {CHAT}", head + body, room) as connection:
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def requesting(
+    client: Client, what: str, rest: str = "\r\n", room: int = 4096
+) -> AsyncIterator[socket.socket]:
+    """A connection over which something was asked for, and of which nothing has been read."""
+    where = urlsplit(client.make_url("/"))
+    head = f"{what} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n"
     loop = asyncio.get_running_loop()
     with socket.socket() as connection:
         connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
         await loop.sock_connect(connection, (where.hostname, where.port))
-        await loop.sock_sendall(connection, (head + body).encode())
+        await loop.sock_sendall(connection, (head + rest).encode())
         yield connection
 
 
@@ -163,6 +170,11 @@ async def test_who_stops_reading_loses_the_slot_within_a_second_and_holds_up_nob
     assert told.count(b"x") > BACKLOG
 
 
+async def until_cut_off() -> None:
+    while [task for task in asyncio.all_tasks() if "connection_task" in str(task.get_coro())]:
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize(
     "config",
     [settings.Settings(queue=LASTING, stream=settings.Stream(send_timeout=SENDING))],
@@ -175,11 +187,29 @@ async def test_who_does_not_read_a_short_answer_is_cut_off(
     async with asking(client, "slow") as connection, asyncio.timeout(60):
         await until_active(upstream, 1)
         await until_active(upstream, 0)
-        while [task for task in asyncio.all_tasks() if "connection_task" in str(task.get_coro())]:
-            await asyncio.sleep(0.05)
+        await until_cut_off()
         told = await rest(connection)
     assert told
     assert b"[DONE]" not in told
+
+
+@pytest.mark.parametrize(
+    "config",
+    [settings.Settings(queue=LASTING, stream=settings.Stream(send_timeout=SENDING))],
+    ids=["short"],
+)
+async def test_who_does_not_read_a_file_is_cut_off(client: Client, tmp_path: Path) -> None:
+    """It could hold its connection, and the file, for more than an hour."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(30):
+            yield bytes(1_000_000)
+
+    name = await open_media(settings.Media(), tmp_path).put("files", pieces())
+    async with requesting(client, f"GET /files/{name}") as connection, asyncio.timeout(10):
+        assert await asyncio.get_running_loop().sock_recv(connection, 8) == b"HTTP/1.1"
+        await until_cut_off()
+        assert len(await rest(connection)) < 30_000_000
 
 
 @pytest.mark.parametrize(

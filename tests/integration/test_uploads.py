@@ -53,8 +53,10 @@ def parts(seal: Seal) -> Parts:
 def client(redis: ArqRedis, seal: Seal, parts: Parts) -> Callable[..., Pandora]:
     """Makes a client of the upstream that can upload."""
 
-    def make(session: aiohttp.ClientSession, url: str, **files: Any) -> Pandora:
-        config = settings.Settings(files=settings.Files(**files))
+    def make(
+        session: aiohttp.ClientSession, url: str, rules: settings.Media | None = None, **files: Any
+    ) -> Pandora:
+        config = settings.Settings(files=settings.Files(**files), media=rules or settings.Media())
         known = UploadedFiles(redis, seal, config.files.cache_ttl)
         uploads = Uploads(session, backend(url), parts, known, config)
         return new_pandora(session, url, uploads=uploads)
@@ -260,6 +262,23 @@ async def test_the_fault_is_whose_it_is(
         (failed,) = await collect(client(session, server.url), asking(file(b"x", "text/csv")))
         assert isinstance(failed, Failed)
         assert failed.fault == fault
+
+
+async def test_a_file_goes_up_by_way_of_the_file_server(
+    client: Callable[..., Pandora], loop: asyncio.AbstractEventLoop
+) -> None:
+    place = b'{"file_id": "file-A", "upload_url": "http://files.invalid/a?sig=1"}'
+    scripts = answering(200, place), answering(200, b"{}"), answering(401, b"{}")
+    async with upstream(answering(201, b"")) as (files, _), upstream(*scripts) as (server, _):
+        rules = settings.Media(use_pandora_file_server=True, pandora_file_server=files.url)
+        async with open_session() as session:
+            await collect(client(session, server.url, rules), asking(file(b"a,b", "text/csv")))
+        assert files.exchanges[0].head.startswith(b"PUT /a?sig=1 ")
+        assert files.exchanges[0].body == b"a,b"
+        assert b"alice" not in files.exchanges[0].head
+        asked = [exchange.head.split(b" HTTP")[0] for exchange in server.exchanges]
+        assert asked[1] == b"POST /backend-api/files/file-A/uploaded"
+        assert asked[2] == b"POST /backend-api/conversation"
 
 
 async def test_an_upstream_that_is_away_is_told(client: Callable[..., Pandora]) -> None:

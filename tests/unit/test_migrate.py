@@ -99,6 +99,26 @@ def test_every_key_of_the_predecessor_is_taken_over_or_explained(tmp_path: Path)
     assert "hush" not in told
 
 
+def test_the_names_of_its_last_releases_are_known_too(tmp_path: Path) -> None:
+    """Its README kept the names of before 0.6.0, while its config.json had new ones."""
+    config = {
+        "upstream_base_url": "https://pandora.example.com/",
+        "upstream_api_prefix": "prefix",
+        "proxy": "socks5://me:hush@10.0.0.9:1080",
+        "redis": {"host": "redis", "pool_size": 10, "pool_timeout": 60000},
+    }
+    loaded, told = run(tmp_path, config)
+    assert loaded.upstream == settings.Upstream(
+        base_url="https://pandora.example.com",
+        api_prefix="/prefix",
+        proxy="socks5://me:hush@10.0.0.9:1080",
+    )
+    assert "redis.pool_size: not needed" in told
+    assert "redis.pool_timeout: not needed" in told
+    assert "unknown" not in told
+    assert "hush" not in told
+
+
 def test_the_comments_of_the_settings_file_are_kept(tmp_path: Path) -> None:
     run(tmp_path, CONFIG)
     written = (tmp_path / "settings.toml").read_text().splitlines()
@@ -151,6 +171,10 @@ def test_the_config_json_as_it_was_shipped_loads(tmp_path: Path) -> None:
         (
             {"gpt_4_s_new_name": "gpt-4-s", "gpt_3_5_new_name": "gpt-4-s,gpt-3.5-turbo"},
             "gpt_3_5_new_name: gpt-4-s is left out, another model has this name",
+        ),
+        (
+            {"upstream_api_prefix": "new", "pandora_api_prefix": "old"},
+            "pandora_api_prefix: left out, upstream.api_prefix has been named already",
         ),
         ({"gpt_3_5_new_name": "gpt-4"}, 'gpt_3_5_new_name: became models.gpt_3_5 = ["gpt-4"]'),
         (

@@ -50,7 +50,7 @@ def test_every_setting_that_is_named_exists() -> None:
 def test_every_key_of_the_predecessor_is_named() -> None:
     there = " ".join(row[0] for row in ROWS)
     named = set(re.findall(r"`([^`]+)`", there))
-    assert {*migrate.RULES, *migrate.MODELS, *migrate.REDIS, "process_threads"} <= named
+    assert {*migrate.RULES, *migrate.MODELS, *migrate.REDIS, *migrate.NOT_NEEDED} <= named
     by_key = {key: row[1] for row in ROWS for key in re.findall(r"`([^`]+)`", row[0])}
     became = {key: setting for key, (setting, _) in migrate.RULES.items()} | migrate.MODELS
     for key, setting in became.items():

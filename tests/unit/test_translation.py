@@ -55,7 +55,7 @@ def finished(text: str, id: str = "m1", **more: object) -> dict[str, object]:
     return message(text, id=id, status=FINISHED, end_turn=True, **more)  # type: ignore[arg-type]
 
 
-def code(text: str, id: str = "code") -> dict[str, object]:
+def code(text: str, id: str = "code", **metadata: object) -> dict[str, object]:
     return {
         "message": {
             "id": id,
@@ -63,7 +63,7 @@ def code(text: str, id: str = "code") -> dict[str, object]:
             "content": {"content_type": "code", "language": "unknown", "text": text},
             "status": FINISHED,
             "end_turn": False,
-            "metadata": {},
+            "metadata": metadata,
             "recipient": "python",
         }
     }
@@ -278,6 +278,16 @@ def test_the_last_message_says_how_the_answer_finished(
 def test_an_earlier_cut_message_does_not_make_the_answer_incomplete() -> None:
     cut = finished("a", id="1", finish_details={"type": "max_tokens"})
     assert translate(cut, finished("b", id="2"), DONE)[-1] == Done("stop")
+
+
+def test_a_call_of_a_tool_that_was_cut_off_makes_the_answer_incomplete() -> None:
+    """With its code hidden, as from bots, nothing else told of it."""
+    cut = code("print(1", finish_details={"type": "max_tokens"})
+    assert translate(finished("Let me see.", id="1"), cut, DONE)[-1] == Done("length")
+    again = finished("Let me see.", id="2"), cut, code("print(2)", id="3"), DONE
+    assert translate(*again)[-1] == Done("stop")
+    output = message("2", id="4", role="tool", content_type="text", status=FINISHED)
+    assert translate(cut, output, DONE)[-1] == Done("stop")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 import aiohttp
 
 import settings
-from wire.deletions import Deletions
+from wire.deletions import Deletions, Trace
 from wire.events import Asked, Break, Delta, Ending, Event, Failed
 from wire.jobs import ChatJob, Identity
 from wire.media import Media
@@ -114,12 +114,14 @@ class Pandora:
                     yield nothing
                 uploaded = uploading.result()
         gizmo = await self._gizmo(job)
-        body = await self._begin(job, partial(self._question, job, uploaded, gizmo))
-        trace = self._deletions.trace(job.bearer) if self._deletions else None
+        question = partial(self._question, job, uploaded, gizmo)
         exchange = Exchange(upstream_model(job.family), self._confirm_actions)
         heard = exchange.translator
         ending: Ending | None = None
+        trace = self._deletions.trace(job.bearer) if self._deletions else None
+        body: Body | None = None
         try:
+            body = await self._begin(job, question, trace)
             while ending is None:
                 said, alive = exchange.hear(await body.read())
                 if trace is not None:
@@ -142,7 +144,7 @@ class Pandora:
                     await body.finish()
                     await body.close()
                     confirm = partial(self._confirm, job, heard.conversation_id, granted, gizmo)
-                    body = await self._go_on(job, confirm)
+                    body = await self._go_on(job, confirm, trace)
                     exchange.go_on()
                     continue
                 ending = ending_of(events)
@@ -158,13 +160,16 @@ class Pandora:
         finally:
             if trace is not None:
                 trace.end()
-            await body.close()
+            if body is not None:
+                await body.close()
 
     async def aclose(self) -> None:
         """Close what is shared by answers; the session stays open."""
         await self._sockets.aclose()
 
-    async def _begin(self, job: ChatJob, encode: Callable[[str | None], bytes]) -> Body:
+    async def _begin(
+        self, job: ChatJob, encode: Callable[[str | None], bytes], trace: Trace | None
+    ) -> Body:
         """Ask, and find out which way the answer comes."""
         with self._sockets.expecting(job.bearer):
             if self._transport != "sse":
@@ -178,6 +183,8 @@ class Pandora:
             finally:
                 response.close()
             handover = read_handover(said) if response.status == 200 else None
+            if handover is not None and trace is not None:
+                await trace.note(handover.conversation_id)
             if handover is not None and self._transport != "sse":
                 return await self._sockets.receive(job.bearer, handover)
             if handover is not None:
@@ -191,10 +198,12 @@ class Pandora:
             retry_after = response.headers.get("Retry-After")
             raise judge(response.status, response.content_type, said, retry_after)
 
-    async def _go_on(self, job: ChatJob, encode: Callable[[str | None], bytes]) -> Body:
+    async def _go_on(
+        self, job: ChatJob, encode: Callable[[str | None], bytes], trace: Trace | None
+    ) -> Body:
         """The same in the middle of an answer, which cannot wait and be tried again."""
         try:
-            return await self._begin(job, encode)
+            return await self._begin(job, encode, trace)
         except UpstreamBusy:
             message = "The upstream was too busy to go on after an action was allowed."
             raise UpstreamError(Failed("rate_limited", message, "upstream_busy")) from None

@@ -172,9 +172,9 @@ def by_file_server(url: str, rules: settings.Media) -> str:
 def _refused(code: str) -> RefusedError:
     # Neither path nor query: they name what the user works on.
     _log.warning(
-        "The upstream refused a download: %s",
+        "An image or a file of an answer could not be had: %s",
         code,
-        extra={"event": "download_refused", "reason": code},
+        extra={"event": "download_failed", "reason": code},
     )
     return RefusedError(code)
 

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from wire.events import Done, Ending, Event, Failed
 from workers.pandora.records import Mark, read_record
 from workers.pandora.speech import Said
-from workers.pandora.sse import MAX_EVENT_BYTES, EventParser, EventTooLargeError
+from workers.pandora.sse import (
+    MAX_EVENT_BYTES,
+    EventParser,
+    EventTooLargeError,
+    ServerSentEvent,
+)
 from workers.pandora.translation import Translator
 from workers.pandora.wanted import Confirm, ConfirmationWanted, Leave, Wanted, choose_leave
 
@@ -35,9 +40,13 @@ class Exchange:
 
     def hear(self, data: bytes) -> tuple[list[Said], bool]:
         """What the next bytes say, b"" being the end of the stream; whether they show life."""
-        if not data:
-            return self.translator.end_of_stream(), False
         said: list[Said] = []
+        if not data:
+            # The predecessor knew errors that come as bare JSON, as if they were a stream.
+            rest = self._parser.rest
+            if rest.startswith(b"{"):
+                said += self.translator.feed(read_record(ServerSentEvent("message", rest)))
+            return said + self.translator.end_of_stream(), False
         alive = False
         try:
             for event in self._parser.feed(data):

@@ -15,7 +15,7 @@ from wire.events import Failed
 from wire.gpts import EVERYBODY, GptInfos
 from wire.redis import AWAY
 from wire.seal import SealError
-from workers.pandora.refusals import judge
+from workers.pandora.refusals import error_of, judge
 from workers.upstream import UpstreamError
 
 TIMEOUT = 20.0
@@ -28,6 +28,7 @@ _MAX_BYTES = 1024 * 1024
 _UNREACHABLE = Failed(
     "upstream_error", "The GPT behind this model cannot be reached.", "gpt_unreachable"
 )
+_AWAY = Failed("upstream_down", "The upstream could not be reached.", "upstream_unreachable")
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +97,9 @@ class Gpts:
                 await self._infos.miss(whose, id)
             except AWAY:
                 pass  # listed or not, it has been refused here
-            raise UpstreamError(_UNREACHABLE if self._key else refused.failed) from None
+            # What is wrong with the gateway's own key is not this client's fault.
+            ours = self._key and refused.failed.fault == "unauthorized"
+            raise error_of(_UNREACHABLE if ours else refused.failed) from None
         try:
             await self._infos.put(whose, id, info)
         except AWAY:
@@ -134,8 +137,10 @@ class Gpts:
                     body += data
                     if len(body) > _MAX_BYTES:
                         raise _RefusedError("too_large", final=True)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (TimeoutError, ValueError) as error:
             raise _RefusedError(type(error).__name__) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _RefusedError(type(error).__name__, _AWAY) from None
         status = response.status
         if status == 200:
             return body

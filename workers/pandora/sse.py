@@ -36,7 +36,8 @@ class EventTooLargeError(ValueError):
 class EventParser:
     """Cuts one stream into events.
 
-    There is nothing to close: a block that the end of the stream left unfinished is no event.
+    There is nothing to close: a block that the end of the stream left unfinished is no event. It
+    stays in `rest`, since it may be what somebody said who does not speak in events.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -86,6 +87,11 @@ class EventParser:
             elif (event := _interpret(block)) is not None:
                 events.append(event)
         return events
+
+    @property
+    def rest(self) -> bytes:
+        """See above."""
+        return bytes(self._held)
 
     def _check(self, size: int) -> None:
         if size > self._max:

@@ -61,6 +61,7 @@ class Translator:
         self._speeches: dict[str, Speech] = {}
         self._speaker: Speech | None = None  # who said something last
         self._last: Speech | None = None  # of the assistant to the user
+        self._call: Speech | None = None  # of the assistant to a tool that has not answered
         self._turn_goes_on = False
         self._drawn = False  # since the last request to draw
         self._heard: set[str] = set()  # tool messages that are dealt with
@@ -147,9 +148,11 @@ class Translator:
         speech = self._speech(message, Prose if to_user and not message.is_code else Code)
         if to_user:
             self._last = speech
+        self._call = None if to_user else speech
         return self._hear(speech, message)
 
     def _tool(self, message: Message, name: str) -> list[Said]:
+        self._call = None
         content_type = message.content.content_type if message.content is not None else ""
         if content_type in ("execution_output", "stderr"):
             return self._hear(self._speech(message, Output), message)
@@ -202,7 +205,8 @@ class Translator:
     def _done(self) -> list[Said]:
         rest = self._say(self._turn_to(None))
         self.ended = True
-        finish: Finish = "stop" if self._last is None else self._last.finish
+        last = self._call or self._last  # a call that was cut off leaves the answer incomplete
+        finish: Finish = "stop" if last is None else last.finish
         begin: list[Said] = [] if self._started else [Started(self._model)]
         return [*rest, *begin, Done("content_filter" if self._blocked else finish)]
 

@@ -76,7 +76,8 @@ local function fill_seats(account)
   while free > 0 do
     local family, id, line_tag = head_of_lines(account)
     if not id then return end
-    local lane, tag, cost, weight, band = fields(job_key(id), 'lane', 'tag', 'cost', 'weight', 'band')
+    local lane, tag, cost, weight, band, promised =
+      fields(job_key(id), 'lane', 'tag', 'cost', 'weight', 'band', 'promised')
     if lane and stands(account, lane) then return end
     redis.call('ZREM', line_key(account, family), id)
     if lane then
@@ -85,7 +86,7 @@ local function fill_seats(account)
       if tag then -- it is back from an attempt, and paid for: its old place, if that is not past
         tag = math.max(tonumber(tag), tonumber(redis.call('HGET', lane_key(lane), 'now') or 1))
       else
-        tag = next_tag(lane_key(lane), flows, account, tonumber(cost) / tonumber(weight))
+        tag = next_tag(lane_key(lane), flows, account, tonumber(cost) / tonumber(weight), promised)
       end
       redis.call('HSET', job_key(id), 'tag', tag)
       redis.call('SADD', queued, id)

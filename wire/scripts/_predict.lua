@@ -254,6 +254,7 @@ end
 
 -- A waiting job's place in its lane, counted from 1, and the wait (ms) that it makes.
 -- `tag`: its tag if it stands in the queue, else nil. `line_tag`: its tag among its key's users.
+-- `promised`: it need not wait for what its key owes.
 local function predict(job, limits)
   local lane, account = job.lane, job.account
   local mean, varies = service(lane)
@@ -269,7 +270,7 @@ local function predict(job, limits)
   local tag, own, own_work, own_wait = job.tag, 0, 0, 0
   if not tag then -- the one it would have, were what goes before it of its own paid for now
     own, own_work = own_before(job)
-    local paid = soonest(shares_key(lane), account)
+    local paid = job.promised and at or soonest(shares_key(lane), account)
     tag = (paid > at and paid or math.max(at, newest)) + own_work / job.weight
     local ahead = free > 0 and 0 or redis.call('ZCOUNT', queue_key(lane), '-inf', exactly(newest))
     own_wait = wait_in_line(job, own, own_work, ahead * mean / mine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from wire.seal import Seal
 from wire.uploads import UploadedFiles
 from workers.worker import Worker
 
+ONE_SLOT = settings.Upstream(max_concurrency=1)
 PAGE = settings.HERE / "docs" / "design.md"
 UNITS = {"s": 1, "min": 60, "h": 3600, "day": 86400}
 
@@ -169,6 +171,17 @@ async def scenes(
     await redis.zadd("gateway:leases:chat", {"nobody": 1.0})
     assert await reconcile(queue.scripts, 30)
     await step()
+
+    # Somebody who comes back when told, though their key owes more by then than a job may wait.
+    await redis.hset("gateway:service", mapping=dict.fromkeys(("chat n", "chat mean"), "1000"))  # type: ignore[misc]  # redis-py: sync or async
+    await redis.hset("gateway:lane:chat", mapping={"light": "1e9", "span": "1e3"})  # type: ignore[misc]  # redis-py: sync or async
+    await redis.zadd("gateway:shares:chat", {"owes": 1e9})
+    await redis.zadd("gateway:promised:owes", {"owes": 1000 * time.time()})
+    await enqueue(queue, "before")
+    await enqueue(Queue(redis, seal, settings.Queue(), ONE_SLOT), "owes", account="owes")
+    await step()
+    for name in ("before", "owes"):
+        await queue.cancel(name)
 
     # A real worker, with arq's own keys; images.
     worker = Worker("real", connect(server.url), seal, upstream, settings.Settings(queue=LASTING))

@@ -9,15 +9,21 @@
 -- far apart as there are keys outside, so that whoever collects promises, and never comes, takes no
 -- more than its part of them; as it does inside.
 --
+-- What cannot be foreseen is what the key will owe by then: one long answer of it, beside many light
+-- keys, is many minutes. Whoever takes up a promise does not wait for that, if it would be longer than
+-- a job may wait: it goes as if its key were paid up. The key owes it all the same, and the next to be
+-- refused is told a later moment.
+--
 -- While nothing is known of how long answers take, nobody is refused for a wait that is only guessed,
 -- and whom else we refuse we ask to come back soon.
 
 local PATIENCE = 10000   -- ms that a promised place is kept
-local EARLY = 10         -- ms that somebody may come before their moment
+local EARLY = 1          -- ms that somebody may come before their moment
 local SECOND = 1000      -- moments are whole seconds away, as they are told
 local APART = 1.25       -- steps between moments
+local OWN_APART = 1.5    -- the same for a key's own steps, which are longer once others come
 local AHEAD = 3          -- steps until the first
-local KEPT = 8           -- steps ahead that newcomers leave places free
+local KEPT = 12          -- steps ahead that newcomers leave places free
 local SEARCHED = 200     -- moments that are tried before giving one without a place
 local UNKNOWN = 2000     -- ms that a conversation is thought to take, there, before anything is known
 local MOST = 1000        -- promises that a key may have; beyond, a moment without a place
@@ -43,7 +49,7 @@ end
 -- and `own_step` for this key; `room`: how many may wait, half of whom may come at once.
 local function promise(lane, account, wait, step, own_step, room)
   local key, own, outside = promises_key(lane), promised_key(account), outside_key(lane)
-  step, own_step = math.max(1, step * APART), own_step * APART
+  step, own_step = math.max(1, step * APART), own_step * OWN_APART
   redis.call('ZREMRANGEBYSCORE', outside, '-inf', now - PATIENCE)
   local last = tonumber(redis.call('ZSCORE', outside, account) or 0)
   local keys = redis.call('ZCARD', outside) + (last == 0 and 1 or 0)
@@ -95,6 +101,11 @@ local function refusal(job, limits)
   if would > 0 and take_promise(lane, account) then
     -- The wait may have grown while they were outside; it must not be more than a job may wait.
     longest = known and limits.longest or math.huge
+    if would > longest then
+      job.promised = 1
+      job.place, job.wait = predict(job, limits)
+      would = job.wait
+    end
   elseif would > 0 then
     promised = promised_within(promises_key(lane), KEPT * step)
     own_promised = promised_within(promised_key(account), KEPT * own_step)

@@ -72,7 +72,7 @@ local function fill_seats(account)
   while free > 0 do
     local lane, family, id, line_tag = head_of_lines(account, taken)
     if not id then return end
-    local tag, cost, weight, band = fields(job_key(id), 'tag', 'cost', 'weight', 'band')
+    local tag, cost, weight, band, promised = fields(job_key(id), 'tag', 'cost', 'weight', 'band', 'promised')
     redis.call('ZREM', line_key(account, lane, family), id)
     if cost then
       advance(account_key(account), users_key(account), line_tag - band)
@@ -80,7 +80,7 @@ local function fill_seats(account)
       if tag then -- it is back from an attempt, and paid for: its old place, if that is not past
         tag = math.max(tonumber(tag), tonumber(redis.call('HGET', lane_key(lane), 'now') or 1))
       else
-        tag = next_tag(lane_key(lane), flows, account, tonumber(cost) / tonumber(weight))
+        tag = next_tag(lane_key(lane), flows, account, tonumber(cost) / tonumber(weight), promised)
       end
       redis.call('HSET', job_key(id), 'tag', tag)
       redis.call('SADD', queued, id)

@@ -258,6 +258,7 @@ end
 
 -- A waiting job's place in its lane, counted from 1, and the wait (ms) that it makes.
 -- `tag`: its tag if it stands in the queue, else nil. `line_tag`: its tag among its key's users.
+-- `promised`: it need not wait for what its key owes.
 local function predict(job, limits)
   local lane, account = job.lane, job.account
   local mean, varies = service(lane)
@@ -274,7 +275,7 @@ local function predict(job, limits)
   if not tag then -- the one it would have, were what goes before it of its own paid for now
     local all_own, all_work
     all_own, all_work, own, own_work = own_before(job)
-    local paid = soonest(shares_key(lane), account)
+    local paid = job.promised and at or soonest(shares_key(lane), account)
     tag = (paid > at and paid or math.max(at, newest)) + own_work / job.weight
     local ahead = free > 0 and 0 or redis.call('ZCOUNT', queue_key(lane), '-inf', exactly(newest))
     own_wait = wait_in_line(job, all_own, all_work, ahead * mean / mine)

@@ -19,16 +19,18 @@ local function soonest(flows, flow)
 end
 
 -- The tag of a flow's next job. `clock_key`: hash (now, newest); `flows`: when each is paid for, and
--- under `<flow> last` its newest tag.
-local function next_tag(clock_key, flows, flow, cost)
+-- under `<flow> last` its newest tag. `promised`: it need not wait until the flow is paid for; what
+-- the flow owes, it owes on.
+local function next_tag(clock_key, flows, flow, cost, promised)
   local at, newest = fields(clock_key, 'now', 'newest')
   at = tonumber(at or 1)
-  local tag = soonest(flows, flow)
+  local paid = soonest(flows, flow)
+  local tag = promised and at or paid
   if tag <= at then
     tag = math.max(at, tonumber(newest or 0) + STEP)
     redis.call('HSET', clock_key, 'newest', tag)
   end
-  redis.call('ZADD', flows, tag + cost, flow, tag, flow .. ' last')
+  redis.call('ZADD', flows, math.max(paid, tag) + cost, flow, tag, flow .. ' last')
   return tag
 end
 

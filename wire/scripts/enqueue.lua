@@ -56,6 +56,7 @@ redis.call('HSET', job_key(id), 'state', 'waiting', 'lane', lane, 'account', acc
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'cost', job.cost, 'line_tag', job.line_tag,
   'readers', job.front .. '/' .. id, 'band', job.band, 'arrived', now, 'deadline', now + limits.longest,
   'bytes', job.bytes, 'attempt', 0, 'crashes', 0, 'body', body, 'alone', alone)
+if job.promised then redis.call('HSET', job_key(id), 'promised', 1) end
 if not has_learned(lane) then redis.call('HSET', job_key(id), 'guessed', 1) end
 redis.call('PEXPIRE', job_key(id), DAY)
 redis.call('SET', 'arq:job:' .. id, arq_job, 'PX', DAY)

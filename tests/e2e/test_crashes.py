@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import redis
 
 from tests.e2e.bots import Ask, Client, is_torn_and_says_so, is_whole
 from tests.e2e.gateway import Gateway, frozen, until
@@ -100,13 +101,17 @@ def test_a_worker_that_froze_past_its_leases_lets_go_before_it_goes_on(
     assert gateway.workers[0].poll() is None
 
 
-def test_a_front_end_that_froze_finds_its_waiting_jobs_again(gateway: Gateway, ask: Ask) -> None:
+def test_a_front_end_that_froze_finds_its_waiting_jobs_again(gateway: Gateway) -> None:
     """Its presence had lapsed, so its jobs were dropped; their clients waited for a minute."""
     gateway.start(workers=1, fronts=2)
-    Client(ThreadPoolExecutor(1), gateway.urls[1], "[[sim words=200]]", "one")
-    until(lambda: gateway.stats()["active"] == 1, 60, "not started")
-    waiting = Client(ThreadPoolExecutor(1), gateway.url, "[[sim words=3]]", "one")
-    time.sleep(0.5)
-    with frozen(gateway.fronts[0]):
-        time.sleep(5)
-    assert is_whole(waiting.result(20), 3)
+    with ThreadPoolExecutor(2) as pool, redis.Redis.from_url(gateway.redis.url) as line:
+        running = Client(pool, gateway.urls[1], "[[sim words=3 gate=1]]", "one")
+        until(lambda: gateway.stats()["active"] == 1, 60, "not started")
+        waiting = Client(pool, gateway.url, "[[sim words=3]]", "one")
+        until(lambda: line.zcard("gateway:waiting:chat") == 1, 60, "not in line")
+        with frozen(gateway.fronts[0]):
+            until(lambda: len(line.keys("gateway:front:*")) == 1, 60, "it is taken for alive")
+            gateway.open_gate()
+            assert is_whole(running.result(), 3)
+            until(lambda: not line.zcard("gateway:waiting:chat"), 60, "its job still waits")
+        assert is_whole(waiting.result(), 3)

@@ -26,7 +26,7 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
         # What fails in one test must neither be tried again nor keep others from the upstream.
         upstream__retries="0",
         upstream__circuit_failures="1000000",
-        server__body_timeout="1",
+        server__body_timeout="5",
         server__max_body_bytes="20971520",
     ) as gateway:
         yield gateway.start(workers=2)

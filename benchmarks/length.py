@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from statistics import median
 
 from arq.connections import ArqRedis
 
 import settings
-from benchmarks.virtual import on_redis
+from deploy.redis import HOST, EmbeddedRedis
 from wire import VERSION
 from wire.admission import Accepted, NewJob
 from wire.claims import Claim
 from wire.presence import Presence
 from wire.queue import Queue
+from wire.redis import connect
 from wire.seal import Seal
 
 LENGTHS = (100, 10_000, 100_000)
@@ -47,7 +48,18 @@ async def _spent(redis: ArqRedis) -> int:
 
 async def cost(redis: ArqRedis, length: int, keys: int, operations: int = TIMES) -> Cost:
     """Fill the line with so many jobs of so many keys, and see what each operation takes."""
-    await redis.flushall()
+    return _median([took async for took in _rounds(redis, length, keys, operations)])
+
+
+def _median(rounds: list[dict[str, int]]) -> Cost:
+    return Cost(**{name: median(took[name] for took in rounds) for name in OPERATIONS})
+
+
+async def _rounds(
+    redis: ArqRedis, length: int, keys: int, operations: int
+) -> AsyncIterator[dict[str, int]]:
+    """Fill the line; then do each operation once a round, and say what it took."""
+    await redis.flushdb()
     config = settings.Queue(
         max_waiting=10**7, max_waiting_per_key=10**7, max_wait=1e7, lease=1e5, heartbeat=1e4
     )
@@ -71,52 +83,63 @@ async def cost(redis: ArqRedis, length: int, keys: int, operations: int = TIMES)
         assert got == expected or (isinstance(expected, type) and isinstance(got, expected)), got
         return took
 
-    samples: dict[str, list[int]] = {name: [] for name in OPERATIONS}
     held = await queue.claim("w", SLOTS)
     for n in range(length, length + operations):
         await queue.enqueue(new(n + operations), b"body")  # for the one that goes
         job = held.pop(0)
         await queue.begin(job, b"entry", {})
+        took: dict[str, int] = {}
 
         async def finish(job: Claim = job) -> bool:
             return await queue.finish(job.id, job.attempt, "done", b"entry", {})
 
-        samples["finish"].append(await timed(finish, True))
+        took["finish"] = await timed(finish, True)
 
         async def claim() -> int:
             held.extend(await queue.claim("w", 1))
             return len(held)
 
-        samples["claim"].append(await timed(claim, SLOTS))
-        samples["enqueue"].append(await timed(lambda n=n: queue.enqueue(new(n), b"body"), Accepted))  # type: ignore[misc]  # mypy: default arguments
+        took["claim"] = await timed(claim, SLOTS)
+        took["enqueue"] = await timed(lambda n=n: queue.enqueue(new(n), b"body"), Accepted)  # type: ignore[misc]  # mypy: default arguments
         seen = new(n)
-        samples["look"].append(await timed(lambda seen=seen: _look(queue, seen), True))  # type: ignore[misc]  # mypy: default arguments
-        samples["cancel"].append(await timed(lambda n=n: queue.cancel(f"job-{n}"), "cancelled"))  # type: ignore[misc]  # mypy: default arguments
-    return Cost(**{name: median(took) for name, took in samples.items()})
+        took["look"] = await timed(lambda seen=seen: _look(queue, seen), True)  # type: ignore[misc]  # mypy: default arguments
+        took["cancel"] = await timed(lambda n=n: queue.cancel(f"job-{n}"), "cancelled")  # type: ignore[misc]  # mypy: default arguments
+        yield took
 
 
 async def _look(queue: Queue, job: NewJob) -> bool:
     return await queue.look(job.id, job.account) is not None
 
 
-async def _main(redis: ArqRedis) -> None:
-    names = OPERATIONS
-    print(f"Redis' time for one operation, in microseconds: medians of {TIMES}")
-    print(f"  {'waiting':>8} {'keys':>8}" + "".join(f"{name:>9}" for name in names))
+async def _in_turns(lines: list[AsyncIterator[dict[str, int]]]) -> list[Cost]:
+    """What operations take in several lines, round by round: no machine is quick all the time."""
+    rounds: list[list[dict[str, int]]] = [[] for _ in lines]
+    for _ in range(TIMES):
+        for line, took in zip(lines, rounds, strict=True):
+            took.append(await anext(line))
+    return [_median(took) for took in rounds]
+
+
+async def _compare(server: EmbeddedRedis) -> None:
+    print(f"Redis' time for one operation, in microseconds: medians of {TIMES}, in turns")
+    print(f"  {'waiting':>8} {'keys':>8}" + "".join(f"{name:>9}" for name in OPERATIONS))
+    clients = [connect(f"redis://{HOST}:{server.port}/{n}") for n in range(len(LENGTHS))]
     for many in (False, True):
-        first: Cost | None = None
+        keys = [length if many else FEW for length in LENGTHS]
+        lines = [_rounds(*line, TIMES) for line in zip(clients, LENGTHS, keys, strict=True)]
+        costs = await _in_turns(lines)
         worst = 0.0
-        for length in LENGTHS:
-            keys = length if many else FEW
-            got = await cost(redis, length, keys)
-            row = [getattr(got, name) for name in names]
-            print(f"  {length:8} {keys:8}" + "".join(f"{took:9.0f}" for took in row), flush=True)
-            first = first or got
-            ratios = (took / getattr(first, n) for n, took in zip(names, row, strict=True))
-            worst = max(worst, *ratios)
+        for length, of, cost in zip(LENGTHS, keys, costs, strict=True):
+            row = [getattr(cost, name) for name in OPERATIONS]
+            print(f"  {length:8} {of:8}" + "".join(f"{took:9.0f}" for took in row), flush=True)
+            first = [getattr(costs[0], name) for name in OPERATIONS]
+            worst = max(worst, *(took / one for took, one in zip(row, first, strict=True)))
         print(f"    at most {worst:.2f} times what it is with {LENGTHS[0]} (target: {TARGET})")
+    for client in clients:
+        await client.aclose()
 
 
 def main() -> None:
     """Measure and print."""
-    on_redis(_main)
+    with EmbeddedRedis() as server:
+        asyncio.run(_compare(server))

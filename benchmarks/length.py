@@ -128,11 +128,11 @@ async def _compare(server: EmbeddedRedis) -> None:
         keys = [length if many else FEW for length in LENGTHS]
         lines = [_rounds(*line, TIMES) for line in zip(clients, LENGTHS, keys, strict=True)]
         costs = await _in_turns(lines)
+        first = [getattr(costs[0], name) for name in OPERATIONS]
         worst = 0.0
         for length, of, cost in zip(LENGTHS, keys, costs, strict=True):
             row = [getattr(cost, name) for name in OPERATIONS]
             print(f"  {length:8} {of:8}" + "".join(f"{took:9.0f}" for took in row), flush=True)
-            first = [getattr(costs[0], name) for name in OPERATIONS]
             worst = max(worst, *(took / one for took, one in zip(row, first, strict=True)))
         print(f"    at most {worst:.2f} times what it is with {LENGTHS[0]} (target: {TARGET})")
     for client in clients:

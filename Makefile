@@ -26,9 +26,9 @@ help:
 setup: $(RUN)
 	@echo "$(VENV) is ready"
 
-# deploy.local ends with status 0 on Ctrl-C, so that make has nothing to complain about.
+# It ends with status 0 on Ctrl-C, so that make has nothing to complain about.
 run: $(RUN)
-	@$(BIN)/python -m deploy.local
+	@$(BIN)/python -m local
 
 test: $(DEV)
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder

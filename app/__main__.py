@@ -15,16 +15,16 @@ from typing import Any
 
 from sanic import Sanic
 
-import logs
 import settings
+from app.http.processes import Processes, inherited, listen
 from app.line import Line
 from app.metrics import Metrics
-from app.processes import Processes, inherited, listen
 from app.server import GatewayRequest, Server
-from wire.media import Media, MediaError, open_media
-from wire.parts import Parts, open_parts
-from wire.queue import Queue
-from wire.redis import connect
+from runtime import logs
+from store.blobs import Parts, open_parts
+from store.media import Media, MediaError, open_media
+from wire.line.queue import Queue
+from wire.redis.client import connect
 from wire.seal import Seal, WeakSecretError, load_secret
 
 logger = logging.getLogger("app")

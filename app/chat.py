@@ -12,21 +12,21 @@ import msgspec
 from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
-from app import completion
-from app.attachments import Attachments, Held
-from app.cut import Cut
-from app.dialect import ChatRequest, decode_chat, given_files, to_messages
-from app.errors import ApiError, UnsupportedParameter
+from app.files.attachments import Attachments, Held
+from app.http.body import bearer, body
+from app.http.json_answer import send_whole, whole
+from app.http.links import Links
+from app.http.stream import HEADERS, ResponseStream
 from app.idempotency import resume_after
-from app.intake import bearer, body
 from app.line import Line
-from app.links import Links
 from app.models import Models
-from app.stream import HEADERS, ResponseStream
-from app.terms import Terms, terms_of
+from app.openai import chunks as completion
+from app.openai.errors import ApiError, UnsupportedParameter
+from app.openai.limits import Cut
+from app.openai.requests import ChatRequest, decode_chat, given_files, to_messages
+from app.openai.usage import Prompt, encoding, prompt_of, usage
+from app.scheduling import Terms, terms_of
 from app.ticket import Ticket
-from app.usage import Prompt, encoding, prompt_of, usage
-from app.whole import send_whole, whole
 from settings import Settings
 from wire import VERSION
 from wire.events import Event

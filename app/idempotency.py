@@ -11,7 +11,7 @@ import hashlib
 
 import msgspec
 
-from app.errors import AnswerLost, BadRequest
+from app.openai.errors import AnswerLost, BadRequest
 from wire.seal import Seal
 
 LONGEST_KEY = 255

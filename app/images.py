@@ -10,9 +10,13 @@ from itertools import count
 
 from sanic import HTTPResponse, Request
 
-from app.budget import Budget, Charge
-from app.dialect import DrawnImage, ImagesAnswer, ImagesRequest, decode_images
-from app.errors import (
+from app.http.body import bearer, body
+from app.http.budget import Budget, Charge
+from app.http.json_answer import json, send_whole
+from app.http.links import Links
+from app.line import Line
+from app.models import Models
+from app.openai.errors import (
     ApiError,
     BadRequest,
     ImageGenerateFail,
@@ -20,18 +24,14 @@ from app.errors import (
     JobFailed,
     ModelNotFound,
 )
-from app.intake import bearer, body
-from app.line import Line
-from app.links import Links
-from app.models import Models
-from app.terms import Terms, terms_of
-from app.text import Text
-from app.whole import json, send_whole
+from app.openai.requests import DrawnImage, ImagesAnswer, ImagesRequest, decode_images
+from app.openai.text import Text
+from app.scheduling import Terms, terms_of
 from settings import Bot, Settings
+from store.media import Media, MediaError
 from wire import VERSION
 from wire.events import Break, Done, Failed, Image
 from wire.jobs import ChatJob, Family, Message
-from wire.media import Media, MediaError
 
 _NO_IMAGE = "The upstream drew no image and did not say why."
 _NOT_HAD = "The upstream drew an image that could not be fetched: {}."

@@ -14,32 +14,32 @@ from arq.connections import ArqRedis
 from msgspec.structs import replace
 from sanic import Request
 
-from app.errors import (
+from app.idempotency import Idempotency, idempotency
+from app.openai.errors import (
     AnswerLost,
     ApiError,
     IdempotencyMismatch,
     LineUnavailable,
     refused,
 )
-from app.idempotency import Idempotency, idempotency
-from app.terms import BANDS, SHARES, Terms
+from app.scheduling import BANDS, SHARES, Terms
 from app.ticket import Ticket
-from background import background
+from runtime.tasks import background
 from settings import Settings
 from wire import VERSION
-from wire.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
-from wire.endings import WAITED_TOO_LONG, end_waiting
 from wire.events import Failed
 from wire.gpts import GptInfos
-from wire.inbox import Inbox
 from wire.jobs import ChatJob, Lane, encode_job
-from wire.queue import Queue
-from wire.reaper import keep_reaping
-from wire.reconciler import keep_reconciling, repaired
-from wire.redis import AWAY, RedisError, trouble
-from wire.reply import Reply
+from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
+from wire.line.queue import Queue
+from wire.line.status import Whereabouts
+from wire.redis.client import AWAY, RedisError, trouble
 from wire.seal import Seal
-from wire.whereabouts import Whereabouts
+from wire.stream.endings import WAITED_TOO_LONG, end_waiting
+from wire.stream.inbox import Inbox
+from wire.stream.reply import Reply
+from wire.upkeep.reaper import keep_reaping
+from wire.upkeep.reconciler import keep_reconciling, repaired
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from urllib.parse import quote, unquote
 from sanic import HTTPResponse, Request
 from sanic.response import raw
 
-from app.errors import NotFound
-from app.stream import ResponseStream
-from wire.media import Kept, Media, Shelf
+from app.http.stream import ResponseStream
+from app.openai.errors import NotFound
+from store.media import Kept, Media, Shelf
 
 LONGEST_CACHED = 86_400
 """Seconds that a client may keep what it has fetched."""

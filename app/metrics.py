@@ -1,8 +1,8 @@
 """`GET /metrics`: the whole gateway's numbers, whichever front end is asked.
 
-Nothing is counted in this process. What happens to jobs is counted in Redis (`wire/metrics.py`),
-how things stand is looked up for each scrape (`wire/census.py`), so all front ends show the same
-and one of them is enough to scrape.
+Nothing is counted in this process. What happens to jobs is counted in Redis
+(`wire/line/metrics.py`), how things stand is looked up for each scrape (`wire/line/snapshot.py`),
+so all front ends show the same and one of them is enough to scrape.
 
 While Redis is away the answer is still 200, with `gateway_redis_up 0` and without the numbers that
 are not known: Prometheus lets their series end at once, and its own `up` keeps meaning that this
@@ -28,12 +28,12 @@ from prometheus_client.registry import Collector
 from sanic import HTTPResponse, Request
 from sanic.response import raw
 
-from app.errors import Unauthorized
+from app.openai.errors import Unauthorized
 from settings import Settings
-from wire import metrics
-from wire.census import Census, TakeCensus
-from wire.metrics import Tallies
-from wire.redis import AWAY
+from wire.line import metrics
+from wire.line.metrics import Tallies
+from wire.line.snapshot import Census, TakeCensus
+from wire.redis.client import AWAY
 
 PATIENCE = 2.0
 """Seconds that Redis may take to tell its numbers; Prometheus gives up after ten."""

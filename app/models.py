@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable
 
 import settings
-from app.dialect import Model, ModelList
-from app.errors import ModelNotFound
+from app.openai.errors import ModelNotFound
+from app.openai.requests import Model, ModelList
 from wire.jobs import Family
 
 _CREATED = 1702598400  # 2023-12-15: models have a date, and clients read it; it means nothing here

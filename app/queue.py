@@ -9,10 +9,10 @@ from urllib.parse import unquote
 import msgspec
 from sanic import HTTPResponse, Request
 
-from app.errors import NotFound
-from app.intake import bearer
+from app.http.body import bearer
+from app.http.json_answer import json
 from app.line import Line
-from app.whole import json
+from app.openai.errors import NotFound
 
 
 class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,10 +18,17 @@ from sanic.handlers import ErrorHandler
 from sanic.http import Http
 from sanic.response import BaseHTTPResponse, empty
 
-from app.attachments import Attachments
-from app.budget import Budget
 from app.chat import Chat
-from app.errors import (
+from app.files.attachments import Attachments
+from app.http.body import SMALL, bearer
+from app.http.budget import Budget
+from app.http.json_answer import json
+from app.images import Images
+from app.line import Line
+from app.media import Served
+from app.metrics import Metrics
+from app.models import Models
+from app.openai.errors import (
     ApiError,
     BadRequest,
     BodyTooLarge,
@@ -33,20 +40,13 @@ from app.errors import (
     RequestTimeout,
     Unauthorized,
 )
-from app.images import Images
-from app.intake import SMALL, bearer
-from app.line import Line
-from app.media import Served
-from app.metrics import Metrics
-from app.models import Models
+from app.openai.usage import encoding
 from app.queue import QueueEntries
-from app.usage import encoding
-from app.whole import json
-from background import background
-from logs import where
+from runtime.logs import where
+from runtime.tasks import background
 from settings import Settings
-from wire.media import Media, keep_sweeping
-from wire.parts import Parts
+from store.blobs import Parts
+from store.media import Media, keep_sweeping
 
 logger = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from app.errors import WaitedTooLong
-from wire.admission import Accepted
+from app.openai.errors import WaitedTooLong
 from wire.events import Event
-from wire.reply import Reply
-from wire.whereabouts import Whereabouts
+from wire.line.admission import Accepted
+from wire.line.status import Whereabouts
+from wire.stream.reply import Reply
 
 if TYPE_CHECKING:
     from app.line import Line

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-import child
-from deploy.redis import EmbeddedRedis, free_port
+from local.redis import EmbeddedRedis, free_port
+from runtime import children
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 30.0
@@ -98,7 +98,7 @@ def process(
     """
     with tempfile.TemporaryFile() as output:
         command = [sys.executable, "-m", module, *arguments]
-        started = child.spawn(command, environ=environ, output=output)
+        started = children.spawn(command, environ=environ, output=output)
         try:
             yield psutil.Process(started.pid)
         except Exception:
@@ -106,7 +106,7 @@ def process(
             print(f"{module} printed:\n{printed}", file=sys.stderr)
             raise
         finally:
-            child.stop(started, STOP_TIMEOUT)
+            children.stop(started, STOP_TIMEOUT)
 
 
 def _wait(url: str) -> None:

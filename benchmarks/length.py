@@ -10,13 +10,13 @@ from statistics import median
 from arq.connections import ArqRedis
 
 import settings
-from deploy.redis import HOST, EmbeddedRedis
+from local.redis import HOST, EmbeddedRedis
 from wire import VERSION
-from wire.admission import Accepted, NewJob
-from wire.claims import Claim
-from wire.presence import Presence
-from wire.queue import Queue
-from wire.redis import connect
+from wire.line.admission import Accepted, NewJob
+from wire.line.claims import Claim
+from wire.line.presence import Presence
+from wire.line.queue import Queue
+from wire.redis.client import connect
 from wire.seal import Seal
 
 LENGTHS = (100, 10_000, 100_000)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from arq.connections import ArqRedis
 
 from benchmarks.virtual import Kind, exponential, on_redis, world
-from wire.admission import Refused
+from wire.line.admission import Refused
 
 SEEDS = (1, 2, 3)
 MEAN = 20.0

@@ -21,14 +21,14 @@ from typing import Any
 from arq.connections import ArqRedis
 
 import settings
-from deploy.redis import EmbeddedRedis
+from local.redis import EmbeddedRedis
 from wire import VERSION
-from wire.admission import Accepted, NewJob, Refused
-from wire.claims import Claim
 from wire.jobs import Family, Lane
-from wire.presence import Presence
-from wire.queue import Queue
-from wire.redis import connect
+from wire.line.admission import Accepted, NewJob, Refused
+from wire.line.claims import Claim
+from wire.line.presence import Presence
+from wire.line.queue import Queue
+from wire.redis.client import connect
 from wire.seal import Seal
 
 FRAMES = {"front": b"frame"}

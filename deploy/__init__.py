@@ -1,1 +1,1 @@
-"""How the gateway comes onto a machine; `python -m deploy.local` is what `make run` runs."""
+"""How the gateway comes onto a machine; `python -m local` is what `make run` runs."""

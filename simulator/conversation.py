@@ -20,12 +20,12 @@ from simulator.errors import NO_CONVERSATION, RefusedError, named
 from simulator.events import Turn
 from simulator.history import Conversation
 from simulator.http import answer, bearer_of, side_host
+from simulator.layout import place
 from simulator.payload import Payload
 from simulator.reply import Reply, reply
 from simulator.sample import sample
 from simulator.script import Script, parse_directive
 from simulator.sockets import SocketTransport
-from simulator.stage import place
 from simulator.state import State
 from simulator.steps import Step
 from simulator.transport import HttpTransport, Transport

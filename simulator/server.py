@@ -16,11 +16,11 @@ from aiohttp import web
 from simulator import sockets
 from simulator.accounts import Limits
 from simulator.conversation import Conversations
-from simulator.doors import Doors
 from simulator.errors import NOT_FOUND
 from simulator.filehost import FilesApi, Storage
 from simulator.gizmos import Gizmos
 from simulator.http import answer, refusing
+from simulator.preflight import Doors
 from simulator.script import parse_posted
 from simulator.state import State
 

@@ -22,7 +22,7 @@ class Attachment(msgspec.Struct, frozen=True, array_like=True):
 
     `type` is its media type, "" if it is not known; `size` is in bytes, `sha256` in hex. A picture
     has a width and a height in pixels, everything else has zeros. The bytes are `content`, or, if
-    there are many, in the store of large parts (`wire.parts`) under the name `held`.
+    there are many, in the store of large parts (`store.blobs`) under the name `held`.
     """
 
     name: str
@@ -86,7 +86,7 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     copies: bool = False
     gpt: str = ""
     elsewhere: Elsewhere | None = None
-    """Where the messages are, if there are none here. See `wire.parts.Parts.whole`."""
+    """Where the messages are, if there are none here. See `store.blobs.Parts.whole`."""
 
     @property
     def attachments(self) -> list[Attachment]:

@@ -13,22 +13,22 @@ from contextlib import AsyncExitStack
 
 import uvloop
 
-import logs
 import settings
-from background import background
-from wire.deletions import Deletions
+from runtime import logs
+from runtime.tasks import background
+from store.blobs import Parts, open_parts
+from store.media import Media, MediaError, open_media
 from wire.gpts import GptInfos
-from wire.media import Media, MediaError, open_media
-from wire.parts import Parts, open_parts
-from wire.redis import connect
+from wire.redis.client import connect
 from wire.seal import Seal, WeakSecretError, load_secret
-from wire.uploads import UploadedFiles
 from workers.pandora.arkose import ArkoseServers
 from workers.pandora.client import Pandora, backend
+from workers.pandora.conversations import History
+from workers.pandora.deletions import Deletions
+from workers.pandora.files.uploaded import UploadedFiles
+from workers.pandora.files.uploads import Uploads
 from workers.pandora.gpts import Gpts
-from workers.pandora.history import History
 from workers.pandora.session import open_session
-from workers.pandora.uploads import Uploads
 from workers.worker import Worker
 
 logger = logging.getLogger("workers")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from wire.claims import Claim
-from wire.outbox import Answer
+from wire.line.claims import Claim
+from wire.stream.outbox import Answer
 
 Stop = Literal[
     "cancel",  # nobody wants the answer any more

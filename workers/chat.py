@@ -8,7 +8,7 @@ from contextlib import aclosing
 import settings
 from wire.events import Ending, Failed
 from wire.jobs import ChatJob
-from wire.outbox import Answer, Outbox
+from wire.stream.outbox import Answer, Outbox
 from workers.upstream import Upstream, UpstreamError
 
 

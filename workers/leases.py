@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 import settings
 from wire import VERSION
-from wire.presence import Presence
-from wire.queue import Queue
-from wire.redis import AWAY, is_down_for_everyone, trouble
+from wire.line.presence import Presence
+from wire.line.queue import Queue
+from wire.redis.client import AWAY, is_down_for_everyone, trouble
 from wire.seal import Seal
 from workers.attempt import Attempt, Stop
 

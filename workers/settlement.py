@@ -17,18 +17,18 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from logs import where
+from runtime.logs import where
 from settings import Settings
-from wire.claims import Claim, PutBack
-from wire.endings import end_waiting
+from store.blobs import Parts
+from store.media import MediaError
 from wire.events import Ending, Failed
 from wire.jobs import Family
-from wire.media import MediaError
-from wire.outbox import Outbox, Superseded
-from wire.parts import Parts
-from wire.queue import Queue
-from wire.redis import AWAY, RedisError
+from wire.line.claims import Claim, PutBack
+from wire.line.queue import Queue
+from wire.redis.client import AWAY, RedisError
 from wire.seal import Seal, SealError
+from wire.stream.endings import end_waiting
+from wire.stream.outbox import Outbox, Superseded
 from workers.attempt import Attempt
 from workers.upstream import UpstreamBusy, UpstreamError
 

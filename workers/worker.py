@@ -20,20 +20,20 @@ from arq.connections import ArqRedis
 from arq.worker import Worker as ArqWorker
 from arq.worker import func
 
-from background import background
+from runtime.tasks import background
 from settings import Settings
+from store.blobs import Parts
+from store.media import MediaError
 from wire.events import Ending, Failed
 from wire.jobs import Lane, decode_job
-from wire.media import MediaError
-from wire.outbox import Outbox
-from wire.parts import Parts
-from wire.presence import worker_channel
-from wire.queue import Queue
-from wire.reaper import keep_reaping
-from wire.reconciler import keep_reconciling
-from wire.redis import AWAY
+from wire.line.presence import worker_channel
+from wire.line.queue import Queue
+from wire.redis.client import AWAY
+from wire.redis.subscription import Subscription
 from wire.seal import Seal
-from wire.subscription import Subscription
+from wire.stream.outbox import Outbox
+from wire.upkeep.reaper import keep_reaping
+from wire.upkeep.reconciler import keep_reconciling
 from workers import chat
 from workers.attempt import Attempt
 from workers.leases import Leases
@@ -148,7 +148,7 @@ class Worker(ArqWorker):
                 self._wake.set()
 
     def _hear(self, words: list[str]) -> None:
-        """Do what our own channel says; `wire.presence.worker_channel` tells what it may be."""
+        """Do what our own channel says; `wire.line.presence.worker_channel` has the words."""
         word, job, number, *front = words
         attempt = self._attempts.get((job, int(number)))
         if attempt is None:

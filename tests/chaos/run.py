@@ -13,7 +13,7 @@ from tests.chaos.leftovers import leftovers
 from tests.chaos.plan import SECRET, Kind, Request
 from tests.chaos.recovery import Recovery, quantile
 from tests.chaos.storm import Storm, Strike
-from tests.e2e.gateway import Gateway
+from tests.support.gateway import Gateway
 
 FRONTS, WORKERS = 2, 3
 CAP = 6

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tests.chaos.clients import Crowd, Front
 from tests.chaos.plan import Blow, Target
-from tests.e2e.gateway import Gateway, status
+from tests.support.gateway import Gateway, status
 
 TICK = 0.05
 """Seconds between two looks."""

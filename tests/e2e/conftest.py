@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from tests.e2e.bots import Ask, Client
-from tests.e2e.gateway import Gateway, quick
+from tests.support.bots import Ask, Client
+from tests.support.gateway import Gateway, quick
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 
-from tests.e2e.gateway import Gateway
+from tests.support.gateway import Gateway
 
 HELLO = "hello [[sim words=20 interval=0.005]]"
 WORDS = " ".join(f"w{n}" for n in range(20))

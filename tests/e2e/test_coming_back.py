@@ -16,7 +16,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.e2e.gateway import Gateway, until
+from tests.support.gateway import Gateway, until
 
 CHAT = "/v1/chat/completions"
 GRACE, KEPT = 3.0, 5.0

@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.e2e.gateway import Gateway, until
+from tests.support.gateway import Gateway, until
 
 LONG = "[[sim words=2000 interval=0.01]]"
 

@@ -20,9 +20,9 @@ from openai import OpenAI
 from ruamel.yaml import YAML
 
 import settings
-from child import spawn, stop
-from deploy.redis import find_server, free_port
-from tests.e2e.gateway import status, until
+from local.redis import find_server, free_port
+from runtime.children import spawn, stop
+from tests.support.gateway import status, until
 
 DEPLOY = settings.HERE / "deploy"
 COMPOSE = YAML(typ="safe", pure=True).load(DEPLOY / "compose.yaml")
@@ -174,7 +174,7 @@ def test_image_units_and_compose_file_start_the_roles_by_the_same_commands() -> 
 
 def test_the_image_can_migrate_the_predecessors_files(containers: Containers) -> None:
     (containers.data / "config.json").write_text('{"log_level": "ERROR"}')
-    command = ["python", "-m", "migrate", f"{containers.data}/config.json"]
+    command = ["python", "-m", "settings.migrate", f"{containers.data}/config.json"]
     done = containers.start("migrate", [*command, "--to", str(containers.data)])
     assert done.wait(60) == 0, containers.printed("migrate")
     assert 'level = "ERROR"' in (containers.data / "settings.toml").read_text()

@@ -13,7 +13,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.e2e.gateway import Gateway
+from tests.support.gateway import Gateway
 
 HELLO = {"model": "gpt-4-s", "messages": [{"role": "user", "content": "[[sim words=2]]"}]}
 PART_WITHOUT_TEXT = {"role": "user", "content": [{"type": "text"}]}

@@ -19,7 +19,7 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
-from tests.e2e.gateway import Gateway, until
+from tests.support.gateway import Gateway, until
 
 PDF = b"%PDF-1.4\n" + b"a line of a document\n" * 30_000  # large enough to be held beside Redis
 ASK = "[[sim words=3 interval=0.005]] What is this?"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from tests.e2e.gateway import Gateway, post, until
+from tests.support.gateway import Gateway, post, until
 
 ASK = "[[sim tool=action calls=2 words=3 interval=0.005]]"
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.gateway import Gateway, until
+from tests.support.gateway import Gateway, until
 
 WITHIN = 1.0
 """Seconds that the contract gives."""

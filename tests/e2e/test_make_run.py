@@ -1,4 +1,4 @@
-"""`python -m deploy.local` as a person has it: a real process, its output, its signals."""
+"""`python -m local` as a person has it: a real process, its output, its signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import openai
 import psutil
 import pytest
 
-from deploy.redis import EmbeddedRedis, free_port
+from local.redis import EmbeddedRedis, free_port
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -34,7 +34,7 @@ class Run:
         self.printed = ""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.local"],
+            [sys.executable, "-m", "local"],
             cwd=ROOT,
             env={
                 **clean,

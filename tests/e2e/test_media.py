@@ -16,7 +16,7 @@ import pytest
 from openai import OpenAI
 from openai.types import Image, ImagesResponse
 
-from tests.e2e.gateway import Gateway
+from tests.support.gateway import Gateway
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

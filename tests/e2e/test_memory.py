@@ -18,8 +18,8 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.e2e.gateway import Gateway, until
 from tests.e2e.test_files import held, uploaded
+from tests.support.gateway import Gateway, until
 
 SIZE = 80_000_000
 LIMIT = 150 * 1024 * 1024

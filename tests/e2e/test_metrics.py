@@ -14,7 +14,7 @@ import redis
 from openai import OpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.gateway import Gateway, until
+from tests.support.gateway import Gateway, until
 
 KEY = "sk-a-bearer-of-a-bot"
 PROMPT = "a prompt that nobody else shall read"

@@ -17,7 +17,7 @@ import redis
 from openai import OpenAI
 
 import settings
-from tests.e2e.gateway import Gateway, status, until
+from tests.support.gateway import Gateway, status, until
 
 PREFIX = "prefix-1"
 PASSWORD = "hush/@:#"
@@ -58,7 +58,7 @@ def config(gateway: Gateway) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway whose settings are what `python -m migrate` has made of the files."""
+    """A gateway whose settings are what `python -m settings.migrate` has made of the files."""
     files = tmp_path_factory.mktemp("migrated")
     with Gateway(files, simulator=("--prefix", PREFIX)) as gateway:
         with redis.Redis.from_url(gateway.redis.url) as client:
@@ -66,7 +66,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         (files / "config.json").write_text(json.dumps(config(gateway)))
         (files / "gpts.json").write_text(json.dumps(GPTS))
         given = [str(files / "config.json"), str(files / "gpts.json"), "--to", str(files)]
-        command = [sys.executable, "-m", "migrate", *given]
+        command = [sys.executable, "-m", "settings.migrate", *given]
         subprocess.run(command, cwd=settings.HERE, check=True, capture_output=True)
         gateway.files = files
         yield gateway.start()

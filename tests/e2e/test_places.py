@@ -15,7 +15,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.e2e.gateway import Gateway, until
+from tests.support.gateway import Gateway, until
 
 WITHIN = 1.0
 """Seconds in which a slot must be free."""

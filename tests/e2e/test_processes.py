@@ -13,7 +13,7 @@ import pytest
 import redis
 from openai import OpenAI
 
-from tests.e2e.gateway import Gateway, status, until
+from tests.support.gateway import Gateway, status, until
 
 COUNT = 2
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 import redis
 
-from tests.e2e.bots import Ask, Client, is_torn_and_says_so, is_whole
-from tests.e2e.gateway import Gateway, frozen, until
+from tests.support.bots import Ask, Client, is_torn_and_says_so, is_whole
+from tests.support.gateway import Gateway, frozen, until
 
 
 @pytest.fixture

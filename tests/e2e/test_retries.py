@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.e2e.gateway import Gateway, post
+from tests.support.gateway import Gateway, post
 
 
 @pytest.fixture(scope="module")

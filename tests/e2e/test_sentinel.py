@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.bots import Client, is_torn_and_says_so, is_whole
-from tests.e2e.gateway import Gateway, status, until
-from tests.watched import WatchedRedis, watched_redis
+from tests.support.bots import Client, is_torn_and_says_so, is_whole
+from tests.support.gateway import Gateway, status, until
+from tests.support.watched import WatchedRedis, watched_redis
 
 SERVED_AGAIN = 10.0
 """Seconds after the death of a master within which new requests are answered."""

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.bots import Ask, Client, is_whole
-from tests.e2e.gateway import Gateway, status, until
+from tests.support.bots import Ask, Client, is_whole
+from tests.support.gateway import Gateway, status, until
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.e2e.gateway import Gateway
+from tests.support.gateway import Gateway
 
 Mode = Literal["web", "bot"]
 

@@ -6,7 +6,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.e2e.gateway import Gateway, until
+from tests.support.gateway import Gateway, until
 
 WORDS = " ".join(f"w{n}" for n in range(40))
 

@@ -17,15 +17,15 @@ import settings
 from app.line import Line
 from app.metrics import Metrics
 from app.server import Server
-from deploy.redis import EmbeddedRedis
-from tests.integration.sanic_adapter import new_app, started
-from tests.integration.scripted import ScriptedUpstream
+from local.redis import EmbeddedRedis
+from store.blobs import Parts
+from store.media import Media, open_media
+from tests.support.sanic_adapter import new_app, started
+from tests.support.scripted import ScriptedUpstream
 from wire import VERSION
-from wire.media import Media, open_media
-from wire.parts import Parts
-from wire.presence import Presence
-from wire.queue import Queue
-from wire.redis import connect
+from wire.line.presence import Presence
+from wire.line.queue import Queue
+from wire.redis.client import connect
 from wire.seal import Seal
 from workers.worker import Worker
 

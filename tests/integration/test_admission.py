@@ -12,14 +12,14 @@ from arq.connections import ArqRedis
 from msgspec.structs import replace
 
 import settings
-from background import background
+from runtime.tasks import background
 from tests.integration.conftest import LASTING, QUICK, Client, has_worker
-from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT
 from tests.integration.test_queue import claim, finish, new, present
-from wire.admission import Accepted, Refused
-from wire.claims import Claim
-from wire.queue import Queue
+from tests.support.scripted import HELLO, ScriptedUpstream
+from wire.line.admission import Accepted, Refused
+from wire.line.claims import Claim
+from wire.line.queue import Queue
 from wire.seal import Seal
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.integration.pandora import code, collect, job, new_pandora, simulated, text
+from tests.support.pandora import code, collect, job, new_pandora, simulated, text
 from wire.events import Failed
 from workers.pandora.arkose import ArkoseServers
 

@@ -11,10 +11,10 @@ from arq.connections import ArqRedis
 import settings
 from tests.integration.conftest import QUICK, has_worker
 from tests.integration.test_queue import claim, field, finish, new, present
-from wire.admission import Accepted, Attached, Clash, NewJob
-from wire.queue import Queue
-from wire.reaper import reap
+from wire.line.admission import Accepted, Attached, Clash, NewJob
+from wire.line.queue import Queue
 from wire.seal import Seal
+from wire.upkeep.reaper import reap
 
 GRACE = 1.0
 

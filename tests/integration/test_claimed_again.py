@@ -12,7 +12,7 @@ import settings
 from tests.integration.test_way_back import enqueue_chat
 from wire.events import Done, Event, Started
 from wire.jobs import ChatJob
-from wire.queue import Queue
+from wire.line.queue import Queue
 from wire.seal import Seal
 from workers.worker import Worker
 

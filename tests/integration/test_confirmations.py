@@ -8,10 +8,9 @@ import json
 import pytest
 from arq.connections import ArqRedis
 
-from app.text import Text
+from app.openai.text import Text
 from settings import Bot
 from tests.integration.conftest import SOON
-from tests.integration.pandora import collect, job, new_pandora, simulated, text
 from tests.integration.test_pandora import (
     DONE,
     END_OF_BODY,
@@ -22,17 +21,18 @@ from tests.integration.test_pandora import (
     says,
     upstream,
 )
-from wire.deletions import Deletions
+from tests.support.pandora import collect, job, new_pandora, simulated, text
 from wire.events import Asked, Done, Event, Failed, Started
 from wire.gpts import GptInfos
 from wire.jobs import ChatJob
 from wire.seal import Seal
 from workers.pandora.client import backend
-from workers.pandora.exchange import MAX_ROUNDS
+from workers.pandora.conversations import History
+from workers.pandora.deletions import Deletions
 from workers.pandora.gpts import Gpts
-from workers.pandora.history import History
 from workers.pandora.session import open_session
-from workers.pandora.wanted import Confirm, ConfirmationWanted, Leave, choose_leave
+from workers.pandora.translate.exchange import MAX_ROUNDS
+from workers.pandora.translate.placeholders import Confirm, ConfirmationWanted, Leave, choose_leave
 
 
 def ask(directive: str) -> ChatJob:

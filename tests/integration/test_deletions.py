@@ -10,11 +10,11 @@ import pytest
 from arq.connections import ArqRedis
 
 from tests.integration.conftest import SOON
-from tests.integration.pandora import collect, job, new_pandora, simulated, text
-from wire.deletions import Deletions
+from tests.support.pandora import collect, job, new_pandora, simulated, text
 from wire.seal import Seal
 from workers.pandora.client import backend
-from workers.pandora.history import History
+from workers.pandora.conversations import History
+from workers.pandora.deletions import Deletions
 
 FAST = "words=2 interval=0 delay=0"
 

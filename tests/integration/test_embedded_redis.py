@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from deploy.redis import EmbeddedRedis, EmbeddedRedisError, find_server
+from local.redis import EmbeddedRedis, EmbeddedRedisError, find_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,7 +71,7 @@ def test_a_running_server_can_be_restarted_and_stopped_twice() -> None:
 
 
 def test_a_stopped_process_that_does_not_react_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploy.redis.STOP_TIMEOUT", 0.1)
+    monkeypatch.setattr("local.redis.STOP_TIMEOUT", 0.1)
     with EmbeddedRedis() as server:
         server.process.send_signal(signal.SIGSTOP)
     assert server.process.returncode == -signal.SIGKILL
@@ -91,7 +91,7 @@ def test_a_server_that_cannot_start_says_what_it_printed() -> None:
 )
 def test_a_server_does_not_outlive_a_killed_parent() -> None:
     script = (
-        "import sys; from deploy.redis import EmbeddedRedis\n"
+        "import sys; from local.redis import EmbeddedRedis\n"
         "with EmbeddedRedis() as server:\n"
         "    print(server.process.pid, flush=True); sys.stdin.read()"
     )

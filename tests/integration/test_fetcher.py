@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from app.addresses import networks
-from app.fetcher import LOOKUPS, Fetcher, FetchError
+from app.files.fetcher import LOOKUPS, Fetcher, FetchError
+from app.files.ssrf_guard import networks
 
 LOOPBACK = networks(["127.0.0.0/8"])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -135,7 +135,7 @@ async def test_names_that_take_long_hold_up_nobody_but_themselves(
         return real(host, *args, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr("app.fetcher.LOOKUP_PATIENCE", 0.5)
+    monkeypatch.setattr("app.files.fetcher.LOOKUP_PATIENCE", 0.5)
     fetcher = Fetcher()
     async with fetcher.running():
 

@@ -16,14 +16,14 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
-from deploy.redis import EmbeddedRedis
+from local.redis import EmbeddedRedis
+from store.media import Media
 from tests.integration.conftest import LASTING, Client
-from tests.integration.scripted import HELLO, ScriptedUpstream
+from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
 from wire.gpts import EVERYBODY, GptInfos
-from wire.media import Media
-from wire.queue import Queue
-from wire.redis import connect
+from wire.line.queue import Queue
+from wire.redis.client import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamBusy, UpstreamError
 from workers.worker import Worker

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from arq.connections import ArqRedis
 
-from background import background
-from tests.integration.pandora import code, collect, job, new_pandora, simulated, text
+from runtime.tasks import background
+from tests.support.pandora import code, collect, job, new_pandora, simulated, text
 from wire.gpts import EVERYBODY, GptInfos
 from wire.seal import Seal
 from workers.pandora.client import backend

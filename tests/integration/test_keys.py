@@ -12,20 +12,20 @@ from typing import NamedTuple
 from arq.connections import ArqRedis
 
 import settings
-from deploy.redis import EmbeddedRedis
+from local.redis import EmbeddedRedis
 from tests.integration.conftest import LASTING
-from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_queue import claim, enqueue, new, present
+from tests.support.scripted import HELLO, ScriptedUpstream
 from wire import VERSION
-from wire.admission import Refused
-from wire.deletions import Deletions
 from wire.gpts import GptInfos
 from wire.jobs import Attachment, ChatJob, encode_job
-from wire.queue import Queue
-from wire.reconciler import reconcile
-from wire.redis import connect
+from wire.line.admission import Refused
+from wire.line.queue import Queue
+from wire.redis.client import connect
 from wire.seal import Seal
-from wire.uploads import UploadedFiles
+from wire.upkeep.reconciler import reconcile
+from workers.pandora.deletions import Deletions
+from workers.pandora.files.uploaded import UploadedFiles
 from workers.worker import Worker
 
 ONE_SLOT = settings.Upstream(max_concurrency=1)

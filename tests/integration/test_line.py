@@ -11,7 +11,7 @@ from arq.connections import ArqRedis
 
 from benchmarks import fairness, honesty, length, promises
 from benchmarks.virtual import Job, Kind, world
-from wire.admission import Refused
+from wire.line.admission import Refused
 
 
 @pytest.mark.parametrize("of_one_key", [False, True])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from obstore.store import ObjectStore
 
-from wire.media import Media, MediaError, open_store
+from store.media import Media, MediaError, open_store
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 WEEK = 604_800.0

@@ -15,14 +15,14 @@ import settings
 from app.metrics import Metrics
 from app.server import OpenAIErrors
 from tests.integration.conftest import SanicClient
-from tests.integration.sanic_adapter import new_app, started
 from tests.integration.test_queue import claim, enqueue, present
-from wire import metrics
-from wire.census import Census, LaneCensus, TakeCensus
-from wire.metrics import HISTOGRAMS
-from wire.queue import Queue
-from wire.redis import connect
-from wire.scripts import source
+from tests.support.sanic_adapter import new_app, started
+from wire.line import metrics
+from wire.line.metrics import HISTOGRAMS
+from wire.line.queue import Queue
+from wire.line.scripts import source
+from wire.line.snapshot import Census, LaneCensus, TakeCensus
+from wire.redis.client import connect
 from wire.seal import Seal
 
 PRELUDE = source("_metrics")

@@ -17,12 +17,12 @@ from msgspec.structs import replace
 from obstore.store import MemoryStore
 
 import settings
+from store.media import Media
 from wire import VERSION
 from wire.events import Delta, Done, Event, Failed, File, Image, Started
 from wire.jobs import ChatJob, Message
-from wire.media import Media
 from workers.pandora.client import Pandora
-from workers.pandora.downloads import by_file_server
+from workers.pandora.files.downloads import by_file_server
 from workers.pandora.session import open_session
 from workers.upstream import UpstreamBusy, UpstreamError
 
@@ -490,7 +490,7 @@ async def test_an_event_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch)
         await exchange.closed_by_client()
         exchange.close()
 
-    monkeypatch.setattr("workers.pandora.exchange.MAX_EVENT_BYTES", 500_000)
+    monkeypatch.setattr("workers.pandora.translate.exchange.MAX_EVENT_BYTES", 500_000)
     async with upstream(script) as (_, pandora):
         events, failed = await failure(pandora)
         assert "".join(e.text for e in events if isinstance(e, Delta)) == "Hel ("
@@ -697,7 +697,7 @@ async def test_a_download_that_breaks_off_or_hangs_is_an_event(
         await exchange.closed_by_client()
         exchange.close()
 
-    monkeypatch.setattr("workers.pandora.downloads.TIMEOUT", 0.2)
+    monkeypatch.setattr("workers.pandora.files.downloads.TIMEOUT", 0.2)
     caplog.set_level(logging.DEBUG)
     data = pictured("file-service://secret-A", "file-service://secret-B") + DONE
     async with upstream(streams(data), close, close, hang) as (_, pandora):

@@ -13,13 +13,13 @@ from arq.connections import ArqRedis
 import settings
 from tests.integration.conftest import QUICK, has_worker
 from wire import VERSION
-from wire.admission import Accepted, NewJob, Refused
-from wire.claims import Claim, Lapsed, PutBack
-from wire.endings import WAITED_TOO_LONG, end_waiting
-from wire.log import log_key
-from wire.presence import Presence, front_channel, worker_channel
-from wire.queue import Queue
+from wire.line.admission import Accepted, NewJob, Refused
+from wire.line.claims import Claim, Lapsed, PutBack
+from wire.line.presence import Presence, front_channel, worker_channel
+from wire.line.queue import Queue
 from wire.seal import Seal
+from wire.stream.endings import WAITED_TOO_LONG, end_waiting
+from wire.stream.log import log_key
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 from arq.connections import ArqRedis
 
 from tests.integration.test_queue import claim, enqueue
-from wire.claims import Claim
-from wire.queue import Queue
-from wire.reconciler import reconcile, repaired
+from wire.line.claims import Claim
+from wire.line.queue import Queue
+from wire.upkeep.reconciler import reconcile, repaired
 
 
 async def look(queue: Queue, redis: ArqRedis) -> int:

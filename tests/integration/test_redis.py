@@ -8,9 +8,9 @@ import pytest
 from arq.connections import ArqRedis
 from redis.asyncio.connection import AbstractConnection
 
-from background import background
-from deploy.redis import EmbeddedRedis
-from wire.redis import AWAY, connect, is_down_for_everyone
+from local.redis import EmbeddedRedis
+from runtime.tasks import background
+from wire.redis.client import AWAY, connect, is_down_for_everyone
 
 
 async def test_a_cancellation_in_the_middle_of_a_command_is_never_lost(redis: ArqRedis) -> None:

@@ -18,14 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from redis.asyncio.sentinel import MasterNotFoundError
 
-from background import background
-from deploy.redis import EmbeddedRedis, free_port
-from tests.e2e.gateway import frozen
-from tests.watched import WatchedRedis, watched_redis
-from wire.redis import AWAY, Client, connect, is_down_for_everyone
-from wire.sentinel import SLACK, Master, Sentinels
-from wire.sentinel_url import SentinelUrl
-from wire.subscription import Subscription
+from local.redis import EmbeddedRedis, free_port
+from runtime.tasks import background
+from settings.redis_url import SentinelUrl
+from tests.support.gateway import frozen
+from tests.support.watched import WatchedRedis, watched_redis
+from wire.redis.client import AWAY, Client, connect, is_down_for_everyone
+from wire.redis.sentinel import SLACK, Master, Sentinels
+from wire.redis.subscription import Subscription
 
 BACK = 8.0
 """Seconds within which a failover has to be over, for everybody."""
@@ -164,7 +164,7 @@ class FakeSentinel:
 @pytest.fixture
 async def fakes(loop: object, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[FakeSentinel]]:
     """Three of them, who are asked anew every time."""
-    monkeypatch.setattr("wire.sentinel.PAUSE", 0)
+    monkeypatch.setattr("wire.redis.sentinel.PAUSE", 0)
     fakes = [FakeSentinel() for _ in range(3)]
     servers = [await asyncio.start_server(fake.answer, "127.0.0.1", fake.port) for fake in fakes]
     yield fakes

@@ -13,15 +13,15 @@ from msgspec.structs import replace
 
 import settings
 from app.line import fingerprint
-from app.terms import BANDS, SHARES
+from app.scheduling import BANDS, SHARES
 from tests.integration.conftest import LASTING, QUICK, Client, has_worker
-from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT
 from tests.integration.test_queue import claim, enqueue, finish, ids, new
-from wire.admission import Accepted
-from wire.claims import Claim
+from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.jobs import Lane
-from wire.queue import Queue
+from wire.line.admission import Accepted
+from wire.line.claims import Claim
+from wire.line.queue import Queue
 from wire.seal import Seal
 
 IMAGES = "/v1/images/generations"

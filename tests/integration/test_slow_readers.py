@@ -19,23 +19,23 @@ import settings
 from app.line import Line
 from app.metrics import Metrics
 from app.server import Server
-from deploy.redis import EmbeddedRedis
+from local.redis import EmbeddedRedis
+from store.blobs import Parts
+from store.media import open_media
 from tests.integration.conftest import LASTING, Client, SanicClient, has_worker
-from tests.integration.sanic_adapter import new_app, started
-from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import (
     BODY,
     CHAT,
     messages,
     said,
 )
+from tests.support.sanic_adapter import new_app, started
+from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Delta, Done, Event, Started
-from wire.media import open_media
-from wire.parts import Parts
-from wire.queue import Queue
-from wire.redis import connect
-from wire.reply import Reply
+from wire.line.queue import Queue
+from wire.redis.client import connect
 from wire.seal import Seal
+from wire.stream.reply import Reply
 from workers.worker import Worker
 
 BACKLOG = 200_000

@@ -13,17 +13,17 @@ from arq.connections import ArqRedis
 from msgspec.structs import replace
 
 import settings
-from deploy.redis import EmbeddedRedis
+from local.redis import EmbeddedRedis
 from tests.integration.conftest import LASTING, QUICK, Client, has_worker
-from tests.integration.scripted import HELLO, ScriptedUpstream
 from tests.integration.test_front_end import BODY, CHAT, messages
 from tests.integration.test_queue import claim, enqueue, field, finish, new
-from wire.admission import Accepted, Refused
-from wire.claims import Claim
+from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Delta, Event, Failed, Started
 from wire.jobs import ChatJob
-from wire.queue import Queue
-from wire.redis import connect
+from wire.line.admission import Accepted, Refused
+from wire.line.claims import Claim
+from wire.line.queue import Queue
+from wire.redis.client import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamError
 from workers.worker import Worker

@@ -16,18 +16,18 @@ from arq.connections import ArqRedis
 from obstore.store import MemoryStore
 
 import settings
-from tests.integration.pandora import code, collect, new_pandora, simulated, text
+from store.blobs import Parts
 from tests.integration.test_pandora import Exchange, refusal, upstream
 from tests.integration.test_simulator import Caller
+from tests.support.pandora import code, collect, new_pandora, simulated, text
 from wire import VERSION
 from wire.events import Delta, Failed, Started
 from wire.jobs import Attachment, ChatJob, Message
-from wire.parts import Parts
 from wire.seal import Seal
-from wire.uploads import UploadedFiles
 from workers.pandora.client import Pandora, backend
+from workers.pandora.files.uploaded import UploadedFiles
+from workers.pandora.files.uploads import Uploads
 from workers.pandora.session import open_session
-from workers.pandora.uploads import Uploads
 
 ASK = "[[sim words=2 interval=0 delay=0]]"
 PDF = b"%PDF-1.4 a document"

@@ -22,13 +22,13 @@ from arq.connections import ArqRedis
 
 import settings
 from wire import VERSION
-from wire.admission import Accepted, Attached, Clash, NewJob, Refused
-from wire.claims import Claim, PutBack
 from wire.jobs import Family, Lane
-from wire.presence import Presence
-from wire.queue import Queue
-from wire.reconciler import reconcile
+from wire.line.admission import Accepted, Attached, Clash, NewJob, Refused
+from wire.line.claims import Claim, PutBack
+from wire.line.presence import Presence
+from wire.line.queue import Queue
 from wire.seal import Seal
+from wire.upkeep.reconciler import reconcile
 
 CONFIG = settings.Queue(
     max_waiting=14,

@@ -12,21 +12,23 @@ from arq.connections import ArqRedis
 
 import settings
 from tests.integration.conftest import QUICK
-from tests.integration.scripted import ScriptedUpstream
 from tests.integration.test_queue import claim, enqueue, new
-from wire import VERSION, log, metrics
-from wire.admission import Accepted
-from wire.claims import Claim
+from tests.support.scripted import ScriptedUpstream
+from wire import VERSION
 from wire.events import Delta, Done, Ending, Event, Failed, Started
-from wire.inbox import Inbox
 from wire.jobs import ChatJob, encode_job
-from wire.log import log_key
-from wire.outbox import LOG_STEP, Answer, Outbox, Superseded
-from wire.presence import front_channel, worker_channel
-from wire.queue import Queue
-from wire.reaper import reap
-from wire.reply import Reply
+from wire.line import metrics
+from wire.line.admission import Accepted
+from wire.line.claims import Claim
+from wire.line.presence import front_channel, worker_channel
+from wire.line.queue import Queue
 from wire.seal import Seal
+from wire.stream import log
+from wire.stream.inbox import Inbox
+from wire.stream.log import log_key
+from wire.stream.outbox import LOG_STEP, Answer, Outbox, Superseded
+from wire.stream.reply import Reply
+from wire.upkeep.reaper import reap
 from workers.worker import Worker
 
 BACKLOG = 1 << 20

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.budget import Budget, Charge
-from app.errors import Crowded
+from app.http.budget import Budget, Charge
+from app.openai.errors import Crowded
 
 SIZE = 1000
 

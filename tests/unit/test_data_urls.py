@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.data_urls import DataUrlError, read_data_url
+from app.files.data_urls import DataUrlError, read_data_url
 
 BIG = bytes(range(256)) * 3000
 

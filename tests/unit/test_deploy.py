@@ -51,5 +51,5 @@ def test_what_stops_a_role_waits_longer_than_it_may_drain() -> None:
         for name in ("gateway-app.service", "gateway-worker@.service")
     ]
     for front_given, worker_given in (compose, units):
-        assert int(front_given) > front + 10  # app/processes.py kills after that
+        assert int(front_given) > front + 10  # app/http/processes.py kills after that
         assert int(worker_given) > worker

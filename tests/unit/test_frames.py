@@ -8,9 +8,9 @@ import json
 
 import pytest
 
-from workers.pandora.frames import ACK_EVERY, Frames, LostError, Piece
-from workers.pandora.handover import Address, read_address, read_handover
-from workers.pandora.mailbox import EARLY_BYTES, FULL, Mailbox
+from workers.pandora.websocket.frames import ACK_EVERY, Frames, LostError, Piece
+from workers.pandora.websocket.handover import Address, read_address, read_handover
+from workers.pandora.websocket.mailbox import EARLY_BYTES, FULL, Mailbox
 
 
 def bare(body: bytes, response_id: str = "r", *, more: bool = True) -> dict[str, object]:

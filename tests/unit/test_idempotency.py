@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import AnswerLost, ApiError, BadRequest, IdempotencyMismatch
 from app.idempotency import digest, idempotency, resume_after, tag
+from app.openai.errors import AnswerLost, ApiError, BadRequest, IdempotencyMismatch
 from wire.seal import Seal
 
 SEAL = Seal(b"a secret of the tests")

@@ -12,10 +12,10 @@ from unittest.mock import patch
 from redis.exceptions import ConnectionError, TimeoutError
 
 import settings
-from background import background
-from wire.claims import Claim, Verdict
-from wire.presence import Presence
-from wire.queue import Queue
+from runtime.tasks import background
+from wire.line.claims import Claim, Verdict
+from wire.line.presence import Presence
+from wire.line.queue import Queue
 from wire.seal import Seal
 from workers.attempt import Attempt
 from workers.leases import MARGIN, Leases
@@ -32,7 +32,7 @@ class RenewingQueue:
         self._fault = fault
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
-        """See `wire.queue.Queue`."""
+        """See `wire.line.queue.Queue`."""
         if fault := self._fault():
             raise fault
         return []

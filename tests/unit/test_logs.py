@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import logs
 import settings
+from runtime import logs
 
 DAY = 86_400
-ROOT = Path(logs.__file__).parent
+ROOT = Path(logs.__file__).parents[1]
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_disk_that_fails_later_is_reported_and_stops_nothing(
 # A day takes a quarter of a second here.
 WRITER = """
 import datetime, logging, pathlib, sys, time
-import logs
+from runtime import logs
 name, path = sys.argv[1:]
 begin = datetime.date(2026, 1, 1)
 logs._day = lambda moment: begin + datetime.timedelta(days=int(moment * 4) % 100_000)

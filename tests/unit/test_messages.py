@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.dialect import GivenFile, decode_chat, given_files, to_messages
-from app.errors import BadRequest
+from app.openai.errors import BadRequest
+from app.openai.requests import GivenFile, decode_chat, given_files, to_messages
 from wire.jobs import Attachment, Message
 
 URL = "https://example.com/a.pdf"

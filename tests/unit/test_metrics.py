@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from app.metrics import OPEN_METRICS, Families, always, counted, standing
 from settings import HERE
-from wire.census import Census, LaneCensus
 from wire.jobs import Lane
-from wire.metrics import COUNTERS, HISTOGRAMS, tally
+from wire.line.metrics import COUNTERS, HISTOGRAMS, tally
+from wire.line.snapshot import Census, LaneCensus
 
 SCRIPTS = HERE / "wire" / "scripts"
 

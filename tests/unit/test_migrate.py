@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import settings
-from migrate import MigrateError, migrate
+from settings.migrate import MigrateError, migrate
 
 CONFIG = {
     "log_level": "DEBUG",
@@ -223,7 +223,14 @@ def test_files_with_settings_are_overwritten_by_force_alone(tmp_path: Path) -> N
 def test_the_command_tells_in_a_sentence_what_it_cannot_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     for name, why in [("none.json", "cannot be read: No such"), ("config.json", "is not JSON")]:
-        command = [sys.executable, "-m", "migrate", str(tmp_path / name), "--to", str(tmp_path)]
+        command = [
+            sys.executable,
+            "-m",
+            "settings.migrate",
+            str(tmp_path / name),
+            "--to",
+            str(tmp_path),
+        ]
         done = subprocess.run(command, cwd=settings.HERE, capture_output=True, text=True)
         assert done.returncode == 1
         assert done.stderr.startswith(f"nothing was written: {tmp_path / name} {why}")

@@ -8,8 +8,8 @@ from functools import cache
 
 import pytest
 
-import migrate
 import settings
+from settings import migrate
 
 TABLE = settings.HERE / "docs" / "parity.md"
 ROWS = [

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.pictures import Picture, read_picture
+from app.files.pictures import Picture, read_picture
 
 
 def picture(form: str, size: tuple[int, int] = (30, 20)) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import settings
-from app import errors
+from app.openai import errors
 
 TWICE = ("README", "docs/clients", "docs/settings", "docs/operating")
 """The pages that are in both languages."""

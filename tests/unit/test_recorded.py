@@ -10,12 +10,12 @@ from random import Random
 import pytest
 
 from wire.events import Delta, Done, Drawing, Failed, Started
-from workers.pandora.records import Envelope, Mark, read_record
 from workers.pandora.refusals import judge
-from workers.pandora.speech import Said
-from workers.pandora.sse import EventParser, ServerSentEvent
-from workers.pandora.translation import Translator
-from workers.pandora.wanted import ImageWanted
+from workers.pandora.translate.message import Said
+from workers.pandora.translate.placeholders import ImageWanted
+from workers.pandora.translate.records import Envelope, Mark, read_record
+from workers.pandora.translate.sse import EventParser, ServerSentEvent
+from workers.pandora.translate.turn import Translator
 from workers.upstream import UpstreamBusy, UpstreamError
 
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "recorded"

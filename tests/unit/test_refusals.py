@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.events import Failed, Fault
-from workers.pandora.complaint import MAX_SENTENCE, read_complaint
 from workers.pandora.refusals import DEFAULT_RETRY_AFTER, judge
+from workers.pandora.translate.error_body import MAX_SENTENCE, read_complaint
 from workers.upstream import UpstreamBusy, UpstreamError
 
 BUSY = "Only one message at a time. Please allow any other responses to complete."

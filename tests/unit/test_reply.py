@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.claims import Claim
 from wire.events import (
     UNNUMBERED,
     Asked,
@@ -28,8 +27,9 @@ from wire.events import (
     decode_frame,
 )
 from wire.events import encode_frame as encode
-from wire.outbox import Answer
-from wire.reply import Reply
+from wire.line.claims import Claim
+from wire.stream.outbox import Answer
+from wire.stream.reply import Reply
 
 CLAIM = Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b"")
 BACKLOG = 1 << 20

@@ -8,7 +8,7 @@ import pytest
 import settings
 from settings import SettingsError, load
 
-SHIPPED = Path(settings.__file__).parent / "settings.toml"
+SHIPPED = Path(settings.__file__).parents[1] / "settings.toml"
 
 Load = Callable[..., settings.Settings]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.text import Text
+from app.openai.text import Text
 from settings import Bot
 from wire.events import (
     Asked,

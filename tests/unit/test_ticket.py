@@ -8,7 +8,7 @@ import settings
 from app.line import Line
 from app.ticket import Ticket
 from wire.events import Batch, Event, Started
-from wire.reply import Reply
+from wire.stream.reply import Reply
 
 SOON = 0.01
 

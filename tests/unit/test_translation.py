@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.events import Delta, Done, Failed, Fault, Finish, Started
-from workers.pandora.records import Envelope, Mark, read_record
-from workers.pandora.speech import Said
-from workers.pandora.sse import EventParser, ServerSentEvent
-from workers.pandora.translation import Translator
+from workers.pandora.translate.message import Said
+from workers.pandora.translate.records import Envelope, Mark, read_record
+from workers.pandora.translate.sse import EventParser, ServerSentEvent
+from workers.pandora.translate.turn import Translator
 
 RUNNING = "in_progress"
 FINISHED = "finished_successfully"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from settings import Bot
 from simulator.deltas import V1, Encoding, Whole
-from tests.unit.turns import (
+from tests.support.turns import (
     DONE,
     Line,
     Record,
@@ -33,7 +33,12 @@ from tests.unit.turns import (
     wire,
 )
 from wire.events import Delta, Failed, Refusal
-from workers.pandora.wanted import ConfirmationWanted, FileWanted, ImageWanted, Leave
+from workers.pandora.translate.placeholders import (
+    ConfirmationWanted,
+    FileWanted,
+    ImageWanted,
+    Leave,
+)
 
 QUIET = Bot(enabled=True)
 PLAIN = Bot(enabled=True, plain_image_url=True)

@@ -13,16 +13,15 @@ from typing import Literal, TypeVar
 import aiohttp
 
 import settings
-from wire.deletions import Deletions, Trace
+from store.media import Media
 from wire.events import Asked, Break, Delta, Ending, Event, Failed
 from wire.jobs import ChatJob, Identity
-from wire.media import Media
 from workers.pandora.arkose import ArkoseServers
 from workers.pandora.body import Body, HttpBody, read_short
-from workers.pandora.downloads import Downloads
-from workers.pandora.exchange import Exchange, Granted, ending_of
+from workers.pandora.deletions import Deletions, Trace
+from workers.pandora.files.downloads import Downloads
+from workers.pandora.files.uploads import Uploaded, Uploads
 from workers.pandora.gpts import Gizmo, Gpts
-from workers.pandora.handover import read_handover
 from workers.pandora.payload import (
     encode_confirmation,
     encode_payload,
@@ -30,16 +29,17 @@ from workers.pandora.payload import (
     wants_arkose,
 )
 from workers.pandora.refusals import error_of, judge
-from workers.pandora.sockets import Sockets
-from workers.pandora.translation import Translator
-from workers.pandora.uploads import Uploaded, Uploads
-from workers.pandora.wanted import (
+from workers.pandora.translate.exchange import Exchange, Granted, ending_of
+from workers.pandora.translate.placeholders import (
     Confirm,
     ConfirmationWanted,
     FileWanted,
     ImageWanted,
     Wanted,
 )
+from workers.pandora.translate.turn import Translator
+from workers.pandora.websocket.handover import read_handover
+from workers.pandora.websocket.pool import Sockets
 from workers.upstream import UpstreamBusy, UpstreamError
 
 T = TypeVar("T")

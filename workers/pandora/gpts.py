@@ -13,7 +13,7 @@ import yarl
 
 from wire.events import Failed
 from wire.gpts import EVERYBODY, GptInfos
-from wire.redis import AWAY
+from wire.redis.client import AWAY
 from wire.seal import SealError
 from workers.pandora.refusals import error_of, judge
 from workers.upstream import UpstreamError

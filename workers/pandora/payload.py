@@ -13,9 +13,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from wire.jobs import ChatJob, Family, Identity, Message, Role
+from workers.pandora.files.uploads import Uploaded
 from workers.pandora.gpts import Gizmo
-from workers.pandora.uploads import Uploaded
-from workers.pandora.wanted import ConfirmationWanted, Leave
+from workers.pandora.translate.placeholders import ConfirmationWanted, Leave
 
 _SUGGESTIONS = (
     "Explain how a sundial tells the time.",

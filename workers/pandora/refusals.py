@@ -9,8 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from wire.events import Failed, Fault
-from workers.pandora.complaint import Complaint, read_complaint, shorten
-from workers.pandora.translation import BROKEN_OFF
+from workers.pandora.translate.error_body import Complaint, read_complaint, shorten
+from workers.pandora.translate.turn import BROKEN_OFF
 from workers.upstream import UpstreamBusy, UpstreamError
 
 DEFAULT_RETRY_AFTER = 60.0

@@ -1,0 +1,1 @@
+"""The files that come with a request: decoded, or fetched from where its URLs point."""

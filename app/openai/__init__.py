@@ -1,0 +1,1 @@
+"""OpenAI's dialect: requests in, chunks, answers and errors out."""

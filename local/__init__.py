@@ -1,0 +1,1 @@
+"""`make run`: the whole gateway in the foreground, with a Redis of its own."""

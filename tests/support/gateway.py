@@ -1,0 +1,258 @@
+"""A whole gateway of real processes, which a test may kill and start again, one by one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import compress
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import redis
+
+from local.redis import EmbeddedRedis, free_port
+from runtime.children import spawn, stop
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Gateway:
+    """Redis with its log, a simulator, workers and front ends, on free ports of this machine.
+
+    `overrides` are settings as the environment gives them: `queue__max_wait="5"`. Once `files` is a
+    directory, roles read their settings from there instead, and from nowhere else.
+    """
+
+    files: Path | None = None
+
+    def __init__(
+        self, directory: Path, *, simulator: tuple[str, ...] = (), **overrides: str
+    ) -> None:
+        self.directory = directory
+        self.redis = EmbeddedRedis(appendonly=True)
+        self._simulator_options = simulator
+        self._overrides = overrides
+        self._outputs = 0
+        self._children: list[subprocess.Popen[bytes]] = []
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.fronts: list[subprocess.Popen[bytes]] = []
+        self.urls: list[str] = []
+
+    def __enter__(self) -> Gateway:
+        self.redis.start()
+        self._start_simulator()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for child in self._children:
+            child.send_signal(signal.SIGCONT)
+            child.terminate()
+        for child in self._children:
+            stop(child, 1)
+        self.redis.close()
+
+    @property
+    def url(self) -> str:
+        """Where the first front end listens."""
+        return self.urls[0]
+
+    def start(self, *, workers: int = 1, fronts: int = 1, processes: int = 1) -> Gateway:
+        """Have so many of the roles, and wait until requests would be served at once.
+
+        Those that live are kept.
+        """
+        alive = [front.poll() is None for front in self.fronts]
+        self.fronts = self._keep(fronts, list(compress(self.fronts, alive)))
+        self.urls = list(compress(self.urls, alive))[:fronts]
+        self.workers = self._keep(workers, [w for w in self.workers if w.poll() is None])
+        while len(self.fronts) < fronts:
+            self.start_front(processes=processes)
+        while len(self.workers) < workers:
+            self.start_worker()
+        self.wait_ready()
+        if self.files is None and "redis__url" not in self._overrides:
+            # A Redis that has just begun hands out nothing for two heartbeats; this one is old.
+            with redis.Redis.from_url(self.redis.url) as client:
+                client.hincrby("gateway:pulse", "since", -3_600_000)
+        return self
+
+    def _keep(
+        self, number: int, roles: list[subprocess.Popen[bytes]]
+    ) -> list[subprocess.Popen[bytes]]:
+        for role in roles[number:]:
+            stop(role, 5)
+        return roles[:number]
+
+    def start_front(self, port: int | None = None, processes: int = 1) -> str:
+        """Start one more front end, of so many processes; its URL."""
+        port = port or free_port()
+        self.fronts.append(self._front(port, processes))
+        self.urls.append(f"http://127.0.0.1:{port}")
+        return self.urls[-1]
+
+    def restart_front(self, number: int) -> subprocess.Popen[bytes]:
+        """Start a front end that has ended again, on its old port."""
+        port = urlsplit(self.urls[number]).port
+        assert port is not None
+        self.fronts[number] = self._front(port)
+        return self.fronts[number]
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """Start one more worker."""
+        self.workers.append(self._spawn("workers"))
+        return self.workers[-1]
+
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        """Wait until every front end says that it is ready."""
+
+        def ready() -> bool:
+            return all(status(f"{url}/readyz") == 200 for url in self.urls)
+
+        until(ready, timeout, "a front end is not ready")
+
+    def stats(self) -> dict[str, int]:
+        """What the simulator has seen."""
+        with urllib.request.urlopen(f"{self.simulator}/simulator/stats", timeout=30) as answer:
+            counted: dict[str, int] = json.load(answer)
+        return counted
+
+    def reset(self, **script: object) -> None:
+        """Zero the simulator's counts; what it answers to prompts without a directive."""
+        post(f"{self.simulator}/simulator/reset", {})
+        if script:
+            post(f"{self.simulator}/simulator/script", script)
+
+    def open_gate(self) -> None:
+        """Let the answers go on that wait at the simulator's gate."""
+        post(f"{self.simulator}/simulator/gate", {})
+
+    def wait_idle(self, timeout: float = 30.0) -> None:
+        """Wait until the simulator holds no conversation."""
+        until(lambda: self.stats()["active"] == 0, timeout, "a conversation still runs upstream")
+
+    def at_rest(self) -> Gateway:
+        """Itself, once nothing goes on, with the simulator's counts at zero."""
+        self.wait_idle()
+        self.reset()
+        return self
+
+    def printed(self) -> str:
+        """Everything that all roles have printed."""
+        return "\n".join(
+            file.read_text(errors="replace") for file in sorted(self.directory.glob("*.log"))
+        )
+
+    def _front(self, port: int, processes: int = 1) -> subprocess.Popen[bytes]:
+        environ = {"GATEWAY__SERVER__PORT": str(port)}
+        if self.files is None:
+            environ["GATEWAY__SERVER__PROCESSES"] = str(processes)
+        return self._spawn("app", **environ)
+
+    def _start_simulator(self) -> None:
+        child = self._spawn("simulator", "--port", "0", *self._simulator_options)
+        log = self.directory / f"{self._outputs:02d}-simulator.log"
+        found = until(
+            lambda: re.search(r"ready on (http://\S+)", log.read_text()), 30, "no simulator"
+        )
+        assert child.poll() is None
+        self.simulator = found[1]
+
+    def _spawn(self, module: str, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+        self._outputs += 1
+        if self.files is not None:
+            settings = {
+                "GATEWAY_SETTINGS": str(self.files / "settings.toml"),
+                "GATEWAY_GPTS": str(self.files / "gpts.toml"),
+            }
+        else:
+            settings = {
+                "GATEWAY__REDIS__URL": self.redis.url,
+                "GATEWAY__UPSTREAM__BASE_URL": getattr(self, "simulator", ""),
+                "GATEWAY__SERVER__HOST": "127.0.0.1",
+                "GATEWAY__LOG__PATH": str(self.directory / "log" / "access.log"),
+                "GATEWAY__MEDIA__STORE": str(self.directory / "media"),
+            }
+            for name, value in self._overrides.items():
+                settings[f"GATEWAY__{name.upper()}"] = value
+        path = self.directory / f"{self._outputs:02d}-{module}.log"
+        with path.open("wb") as output:
+            child = spawn(
+                [sys.executable, "-m", module, *arguments],
+                environ={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT),
+                    "PYTHONUNBUFFERED": "1",
+                    "GATEWAY_SECRET": "the secret of the tests",
+                    **settings,
+                    **environ,
+                },
+                output=output,
+            )
+        self._children.append(child)
+        return child
+
+
+def quick(directory: Path) -> Gateway:
+    """A gateway that notices what has died twice as soon as it does by default."""
+    return Gateway(
+        directory,
+        queue__max_wait="60",
+        redis__outage_grace="15",
+        queue__lease="3",
+        queue__heartbeat="0.75",
+    )
+
+
+def until(probe: Callable[[], T | None], timeout: float, otherwise: str) -> T:
+    """Ask until the answer is true, at most `timeout` seconds; the answer."""
+    deadline = time.monotonic() + timeout
+    while not (found := probe()):
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.02)
+    return found
+
+
+def status(url: str) -> int:
+    """The HTTP status of a GET; 0 when nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def post(url: str, body: object) -> None:
+    """A POST that must work."""
+    data = json.dumps(body).encode()
+    with urllib.request.urlopen(url, data=data, timeout=30) as answer:
+        assert answer.status < 300
+
+
+@contextmanager
+def frozen(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop a process with SIGSTOP for as long as the context lasts."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)

@@ -1,0 +1,69 @@
+"""Our client of the upstream against the simulator, over real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import aiohttp
+from obstore.store import MemoryStore
+
+import settings
+from simulator.server import serve
+from store.media import Media
+from tests.integration.test_simulator import Caller
+from wire import VERSION
+from wire.events import Delta, Event, Failed
+from wire.jobs import ChatJob, Family, Message
+from workers.pandora.client import Pandora
+from workers.pandora.session import open_session
+from workers.upstream import UpstreamError
+
+
+def new_pandora(session: aiohttp.ClientSession, url: str, **more: Any) -> Pandora:
+    """Our client; what it is not told of, it has none of."""
+    media = Media(MemoryStore(), 100_000, 60.0)
+    return Pandora(session, url, media=media, rules=settings.Media(), **more)
+
+
+@asynccontextmanager
+async def simulated() -> AsyncIterator[tuple[Caller, aiohttp.ClientSession]]:
+    """A simulator, and a session to reach it with."""
+    async with serve() as url, open_session() as session:
+        yield Caller(session, url), session
+
+
+def job(prompt: str, family: Family = "gpt_4_s", **more: Any) -> ChatJob:
+    """A chat of one message."""
+    return ChatJob(
+        version=VERSION,
+        id="job-1",
+        family=family,
+        bearer="alice",
+        messages=[Message("user", prompt)],
+        **more,
+    )
+
+
+async def collect(pandora: Pandora, asked: ChatJob) -> list[Event]:
+    """All events of an answer, the failure that ended it included."""
+    events: list[Event] = []
+    try:
+        async with aclosing(pandora.answer(asked)) as answer:
+            async for batch in answer:
+                events += batch
+    except UpstreamError as error:
+        events.append(error.failed)
+    return events
+
+
+def text(events: list[Event]) -> str:
+    """What an answer says to the user."""
+    return "".join(e.text for e in events if isinstance(e, Delta) and e.kind == "text")
+
+
+def code(events: list[Event]) -> str | None:
+    """The code of the failure that ended an answer."""
+    last = events[-1]
+    return last.code if isinstance(last, Failed) else None

@@ -1,0 +1,198 @@
+"""Numbered messages: the same under the same numbers, however the events came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.openai.chunks import Answer
+from app.openai.limits import Cut
+from app.openai.requests import Usage
+from app.openai.usage import encoding
+from settings import Bot
+from wire.events import (
+    UNNUMBERED,
+    Batch,
+    Break,
+    Citation,
+    Delta,
+    Done,
+    Drawing,
+    Event,
+    Failed,
+    File,
+    Image,
+    Kind,
+    Refusal,
+    Started,
+)
+from wire.line.claims import Claim
+from wire.stream.outbox import Answer as Outgoing
+from wire.stream.reply import Reply
+
+JOB = "chatcmpl-0123456789abcdef"
+BACKLOG = 1 << 20
+USAGE = Usage(1, 2, 3)
+
+
+class Options:
+    """What a request asked for."""
+
+    def __init__(
+        self, stops: Sequence[str] = (), limit: int | None = None, *, bot: bool = False
+    ) -> None:
+        self.stops, self.limit, self.bot = stops, limit, bot
+
+    def answer(self, resume_after: int = 0) -> Answer:
+        cut = Cut(self.stops, self.limit, encoding()) if self.stops or self.limit else None
+        bot = Bot(enabled=self.bot)
+        return Answer(
+            JOB, "m", 0, bot, cut=cut, include_usage=True, resume_after=resume_after
+        )  # fmt: skip
+
+
+def blocks(stream: bytes) -> list[tuple[int | None, str]]:
+    """The messages of a stream: the number and the data."""
+    found = []
+    for block in stream.decode().split("\n\n")[:-1]:
+        data, _, id = block.partition("\nid: 01234567-")
+        found.append((int(id) if id else None, data.removeprefix("data: ")))
+    return found
+
+
+def content(stream: bytes) -> str:
+    said = (json.loads(data) for _, data in blocks(stream))
+    return "".join(c["delta"].get("content", "") for one in said for c in one.get("choices", ()))
+
+
+def rendered(answer: Answer, batches: Sequence[Sequence[Event]]) -> bytes:
+    """A whole stream, without `[DONE]`."""
+    stream = b""
+    for events in batches:
+        stream += answer.add(events)
+        if answer.finish or answer.failure:
+            break
+    return stream + (answer.usage_chunk(USAGE) if answer.finish else b"")
+
+
+def test_every_message_that_comes_of_the_events_ends_with_its_number() -> None:
+    stream = rendered(Options().answer(), [[Started("m"), Delta("a")], [Delta("b"), Done("stop")]])
+    assert stream.startswith(b'data: {"id":"chatcmpl-')
+    numbers = [number for number, _ in blocks(stream)]
+    assert numbers == [1, 2, 3, 4, 5]
+    assert json.loads(blocks(stream)[-1][1])["usage"]["total_tokens"] == 3
+
+
+def test_what_does_not_come_of_the_events_has_no_number() -> None:
+    answer = Options().answer()
+    waiting = answer.empty_delta() + answer.empty_delta()
+    assert [number for number, _ in blocks(waiting)] == [1, None, None]
+    failed = answer.add([Started("m"), Delta("a"), Failed("upstream_error", "x")])
+    assert [number for number, _ in blocks(failed)] == [2, None]
+
+
+@pytest.mark.parametrize("first", [Done("stop"), Delta("a"), Break()])
+def test_the_first_message_always_says_who_speaks(first: Event) -> None:
+    """Else a keep-alive, which must say so, would shift all the numbers."""
+    early, late = Options().answer(), Options().answer()
+    waited = early.empty_delta() + rendered(early, [[first, Done("stop")]])
+    straight = rendered(late, [[first, Done("stop")]])
+    assert [block for block in blocks(waited) if block[0]] == blocks(straight)
+    assert json.loads(blocks(straight)[0][1])["choices"][0]["delta"]["role"] == "assistant"
+
+
+def test_what_a_cut_holds_back_does_not_come_out_when_the_answer_goes_on_elsewhere() -> None:
+    """It would come again, with the rest of it, under the same number."""
+    asked = Options(stops=["END"])
+    answer = asked.answer()
+    here = answer.add([Started("m"), Delta("a E"), Failed("let_go", "x", "stopped")])
+    assert content(here) == "a "
+    last = max(number or 0 for number, _ in blocks(here))
+    there = rendered(asked.answer(last), [[Started("m"), Delta("a E"), Delta("x"), Done("stop")]])
+    assert content(here) + content(there) == "a Ex"
+
+
+kinds: st.SearchStrategy[Kind] = st.sampled_from(["text", "text", "text", "code", "output"])
+deltas = st.builds(Delta, st.text("abEND \n", min_size=1, max_size=6), kinds)
+others = st.sampled_from(
+    [
+        Break(),
+        Citation("6", "https://ex.org"),
+        Citation("7", None),
+        Drawing(),
+        Image("dalle", "https://ex.org/a"),
+        Image("python", None, error="x"),
+        File("https://ex.org/b"),
+        Refusal("no"),
+    ]
+)
+endings = st.sampled_from([Done("stop"), Done("length"), Failed("upstream_error", "x")])
+spoken = st.lists(st.one_of(deltas, deltas, others), max_size=25)
+asked = st.builds(
+    Options,
+    st.sampled_from([(), ("END",), ("b", "ND ")]),
+    st.none() | st.integers(1, 12),
+    bot=st.booleans(),
+)
+
+
+@given(spoken, endings, asked, st.data())
+def test_a_resumed_answer_goes_on_exactly_where_the_client_was(
+    said: list[Event], ending: Event, asked: Options, data: st.DataObject
+) -> None:
+    # The worker says it, publishing whenever it likes.
+    outgoing = Outgoing(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
+    live: list[Batch] = []
+    for event in [Started("m"), *said]:
+        outgoing.add([event])
+        if data.draw(st.booleans()):
+            live.append(outgoing.take())
+    outgoing.add([ending])
+    live.append(outgoing.take())
+    events = [event for batch in live for event in batch.events]
+
+    first = rendered(asked.answer(), [batch.events for batch in live if batch.events])
+    numbers = [number for number, _ in blocks(first) if number]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+    for had in range(len(numbers) + 1):
+        # Whoever comes back gets some of it live and the rest from the log, in other steps.
+        reply = Reply("job", BACKLOG)
+        heard: list[Sequence[Event]] = []
+        for batch in live:
+            if data.draw(st.booleans()):
+                reply.accept(batch)
+        at = 0
+        while not reply.ended:
+            step = data.draw(st.integers(1, 10))
+            reply.accept(Batch("job", 1, at, events[at : at + step]))
+            at += step
+            heard.append(reply._events[len([e for part in heard for e in part]) :])
+        heard = heard or [list(reply._events)]
+        resumed = rendered(asked.answer(had), heard)
+        kept = [block for block in blocks(first) if block[0] and block[0] <= had]
+        assert kept + blocks(resumed) == blocks(first)
+
+
+@given(spoken, st.integers(0, 30), asked)
+def test_what_a_front_end_breaks_off_can_be_resumed_without_loss_or_repetition(
+    said: list[Event], broken: int, asked: Options
+) -> None:
+    events = [Started("m"), *said, Done("stop")]
+    let_go = Failed("let_go", "x", "slow_reader")
+    reply = Reply("job", BACKLOG)
+    reply.accept(Batch("job", 1, 0, events[: min(broken, len(events) - 1)]))
+    reply.accept(Batch("job", 1, UNNUMBERED, [let_go]))
+    answer = asked.answer()
+    here = answer.add(reply._events)
+    last = max((number or 0 for number, _ in blocks(here)), default=0)
+    there = rendered(asked.answer(last), [events])
+    whole = rendered(asked.answer(), [events])
+    if answer.finish is None:
+        assert content(here) + content(there) == content(whole)
+    else:  # it was cut before
+        assert content(here) == content(whole)

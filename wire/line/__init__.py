@@ -1,0 +1,1 @@
+"""The waiting line: admission, order, leases, and the Lua scripts that change them."""

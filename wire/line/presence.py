@@ -1,0 +1,68 @@
+"""Who is alive: a key for each process, which it writes again and again, and which soon expires.
+
+A front end's has no content. A worker's tells of the worker, and is written together with its
+leases (`wire.line.queue.Queue.renew`). The key's name is also the channel on which the process is
+told what concerns it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from arq.connections import ArqRedis
+
+import settings
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """How a live worker describes itself to the front ends. One that stops has no `max_jobs`."""
+
+    worker: str
+    version: int
+    fingerprint: str
+    max_jobs: int
+
+
+def front_channel(front: str) -> str:
+    """The channel on which a front end receives the events of all its jobs."""
+    return f"gateway:front:{front}"
+
+
+def worker_channel(worker: str) -> str:
+    """The channel on which a worker is told of changes to the attempts it holds.
+
+    `cancel <id> <attempt>`: end it; `attach <id> <attempt> <front>`: from now on, this front end
+    waits for its events too.
+    """
+    return f"gateway:worker:{worker}"
+
+
+class Presences:
+    """The presences of all processes. Each lasts for `ttl` ms: a lease period and a heartbeat."""
+
+    def __init__(self, redis: ArqRedis, fingerprint: str, config: settings.Queue) -> None:
+        self._redis = redis
+        self._fingerprint = fingerprint
+        self.ttl = round(config.lease * 1000) + round(config.heartbeat * 1000)
+
+    async def show_front(self, front: str) -> None:
+        """Say that a front end is alive."""
+        await self._redis.set(front_channel(front), b"", px=self.ttl)
+
+    async def remove_front(self, front: str) -> None:
+        """Say that a front end has ended: what it left behind may go."""
+        await self._redis.delete(front_channel(front))
+
+    async def remove_worker(self, worker: str) -> None:
+        """Say that a worker takes no more jobs."""
+        await self._redis.zrem(f"gateway:workers:{self._fingerprint}", worker)
+        await self._redis.delete(worker_channel(worker))
+
+    async def workers(self) -> list[Presence]:
+        """Every live worker, of other secrets too."""
+        known = await self._redis.zrange("gateway:fingerprints", 0, -1)
+        keys = [f"gateway:workers:{fingerprint.decode()}" for fingerprint in known]
+        names = [name for key in keys for name in await self._redis.zrange(key, 0, -1)]
+        if not names:
+            return []
+        values = await self._redis.mget([worker_channel(name.decode()) for name in names])
+        return [msgspec.json.decode(value, type=Presence) for value in values if value]

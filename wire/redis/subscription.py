@@ -1,0 +1,74 @@
+"""A pub/sub subscription that comes back by itself and says when it was away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+
+from arq.connections import ArqRedis
+
+from wire.redis.client import AWAY, TIMEOUT
+
+logger = logging.getLogger(__name__)
+
+_PING = b"ping"
+
+
+class Subscription:
+    """Messages of some channels. The first of them is this process's own."""
+
+    def __init__(self, redis: ArqRedis, *channels: str) -> None:
+        self._redis = redis
+        self._channels = channels
+        self.confirmed = asyncio.Event()
+        """Set while Redis has confirmed that we are subscribed."""
+
+    async def messages(self) -> AsyncGenerator[tuple[str, bytes] | None, None]:
+        """Yield `(channel, data)` of every message, for ever.
+
+        Yields None when a subscription is lost and when Redis confirms one: what was published in
+        between has been missed. A subscription that has silently died is
+        found out by pings to our own channel, which the socket's time-out misses.
+        """
+        pinging = asyncio.create_task(self._ping())
+        pause, lost = 0.05, False
+        try:
+            while True:
+                pubsub = self._redis.pubsub()
+                missing = len(self._channels)
+                try:
+                    await pubsub.subscribe(*self._channels)
+                    while True:
+                        message = await pubsub.get_message(timeout=None)
+                        if message is None:
+                            continue
+                        if message["type"] == "subscribe":
+                            # A silent reconnect inside redis-py confirms every channel again.
+                            missing = missing - 1 if missing else len(self._channels) - 1
+                            if missing == 0:
+                                pause, lost = 0.05, False
+                                self.confirmed.set()
+                                yield None
+                        elif message["data"] != _PING:
+                            yield message["channel"].decode(), message["data"]
+                except AWAY as error:
+                    if not lost:
+                        logger.warning("subscription lost: %s", type(error).__name__)
+                    lost = True
+                finally:
+                    self.confirmed.clear()
+                    with contextlib.suppress(*AWAY):
+                        await pubsub.aclose()  # type: ignore[no-untyped-call]
+                yield None
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
+        finally:
+            pinging.cancel()
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(TIMEOUT / 2)
+            with contextlib.suppress(*AWAY):
+                await self._redis.publish(self._channels[0], _PING)

@@ -1,0 +1,1 @@
+"""Repairs that every process takes part in."""

@@ -1,0 +1,1 @@
+"""Pure translation: the upstream's bytes in, events out."""

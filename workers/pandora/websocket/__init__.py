@@ -1,0 +1,1 @@
+"""Answers that come over an account's WebSocket."""

@@ -21,7 +21,7 @@ from app.line import Line
 from app.metrics import Metrics
 from app.server import GatewayRequest, Server
 from runtime import logs
-from store.blobs import Parts, open_parts
+from store.blobs import Blobs, open_blobs
 from store.media import Media, MediaError, open_media
 from wire.line.queue import Queue
 from wire.redis.client import connect
@@ -38,7 +38,7 @@ def main() -> None:
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
         media = open_media(config.media, config.directory)
-        parts = open_parts(config, seal)
+        blobs = open_blobs(config, seal)
         listening = given or listen(config.server)
     except (settings.SettingsError, WeakSecretError, MediaError) as error:
         sys.exit(str(error))
@@ -48,13 +48,13 @@ def main() -> None:
             " name another file in GATEWAY_SECRET_FILE, or give the secret as GATEWAY_SECRET"
         )
     if given is not None:
-        serve(config, seal, media, parts, given, of_many=True)
+        serve(config, seal, media, blobs, given, of_many=True)
         return
     server = config.server
     redis = settings.without_password(config.redis.role_url)
     logger.info("listening on %s port %d, Redis is %s", server.host, server.port, redis)
     if server.processes == 1:
-        serve(config, seal, media, parts, listening)
+        serve(config, seal, media, blobs, listening)
     else:
         asyncio.run(Processes(listening, server.processes, server.drain_timeout).run())
 
@@ -63,7 +63,7 @@ def serve(
     config: settings.Settings,
     seal: Seal,
     media: Media,
-    parts: Parts,
+    blobs: Blobs,
     listening: socket.socket,
     *,
     of_many: bool = False,
@@ -72,7 +72,7 @@ def serve(
     app = Sanic("gateway", configure_logging=False, request_class=GatewayRequest)
     redis = connect(config.redis.role_url)
     metrics = Metrics(redis, Queue(redis, seal, config.queue).census, config)
-    Server(config, Line(redis, seal, config), media, parts, metrics).attach(app)
+    Server(config, Line(redis, seal, config), media, blobs, metrics).attach(app)
     if of_many:
         # Whoever signals a whole group of processes signals a child twice, directly and by way of
         # its parent. The second one shall not cut its draining short.

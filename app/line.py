@@ -120,7 +120,7 @@ class Line:
         """
         await self._subscribed()
         body = self._seal.seal(encode_job(job), f"job {job.id}")
-        new = self._new_job(job, terms, lane, len(body) + job.held_bytes)
+        new = self._new_job(job, terms, lane, len(body) + job.blob_bytes)
         with contextlib.ExitStack() as opened:
             reply = opened.enter_context(self._inbox.open(job.id))
             reply.resubmit = lambda: self._queue.enqueue(replace(new, accepted=True), body)

@@ -15,7 +15,7 @@ from sanic.response import raw
 
 from app.http.stream import ResponseStream
 from app.openai.errors import NotFound
-from store.media import Kept, Media, Shelf
+from store.media import Media, MediaKind, StoredObject
 
 LONGEST_CACHED = 86_400
 """Seconds that a client may keep what it has fetched."""
@@ -24,9 +24,9 @@ LONGEST_CACHED = 86_400
 class Served:
     """One shelf of the store, over HTTP. A client may keep each piece waiting for `timeout`."""
 
-    def __init__(self, media: Media, shelf: Shelf, timeout: float) -> None:
+    def __init__(self, media: Media, shelf: MediaKind, timeout: float) -> None:
         self._media = media
-        self._shelf: Shelf = shelf
+        self._shelf: MediaKind = shelf
         self._timeout = timeout
 
     async def __call__(self, request: Request, name: str) -> HTTPResponse | None:
@@ -37,7 +37,7 @@ class Served:
             MediaError: the store fails.
         """
         name = unquote(name)
-        kept = await self._media.look(self._shelf, name)
+        kept = await self._media.find(self._shelf, name)
         if kept is None:
             raise NotFound("There is nothing of this name, or not any more.")
         headers = _headers(kept, self._media.ttl)
@@ -52,10 +52,10 @@ class Served:
         return None
 
 
-def _headers(kept: Kept, ttl: float) -> dict[str, str]:
+def _headers(kept: StoredObject, ttl: float) -> dict[str, str]:
     cached = max(0, min(LONGEST_CACHED, int(ttl - kept.age)))
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", kept.filename)
-    how = "inline" if kept.shows else "attachment"
+    how = "inline" if kept.inline else "attachment"
     coded = quote(kept.filename, safe="")
     return {
         "content-length": str(kept.size),

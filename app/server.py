@@ -45,7 +45,7 @@ from app.queue import QueueEntries
 from runtime.logs import where
 from runtime.tasks import background
 from settings import Settings
-from store.blobs import Parts
+from store.blobs import Blobs
 from store.media import Media, keep_sweeping
 
 logger = logging.getLogger(__name__)
@@ -133,15 +133,15 @@ class Server:
     """The front end's Sanic app, and its life."""
 
     def __init__(
-        self, config: Settings, line: Line, media: Media, parts: Parts, metrics: Metrics
+        self, config: Settings, line: Line, media: Media, blobs: Blobs, metrics: Metrics
     ) -> None:
         self._config = config
         self._line = line
         self._media = media
-        self._parts = parts
+        self._blobs = blobs
         # Who has waited half of its time has the other half to hear that it waited in vain.
         self._budget = Budget(config.server.max_body_bytes, config.server.body_timeout / 2)
-        self._attachments = Attachments(config.files, parts, self._budget)
+        self._attachments = Attachments(config.files, blobs, self._budget)
         self._metrics = metrics
         self._models = Models(config.models, config.custom)
         self._life: asyncio.Task[None] | None = None
@@ -212,7 +212,7 @@ class Server:
                 self._line.running(),
                 background(
                     keep_sweeping(self._media.sweep, "images and files", SWEEP_INTERVAL),
-                    keep_sweeping(self._parts.sweep, "parts of jobs", SWEEP_INTERVAL),
+                    keep_sweeping(self._blobs.sweep, "parts of jobs", SWEEP_INTERVAL),
                 ),
             ):
                 entered.set()

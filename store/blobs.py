@@ -1,11 +1,12 @@
-"""Large parts of jobs, which do not travel through Redis: put in by a front end, read by workers.
+"""Blobs: large parts of jobs, stored by a front end and read by a worker (claim-check pattern).
 
-They lie in the media store, on a shelf that is never served, under names that nobody can guess and
-sealed, in boxes of `_PLAIN` bytes each: whoever can read the store reads nothing, and neither side
-ever holds a large part whole. A box opens only in its own place of its own part.
+A job carries only the key of a blob through Redis. Blobs are in the media store, under a prefix
+that is never served and under names that nobody can guess, sealed in frames of `FRAME` bytes each:
+read access to the store reveals nothing, and neither side ever holds a large blob whole. A frame
+opens only at its own position in its own blob.
 
-What a job holds is removed by its front end when the request ends, and by its worker when the job
-does; what both of them left behind when they were killed, by whichever front end sweeps.
+A job's blobs are removed by its front end when the request ends, and by its worker when the job
+finishes; any front end sweeps those that both left when they were killed.
 """
 
 from __future__ import annotations
@@ -21,113 +22,117 @@ from msgspec.structs import replace
 from obstore.store import ObjectStore
 
 import settings
-from store.media import MediaError, failing, open_store, remove, remove_older
-from wire.jobs import Attachment, ChatJob, Elsewhere, decode_messages, encode_messages
+from store.media import MediaError, open_store, remove, remove_older, store_errors
+from wire.jobs import Attachment, ChatJob, Offloaded, decode_messages, encode_messages
 from wire.seal import Seal, SealError
 
 LARGE = 256 * 1024
-"""Bytes; what is longer goes to the store, everything else with the job."""
+"""Bytes; anything longer goes to the store, everything else travels with the job."""
 
-LEEWAY = 3600.0
-"""Seconds that a part is kept beyond the longest life of a job."""
+FRAME = 256 * 1024
+"""Bytes of content in one sealed frame."""
 
 BUFFER = 8 * 1024 * 1024
-"""Bytes of a large part that are held until they are written, at most about twice."""
+"""Bytes of a blob that are held until they are written, at most about twice."""
 
-_SHELF = "parts"
-_PLAIN = 256 * 1024
-_NAME = re.compile(r"[0-9a-f]{32}")
+LEEWAY = 3600.0
+"""Seconds that a blob is kept beyond the longest life of a job."""
+
+_PREFIX = "parts"
+_KEY = re.compile(r"[0-9a-f]{32}")
 
 
 class Content(msgspec.Struct, frozen=True):
-    """Bytes that were taken in: as they are, or, if they are many, by their name in the store."""
+    """Stored bytes: inline, or, if they are large, by the key of their blob."""
 
     size: int
     sha256: str
     content: bytes = b""
-    held: str = ""
+    blob_key: str = ""
 
 
-def open_parts(config: settings.Settings, seal: Seal) -> Parts:
-    """The shelf of the operator's media store.
+def open_blobs(config: settings.Settings, seal: Seal) -> Blobs:
+    """Open the blobs in the operator's media store.
 
     Raises:
-        MediaError: the setting names none. The text is for the operator.
+        MediaError: the setting names no store. The text is for the operator.
     """
     store = open_store(config.media.store, config.directory)
     longest = config.queue.longest_wait + config.upstream.max_duration
-    return Parts(store, seal, longest + LEEWAY)
+    return Blobs(store, seal, longest + LEEWAY)
 
 
-class Parts:
-    """One process' hold on the shelf. What is older than `ttl` seconds belongs to nobody."""
+class Blobs:
+    """Blobs of jobs. One that is older than `ttl` seconds belongs to no job any more."""
 
     def __init__(self, store: ObjectStore, seal: Seal, ttl: float) -> None:
         self._store = store
         self._seal = seal
         self._ttl = ttl
 
-    async def take(self, pieces: AsyncIterator[bytes]) -> Content:
-        """Take in what comes in these pieces, of any length. It is kept whole, or not at all.
+    async def put(self, chunks: AsyncIterator[bytes]) -> Content:
+        """Store chunks of any length, whole or not at all; few bytes are returned inline.
 
         Raises:
-            MediaError: `store_failed`. What the pieces raise comes through.
+            MediaError: `store_failed`. Exceptions of `chunks` pass through.
         """
         digest = hashlib.sha256()
         size = 0
         first = bytearray()
-        async for piece in pieces:
-            digest.update(piece)
-            size += len(piece)
-            first += piece
+        async for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+            first += chunk
             if size > LARGE:
                 break
         else:
             return Content(size, digest.hexdigest(), bytes(first))
-        name = secrets.token_hex(16)
-        boxes = _Boxes(self._seal, name)
+        key = secrets.token_hex(16)
+        frames = _Frames(self._seal, key)
         writer = obstore.open_writer_async(
-            self._store, f"{_SHELF}/{name}", buffer_size=BUFFER, max_concurrency=1
+            self._store, f"{_PREFIX}/{key}", buffer_size=BUFFER, max_concurrency=1
         )
-        # An exception that leaves the writer's context throws away what it has written.
-        with failing():
+        # An exception inside the writer's context discards everything written so far.
+        with store_errors():
             async with writer:
-                for box in boxes.pack(first):
-                    await writer.write(box)
-                async for piece in pieces:
-                    digest.update(piece)
-                    size += len(piece)
-                    for box in boxes.pack(piece):
-                        await writer.write(box)
-                for box in boxes.rest():
-                    await writer.write(box)
-        return Content(size, digest.hexdigest(), held=name)
+                for frame in frames.seal(first):
+                    await writer.write(frame)
+                async for chunk in chunks:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    for frame in frames.seal(chunk):
+                        await writer.write(frame)
+                for frame in frames.seal_remainder():
+                    await writer.write(frame)
+        return Content(size, digest.hexdigest(), blob_key=key)
 
-    async def read(self, content: Content | Attachment | Elsewhere) -> AsyncGenerator[bytes, None]:
-        """The bytes that were taken in, all of them, piece by piece.
+    async def read(self, content: Content | Attachment | Offloaded) -> AsyncGenerator[bytes, None]:
+        """All stored bytes of a content, in chunks.
 
         Raises:
-            MediaError: `store_failed`; `gone`; `unreadable`, if they are not what was put there.
+            MediaError: `store_failed`; `gone`; `unreadable` if they are not the bytes that were
+                stored.
         """
-        if not content.held:
+        if not content.blob_key:
             yield content.content
             return
-        boxes = _Boxes(self._seal, content.held)
+        frames = _Frames(self._seal, content.blob_key)
         left = content.size
-        with failing():
+        with store_errors():
             try:
-                found = await obstore.get_async(self._store, _path(content.held))
+                found = await obstore.get_async(self._store, _path(content.blob_key))
             except FileNotFoundError:
-                raise MediaError("gone") from None  # with its job: nothing that an operator can do
-            async for data in found.stream(min_chunk_size=_PLAIN):
-                for plain in boxes.unpack(bytes(data), left):
+                # Removed with its job; there is nothing for an operator to do.
+                raise MediaError("gone") from None
+            async for data in found.stream(min_chunk_size=FRAME):
+                for plain in frames.open(bytes(data), left):
                     left -= len(plain)
                     yield plain
         if left:
             raise MediaError("unreadable")
 
-    async def lighten(self, job: ChatJob) -> ChatJob:
-        """The job as it may travel: with its messages elsewhere, if they are long together.
+    async def offload(self, job: ChatJob) -> ChatJob:
+        """The job as it travels: with its messages in a blob, if they are long together.
 
         Raises:
             MediaError: `store_failed`.
@@ -135,88 +140,89 @@ class Parts:
         body = encode_messages(job.messages)
         if len(body) <= LARGE:
             return job
-        content = await self.take(_sliced(body))
-        where = Elsewhere(content.size, content.sha256, content.held, job.held_bytes)
-        return replace(job, messages=[], elsewhere=where)
+        content = await self.put(_chunks(body))
+        offloaded = Offloaded(content.size, content.sha256, content.blob_key, job.blob_bytes)
+        return replace(job, messages=[], offloaded=offloaded)
 
-    async def whole(self, job: ChatJob) -> ChatJob:
-        """The inverse of `lighten`.
+    async def restore(self, job: ChatJob) -> ChatJob:
+        """The inverse of `offload`.
 
         Raises:
             MediaError: as for `read`.
-            msgspec.MsgspecError: they are of another version.
+            msgspec.MsgspecError: the messages are of another version.
         """
-        if job.elsewhere is None:
+        if job.offloaded is None:
             return job
-        body = b"".join([piece async for piece in self.read(job.elsewhere)])
-        return replace(job, messages=decode_messages(body), elsewhere=None)
+        body = b"".join([chunk async for chunk in self.read(job.offloaded)])
+        return replace(job, messages=decode_messages(body), offloaded=None)
 
-    async def remove(self, names: Iterable[str]) -> None:
-        """Remove some parts that may be there. What cannot be removed now is swept later."""
+    async def remove(self, keys: Iterable[str]) -> None:
+        """Remove blobs, if they exist. Those that cannot be removed now are swept later."""
         try:
-            with failing():
-                for name in names:
-                    await remove(self._store, _path(name))
+            with store_errors():
+                for key in keys:
+                    await remove(self._store, _path(key))
         except MediaError:
-            pass  # has been said
+            pass  # already logged
 
     async def sweep(self) -> int:
-        """Remove what belongs to nobody; how many that were.
+        """Remove blobs that belong to no job any more; return their number.
 
         Raises:
             MediaError: `store_failed`.
         """
-        return await remove_older(self._store, _SHELF, self._ttl)
+        return await remove_older(self._store, _PREFIX, self._ttl)
 
 
-class _Boxes:
-    """A part's bytes, cut and sealed, or the other way round. No I/O."""
+class _Frames:
+    """Cuts and seals the bytes of one blob, or opens them again. No I/O."""
 
-    def __init__(self, seal: Seal, name: str) -> None:
+    def __init__(self, seal: Seal, key: str) -> None:
         self._seal = seal
-        self._name = name
+        self._key = key
         self._number = 0
         self._buffer = bytearray()
 
-    def pack(self, plain: bytes | bytearray) -> Iterator[bytes]:
-        """The boxes that are full."""
+    def seal(self, plain: bytes | bytearray) -> Iterator[bytes]:
+        """Take more content; yield the frames that are full."""
         self._buffer += plain
-        while len(self._buffer) >= _PLAIN:
-            yield self._seal.seal(bytes(self._buffer[:_PLAIN]), self._place())
-            del self._buffer[:_PLAIN]
+        while len(self._buffer) >= FRAME:
+            yield self._seal.seal(bytes(self._buffer[:FRAME]), self._context())
+            del self._buffer[:FRAME]
 
-    def rest(self) -> Iterator[bytes]:
-        """The last box, unless nothing is left for it."""
+    def seal_remainder(self) -> Iterator[bytes]:
+        """Yield the last frame, unless nothing is left for it."""
         if self._buffer:
-            yield self._seal.seal(bytes(self._buffer), self._place())
+            yield self._seal.seal(bytes(self._buffer), self._context())
 
-    def unpack(self, sealed: bytes, left: int) -> Iterator[bytes]:
-        """What is in the boxes that are whole, of which `left` bytes are to come in all.
+    def open(self, sealed: bytes, left: int) -> Iterator[bytes]:
+        """Take more sealed bytes; yield the content of complete frames. `left` bytes are to come.
 
         Raises:
             MediaError: `unreadable`.
         """
         self._buffer += sealed
-        while left and len(self._buffer) >= (length := min(left, _PLAIN) + Seal.OVERHEAD):
+        while left and len(self._buffer) >= (length := min(left, FRAME) + Seal.OVERHEAD):
             try:
-                plain = self._seal.open(bytes(self._buffer[:length]), self._place())
+                plain = self._seal.open(bytes(self._buffer[:length]), self._context())
             except SealError:
                 raise MediaError("unreadable") from None
             del self._buffer[:length]
             left -= len(plain)
             yield plain
 
-    def _place(self) -> str:
+    def _context(self) -> str:
+        """The position that the next frame is sealed to."""
         self._number += 1
-        return f"part {self._name} {self._number}"
+        return f"part {self._key} {self._number}"
 
 
-def _path(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise MediaError("unreadable")  # no name of ours
-    return f"{_SHELF}/{name}"
+def _path(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise MediaError("unreadable")  # not made by `put`
+    return f"{_PREFIX}/{key}"
 
 
-async def _sliced(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), _PLAIN):
-        yield body[start : start + _PLAIN]
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), FRAME):
+        yield body[start : start + FRAME]

@@ -22,7 +22,7 @@ class Attachment(msgspec.Struct, frozen=True, array_like=True):
 
     `type` is its media type, "" if it is not known; `size` is in bytes, `sha256` in hex. A picture
     has a width and a height in pixels, everything else has zeros. The bytes are `content`, or, if
-    there are many, in the store of large parts (`store.blobs`) under the name `held`.
+    they are large, in a blob of the store (`store.blobs`) with the key `blob_key`.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Attachment(msgspec.Struct, frozen=True, array_like=True):
     width: int = 0
     height: int = 0
     content: bytes = b""
-    held: str = ""
+    blob_key: str = ""
 
     @property
     def identity(self) -> Identity:
@@ -57,16 +57,16 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
         return "\n".join(part for part in self.parts if isinstance(part, str))
 
 
-class Elsewhere(msgspec.Struct, frozen=True, array_like=True):
-    """Messages that are too long to travel with their job, in the store of large parts.
+class Offloaded(msgspec.Struct, frozen=True, array_like=True):
+    """Messages too long to travel with their job, which are in a blob instead.
 
-    `size` is theirs in bytes, `beside` that of the files that they hold there besides.
+    `size` is their size in bytes, `file_bytes` the size of the blobs of their files.
     """
 
     size: int
     sha256: str
-    held: str
-    beside: int
+    blob_key: str
+    file_bytes: int
     content: bytes = b""
 
 
@@ -85,8 +85,8 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     messages: list[Message]
     copies: bool = False
     gpt: str = ""
-    elsewhere: Elsewhere | None = None
-    """Where the messages are, if there are none here. See `store.blobs.Parts.whole`."""
+    offloaded: Offloaded | None = None
+    """The blob that holds the messages, if `messages` is empty. See `store.blobs.Blobs.restore`."""
 
     @property
     def attachments(self) -> list[Attachment]:
@@ -99,16 +99,16 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
         ]
 
     @property
-    def held(self) -> list[str]:
-        """The names of what the job has in the store of large parts."""
-        names = [file.held for file in self.attachments if file.held]
-        return [*names, self.elsewhere.held] if self.elsewhere else names
+    def blob_keys(self) -> list[str]:
+        """The keys of the job's blobs."""
+        keys = [file.blob_key for file in self.attachments if file.blob_key]
+        return [*keys, self.offloaded.blob_key] if self.offloaded else keys
 
     @property
-    def held_bytes(self) -> int:
-        """How much that is. The line counts it with the job, though it is not in Redis."""
-        files = sum(file.size for file in self.attachments if file.held)
-        return files + (self.elsewhere.size + self.elsewhere.beside if self.elsewhere else 0)
+    def blob_bytes(self) -> int:
+        """Size of the job's blobs. The line counts it with the job, though it is not in Redis."""
+        files = sum(file.size for file in self.attachments if file.blob_key)
+        return files + (self.offloaded.size + self.offloaded.file_bytes if self.offloaded else 0)
 
 
 _encoder = msgspec.msgpack.Encoder()

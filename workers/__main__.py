@@ -16,7 +16,7 @@ import uvloop
 import settings
 from runtime import logs
 from runtime.tasks import background
-from store.blobs import Parts, open_parts
+from store.blobs import Blobs, open_blobs
 from store.media import Media, MediaError, open_media
 from wire.gpts import GptInfos
 from wire.redis.client import connect
@@ -34,7 +34,7 @@ from workers.worker import Worker
 logger = logging.getLogger("workers")
 
 
-async def serve(config: settings.Settings, seal: Seal, media: Media, parts: Parts) -> None:
+async def serve(config: settings.Settings, seal: Seal, media: Media, blobs: Blobs) -> None:
     """Run a worker with the real Redis and the real upstream."""
     logger.info(
         "Redis is %s, the upstream is %s",
@@ -64,12 +64,12 @@ async def serve(config: settings.Settings, seal: Seal, media: Media, parts: Part
             keep_history=not conversation.delete_after_response or deletions is not None,
             gpts=gpts,
             uploads=Uploads(
-                session, root, parts, UploadedFiles(redis, seal, config.files.cache_ttl), config
+                session, root, blobs, UploadedFiles(redis, seal, config.files.cache_ttl), config
             ),
             confirm_actions=config.gpts.confirm_actions,
         )
         stack.push_async_callback(upstream.aclose)
-        worker = Worker(secrets.token_hex(8), redis, seal, upstream, config, parts)
+        worker = Worker(secrets.token_hex(8), redis, seal, upstream, config, blobs)
         main = asyncio.create_task(worker.main())
         stopping = False
 
@@ -100,7 +100,7 @@ def main() -> None:
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
         media = open_media(config.media, config.directory)
-        parts = open_parts(config, seal)
+        blobs = open_blobs(config, seal)
     except (settings.SettingsError, WeakSecretError, MediaError) as error:
         sys.exit(str(error))
     except OSError as error:
@@ -108,7 +108,7 @@ def main() -> None:
             f"the secret in {error.filename} cannot be read or made: {error.strerror};"
             " name another file in GATEWAY_SECRET_FILE, or give the secret as GATEWAY_SECRET"
         )
-    uvloop.run(serve(config, seal, media, parts))
+    uvloop.run(serve(config, seal, media, blobs))
 
 
 if __name__ == "__main__":

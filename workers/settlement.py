@@ -19,7 +19,7 @@ import msgspec
 
 from runtime.logs import where
 from settings import Settings
-from store.blobs import Parts
+from store.blobs import Blobs
 from store.media import MediaError
 from wire.events import Ending, Failed
 from wire.jobs import Family
@@ -50,15 +50,15 @@ _Said = TypeVar("_Said")
 
 
 class Settlement:
-    """Settles the attempts of one worker. With its ending goes what a job has among the `parts`."""
+    """Settles the attempts of one worker. With its ending goes what a job has among the `blobs`."""
 
     def __init__(
-        self, queue: Queue, outbox: Outbox, seal: Seal, parts: Parts | None, config: Settings
+        self, queue: Queue, outbox: Outbox, seal: Seal, blobs: Blobs | None, config: Settings
     ) -> None:
         self._queue = queue
         self._outbox = outbox
         self._seal = seal
-        self._parts = parts
+        self._blobs = blobs
         self._config = config
 
     async def settle(self, attempt: Attempt, conversation: asyncio.Task[Ending]) -> None:
@@ -143,8 +143,8 @@ class Settlement:
         """Give a job its ending, if this attempt is the current one."""
         end = partial(self._outbox.end, attempt.answer, ending, upstream_failed=upstream_failed)
         # Its front end does that too, if it lives. Another attempt would need them.
-        if await self._insist(attempt, end) and attempt.held and self._parts is not None:
-            await self._parts.remove(attempt.held)
+        if await self._insist(attempt, end) and attempt.held and self._blobs is not None:
+            await self._blobs.remove(attempt.held)
 
     async def _end_waiting(
         self, account: str, family: Family | None, failed: Failed, within: float = math.inf

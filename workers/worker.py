@@ -22,7 +22,7 @@ from arq.worker import func
 
 from runtime.tasks import background
 from settings import Settings
-from store.blobs import Parts
+from store.blobs import Blobs
 from store.media import MediaError
 from wire.events import Ending, Failed
 from wire.jobs import Lane, decode_job
@@ -54,7 +54,7 @@ async def _hold(ctx: dict[str, Any]) -> None:
 class Worker(ArqWorker):
     """Holds up to `workers.max_jobs` conversations. `id` names it in Redis.
 
-    What a job has among the `parts` is removed with its ending.
+    What a job has among the `blobs` is removed with its ending.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Worker(ArqWorker):
         seal: Seal,
         upstream: Upstream,
         config: Settings,
-        parts: Parts | None = None,
+        blobs: Blobs | None = None,
     ) -> None:
         super().__init__(
             [func(_hold, name=lane) for lane in get_args(Lane)],
@@ -85,10 +85,10 @@ class Worker(ArqWorker):
         self.queue = Queue(redis, seal, config.queue, config.upstream)
         self.outbox = Outbox(redis, self.queue, seal, config.queue.max_log_bytes)
         self.leases = Leases(self.queue, seal, id, config.workers.max_jobs, config.queue)
-        self._settlement = Settlement(self.queue, self.outbox, seal, parts, config)
+        self._settlement = Settlement(self.queue, self.outbox, seal, blobs, config)
         self._seal = seal
         self._upstream = upstream
-        self._parts = parts
+        self._blobs = blobs
         self._config = config
         self._attempts: dict[tuple[str, int], Attempt] = {}
         self._wake = asyncio.Event()
@@ -199,12 +199,12 @@ class Worker(ArqWorker):
     async def _converse(self, attempt: Attempt) -> Ending:
         claim = attempt.claim
         request = decode_job(self._seal.open(claim.body, f"job {claim.id}"))
-        attempt.held = request.held
-        if request.elsewhere is not None:
-            if self._parts is None:
+        attempt.held = request.blob_keys
+        if request.offloaded is not None:
+            if self._blobs is None:
                 raise MediaError("no_store")
-            request = await self._parts.whole(request)
-            attempt.held += request.held
+            request = await self._blobs.restore(request)
+            attempt.held += request.blob_keys
         return await chat.converse(
             request, attempt.answer, self._upstream, self.outbox, self._config.upstream
         )

@@ -22,7 +22,7 @@ from app.files.ssrf_guard import networks
 from app.http.budget import Budget, Charge
 from app.openai.errors import BadRequest, Crowded, LineUnavailable
 from app.openai.requests import GivenFile
-from store.blobs import BUFFER, Parts
+from store.blobs import BUFFER, Blobs
 from store.media import MediaError
 from wire.jobs import Attachment, ChatJob
 
@@ -40,9 +40,9 @@ class Held(msgspec.Struct):
 class Attachments:
     """Takes files in. It is a context, in which alone it works."""
 
-    def __init__(self, config: settings.Files, parts: Parts, budget: Budget) -> None:
+    def __init__(self, config: settings.Files, blobs: Blobs, budget: Budget) -> None:
         self._config = config
-        self._parts = parts
+        self._blobs = blobs
         self._budget = budget
         self._fetcher = Fetcher(networks(config.allow_networks))
 
@@ -61,7 +61,7 @@ class Attachments:
                 yield held
             finally:
                 if held.names:
-                    await asyncio.shield(self._parts.remove(held.names))
+                    await asyncio.shield(self._blobs.remove(held.names))
 
     async def take(self, given: list[GivenFile], held: Held) -> dict[str, Attachment]:
         """The files of one request by their `param`.
@@ -93,8 +93,8 @@ class Attachments:
                 raise BadRequest(str(error), param=one.param) from None
             except MediaError:
                 raise LineUnavailable(_NO_STORE) from None
-            if file.held:
-                held.names.append(file.held)
+            if file.blob_key:
+                held.names.append(file.blob_key)
             left -= file.size
         return taken
 
@@ -105,11 +105,11 @@ class Attachments:
             LineUnavailable: the store fails.
         """
         try:
-            light = await self._parts.lighten(job)
+            light = await self._blobs.offload(job)
         except MediaError:
             raise LineUnavailable(_NO_STORE) from None
-        if light.elsewhere is not None:
-            held.names.append(light.elsewhere.held)
+        if light.offloaded is not None:
+            held.names.append(light.offloaded.blob_key)
         return light
 
     async def _take(self, given: GivenFile, left: int, charge: Charge) -> Attachment:
@@ -125,7 +125,7 @@ class Attachments:
                 kind, pieces = fetched.type, _charged(fetched.pieces(), charge)
             head = bytearray()
             counted = self._counted(given, pieces, left, head if _is_image(kind) else None)
-            content = await self._parts.take(await stack.enter_async_context(aclosing(counted)))
+            content = await self._blobs.put(await stack.enter_async_context(aclosing(counted)))
         charge.give_back(had + len(content.content))
         if not content.size:
             raise BadRequest("The file is empty.", param=given.param)
@@ -142,7 +142,7 @@ class Attachments:
             width=picture.width if picture else 0,
             height=picture.height if picture else 0,
             content=content.content,
-            held=content.held,
+            blob_key=content.blob_key,
         )
 
     async def _counted(

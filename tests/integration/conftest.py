@@ -18,7 +18,7 @@ from app.line import Line
 from app.metrics import Metrics
 from app.server import Server
 from local.redis import EmbeddedRedis
-from store.blobs import Parts
+from store.blobs import Blobs
 from store.media import Media, open_media
 from tests.support.sanic_adapter import new_app, started
 from tests.support.scripted import ScriptedUpstream
@@ -112,9 +112,9 @@ def media(tmp_path: Path) -> Media:
 
 
 @pytest.fixture
-def parts(seal: Seal) -> Parts:
+def blobs(seal: Seal) -> Blobs:
     """Where what is large in requests is kept."""
-    return Parts(MemoryStore(), seal, 60.0)
+    return Blobs(MemoryStore(), seal, 60.0)
 
 
 @pytest.fixture
@@ -124,11 +124,11 @@ async def worker(
     seal: Seal,
     upstream: ScriptedUpstream,
     config: settings.Settings,
-    parts: Parts,
+    blobs: Blobs,
 ) -> AsyncIterator[Worker]:
     """A worker in the test's own loop."""
     client = connect(redis_server.url)
-    worker = Worker("tested", client, seal, upstream, config, parts)
+    worker = Worker("tested", client, seal, upstream, config, blobs)
     main = asyncio.create_task(worker.main())
     yield worker
     worker.drain()
@@ -144,14 +144,14 @@ async def front(
     config: settings.Settings,
     sanic_client: SanicClient,
     media: Media,
-    parts: Parts,
+    blobs: Blobs,
 ) -> AsyncIterator[Client]:
     """A front end whose only worker takes nothing."""
     client = connect(redis_server.url)
     app = new_app()
     await has_worker(redis, seal)
     metrics = Metrics(client, Queue(client, seal, config.queue).census, config)
-    Server(config, Line(client, seal, config), media, parts, metrics).attach(app)
+    Server(config, Line(client, seal, config), media, blobs, metrics).attach(app)
     async with started(app):
         yield await sanic_client(app, timeout=20)
     await client.aclose()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from store.blobs import LARGE, Content, Parts
+from store.blobs import LARGE, Blobs, Content
 from store.media import Media, MediaError, open_store
 from wire import VERSION
 from wire.jobs import Attachment, ChatJob, Message, decode_job, encode_job
@@ -18,8 +18,8 @@ from wire.seal import Seal
 
 
 @pytest.fixture
-def parts(tmp_path: Path, seal: Seal) -> Parts:
-    return Parts(open_store("media", tmp_path), seal, ttl=60.0)
+def blobs(tmp_path: Path, seal: Seal) -> Blobs:
+    return Blobs(open_store("media", tmp_path), seal, ttl=60.0)
 
 
 def noise(size: int) -> bytes:
@@ -32,8 +32,8 @@ async def pieces(content: bytes, step: int) -> AsyncIterator[bytes]:
         yield content[at : at + step]
 
 
-async def read(parts: Parts, content: Content) -> bytes:
-    return b"".join([piece async for piece in parts.read(content)])
+async def read(blobs: Blobs, content: Content) -> bytes:
+    return b"".join([piece async for piece in blobs.read(content)])
 
 
 def kept(root: Path) -> list[Path]:
@@ -43,51 +43,51 @@ def kept(root: Path) -> list[Path]:
 @pytest.mark.parametrize("size", [0, 1, LARGE, LARGE + 1, 2 * LARGE, 2 * LARGE + 1, 3_000_000])
 @pytest.mark.parametrize("step", [1000, 65_536, 10_000_000])
 async def test_what_was_taken_in_comes_back(
-    parts: Parts, tmp_path: Path, size: int, step: int
+    blobs: Blobs, tmp_path: Path, size: int, step: int
 ) -> None:
     given = noise(size)
-    content = await parts.take(pieces(given, step))
+    content = await blobs.put(pieces(given, step))
     assert (content.size, content.sha256) == (size, hashlib.sha256(given).hexdigest())
-    assert bool(content.held) is (size > LARGE)
+    assert bool(content.blob_key) is (size > LARGE)
     assert len(content.content) == (size if size <= LARGE else 0)
-    assert await read(parts, content) == given
-    await parts.remove([content.held] if content.held else [])
+    assert await read(blobs, content) == given
+    await blobs.remove([content.blob_key] if content.blob_key else [])
     assert not kept(tmp_path)
 
 
 async def test_who_reads_the_store_reads_nothing_and_no_link_leads_there(
-    parts: Parts, tmp_path: Path
+    blobs: Blobs, tmp_path: Path
 ) -> None:
     secret = b"a secret sentence " * 40_000
-    content = await parts.take(pieces(secret, 65_536))
+    content = await blobs.put(pieces(secret, 65_536))
     (path,) = kept(tmp_path)
     assert b"secret" not in path.read_bytes()
     media = Media(open_store("media", tmp_path), 1000, 60.0)
-    for name in (content.held, f"{content.held}.bin", f"../parts/{content.held}"):
-        assert await media.look("files", name) is None
-        assert await media.look("images", name) is None
+    for name in (content.blob_key, f"{content.blob_key}.bin", f"../parts/{content.blob_key}"):
+        assert await media.find("files", name) is None
+        assert await media.find("images", name) is None
 
 
 async def test_what_was_altered_cut_or_is_another_s_cannot_be_read(
-    parts: Parts, tmp_path: Path
+    blobs: Blobs, tmp_path: Path
 ) -> None:
-    content = await parts.take(pieces(noise(600_000), 65_536))
+    content = await blobs.put(pieces(noise(600_000), 65_536))
     (path,) = kept(tmp_path)
     whole = path.read_bytes()
     for wrong in (whole[:-1], whole[:1000], b"x" + whole[1:], whole[262_188:] + whole[:262_188]):
         path.write_bytes(wrong)
         with pytest.raises(MediaError, match="unreadable"):
-            await read(parts, content)
+            await read(blobs, content)
     path.write_bytes(whole)
-    stranger = Parts(open_store("media", tmp_path), Seal(b"another secret of somebody"), 60.0)
+    stranger = Blobs(open_store("media", tmp_path), Seal(b"another secret of somebody"), 60.0)
     with pytest.raises(MediaError, match="unreadable"):
         await read(stranger, content)
-    await parts.remove([content.held])
+    await blobs.remove([content.blob_key])
     with pytest.raises(MediaError, match="gone"):
-        await read(parts, content)
+        await read(blobs, content)
 
 
-async def test_what_breaks_off_leaves_nothing_behind(parts: Parts, tmp_path: Path) -> None:
+async def test_what_breaks_off_leaves_nothing_behind(blobs: Blobs, tmp_path: Path) -> None:
     class BrokenOff(Exception):
         pass
 
@@ -97,30 +97,30 @@ async def test_what_breaks_off_leaves_nothing_behind(parts: Parts, tmp_path: Pat
         raise BrokenOff
 
     with pytest.raises(BrokenOff):
-        await parts.take(broken())
+        await blobs.put(broken())
     assert not kept(tmp_path)
 
 
-async def test_what_killed_processes_left_behind_is_swept(parts: Parts, tmp_path: Path) -> None:
+async def test_what_killed_processes_left_behind_is_swept(blobs: Blobs, tmp_path: Path) -> None:
     for _ in range(2):
-        await parts.take(pieces(noise(300_000), 65_536))
+        await blobs.put(pieces(noise(300_000), 65_536))
     old, new = kept(tmp_path)
     os.utime(old, (old.stat().st_mtime - 61,) * 2)
-    assert await parts.sweep() == 1
+    assert await blobs.sweep() == 1
     assert kept(tmp_path) == [new]
 
 
 @pytest.mark.parametrize("length", [10, LARGE - 2000, LARGE + 1, 1_000_000])
 async def test_a_job_with_long_messages_travels_light_and_becomes_whole_again(
-    parts: Parts, tmp_path: Path, length: int
+    blobs: Blobs, tmp_path: Path, length: int
 ) -> None:
-    file = Attachment("a", "", 7, "0" * 64, held="f" * 32)
+    file = Attachment("a", "", 7, "0" * 64, blob_key="f" * 32)
     messages = [Message("system", "brief"), Message("user", ["x" * length, file])]
     job = ChatJob(VERSION, "job-1", "gpt_4_s", "alice", messages)
-    light = await parts.lighten(job)
+    light = await blobs.offload(job)
     assert len(encode_job(light)) <= LARGE + 1000
-    assert light.held_bytes == 7 + (light.elsewhere.size if light.elsewhere else 0)
+    assert light.blob_bytes == 7 + (light.offloaded.size if light.offloaded else 0)
     assert (light == job) is (length < LARGE)
-    assert await parts.whole(decode_job(encode_job(light))) == job
-    await parts.remove(light.held)
+    assert await blobs.restore(decode_job(encode_job(light))) == job
+    await blobs.remove(light.blob_keys)
     assert not kept(tmp_path)

@@ -40,9 +40,9 @@ async def content(media: Media, name: str) -> bytes:
 
 async def test_what_was_put_is_there_with_its_type_and_its_name(media: Media) -> None:
     name = await media.put("files", pieces(b"n,squ", b"are\n", b"1,1\n"), "数据.csv")
-    kept = await media.look("files", name)
+    kept = await media.find("files", name)
     assert kept is not None
-    assert (kept.size, kept.type, kept.filename, kept.shows) == (
+    assert (kept.size, kept.type, kept.filename, kept.inline) == (
         13,
         "text/csv; charset=utf-8",
         "数据.csv",
@@ -53,11 +53,11 @@ async def test_what_was_put_is_there_with_its_type_and_its_name(media: Media) ->
 
 async def test_a_picture_that_comes_byte_by_byte_is_known_for_one(media: Media) -> None:
     name = await media.put("images", pieces(*(PNG[i : i + 1] for i in range(len(PNG)))))
-    kept = await media.look("images", name)
+    kept = await media.find("images", name)
     assert kept is not None
-    assert (kept.type, kept.shows, kept.size) == ("image/png", True, len(PNG))
+    assert (kept.type, kept.inline, kept.size) == ("image/png", True, len(PNG))
     assert kept.filename == name
-    assert await media.look("files", name) is None
+    assert await media.find("files", name) is None
 
 
 async def test_what_is_larger_than_a_part_comes_back_whole(media: Media) -> None:
@@ -107,7 +107,7 @@ async def test_a_put_that_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> 
     ["", "..", "../x.png", "%2e%2e", "a.png", "0" * 32, "0" * 32 + ".png", "0" * 32 + "_../x.png"],
 )
 async def test_what_is_not_there_or_no_name_of_ours_is_none(media: Media, name: str) -> None:
-    assert await media.look("images", name) is None
+    assert await media.find("images", name) is None
 
 
 async def test_what_is_too_old_is_gone_before_and_after_it_is_swept(tmp_path: Path) -> None:
@@ -116,11 +116,11 @@ async def test_what_is_too_old_is_gone_before_and_after_it_is_swept(tmp_path: Pa
     new = await media.put("files", pieces(b"1,2\n"), "a.csv")
     path = tmp_path / "media" / "images" / old
     os.utime(path, (path.stat().st_mtime - WEEK - 1,) * 2)
-    assert await media.look("images", old) is None
+    assert await media.find("images", old) is None
     removed = await asyncio.gather(media.sweep(), media.sweep())
     assert sum(removed) == 1
     assert not path.exists()
-    assert await media.look("files", new) is not None
+    assert await media.find("files", new) is not None
 
 
 async def test_what_a_killed_process_was_writing_is_swept(tmp_path: Path) -> None:

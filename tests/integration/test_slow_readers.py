@@ -20,7 +20,7 @@ from app.line import Line
 from app.metrics import Metrics
 from app.server import Server
 from local.redis import EmbeddedRedis
-from store.blobs import Parts
+from store.blobs import Blobs
 from store.media import open_media
 from tests.integration.conftest import LASTING, Client, SanicClient, has_worker
 from tests.integration.test_front_end import (
@@ -76,8 +76,8 @@ async def client(
     app = new_app()
     media = open_media(settings.Media(), tmp_path)
     metrics = Metrics(here, Queue(here, seal, config.queue).census, config)
-    parts = Parts(MemoryStore(), seal, 60.0)
-    Server(config, Line(here, seal, config), media, parts, metrics).attach(app)
+    blobs = Blobs(MemoryStore(), seal, 60.0)
+    Server(config, Line(here, seal, config), media, blobs, metrics).attach(app)
     await has_worker(redis, seal)
     worker = Worker("tested", there, seal, upstream, config)
     main = asyncio.create_task(worker.main())

@@ -16,7 +16,7 @@ from arq.connections import ArqRedis
 from obstore.store import MemoryStore
 
 import settings
-from store.blobs import Parts
+from store.blobs import Blobs
 from tests.integration.test_pandora import Exchange, refusal, upstream
 from tests.integration.test_simulator import Caller
 from tests.support.pandora import code, collect, new_pandora, simulated, text
@@ -45,12 +45,12 @@ def asking(*files: Attachment, bearer: str = "alice", said: str = ASK) -> ChatJo
 
 
 @pytest.fixture
-def parts(seal: Seal) -> Parts:
-    return Parts(MemoryStore(), seal, 60.0)
+def blobs(seal: Seal) -> Blobs:
+    return Blobs(MemoryStore(), seal, 60.0)
 
 
 @pytest.fixture
-def client(redis: ArqRedis, seal: Seal, parts: Parts) -> Callable[..., Pandora]:
+def client(redis: ArqRedis, seal: Seal, blobs: Blobs) -> Callable[..., Pandora]:
     """Makes a client of the upstream that can upload."""
 
     def make(
@@ -58,7 +58,7 @@ def client(redis: ArqRedis, seal: Seal, parts: Parts) -> Callable[..., Pandora]:
     ) -> Pandora:
         config = settings.Settings(files=settings.Files(**files), media=rules or settings.Media())
         known = UploadedFiles(redis, seal, config.files.cache_ttl)
-        uploads = Uploads(session, backend(url), parts, known, config)
+        uploads = Uploads(session, backend(url), blobs, known, config)
         return new_pandora(session, url, uploads=uploads)
 
     return make
@@ -191,22 +191,22 @@ async def test_nothing_is_remembered_where_the_operator_wants_that(
 
 
 async def test_a_large_file_comes_out_of_the_store_whole(
-    client: Callable[..., Pandora], parts: Parts
+    client: Callable[..., Pandora], blobs: Blobs
 ) -> None:
     content = random.Random(1).randbytes(5_000_001)
 
     async def pieces() -> AsyncIterator[bytes]:
         yield content
 
-    taken = await parts.take(pieces())
-    held = Attachment("a.bin", "", taken.size, taken.sha256, held=taken.held)
+    taken = await blobs.put(pieces())
+    file = Attachment("a.bin", "", taken.size, taken.sha256, blob_key=taken.blob_key)
     async with simulated() as (caller, session):
-        assert text(await collect(client(session, caller.url), asking(held))) == "w0 w1"
+        assert text(await collect(client(session, caller.url), asking(file))) == "w0 w1"
         (uploaded,) = await seen(caller)
         assert uploaded["sha256"] == hashlib.sha256(content).hexdigest()
-        await parts.remove([taken.held])
+        await blobs.remove([taken.blob_key])
         await caller.control("reset", {})
-        events = await collect(client(session, caller.url), asking(held))
+        events = await collect(client(session, caller.url), asking(file))
         assert events == [Failed("gateway_error", events[0].message, "file_lost")]  # type: ignore[union-attr]
 
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from store.media import make_name
+from store.names import make_name
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 

@@ -20,7 +20,7 @@ import msgspec
 import yarl
 
 import settings
-from store.media import Media, MediaError, Shelf
+from store.media import Media, MediaError, MediaKind
 from wire.events import File, Image
 from wire.jobs import ChatJob
 from workers.pandora.translate.placeholders import FileWanted, ImageWanted
@@ -81,7 +81,7 @@ class Downloads:
         except RefusedError as refused:
             return File(None, error=str(refused))
 
-    async def _fetch(self, url: str, shelf: Shelf, given: str) -> str:
+    async def _fetch(self, url: str, kind: MediaKind, given: str) -> str:
         """Put what is at an address into the store; its name there.
 
         Raises:
@@ -93,7 +93,7 @@ class Downloads:
                 asyncio.timeout(self._rules.download_timeout),
                 aclosing(self._pieces(url)) as pieces,
             ):
-                return await self._media.put(shelf, pieces, given)
+                return await self._media.put(kind, pieces, given)
         except (RefusedError, MediaError) as refused:
             code = str(refused)
         except TimeoutError:

@@ -23,7 +23,7 @@ import msgspec
 import yarl
 
 import settings
-from store.blobs import Parts
+from store.blobs import Blobs
 from store.media import MediaError
 from wire.events import Failed, Fault
 from wire.jobs import Attachment, ChatJob, Identity
@@ -159,13 +159,13 @@ class Uploads:
         self,
         session: aiohttp.ClientSession,
         root: str,
-        parts: Parts,
+        blobs: Blobs,
         known: UploadedFiles,
         config: settings.Settings,
     ) -> None:
         self._session = session
         self._root = root
-        self._parts = parts
+        self._blobs = blobs
         self._known = known
         self._timeout = config.files.upload_timeout
         self._rules = config.media
@@ -267,7 +267,7 @@ class Uploads:
         async def pieces() -> AsyncGenerator[bytes, None]:
             # Whatever is raised here comes out of aiohttp as an error of the connection.
             try:
-                async with aclosing(self._parts.read(file)) as content:
+                async with aclosing(self._blobs.read(file)) as content:
                     async for piece in content:
                         yield piece
             except MediaError as error:

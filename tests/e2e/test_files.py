@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import threading
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +16,7 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
-from tests.support.gateway import Gateway, until
+from tests.support.gateway import Gateway, held, until, uploaded
 
 PDF = b"%PDF-1.4\n" + b"a line of a document\n" * 30_000  # large enough to be held beside Redis
 ASK = "[[sim words=3 interval=0.005]] What is this?"
@@ -98,17 +95,6 @@ def content(*parts: dict[str, Any]) -> list[Any]:
 
 def image(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
-
-
-def uploaded(gateway: Gateway) -> list[dict[str, Any]]:
-    """The files that the upstream was given, as the simulator saw them."""
-    with urllib.request.urlopen(f"{gateway.simulator}/simulator/files", timeout=30) as answer:
-        files: list[dict[str, Any]] = json.load(answer)
-        return files
-
-
-def held(gateway: Gateway) -> list[Path]:
-    return [path for path in (gateway.directory / "media" / "parts").rglob("*") if path.is_file()]
 
 
 def wait_empty(gateway: Gateway) -> None:

@@ -18,8 +18,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.e2e.test_files import held, uploaded
-from tests.support.gateway import Gateway, until
+from tests.support.gateway import Gateway, held, until, uploaded
 
 SIZE = 80_000_000
 LIMIT = 150 * 1024 * 1024

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
-import httpx
 import pytest
 from arq.connections import ArqRedis
-from msgspec.structs import replace
 from obstore.store import MemoryStore
 
 import settings
@@ -20,23 +17,13 @@ from app.server import Server
 from local.redis import EmbeddedRedis
 from store.blobs import Blobs
 from store.media import Media, open_media
-from tests.support.sanic_adapter import new_app, started
+from tests.support.line import LASTING, has_worker
+from tests.support.sanic_adapter import Client, SanicClient, new_app, started
 from tests.support.scripted import ScriptedUpstream
-from wire import VERSION
-from wire.line.presence import Presence
 from wire.line.queue import Queue
 from wire.redis.client import connect
 from wire.seal import Seal
 from workers.worker import Worker
-
-QUICK = settings.Queue(lease=1.2, heartbeat=0.2, max_waiting_per_key=1000)
-"""Leases that end soon, for tests that wait for it."""
-
-LASTING = replace(QUICK, lease=60.0)
-"""Leases that no worker loses, however busy this machine is."""
-
-SOON = settings.Queue(lease=0.36, heartbeat=0.1)
-"""Conversations to delete count as over after half a second, for tests without a worker."""
 
 
 @pytest.fixture(scope="session")
@@ -68,29 +55,6 @@ async def queue(redis: ArqRedis, seal: Seal, config: settings.Settings) -> Queue
     await line.presences.show_front("front")
     await has_worker(redis, seal)
     return line
-
-
-async def has_worker(redis: ArqRedis, seal: Seal) -> None:
-    """Let the line believe that there is a worker, and for long, so that jobs may come in and out.
-
-    In an empty Redis, claims give nothing for two heartbeats.
-    """
-    steady = Queue(redis, seal, settings.Queue(lease=60, heartbeat=20))
-    await steady.renew(Presence("steady", VERSION, seal.fingerprint, 100), [])
-    await redis.hincrby("gateway:pulse", "since", -3_600_000)  # type: ignore[misc]  # redis-py: sync or async
-
-
-class Client(Protocol):
-    """The part of pytest-sanic's client that is used here."""
-
-    session: httpx.AsyncClient
-
-    def make_url(self, uri: str) -> str: ...
-    async def get(self, uri: str, **more: Any) -> httpx.Response: ...
-    async def post(self, uri: str, **more: Any) -> httpx.Response: ...
-
-
-SanicClient = Callable[..., Awaitable[Client]]
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 import settings
 from runtime.tasks import background
-from tests.integration.conftest import LASTING, QUICK, Client, has_worker
-from tests.integration.test_front_end import BODY, CHAT
-from tests.integration.test_queue import claim, finish, new, present
+from tests.support.line import LASTING, QUICK, claim, finish, has_worker, new, present
+from tests.support.requests import BODY, CHAT
+from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.line.admission import Accepted, Refused
 from wire.line.claims import Claim

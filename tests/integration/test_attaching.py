@@ -9,8 +9,7 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
-from tests.integration.conftest import QUICK, has_worker
-from tests.integration.test_queue import claim, field, finish, new, present
+from tests.support.line import QUICK, claim, field, finish, has_worker, new, present
 from wire.line.admission import Accepted, Attached, Clash, NewJob
 from wire.line.queue import Queue
 from wire.seal import Seal

@@ -14,10 +14,11 @@ from aiohttp import web
 
 import settings
 from app.http.budget import Budget, Charge
-from tests.integration.conftest import QUICK, Client
-from tests.integration.test_fetcher import serving
-from tests.integration.test_front_end import BEARER, BODY, CHAT, IMAGES
+from tests.support.line import QUICK
+from tests.support.requests import BEARER, BODY, CHAT, IMAGES
+from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
+from tests.support.website import serving
 
 ROOM = 1_000_000
 

@@ -9,7 +9,7 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
-from tests.integration.test_way_back import enqueue_chat
+from tests.support.line import enqueue_chat
 from wire.events import Done, Event, Started
 from wire.jobs import ChatJob
 from wire.line.queue import Queue

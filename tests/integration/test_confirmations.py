@@ -10,8 +10,8 @@ from arq.connections import ArqRedis
 
 from app.openai.text import Text
 from settings import Bot
-from tests.integration.conftest import SOON
-from tests.integration.test_pandora import (
+from tests.support.line import SOON
+from tests.support.loopback import (
     DONE,
     END_OF_BODY,
     STREAM_HEAD,

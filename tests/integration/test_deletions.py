@@ -9,7 +9,7 @@ from contextlib import aclosing
 import pytest
 from arq.connections import ArqRedis
 
-from tests.integration.conftest import SOON
+from tests.support.line import SOON
 from tests.support.pandora import collect, job, new_pandora, simulated, text
 from wire.seal import Seal
 from workers.pandora.client import backend

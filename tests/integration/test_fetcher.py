@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,23 +12,9 @@ from aiohttp import web
 
 from app.files.fetcher import LOOKUPS, Fetcher, FetchError
 from app.files.ssrf_guard import networks
+from tests.support.website import serving
 
 LOOPBACK = networks(["127.0.0.0/8"])
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def serving(handler: Handler, host: str = "127.0.0.1") -> AsyncIterator[int]:
-    """A server that answers everything with this handler; its port."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, host, 0).start()
-    try:
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
 
 
 async def fetch(fetcher: Fetcher, url: str) -> tuple[str, bytes]:

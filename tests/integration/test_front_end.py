@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 import pytest
 from arq.connections import ArqRedis
@@ -18,7 +17,9 @@ from arq.connections import ArqRedis
 import settings
 from local.redis import EmbeddedRedis
 from store.media import Media
-from tests.integration.conftest import LASTING, Client
+from tests.support.line import LASTING
+from tests.support.requests import BEARER, BODY, CHAT, IMAGES, messages, said
+from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
 from wire.gpts import EVERYBODY, GptInfos
@@ -27,10 +28,6 @@ from wire.redis.client import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamBusy, UpstreamError
 from workers.worker import Worker
-
-CHAT = "/v1/chat/completions"
-BODY = {"model": "gpt-4-s", "messages": [{"role": "user", "content": "hi"}]}
-BEARER = {"authorization": "Bearer abc"}
 
 
 @pytest.fixture
@@ -41,12 +38,6 @@ def config() -> settings.Settings:
         upstream=settings.Upstream(first_event_timeout=1.0, idle_timeout=0.5, max_duration=2.0),
         custom=(("my-one", settings.Gpt("g-1")), ("my-other", settings.Gpt("g-2"))),
     )
-
-
-def messages(response: httpx.Response) -> list[Any]:
-    """The SSE messages of a streamed answer, `[DONE]` as None."""
-    found = [m.removeprefix("data: ") for m in response.text.split("\n\n") if m[:5] == "data:"]
-    return [None if m == "[DONE]" else json.loads(m.partition("\n")[0]) for m in found]
 
 
 async def test_streamed_and_whole_answers_have_the_same_text_and_end(
@@ -383,13 +374,6 @@ async def test_nothing_is_in_the_clear_in_redis(
 # What cuts an answer, and what cannot be asked for
 
 
-def said(streamed: list[Any]) -> str:
-    """The text of a streamed answer."""
-    return "".join(
-        choice["delta"].get("content", "") for m in streamed if m for choice in m["choices"]
-    )
-
-
 @pytest.mark.parametrize(
     ("asked", "text", "reason"),
     [
@@ -640,9 +624,6 @@ async def test_what_is_on_no_shelf_is_404_whatever_it_is_called(
         answer = await front.get(path)
         assert answer.status_code == 404, path
         assert answer.json()["error"]["code"] == "not_found"
-
-
-IMAGES = "/v1/images/generations"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from arq.connections import ArqRedis
 
 import settings
 from local.redis import EmbeddedRedis
-from tests.integration.conftest import LASTING
-from tests.integration.test_queue import claim, enqueue, new, present
+from tests.support.line import LASTING, claim, enqueue, new, present
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire import VERSION
 from wire.gpts import GptInfos

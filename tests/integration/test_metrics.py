@@ -14,9 +14,8 @@ from arq.connections import ArqRedis
 import settings
 from app.metrics import Metrics
 from app.server import OpenAIErrors
-from tests.integration.conftest import SanicClient
-from tests.integration.test_queue import claim, enqueue, present
-from tests.support.sanic_adapter import new_app, started
+from tests.support.line import claim, enqueue, present
+from tests.support.sanic_adapter import SanicClient, new_app, started
 from wire.line import metrics
 from wire.line.metrics import HISTOGRAMS
 from wire.line.queue import Queue

@@ -7,17 +7,25 @@ import gc
 import json
 import logging
 import socket
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing
 
-import aiohttp
 import pytest
 from msgspec.structs import replace
-from obstore.store import MemoryStore
 
 import settings
-from store.media import Media
+from tests.support.loopback import (
+    DONE,
+    END_OF_BODY,
+    STREAM_HEAD,
+    Exchange,
+    Script,
+    frame,
+    new_pandora,
+    refusal,
+    says,
+    upstream,
+)
+from tests.support.pandora import MEDIA
 from wire import VERSION
 from wire.events import Delta, Done, Event, Failed, File, Image, Started
 from wire.jobs import ChatJob, Message
@@ -25,8 +33,6 @@ from workers.pandora.client import Pandora
 from workers.pandora.files.downloads import by_file_server
 from workers.pandora.session import open_session
 from workers.upstream import UpstreamBusy, UpstreamError
-
-DEADLINE = 60.0
 
 JOB = ChatJob(
     version=VERSION,
@@ -36,165 +42,11 @@ JOB = ChatJob(
     messages=[Message("user", "a secret question 你好")],
 )
 
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n"
-)
-END_OF_BODY = b"0\r\n\r\n"
-DONE = b"data: [DONE]\n\n"
 PING = b"event: ping\r\ndata: 2023-12-15 08:18:09.331532\r\n\r\n"
 WHOLE = [Started("slug"), Delta("Hel"), Delta("lo"), Done("stop")]
 
 
-def says(text: str, *, finished: bool = False) -> bytes:
-    message = {
-        "id": "m1",
-        "author": {"role": "assistant"},
-        "content": {"content_type": "text", "parts": [text]},
-        "status": "finished_successfully" if finished else "in_progress",
-        "end_turn": True if finished else None,
-        "metadata": {"model_slug": "slug"},
-        "recipient": "all",
-    }
-    return b"data: " + json.dumps({"message": message, "error": None}).encode() + b"\n\n"
-
-
 ANSWER = says("") + says("Hel") + says("Hello") + says("Hello", finished=True)
-
-
-def frame(data: bytes) -> bytes:
-    """Bytes as one piece of a chunked body."""
-    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
-
-
-def refusal(
-    status: int, body: bytes, *headers: str, content_type: str = "application/json"
-) -> bytes:
-    lines = [
-        f"HTTP/1.1 {status} X",
-        f"Content-Type: {content_type}",
-        f"Content-Length: {len(body)}",
-        *headers,
-    ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-class Exchange:
-    """One request as the server sees it, and the means to answer it or to break off."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self.head = b""
-        self.body = b""
-
-    async def receive(self) -> bool:
-        """Reads one request; False when the client has closed the connection."""
-        try:
-            self.head = await self._reader.readuntil(b"\r\n\r\n")
-            length = sum(
-                int(line.split(b":")[1])
-                for line in self.head.split(b"\r\n")
-                if line.lower().startswith(b"content-length:")
-            )
-            self.body = await self._reader.readexactly(length)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return False
-        return True
-
-    async def send(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def closed_by_client(self) -> None:
-        try:
-            assert await self._reader.read() == b""
-        except ConnectionError:
-            pass
-
-    def reset(self) -> None:
-        """Ends the connection with RST instead of FIN."""
-        sock = self._writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._writer.transport.abort()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-Script = Callable[[Exchange], Awaitable[None]]
-
-
-class Server:
-    """Answers the n-th request by the n-th script, whatever connection it comes on."""
-
-    def __init__(self, scripts: tuple[Script, ...]) -> None:
-        self.url = ""
-        self.connections = 0
-        self.exchanges: list[Exchange] = []
-        self._scripts = list(scripts)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections += 1
-        try:
-            while await (exchange := Exchange(reader, writer)).receive():
-                self.exchanges.append(exchange)
-                await self._scripts.pop(0)(exchange)
-                if writer.is_closing():
-                    break
-        except ConnectionError:
-            pass  # the client broke off
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-    async def stop(self) -> None:
-        """Awaits the scripts, whose clients are gone by now; a test that failed may leave one."""
-        if self._tasks:
-            _, waiting = await asyncio.wait(self._tasks, timeout=1.0)
-            for task in waiting:
-                task.cancel()
-
-
-HANDED_OUT = settings.Media(use_oaiusercontent_url=True)
-MEDIA = Media(MemoryStore(), 100_000, 60.0)
-
-
-def new_pandora(
-    session: aiohttp.ClientSession,
-    url: str,
-    prefix: str = "",
-    media: Media = MEDIA,
-    rules: settings.Media = HANDED_OUT,
-) -> Pandora:
-    return Pandora(session, url, prefix, connect_timeout=2.0, media=media, rules=rules)
-
-
-@asynccontextmanager
-async def upstream(
-    *scripts: Script,
-    prefix: str = "",
-    media: Media | None = None,
-    rules: settings.Media = HANDED_OUT,
-) -> AsyncIterator[tuple[Server, Pandora]]:
-    server = Server(scripts)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    server.url = f"http://127.0.0.1:{port}"
-    try:
-        async with asyncio.timeout(DEADLINE), open_session() as session:
-            yield (
-                server,
-                new_pandora(session, server.url + "/", prefix, media or MEDIA, rules),
-            )
-    finally:
-        listener.close()
-        await server.stop()
 
 
 async def collect(pandora: Pandora) -> list[Event]:

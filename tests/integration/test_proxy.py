@@ -8,7 +8,7 @@ from contextlib import aclosing
 import pytest
 
 from simulator.server import serve
-from tests.integration.test_pandora import HANDED_OUT, MEDIA
+from tests.support.pandora import HANDED_OUT, MEDIA
 from tests.support.proxies import LOGIN, proxy
 from wire import VERSION
 from wire.events import Delta, Event

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 from arq.connections import ArqRedis
 
 import settings
-from tests.integration.conftest import QUICK, has_worker
+from tests.support.line import (
+    ENTRY,
+    FRAMES,
+    QUICK,
+    beat,
+    claim,
+    enqueue,
+    field,
+    finish,
+    has_worker,
+    ids,
+    lapse,
+    new,
+    now,
+    present,
+)
 from wire import VERSION
-from wire.line.admission import Accepted, NewJob, Refused
-from wire.line.claims import Claim, Lapsed, PutBack
+from wire.line.admission import Refused
+from wire.line.claims import Claim, PutBack
 from wire.line.presence import Presence, front_channel, worker_channel
 from wire.line.queue import Queue
 from wire.seal import Seal
@@ -25,77 +38,6 @@ from wire.stream.log import log_key
 @pytest.fixture
 def config() -> settings.Settings:
     return settings.Settings(queue=QUICK)
-
-
-ENTRY = b"entry"
-FRAMES = {"front": b"frame"}
-
-
-def new(id: str, account: str = "account", front: str = "front", **more: Any) -> NewJob:
-    return NewJob(id=id, account=account, front=front, **more)
-
-
-async def enqueue(queue: Queue, id: str, account: str = "account", **more: Any) -> Accepted:
-    admission = await queue.enqueue(new(id, account, **more), b"body")
-    assert isinstance(admission, Accepted), admission
-    return admission
-
-
-async def claim(queue: Queue, want: int = 10, worker: str = "w") -> list[Claim]:
-    """Claim as a worker does: again and again, until there is something or the line has settled."""
-    while True:
-        await present(queue)
-        claims = await queue.claim(worker, want)
-        at, since = await queue._redis.hmget("gateway:pulse", ["at", "since"])  # type: ignore[misc]  # redis-py: sync or async
-        if claims or int(at) - int(since) >= queue._settle:
-            return claims
-        await asyncio.sleep(0.02)
-
-
-async def finish(queue: Queue, claim: Claim) -> bool:
-    return await queue.finish(claim.id, claim.attempt, "done", ENTRY, FRAMES)
-
-
-async def field(redis: ArqRedis, key: str, name: str) -> bytes | None:
-    """One field of a hash."""
-    (value,) = await redis.hmget(key, [name])  # type: ignore[misc]  # redis-py: sync or async
-    return value  # type: ignore[no-any-return]
-
-
-async def present(queue: Queue, *held: Claim, worker: str = "w") -> list[str]:
-    """One heartbeat of the front end and of a worker; the verdicts on `held`."""
-    await queue.presences.show_front("front")
-    presence = Presence(worker, VERSION, "fingerprint", 100)
-    return [word for _, word in await queue.renew(presence, held)]
-
-
-async def lapse(queue: Queue, *held: Claim) -> tuple[int, list[Lapsed]]:
-    """Renew what is held until another lease has ended; what was done about that one."""
-    async with asyncio.timeout(30):
-        while (done := await queue.reap()) == (0, []):
-            assert await present(queue, *held) == []
-            await asyncio.sleep(0.05)
-    return done
-
-
-async def now(redis: ArqRedis) -> int:
-    """Redis' own time, in milliseconds."""
-    seconds, micros = await redis.time()
-    return int(seconds * 1000 + micros // 1000)
-
-
-async def beat(queue: Queue, *held: Claim, seconds: float, worker: str = "w") -> list[str]:
-    """Let time pass with everybody's heartbeats in it; the verdicts on `held`."""
-    said: list[str] = []
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        said += await present(queue, *held, worker=worker)
-        await asyncio.sleep(QUICK.heartbeat)
-    return said
-
-
-def ids(claims: list[Claim]) -> list[str]:
-    return [c.id for c in claims]
 
 
 async def test_jobs_are_claimed_in_the_order_they_came(queue: Queue) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from arq.connections import ArqRedis
 
-from tests.integration.test_queue import claim, enqueue
+from tests.support.line import claim, enqueue
 from wire.line.claims import Claim
 from wire.line.queue import Queue
 from wire.upkeep.reconciler import reconcile, repaired

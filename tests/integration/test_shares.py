@@ -14,9 +14,9 @@ from msgspec.structs import replace
 import settings
 from app.line import fingerprint
 from app.scheduling import BANDS, SHARES
-from tests.integration.conftest import LASTING, QUICK, Client, has_worker
-from tests.integration.test_front_end import BODY, CHAT
-from tests.integration.test_queue import claim, enqueue, finish, ids, new
+from tests.support.line import LASTING, QUICK, claim, enqueue, finish, has_worker, ids, new
+from tests.support.requests import BODY, CHAT
+from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.jobs import Lane
 from wire.line.admission import Accepted

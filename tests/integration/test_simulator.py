@@ -7,99 +7,14 @@ import errno
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import pytest
 
 from simulator.accounts import Limits
-from simulator.server import serve
-
-RECORDED = Path(__file__).parents[3] / "shared" / "recorded" / "simatwa-20231215-resp.sse"
-FAST = "interval=0 delay=0"
-
-
-class Caller:
-    """Speaks to one simulator."""
-
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self.http = http
-        self.url = url
-
-    def say(
-        self, text: str, bearer: str | None = "alice", **more: object
-    ) -> Any:  # aiohttp's own request context, used as `async with`
-        message = {
-            "id": "user-1",
-            "author": {"role": "user"},
-            "content": {"content_type": "text", "parts": [text]},
-            "metadata": {},
-        }
-        payload = {"action": "next", "messages": [message], "model": "gpt-4"} | more
-        return self.http.post(
-            f"{self.url}/backend-api/conversation",
-            json=payload,
-            headers={"Authorization": f"Bearer {bearer}"} if bearer else {},
-        )
-
-    async def read(self, text: str, bearer: str = "alice") -> bytes:
-        async with self.say(text, bearer) as response:
-            assert response.status == 200
-            body: bytes = await response.read()
-            return body
-
-    async def stats(self) -> dict[str, int]:
-        async with self.http.get(f"{self.url}/simulator/stats") as response:
-            stats: dict[str, int] = await response.json()
-            return stats
-
-    async def control(self, path: str, body: object) -> tuple[int, dict[str, Any]]:
-        async with self.http.post(f"{self.url}/simulator/{path}", json=body) as response:
-            return response.status, await response.json()
-
-    async def until(self, fits: Callable[[dict[str, int]], bool]) -> dict[str, int]:
-        """Ask for the counters until they fit."""
-        async with asyncio.timeout(30):
-            while not fits(stats := await self.stats()):
-                await asyncio.sleep(0.01)
-            return stats
-
-
-@asynccontextmanager
-async def calling(limits: Limits | None = None, prefix: str = "") -> AsyncIterator[Caller]:
-    async with serve(limits, prefix=prefix) as url, aiohttp.ClientSession() as http:
-        yield Caller(http, url + (f"/{prefix}" if prefix else ""))
-
-
-def blocks(body: bytes) -> list[str]:
-    return [block.removeprefix("data: ") for block in body.decode().split("\n\n") if block]
-
-
-def events(body: bytes) -> list[dict[str, Any]]:
-    return [json.loads(block) for block in blocks(body) if block.startswith("{")]
-
-
-def texts(body: bytes, status: str = "in_progress") -> list[str]:
-    messages = [e["message"] for e in events(body) if e.get("message")]
-    parts = [m["content"]["parts"] for m in messages if m["status"] == status]
-    return [part[0] for part in parts if part]
-
-
-def shape(value: Any) -> Any:
-    """The keys in their order and the kinds of values; words that carry meaning stay."""
-    match value:
-        case dict():
-            kept = {"role", "content_type", "status", "recipient", "type", "timestamp_"}
-            return [(k, v if k in kept else shape(v)) for k, v in value.items()]
-        case list():
-            return [shape(item) for item in value]
-        case bool() | None:
-            return value
-        case _:
-            return type(value).__name__
+from tests.support.simulator import FAST, RECORDED, Caller, blocks, calling, events, shape, texts
 
 
 async def test_a_stream_has_the_shape_of_the_recorded_one_event_for_event(

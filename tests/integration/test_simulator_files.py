@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 
-from tests.integration.test_simulator import FAST, Caller, calling, events
+from tests.support.simulator import FAST, Caller, calling, events
 
 BLOB = {"x-ms-blob-type": "BlockBlob", "Content-Type": "image/png"}
 

@@ -13,8 +13,17 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tests.integration.test_simulator import FAST, Caller, calling, events, texts
-from tests.integration.test_simulator_tools import confirm, finals, gizmo_mode, text
+from tests.support.simulator import (
+    FAST,
+    Caller,
+    calling,
+    confirm,
+    events,
+    finals,
+    gizmo_mode,
+    text,
+    texts,
+)
 
 RELIABLE = "json.reliable.webpubsub.azure.v1"
 Socket = aiohttp.ClientWebSocketResponse

@@ -10,22 +10,22 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_simulator import FAST, RECORDED, Caller, calling, events, shape
+from tests.support.simulator import (
+    FAST,
+    RECORDED,
+    Caller,
+    calling,
+    confirm,
+    events,
+    finals,
+    gizmo_mode,
+    messages,
+    settled,
+    shape,
+    text,
+)
 
 EVENTS = RECORDED.parent / "maxai-events.jsonl"
-
-
-def messages(body: bytes) -> list[dict[str, Any]]:
-    return [event["message"] for event in events(body) if event.get("message")]
-
-
-def finals(body: bytes) -> list[dict[str, Any]]:
-    """The last event of each message, in the order in which the messages began."""
-    return settled(messages(body))
-
-
-def settled(every: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return list({message["id"]: message for message in every}.values())
 
 
 def ordered(message: dict[str, Any]) -> Any:
@@ -38,11 +38,6 @@ def kinds(body: bytes) -> list[tuple[str | None, str, str]]:
         (message["author"]["name"], message["content"]["content_type"], message["recipient"])
         for message in finals(body)
     ]
-
-
-def text(message: dict[str, Any]) -> str:
-    content = message["content"]
-    return str(content["parts"][0] if "parts" in content else content["text"])
 
 
 async def turn(directive: str) -> bytes:
@@ -378,39 +373,6 @@ def events_of_moderation(body: bytes) -> dict[str, Any]:
     assert found
     moderation: dict[str, Any] = json.loads(found[1])
     return moderation
-
-
-def gizmo_mode(gizmo_id: str = "g-abc", **more: object) -> dict[str, Any]:
-    whole = {"gizmo": {"id": gizmo_id}, "tools": [], "files": []}
-    mode = {"kind": "gizmo_interaction", "gizmo_id": gizmo_id, "gizmo": whole} | more
-    return {"model": "gpt-4-gizmo", "conversation_mode": mode}
-
-
-def confirm(caller: Caller, asked: dict[str, Any], choice: str, **changed: object) -> Any:
-    """The POST of the client that answers an action's question."""
-    message = asked["message"]
-    (action,) = [
-        a
-        for a in message["metadata"]["jit_plugin_data"]["from_server"]["body"]["actions"]
-        if a["type"] == choice
-    ] or [{choice: {"target_message_id": message["id"]}}]
-    given = action[choice] | changed
-    target = given.pop("target_message_id")
-    answer = {"data": {"type": choice, **given}, "target_message_id": target}
-    tool = {
-        "id": "tool-1",
-        "author": {"role": "tool", "name": message["author"]["name"].partition(".")[0]},
-        "content": {"content_type": "text", "parts": [""]},
-        "recipient": "all",
-        "metadata": {"jit_plugin_data": {"from_client": {"user_action": answer}}},
-    }
-    return caller.say(
-        "",
-        messages=[tool],
-        conversation_id=asked["conversation_id"],
-        parent_message_id=message["id"],
-        **gizmo_mode(gizmo={}),
-    )
 
 
 async def ask(caller: Caller, directive: str) -> dict[str, Any]:

@@ -22,14 +22,9 @@ from app.server import Server
 from local.redis import EmbeddedRedis
 from store.blobs import Blobs
 from store.media import open_media
-from tests.integration.conftest import LASTING, Client, SanicClient, has_worker
-from tests.integration.test_front_end import (
-    BODY,
-    CHAT,
-    messages,
-    said,
-)
-from tests.support.sanic_adapter import new_app, started
+from tests.support.line import LASTING, has_worker
+from tests.support.requests import BODY, CHAT, messages, said
+from tests.support.sanic_adapter import Client, SanicClient, new_app, started
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Delta, Done, Event, Started
 from wire.line.queue import Queue

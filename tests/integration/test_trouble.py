@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 import settings
 from local.redis import EmbeddedRedis
-from tests.integration.conftest import LASTING, QUICK, Client, has_worker
-from tests.integration.test_front_end import BODY, CHAT, messages
-from tests.integration.test_queue import claim, enqueue, field, finish, new
+from tests.support.line import LASTING, QUICK, claim, enqueue, field, finish, has_worker, new
+from tests.support.requests import BODY, CHAT, messages
+from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Delta, Event, Failed, Started
 from wire.jobs import ChatJob

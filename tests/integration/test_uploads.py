@@ -17,9 +17,9 @@ from obstore.store import MemoryStore
 
 import settings
 from store.blobs import Blobs
-from tests.integration.test_pandora import Exchange, refusal, upstream
-from tests.integration.test_simulator import Caller
+from tests.support.loopback import Exchange, refusal, upstream
 from tests.support.pandora import code, collect, new_pandora, simulated, text
+from tests.support.simulator import Caller
 from wire import VERSION
 from wire.events import Delta, Failed, Started
 from wire.jobs import Attachment, ChatJob, Message

@@ -11,14 +11,10 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
-from tests.integration.conftest import QUICK
-from tests.integration.test_queue import claim, enqueue, new
+from tests.support.line import QUICK, claim, enqueue, enqueue_chat, new
 from tests.support.scripted import ScriptedUpstream
-from wire import VERSION
 from wire.events import Delta, Done, Ending, Event, Failed, Started
-from wire.jobs import ChatJob, encode_job
 from wire.line import metrics
-from wire.line.admission import Accepted
 from wire.line.claims import Claim
 from wire.line.presence import front_channel, worker_channel
 from wire.line.queue import Queue
@@ -410,13 +406,6 @@ async def attach(redis: ArqRedis, job: str, front: str, attempt: int | None = No
 def upstream() -> ScriptedUpstream:
     spoken = (step for n in range(40) for step in ([Delta(f"{n} ")], 0.03))
     return ScriptedUpstream([Started("m")], *spoken, [Done("stop")])
-
-
-async def enqueue_chat(queue: Queue, seal: Seal, id: str) -> None:
-    """A job that a worker can read."""
-    job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [])
-    body = seal.seal(encode_job(job), f"job {id}")
-    assert isinstance(await queue.enqueue(new(id), body), Accepted)
 
 
 async def test_a_worker_that_is_told_of_a_front_end_publishes_to_it(

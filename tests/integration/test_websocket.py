@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from simulator.accounts import Limits
-from tests.integration.test_pandora import HANDED_OUT, MEDIA
-from tests.integration.test_simulator import FAST, Caller, calling
+from tests.support.pandora import HANDED_OUT, MEDIA
+from tests.support.simulator import FAST, Caller, calling
 from wire import VERSION
 from wire.events import Delta, Done, Event
 from wire.jobs import ChatJob, Message

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import compress
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import redis
@@ -256,3 +256,15 @@ def frozen(process: subprocess.Popen[bytes]) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGCONT)
+
+
+def uploaded(gateway: Gateway) -> list[dict[str, Any]]:
+    """The files that the upstream was given, as the simulator saw them."""
+    with urllib.request.urlopen(f"{gateway.simulator}/simulator/files", timeout=30) as answer:
+        files: list[dict[str, Any]] = json.load(answer)
+        return files
+
+
+def held(gateway: Gateway) -> list[Path]:
+    """The large parts of requests that are in the store."""
+    return [path for path in (gateway.directory / "media" / "parts").rglob("*") if path.is_file()]

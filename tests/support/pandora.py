@@ -12,13 +12,18 @@ from obstore.store import MemoryStore
 import settings
 from simulator.server import serve
 from store.media import Media
-from tests.integration.test_simulator import Caller
+from tests.support.simulator import Caller
 from wire import VERSION
 from wire.events import Delta, Event, Failed
 from wire.jobs import ChatJob, Family, Message
 from workers.pandora.client import Pandora
 from workers.pandora.session import open_session
 from workers.upstream import UpstreamError
+
+HANDED_OUT = settings.Media(use_oaiusercontent_url=True)
+"""Clients get the upstream's own addresses of images and files."""
+
+MEDIA = Media(MemoryStore(), 100_000, 60.0)
 
 
 def new_pandora(session: aiohttp.ClientSession, url: str, **more: Any) -> Pandora:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
+import httpx
 from sanic import Sanic
 
 
@@ -37,3 +38,16 @@ async def started(app: TestedSanic) -> AsyncIterator[None]:
         await app._server_event("shutdown", "before", loop=loop)
         await app._server_event("shutdown", "after", loop=loop)
         Sanic.unregister_app(app)
+
+
+class Client(Protocol):
+    """The part of pytest-sanic's client that is used here."""
+
+    session: httpx.AsyncClient
+
+    def make_url(self, uri: str) -> str: ...
+    async def get(self, uri: str, **more: Any) -> httpx.Response: ...
+    async def post(self, uri: str, **more: Any) -> httpx.Response: ...
+
+
+SanicClient = Callable[..., Awaitable[Client]]

@@ -42,7 +42,7 @@ from app.openai.errors import (
 )
 from app.openai.usage import encoding
 from app.queue import QueueEntries
-from runtime.logs import where
+from runtime.logs import describe_traceback
 from runtime.tasks import background
 from settings import Settings
 from store.blobs import Blobs
@@ -101,7 +101,7 @@ class OpenAIErrors(ErrorHandler):
         failure = _translate(exception)
         name = request_id(request) if request else "that never parsed"
         if isinstance(failure, InternalError):
-            logger.error("request %s met a bug: %s", name, where(exception))
+            logger.error("request %s met a bug: %s", name, describe_traceback(exception))
         else:
             job = f" (job {failure.job})" if failure.job else ""
             told = failure.code or failure.param

@@ -17,7 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from runtime.logs import where
+from runtime.logs import describe_traceback
 from settings import Settings
 from store.blobs import Blobs
 from store.media import MediaError
@@ -189,6 +189,6 @@ def _own_fault(job: str, error: BaseException) -> Failed:
             logger.error("job %s cannot be had from media.store: %s", job, error)
             return Failed("gateway_error", "Part of the request was lost.", "file_lost")
         case _:
-            logger.error("job %s met a bug: %s", job, where(error))
+            logger.error("job %s met a bug: %s", job, describe_traceback(error))
             message = "Something went wrong inside the gateway."
             return Failed("gateway_error", message, "internal_error")

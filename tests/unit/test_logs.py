@@ -113,6 +113,45 @@ def test_a_disk_that_fails_later_is_reported_and_stops_nothing(
     assert "after" in path.read_text()
 
 
+def format_record(message: str, **extra: object) -> str:
+    record = logging.makeLogRecord({"msg": message, "levelname": "INFO", "name": "test", **extra})
+    return logs.Formatter("%(levelname)s %(name)s: %(message)s").format(record)
+
+
+def test_event_and_fields_follow_the_sentence_in_their_order() -> None:
+    line = format_record("the upstream refused", event="upstream_refused", status=429, job="a1")
+    assert line == "INFO test: the upstream refused event=upstream_refused status=429 job=a1"
+
+
+def test_values_are_quoted_where_they_would_break_the_line_apart() -> None:
+    values = {"a": "two words", "b": 'a "quote"', "c": "x=y", "d": "line\nbreak", "e": "", "f": "é"}
+    assert format_record("text", event="odd", **values) == (
+        r'INFO test: text event=odd a="two words" b="a \"quote\"" c="x=y" d="line\nbreak" e="" f=é'
+    )
+
+
+def test_fields_stay_the_same_when_a_second_handler_formats_the_record() -> None:
+    record = logging.makeLogRecord({"msg": "text", "event": "twice", "job": "a1"})
+    formatter = logs.Formatter(logs.FORMAT)
+    first, second = formatter.format(record), formatter.format(record)
+    assert first == second
+    assert first.endswith(": text event=twice job=a1")
+
+
+def test_fields_come_before_the_traceback() -> None:
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        record = logging.makeLogRecord({"msg": "text", "event": "odd", "exc_info": sys.exc_info()})
+    first, *rest = logs.Formatter("%(message)s").format(record).splitlines()
+    assert first == "text event=odd"
+    assert rest[-1] == "ValueError: broken"
+
+
+def test_a_record_without_an_event_keeps_its_layout() -> None:
+    assert format_record("GET /", host="h", status=200) == "INFO test: GET /"
+
+
 # A day takes a quarter of a second here.
 WRITER = """
 import datetime, logging, pathlib, sys, time
@@ -169,7 +208,7 @@ def test_no_line_of_several_processes_is_lost_or_mixed_while_days_pass(tmp_path:
 
 
 def test_a_relative_path_begins_at_the_settings_and_nothing_is_written_when_it_is_off(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
@@ -177,8 +216,9 @@ def test_a_relative_path_begins_at_the_settings_and_nothing_is_written_when_it_i
         logs.configure(settings.Log(to_file=False), tmp_path)
         assert not list(tmp_path.iterdir())
         logs.configure(settings.Log(), tmp_path)
-        logging.getLogger("test").warning("hello")
-        assert "hello" in (tmp_path / "log" / "access.log").read_text()
+        logging.getLogger("test").warning("hello", extra={"event": "greeting"})
+        assert "hello event=greeting\n" in (tmp_path / "log" / "access.log").read_text()
+        assert "hello event=greeting\n" in capsys.readouterr().err
     finally:
         for handler in root.handlers:
             handler.close()

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import aiohttp
 import msgspec
 
-from runtime.logs import where
+from runtime.logs import describe_traceback
 from wire.events import Failed
 from workers.pandora.body import read_short
 from workers.pandora.websocket.connection import Socket, UnreachableError
@@ -225,7 +225,7 @@ class Sockets:
                 del account.sockets[address.user]
             self._tidy(bearer, account)
             if not task.cancelled() and (error := task.exception()):
-                _log.error("A WebSocket's reader met a bug: %s", where(error))
+                _log.error("A WebSocket's reader met a bug: %s", describe_traceback(error))
 
         task.add_done_callback(ended)
 

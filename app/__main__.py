@@ -23,7 +23,8 @@ from app.server import GatewayRequest, Server
 from runtime import logs
 from store.blobs import Blobs, open_blobs
 from store.media import Media, MediaError, open_media
-from wire.line.queue import Queue
+from wire.line.scripts import Scripts
+from wire.line.upkeep import UpkeepLine
 from wire.redis.client import connect
 from wire.seal import Seal, WeakSecretError, load_secret
 
@@ -71,7 +72,8 @@ def serve(
     """Run one front end in this process."""
     app = Sanic("gateway", configure_logging=False, request_class=GatewayRequest)
     redis = connect(config.redis.role_url)
-    metrics = Metrics(redis, Queue(redis, seal, config.queue).census, config)
+    upkeep = UpkeepLine(Scripts(redis, seal.fingerprint), config.queue, config.upstream)
+    metrics = Metrics(redis, upkeep.snapshot, config)
     Server(config, Line(redis, seal, config), media, blobs, metrics).attach(app)
     if of_many:
         # Whoever signals a whole group of processes signals a child twice, directly and by way of

@@ -174,7 +174,7 @@ class Chat:
     async def _keepalive(self, answer: completion.Answer, ticket: Ticket) -> bytes:
         match self._config.stream.keepalive:
             case "comment":
-                at = None if ticket.begun else await ticket.whereabouts()
+                at = None if ticket.begun else await ticket.status()
                 if at is None or at.state != "waiting":
                     return completion.comment("working")
                 return completion.comment(f"queued position={at.place} eta={math.ceil(at.wait)}")

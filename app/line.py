@@ -31,15 +31,17 @@ from wire.events import Failed
 from wire.gpts import GptInfos
 from wire.jobs import ChatJob, Lane, encode_job
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
-from wire.line.queue import Queue
-from wire.line.status import Whereabouts
+from wire.line.front_end import FrontEndLine
+from wire.line.scripts import Scripts
+from wire.line.status import JobStatus
+from wire.line.upkeep import UpkeepLine
 from wire.redis.client import AWAY, RedisError, trouble
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, end_waiting
 from wire.stream.inbox import Inbox
 from wire.stream.reply import Reply
 from wire.upkeep.reaper import keep_reaping
-from wire.upkeep.reconciler import keep_reconciling, repaired
+from wire.upkeep.reconciler import keep_reconciling
 
 logger = logging.getLogger(__name__)
 
@@ -58,19 +60,21 @@ def fingerprint(key: str) -> str:
 
 
 class Line:
-    """The line as one front end sees it. `front` is its random name in Redis."""
+    """The line as one front end sees it. `front_end` is its random name in Redis."""
 
     def __init__(self, redis: ArqRedis, seal: Seal, config: Settings) -> None:
         self.config = config
-        self.front = secrets.token_hex(8)
+        self.front_end = secrets.token_hex(8)
         self._redis = redis
         self._seal = seal
-        self._queue = Queue(redis, seal, config.queue, config.upstream)
+        scripts = Scripts(redis, seal.fingerprint)
+        self._queue = FrontEndLine(scripts, config.queue, config.upstream)
+        self._upkeep = UpkeepLine(scripts, config.queue, config.upstream)
         self._inbox = Inbox(
             redis,
             self._queue,
             seal,
-            self.front,
+            self.front_end,
             outage_grace=config.redis.outage_grace,
             max_backlog=config.stream.max_backlog,
         )
@@ -83,8 +87,8 @@ class Line:
     async def running(self) -> AsyncIterator[None]:
         """Take part in the line for as long as the context lasts. Redis may be away at first."""
         heartbeat = self.config.queue.heartbeat
-        reaping = keep_reaping(self._queue, self._seal, heartbeat)
-        reconciling = keep_reconciling(self._queue.scripts, heartbeat)
+        reaping = keep_reaping(self._upkeep, self._seal, heartbeat)
+        reconciling = keep_reconciling(self._upkeep, heartbeat)
         async with self._inbox.running(), background(self._beat(), reaping, reconciling):
             yield
             if self._letting_go:
@@ -92,12 +96,12 @@ class Line:
             for task in self._letting_go:
                 task.cancel()
         with contextlib.suppress(*AWAY):
-            await self._queue.presences.remove_front(self.front)
+            await self._queue.presences.remove_front_end(self.front_end)
 
     async def _beat(self) -> None:
         while True:
             try:
-                await self._queue.presences.show_front(self.front)
+                await self._queue.presences.show_front_end(self.front_end)
                 if self._unwritable:
                     logger.info("Redis is back")
                 self._unwritable = ""
@@ -173,7 +177,7 @@ class Line:
             lane=lane,
             family=job.family,
             account=self.account(job.bearer),
-            front=self.front,
+            front_end=self.front_end,
             cap=upstream.per_pool_concurrency if is_pool else upstream.per_account_concurrency,
             user=self._seal.name("user", f"{job.bearer} {terms.tier} {terms.user}"),
             weight=queue.weights.get(fingerprint(job.bearer), 1.0) if queue.weights else 1.0,
@@ -209,11 +213,11 @@ class Line:
     def let_go(
         self, reply: Reply, reader: str, *, enough: bool = False, idem: str | None = None
     ) -> None:
-        """Leave a job unless it has ended. See `Ticket.leave`, and `Queue.leave` for the rest."""
+        """Leave a job unless it has ended. See `Ticket.leave` and `FrontEndLine.detach`."""
         if reply.ended and not reply.abandoned:
             return
         # Beside the handler, which is being cancelled, has an error to tell or an answer to end.
-        leave = partial(self._queue.leave, reply.job, reader, enough=enough, idem=idem)
+        leave = partial(self._queue.detach, reply.job, reader, enough=enough, idempotency=idem)
         task = asyncio.create_task(self._leave(leave))
         self._letting_go.add(task)
         task.add_done_callback(self._letting_go.discard)
@@ -235,22 +239,22 @@ class Line:
         except AWAY:
             return True
 
-    async def _end_waiting(self, id: str, account: str, failed: Failed) -> Whereabouts | None:
+    async def _end_waiting(self, id: str, account: str, failed: Failed) -> JobStatus | None:
         """End a job if it waits, and tell whoever reads it at that moment. Where it is, if it does
         not wait; None when it is ended, or unknown."""
-        while (found := await self._queue.look(id, account)) and found.state == "waiting":
-            if await end_waiting(self._queue, self._seal, id, found.fronts, failed):
+        while (found := await self._queue.status(id, account)) and found.state == "waiting":
+            if await end_waiting(self._queue, self._seal, id, found.front_ends, failed):
                 return None
         return found
 
-    async def find(self, bearer: str, name: str) -> Whereabouts | None:
+    async def find(self, bearer: str, name: str) -> JobStatus | None:
         """Where a bearer's job is, by its id or its idempotency key.
 
         Raises:
             LineUnavailable: Redis is away.
         """
         try:
-            return await self._queue.look(name, self.account(bearer), self._idem(bearer, name))
+            return await self._queue.status(name, self.account(bearer), self._idem(bearer, name))
         except AWAY:
             raise LineUnavailable from None
 
@@ -274,10 +278,10 @@ class Line:
             raise LineUnavailable from None
         return found.id
 
-    async def look(self, id: str, account: str) -> Whereabouts | None:
-        """See `Ticket.whereabouts`."""
+    async def look(self, id: str, account: str) -> JobStatus | None:
+        """See `Ticket.status`."""
         try:
-            return await self._queue.look(id, account)
+            return await self._queue.status(id, account)
         except AWAY:
             return None
 
@@ -297,8 +301,8 @@ class Line:
         try:
             async with asyncio.timeout(READY_PATIENCE):
                 workers = await self._queue.presences.workers()
-                damage = await repaired(self._redis)
-                open_for = (await self._queue.census()).open_for
+                damage = await self._upkeep.repairs()
+                open_for = (await self._upkeep.snapshot()).open_for
         except AWAY as error:
             return [f"Redis cannot be reached, or refuses to serve ({trouble(error)})"], []
         fatal, lesser = [], []

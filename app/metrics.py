@@ -32,7 +32,7 @@ from app.openai.errors import Unauthorized
 from settings import Settings
 from wire.line import metrics
 from wire.line.metrics import Tallies
-from wire.line.snapshot import Census, TakeCensus
+from wire.line.snapshot import Snapshot, TakeSnapshot
 from wire.redis.client import AWAY
 
 PATIENCE = 2.0
@@ -44,9 +44,9 @@ OPEN_METRICS = "application/openmetrics-text"
 class Metrics:
     """The handler of `GET /metrics`."""
 
-    def __init__(self, redis: ArqRedis, take_census: TakeCensus, config: Settings) -> None:
+    def __init__(self, redis: ArqRedis, take_snapshot: TakeSnapshot, config: Settings) -> None:
         self._redis = redis
-        self._take_census = take_census
+        self._take_snapshot = take_snapshot
         self._slots = config.upstream.max_concurrency
         self._token = config.metrics.token
 
@@ -68,10 +68,10 @@ class Metrics:
         try:
             async with asyncio.timeout(PATIENCE):
                 tallies = await metrics.read(self._redis)
-                census = await self._take_census()
+                snapshot = await self._take_snapshot()
         except AWAY:
             return always(self._slots, redis_up=False)
-        return [*always(self._slots, redis_up=True), *standing(census), *counted(tallies)]
+        return [*always(self._slots, redis_up=True), *standing(snapshot), *counted(tallies)]
 
 
 class Families(Collector):
@@ -96,14 +96,14 @@ def always(slots: int, *, redis_up: bool) -> list[Metric]:
     ]
 
 
-def standing(census: Census) -> Iterator[Metric]:
+def standing(snapshot: Snapshot) -> Iterator[Metric]:
     """How things stand at this moment."""
     waiting = GaugeMetricFamily("gateway_waiting", "Jobs that wait.", labels=["lane"])
     running = GaugeMetricFamily("gateway_running", "Jobs that run.", labels=["lane"])
     leases = GaugeMetricFamily(
         "gateway_leases", "Upstream slots in use, or not yet taken from the dead.", labels=["lane"]
     )
-    for lane, standing in census.lanes.items():
+    for lane, standing in snapshot.lanes.items():
         waiting.add_metric([lane], standing.waiting)
         running.add_metric([lane], standing.running)
         leases.add_metric([lane], standing.leases)
@@ -112,15 +112,15 @@ def standing(census: Census) -> Iterator[Metric]:
         "Accounts that may not be used for now, by the reason.",
         labels=["state"],
     )
-    for state, number in census.accounts.items():
+    for state, number in snapshot.accounts.items():
         accounts.add_metric([state], number)
     workers = GaugeMetricFamily(
-        "gateway_workers", "Live workers with the same secret.", census.workers
+        "gateway_workers", "Live workers with the same secret.", snapshot.workers
     )
     circuit = GaugeMetricFamily(
         "gateway_circuit_open",
         "Whether the upstream failed for everyone and is left alone, or tried with one job.",
-        census.open_for is not None,
+        snapshot.open_for is not None,
     )
     yield from (waiting, running, leases, accounts, workers, circuit)
 

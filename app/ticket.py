@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from app.openai.errors import WaitedTooLong
 from wire.events import Event
 from wire.line.admission import Accepted
-from wire.line.status import Whereabouts
+from wire.line.status import JobStatus
 from wire.stream.reply import Reply
 
 if TYPE_CHECKING:
@@ -83,6 +83,6 @@ class Ticket:
             headers["x-queue-eta"] = str(math.ceil(self.place.wait))
         return headers
 
-    async def whereabouts(self) -> Whereabouts | None:
+    async def status(self) -> JobStatus | None:
         """Where the job is now; None if nobody can say."""
         return await self._line.look(self.id, self._account)

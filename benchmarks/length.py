@@ -10,12 +10,12 @@ from statistics import median
 from arq.connections import ArqRedis
 
 import settings
+from benchmarks.line import WholeLine
 from local.redis import HOST, EmbeddedRedis
 from wire import VERSION
 from wire.line.admission import Accepted, NewJob
 from wire.line.claims import Claim
 from wire.line.presence import Presence
-from wire.line.queue import Queue
 from wire.redis.client import connect
 from wire.seal import Seal
 
@@ -63,10 +63,10 @@ async def _rounds(
     config = settings.Queue(
         max_waiting=10**7, max_waiting_per_key=10**7, max_wait=1e7, lease=1e5, heartbeat=1e4
     )
-    queue = Queue(redis, Seal(b"benchmark"), config, settings.Upstream(max_concurrency=SLOTS))
+    queue = WholeLine(redis, Seal(b"benchmark"), config, settings.Upstream(max_concurrency=SLOTS))
 
     def new(n: int) -> NewJob:
-        return NewJob(id=f"job-{n}", account=f"key-{n % keys}", front="front", cap=2)
+        return NewJob(id=f"job-{n}", account=f"key-{n % keys}", front_end="front", cap=2)
 
     async def fill(numbers: range) -> None:
         for n in numbers:
@@ -107,8 +107,8 @@ async def _rounds(
         yield took
 
 
-async def _look(queue: Queue, job: NewJob) -> bool:
-    return await queue.look(job.id, job.account) is not None
+async def _look(queue: WholeLine, job: NewJob) -> bool:
+    return await queue.status(job.id, job.account) is not None
 
 
 async def _in_turns(lines: list[AsyncIterator[dict[str, int]]]) -> list[Cost]:

@@ -21,13 +21,13 @@ from typing import Any
 from arq.connections import ArqRedis
 
 import settings
+from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from wire import VERSION
 from wire.jobs import Family, Lane
 from wire.line.admission import Accepted, NewJob, Refused
 from wire.line.claims import Claim
 from wire.line.presence import Presence
-from wire.line.queue import Queue
 from wire.redis.client import connect
 from wire.seal import Seal
 
@@ -45,7 +45,7 @@ end}}, {{__index = actual}})
 """
 
 
-class VirtualQueue(Queue):
+class VirtualQueue(WholeLine):
     """A line whose clock stands still until it is set."""
 
     def __init__(
@@ -168,7 +168,7 @@ class World:
         new = NewJob(
             id=id,
             account=kind.key,
-            front="front",
+            front_end="front",
             lane=kind.lane,
             family=kind.family,
             cap=kind.cap,

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 import settings
 from wire import VERSION
 from wire.line.presence import Presence
-from wire.line.queue import Queue
+from wire.line.worker import WorkerLine
 from wire.redis.client import AWAY, is_down_for_everyone, trouble
 from wire.seal import Seal
 from workers.attempt import Attempt, Stop
@@ -37,9 +37,9 @@ class Leases:
     """All that this worker holds."""
 
     def __init__(
-        self, queue: Queue, seal: Seal, worker: str, max_jobs: int, config: settings.Queue
+        self, line: WorkerLine, seal: Seal, worker: str, max_jobs: int, config: settings.Queue
     ) -> None:
-        self._queue = queue
+        self._line = line
         self._presence = Presence(worker, VERSION, seal.fingerprint, max_jobs)
         self._beat = config.heartbeat
         self._lease = config.lease
@@ -104,5 +104,5 @@ class Leases:
     async def _renew(self) -> None:
         held = dict(self._held)  # what is claimed meanwhile is not meant
         claims = [attempt.claim for attempt in held.values()]
-        for job, verdict in await self._queue.renew(self._presence, claims):
+        for job, verdict in await self._line.renew(self._presence, claims):
             held[job].stop(verdict)

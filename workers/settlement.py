@@ -23,8 +23,8 @@ from store.blobs import Blobs
 from store.media import MediaError
 from wire.events import Ending, Failed
 from wire.jobs import Family
-from wire.line.claims import Claim, PutBack
-from wire.line.queue import Queue
+from wire.line.claims import Claim, Requeued
+from wire.line.worker import WorkerLine
 from wire.redis.client import AWAY, RedisError
 from wire.seal import Seal, SealError
 from wire.stream.endings import end_waiting
@@ -53,9 +53,9 @@ class Settlement:
     """Settles the attempts of one worker. With its ending goes what a job has among the `blobs`."""
 
     def __init__(
-        self, queue: Queue, outbox: Outbox, seal: Seal, blobs: Blobs | None, config: Settings
+        self, line: WorkerLine, outbox: Outbox, seal: Seal, blobs: Blobs | None, config: Settings
     ) -> None:
-        self._queue = queue
+        self._line = line
         self._outbox = outbox
         self._seal = seal
         self._blobs = blobs
@@ -72,14 +72,14 @@ class Settlement:
                 await self._settle_ended(attempt, conversation.result())
             case UpstreamBusy():
                 logger.info("job %s: its account is busy upstream", job)
-                await self._put_back(attempt, self._queue.rest, SHORTEST_REST, LONGEST_REST)
+                await self._put_back(attempt, self._line.cool_down, SHORTEST_REST, LONGEST_REST)
             case UpstreamError() as error:
                 await self._settle_refused(attempt, error)
             case Superseded():
                 pass  # the current attempt is for somebody else to settle
             case RedisError() as error:
                 logger.warning("job %s goes back, Redis is away: %s", job, type(error).__name__)
-                await self._put_back(attempt, self._queue.hand_back)
+                await self._put_back(attempt, self._line.requeue)
             case error:
                 await self._settle_ended(attempt, _own_fault(job, error))
 
@@ -90,7 +90,7 @@ class Settlement:
             case "drain" if attempt.answer.begun:
                 await self.end(attempt, STOPPED)
             case "drain":
-                await self._put_back(attempt, self._queue.hand_back)
+                await self._put_back(attempt, self._line.requeue)
             case "lost" | None:
                 pass  # whoever finds its lease lapsed settles it
 
@@ -106,7 +106,7 @@ class Settlement:
         claim, failed = attempt.claim, error.failed
         if error.capped_for is not None:
             logger.info("job %s: its account has used up this family of models", claim.id)
-            await self._put_back(attempt, self._queue.park, error.capped_for)
+            await self._put_back(attempt, self._line.park, error.capped_for)
             waits = self._config.queue.on_model_cap == "wait"
             within = error.capped_for if waits else math.inf
             await self._end_waiting(claim.account, claim.family, failed, within)
@@ -124,13 +124,13 @@ class Settlement:
         """Put a job back to be tried again. False: it is to be ended instead."""
         pause = RETRY_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311 - not all at once
         how = (pause, LONGEST_RETRY_PAUSE, self._config.upstream.retries)
-        said = await self._insist(attempt, partial(self._queue.retry, attempt.claim, *how))
-        return said not in ("cancelled", "spent")
+        said = await self._insist(attempt, partial(self._line.retry, attempt.claim, *how))
+        return said not in ("cancelled", "exhausted")
 
     async def _put_back(
         self,
         attempt: Attempt,
-        put_back: Callable[Concatenate[Claim, _P], Awaitable[PutBack]],
+        put_back: Callable[Concatenate[Claim, _P], Awaitable[Requeued]],
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> None:
@@ -157,8 +157,8 @@ class Settlement:
             ended = True
             while ended:
                 ended = False
-                for job, fronts in await self._queue.waiting_of(account, family, within):
-                    ended |= await end_waiting(self._queue, self._seal, job, fronts, failed)
+                for job, front_ends in await self._line.waiting_of(account, family, within):
+                    ended |= await end_waiting(self._line, self._seal, job, front_ends, failed)
 
     async def _insist(self, attempt: Attempt, say: Callable[[], Awaitable[_Said]]) -> _Said | None:
         """Say what comes of an attempt, within the grace. The answer; None if there was none."""

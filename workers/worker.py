@@ -27,7 +27,9 @@ from store.media import MediaError
 from wire.events import Ending, Failed
 from wire.jobs import Lane, decode_job
 from wire.line.presence import worker_channel
-from wire.line.queue import Queue
+from wire.line.scripts import Scripts
+from wire.line.upkeep import UpkeepLine
+from wire.line.worker import WorkerLine
 from wire.redis.client import AWAY
 from wire.redis.subscription import Subscription
 from wire.seal import Seal
@@ -82,10 +84,12 @@ class Worker(ArqWorker):
         )
         self.ctx["worker"] = self
         self.id = id
-        self.queue = Queue(redis, seal, config.queue, config.upstream)
-        self.outbox = Outbox(redis, self.queue, seal, config.queue.max_log_bytes)
-        self.leases = Leases(self.queue, seal, id, config.workers.max_jobs, config.queue)
-        self._settlement = Settlement(self.queue, self.outbox, seal, blobs, config)
+        scripts = Scripts(redis, seal.fingerprint)
+        self.line = WorkerLine(scripts, config.queue, config.upstream)
+        self._upkeep = UpkeepLine(scripts, config.queue, config.upstream)
+        self.outbox = Outbox(redis, self.line, seal, config.queue.max_log_bytes)
+        self.leases = Leases(self.line, seal, id, config.workers.max_jobs, config.queue)
+        self._settlement = Settlement(self.line, self.outbox, seal, blobs, config)
         self._seal = seal
         self._upstream = upstream
         self._blobs = blobs
@@ -98,8 +102,8 @@ class Worker(ArqWorker):
 
     async def main(self) -> None:
         """Work until `drain` is called, and finish what is held then."""
-        reaping = keep_reaping(self.queue, self._seal, self._config.queue.heartbeat)
-        reconciling = keep_reconciling(self.queue.scripts, self._config.queue.heartbeat)
+        reaping = keep_reaping(self._upkeep, self._seal, self._config.queue.heartbeat)
+        reconciling = keep_reconciling(self._upkeep, self._config.queue.heartbeat)
         beside = background(self.leases.keep(), self._listen(), reaping, reconciling)
         async with self.outbox.running(), beside:
             logger.info("worker %s takes up to %d jobs", self.id, self.max_jobs)
@@ -110,7 +114,7 @@ class Worker(ArqWorker):
                     await self._poll_iteration()
             await self._drain()
         with contextlib.suppress(*AWAY):
-            await self.queue.presences.remove_worker(self.id)
+            await self.line.presences.remove_worker(self.id)
 
     def drain(self) -> None:
         """Take no more jobs and end `main` when those held are done, or their time is up."""
@@ -129,7 +133,7 @@ class Worker(ArqWorker):
             return
         self._overtaken.clear()
         asked = time.monotonic()
-        for claim in await self.queue.claim(self.id, want):
+        for claim in await self.line.claim(self.id, want):
             attempt = self._attempts[claim.id, claim.attempt] = Attempt(claim)
             self.leases.hold(attempt, asked)
             run = self._run(attempt, self.tasks.get(claim.id))
@@ -140,7 +144,7 @@ class Worker(ArqWorker):
 
     async def _listen(self) -> None:
         own = worker_channel(self.id)
-        subscription = Subscription(self.pool, own, self.queue.nudge_channel)
+        subscription = Subscription(self.pool, own, self.line.nudge_channel)
         async for message in subscription.messages():
             if message is not None and message[0] == own:
                 self._hear(message[1].decode().split())
@@ -213,7 +217,7 @@ class Worker(ArqWorker):
         logger.info("worker %s stops, %d jobs are held", self.id, len(self.tasks))
         self.leases.take_no_more()
         with contextlib.suppress(*AWAY):
-            await self.queue.presences.remove_worker(self.id)
+            await self.line.presences.remove_worker(self.id)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=self._config.workers.drain_timeout)
         self.leases.stop_all("drain")

@@ -14,13 +14,13 @@ import settings
 from app.line import Line
 from app.metrics import Metrics
 from app.server import Server
+from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from store.blobs import Blobs
 from store.media import Media, open_media
 from tests.support.line import LASTING, has_worker
 from tests.support.sanic_adapter import Client, SanicClient, new_app, started
 from tests.support.scripted import ScriptedUpstream
-from wire.line.queue import Queue
 from wire.redis.client import connect
 from wire.seal import Seal
 from workers.worker import Worker
@@ -49,10 +49,10 @@ def seal() -> Seal:
 
 
 @pytest.fixture
-async def queue(redis: ArqRedis, seal: Seal, config: settings.Settings) -> Queue:
+async def queue(redis: ArqRedis, seal: Seal, config: settings.Settings) -> WholeLine:
     """A line which a front end called `front` and a worker called `w` use."""
-    line = Queue(redis, seal, config.queue, settings.Upstream(max_concurrency=100))
-    await line.presences.show_front("front")
+    line = WholeLine(redis, seal, config.queue, settings.Upstream(max_concurrency=100))
+    await line.presences.show_front_end("front")
     await has_worker(redis, seal)
     return line
 
@@ -114,7 +114,7 @@ async def front(
     client = connect(redis_server.url)
     app = new_app()
     await has_worker(redis, seal)
-    metrics = Metrics(client, Queue(client, seal, config.queue).census, config)
+    metrics = Metrics(client, WholeLine(client, seal, config.queue).snapshot, config)
     Server(config, Line(client, seal, config), media, blobs, metrics).attach(app)
     async with started(app):
         yield await sanic_client(app, timeout=20)

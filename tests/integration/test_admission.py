@@ -12,6 +12,7 @@ from arq.connections import ArqRedis
 from msgspec.structs import replace
 
 import settings
+from benchmarks.line import WholeLine
 from runtime.tasks import background
 from tests.support.line import LASTING, QUICK, claim, finish, has_worker, new, present
 from tests.support.requests import BODY, CHAT
@@ -19,19 +20,18 @@ from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.line.admission import Accepted, Refused
 from wire.line.claims import Claim
-from wire.line.queue import Queue
 from wire.seal import Seal
 
 
-async def line(redis: ArqRedis, seal: Seal, slots: int = 1, **more: Any) -> Queue:
+async def line(redis: ArqRedis, seal: Seal, slots: int = 1, **more: Any) -> WholeLine:
     """A line of a worker with so many slots, under other limits than usual."""
-    queue = Queue(redis, seal, replace(QUICK, **more), settings.Upstream(max_concurrency=slots))
-    await queue.presences.show_front("front")
+    queue = WholeLine(redis, seal, replace(QUICK, **more), settings.Upstream(max_concurrency=slots))
+    await queue.presences.show_front_end("front")
     await has_worker(redis, seal)
     return queue
 
 
-async def fill(queue: Queue, count: int, account: str = "heavy", **more: Any) -> list[Accepted]:
+async def fill(queue: WholeLine, count: int, account: str = "heavy", **more: Any) -> list[Accepted]:
     """So many jobs come in, of an account that holds one conversation at once."""
     admitted = [
         await queue.enqueue(new(f"{account}-{n}", account, **more), b"body") for n in range(count)
@@ -40,7 +40,7 @@ async def fill(queue: Queue, count: int, account: str = "heavy", **more: Any) ->
     return admitted  # type: ignore[return-value]  # as was just asserted
 
 
-async def refused(queue: Queue, id: str, account: str, reason: str, **more: Any) -> float:
+async def refused(queue: WholeLine, id: str, account: str, reason: str, **more: Any) -> float:
     """The moment (seconds from now) for which a job was told to come back."""
     admission = await queue.enqueue(new(id, account, **more), b"body")
     assert isinstance(admission, Refused), admission
@@ -108,7 +108,7 @@ async def learn(redis: ArqRedis, seconds: float) -> None:
 
 async def test_who_is_refused_is_not_remembered_for_long(redis: ArqRedis, seal: Seal) -> None:
     """Any bearer may ask: each that was made up took memory in Redis for a day."""
-    queue = Queue(redis, seal, QUICK)  # without a worker
+    queue = WholeLine(redis, seal, QUICK)  # without a worker
     for _ in range(2):
         assert isinstance(await queue.enqueue(new("job", "made-up"), b"body"), Refused)
     assert 0 < await redis.pttl("gateway:account:made-up") <= 60_000
@@ -167,7 +167,7 @@ async def test_who_obeys_comes_in(redis: ArqRedis, seal: Seal) -> None:
         for id in ("learned-from", "runs"):
             await fill(queue, 1, id)
             async with asyncio.timeout(30):
-                while await redis.zcard(queue.name("chat")):
+                while await redis.zcard(queue.queue_key("chat")):
                     await asyncio.sleep(0.005)
         await fill(queue, 2)
         obedient = [f"obeys-{n}" for n in range(4)]
@@ -263,7 +263,7 @@ async def test_a_limit_that_is_none_is_a_400(client: Client, wrong: str) -> None
 async def test_without_a_worker_it_is_a_503_at_once(
     front: Client, redis: ArqRedis, seal: Seal
 ) -> None:
-    await Queue(redis, seal, QUICK).presences.remove_worker("steady")
+    await WholeLine(redis, seal, QUICK).presences.remove_worker("steady")
     response: httpx.Response = await front.post(CHAT, json=BODY, headers=bearer("a"))
     assert (response.status_code, response.json()["error"]["code"]) == (503, "no_worker")
     assert int(response.headers["retry-after"]) >= 1

@@ -9,9 +9,9 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
+from benchmarks.line import WholeLine
 from tests.support.line import QUICK, claim, field, finish, has_worker, new, present
 from wire.line.admission import Accepted, Attached, Clash, NewJob
-from wire.line.queue import Queue
 from wire.seal import Seal
 from wire.upkeep.reaper import reap
 
@@ -19,13 +19,13 @@ GRACE = 1.0
 
 
 @pytest.fixture
-async def queue(redis: ArqRedis, seal: Seal) -> Queue:
+async def queue(redis: ArqRedis, seal: Seal) -> WholeLine:
     """A line in which a job waits a moment for its client to come back."""
     config = settings.Queue(
         lease=4.0, heartbeat=QUICK.heartbeat, resume_grace=GRACE, keep_result=2.0
     )
-    line = Queue(redis, seal, config)
-    await line.presences.show_front("front")
+    line = WholeLine(redis, seal, config)
+    await line.presences.show_front_end("front")
     await has_worker(redis, seal)
     return line
 
@@ -34,12 +34,12 @@ def named(id: str, front: str = "front", digest: str = "same") -> NewJob:
     return new(id, front=front, idem="key", digest=digest)
 
 
-async def waits_or_runs(queue: Queue, id: str) -> bool:
-    found = await queue.look(id, "account")
+async def waits_or_runs(queue: WholeLine, id: str) -> bool:
+    found = await queue.status(id, "account")
     return found is not None and found.state in ("waiting", "running")
 
 
-async def gone(queue: Queue, id: str, *, present_again: bool = True) -> None:
+async def gone(queue: WholeLine, id: str, *, present_again: bool = True) -> None:
     """Wait until a job has ended."""
     async with asyncio.timeout(30):
         while await waits_or_runs(queue, id):
@@ -49,20 +49,20 @@ async def gone(queue: Queue, id: str, *, present_again: bool = True) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_the_same_key_leads_to_the_same_job(queue: Queue, redis: ArqRedis) -> None:
+async def test_the_same_key_leads_to_the_same_job(queue: WholeLine, redis: ArqRedis) -> None:
     assert isinstance(await queue.enqueue(named("first"), b"body"), Accepted)
     for _ in range(3):  # one request, whose reply from Redis was lost
         assert await queue.enqueue(named("again", front="other"), b"body") == Attached("first")
     assert await field(redis, "gateway:job:first", "readers") == b"front/first other/again"
     assert await queue.enqueue(named("else", digest="else"), b"body") == Clash("mismatch")
     assert [c.id for c in await claim(queue)] == ["first"]
-    found = await queue.look("unknown", "account", "key")
+    found = await queue.status("unknown", "account", "key")
     assert found is not None
     assert found.id == "first"
-    assert await queue.look("first", "another account") is None
+    assert await queue.status("first", "another account") is None
 
 
-async def test_whoever_has_had_a_part_of_an_answer_is_given_no_other(queue: Queue) -> None:
+async def test_whoever_has_had_a_part_of_an_answer_is_given_no_other(queue: WholeLine) -> None:
     resuming = msgspec.structs.replace(named("again"), resumes=True)
     assert await queue.enqueue(resuming, b"body") == Clash("lost")
     assert not await queue.exists("again")
@@ -70,26 +70,26 @@ async def test_whoever_has_had_a_part_of_an_answer_is_given_no_other(queue: Queu
     assert await queue.enqueue(resuming, b"body") == Attached("first")
 
 
-async def test_it_outlives_its_client_for_the_grace(queue: Queue) -> None:
+async def test_it_outlives_its_client_for_the_grace(queue: WholeLine) -> None:
     await queue.enqueue(named("job"), b"body")
-    await queue.leave("job", "job")
+    await queue.detach("job", "job")
     assert await waits_or_runs(queue, "job")
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
     await asyncio.sleep(GRACE * 1.5)
     await queue.reap()
     assert await waits_or_runs(queue, "job"), "somebody has come back"
-    await queue.leave("job", "again")
+    await queue.detach("job", "again")
     await gone(queue, "job")
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
 
-async def test_a_reader_that_was_only_frozen_keeps_it(queue: Queue) -> None:
+async def test_a_reader_that_was_only_frozen_keeps_it(queue: WholeLine) -> None:
     await queue.enqueue(named("job"), b"body")
-    await queue.presences.remove_front("front")
+    await queue.presences.remove_front_end("front")
     async with asyncio.timeout(30):
         while not (claims := await queue.claim("w", 1)):
             await asyncio.sleep(0.05)
-    await queue.presences.show_front("front")
+    await queue.presences.show_front_end("front")
     await asyncio.sleep(GRACE * 1.5)
     await queue.reap()
     assert "cancel" not in await present(queue, claims[0])
@@ -97,7 +97,7 @@ async def test_a_reader_that_was_only_frozen_keeps_it(queue: Queue) -> None:
 
 
 async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
-    queue: Queue, redis: ArqRedis
+    queue: WholeLine, redis: ArqRedis
 ) -> None:
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
@@ -113,58 +113,58 @@ async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
 
-async def test_one_that_got_all_it_asked_for_is_done_and_kept(queue: Queue) -> None:
+async def test_one_that_got_all_it_asked_for_is_done_and_kept(queue: WholeLine) -> None:
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
-    await queue.leave("job", "job", enough=True)
+    await queue.detach("job", "job", enough=True)
     assert "cancel" in await present(queue, claimed)
     assert await queue.finish("job", claimed.attempt, "cancelled", b"entry", {})
-    found = await queue.look("job", "account")
+    found = await queue.status("job", "account")
     assert found is not None
     assert found.state == "done"
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
 
 
 async def test_one_that_got_all_it_asked_for_is_not_kept_if_its_worker_dies_with_the_rest_of_it(
-    queue: Queue, seal: Seal
+    queue: WholeLine, seal: Seal
 ) -> None:
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
     await queue.begin(claimed, b"entry", {})
-    await queue.leave("job", "job", enough=True)
+    await queue.detach("job", "job", enough=True)
     async with asyncio.timeout(5):
         while await waits_or_runs(queue, "job"):
-            await queue.presences.show_front("front")
+            await queue.presences.show_front_end("front")
             await reap(queue, seal)
             await asyncio.sleep(0.05)
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
 
-async def test_whom_a_dead_front_end_served_reads_no_more(queue: Queue) -> None:
+async def test_whom_a_dead_front_end_served_reads_no_more(queue: WholeLine) -> None:
     """A client came back over another front end and left: the job ran to its end for nobody, as the
     reader in the dead one still counted."""
     await queue.enqueue(named("job", front="dies"), b"body")
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
-    await queue.presences.remove_front("dies")
-    await queue.leave("job", "again")
+    await queue.presences.remove_front_end("dies")
+    await queue.detach("job", "again")
     await gone(queue, "job")
 
 
-async def test_one_that_leaves_takes_no_other_along(queue: Queue) -> None:
+async def test_one_that_leaves_takes_no_other_along(queue: WholeLine) -> None:
     await queue.enqueue(named("job"), b"body")
     for id in ("again", "and-again"):
         assert await queue.enqueue(named(id), b"body") == Attached("job")
     for _ in range(3):
-        await queue.leave("job", "again")
-    await queue.leave("job", "job")
+        await queue.detach("job", "again")
+    await queue.detach("job", "job")
     await asyncio.sleep(GRACE * 1.5)
     await queue.reap()
     assert await waits_or_runs(queue, "job"), "there is one reader yet"
-    await queue.leave("job", "and-again")
+    await queue.detach("job", "and-again")
     await gone(queue, "job")
 
 
-async def test_one_that_is_being_cancelled_gives_its_key_back_at_once(queue: Queue) -> None:
+async def test_one_that_is_being_cancelled_gives_its_key_back_at_once(queue: WholeLine) -> None:
     """Whoever asked again a moment after the cancellation was told of it, instead of an answer."""
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
@@ -174,7 +174,7 @@ async def test_one_that_is_being_cancelled_gives_its_key_back_at_once(queue: Que
     assert await queue.enqueue(named("again"), b"body") == Attached("anew"), "the key is its own"
 
 
-async def test_one_that_redis_forgot_does_not_take_its_key_from_another(queue: Queue) -> None:
+async def test_one_that_redis_forgot_does_not_take_its_key_from_another(queue: WholeLine) -> None:
     """Its client came back before its front end put it in line again: that joined the other job,
     again and again, and its own reply waited in vain."""
     await queue.enqueue(named("anew"), b"body")
@@ -185,31 +185,31 @@ async def test_one_that_redis_forgot_does_not_take_its_key_from_another(queue: Q
 
 
 async def test_whoever_leaves_while_it_is_being_attached_does_not_stay_a_reader(
-    queue: Queue,
+    queue: WholeLine,
 ) -> None:
     """A client came back and was gone before Redis' word that it was attached had arrived: it was
     looked for under its own request's job, which never was, and the other's ran on for nobody."""
     await queue.enqueue(named("job"), b"body")
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
-    await queue.leave("again", "again", idem="key")
-    await queue.leave("job", "job")
+    await queue.detach("again", "again", idempotency="key")
+    await queue.detach("job", "job")
     await gone(queue, "job")
 
 
-async def test_who_leaves_before_its_request_arrives_is_not_attached(queue: Queue) -> None:
+async def test_who_leaves_before_its_request_arrives_is_not_attached(queue: WholeLine) -> None:
     await queue.enqueue(named("job"), b"body")
-    await queue.leave("again", "again", idem="key")
+    await queue.detach("again", "again", idempotency="key")
     assert await queue.enqueue(named("again"), b"body") is None
-    await queue.leave("job", "job")
+    await queue.detach("job", "job")
     await gone(queue, "job")
 
 
-async def test_one_whose_log_is_full_waits_for_nobody(queue: Queue) -> None:
+async def test_one_whose_log_is_full_waits_for_nobody(queue: WholeLine) -> None:
     """Its front end died: it ran on for its grace, though nobody could have been attached."""
     await queue.enqueue(named("job", front="dies"), b"body")
     (claimed,) = await claim(queue)
     await queue.unlog(claimed)
-    await queue.presences.remove_front("dies")
+    await queue.presences.remove_front_end("dies")
     said: list[str] = []
     async with asyncio.timeout(30):
         while not said:

@@ -9,10 +9,10 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
+from benchmarks.line import WholeLine
 from tests.support.line import enqueue_chat
 from wire.events import Done, Event, Started
 from wire.jobs import ChatJob
-from wire.line.queue import Queue
 from wire.seal import Seal
 from workers.worker import Worker
 
@@ -57,7 +57,7 @@ def config() -> settings.Settings:
 
 
 async def test_a_job_that_its_worker_lost_and_got_again_has_one_conversation_and_a_lease(
-    queue: Queue, redis: ArqRedis, seal: Seal, worker: Worker, upstream: SlowToClose
+    queue: WholeLine, redis: ArqRedis, seal: Seal, worker: Worker, upstream: SlowToClose
 ) -> None:
     """A worker that was frozen for longer than a lease claimed its own job again while it still
     closed the conversation; that one's end then took the new attempt's lease along."""
@@ -72,7 +72,7 @@ async def test_a_job_that_its_worker_lost_and_got_again_has_one_conversation_and
             await asyncio.sleep(0.01)
         crashes = await redis.hget("gateway:job:job", "crashes")  # type: ignore[misc]  # as above
         while await redis.hget("gateway:job:job", "state") != b"done":  # type: ignore[misc]  # as above
-            await queue.presences.show_front("front")
+            await queue.presences.show_front_end("front")
             await asyncio.sleep(0.05)
     assert crashes == await redis.hget("gateway:job:job", "crashes")  # type: ignore[misc]  # as above
     assert upstream.asked == 2

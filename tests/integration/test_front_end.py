@@ -15,6 +15,7 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
+from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from store.media import Media
 from tests.support.line import LASTING
@@ -23,7 +24,6 @@ from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
 from wire.gpts import EVERYBODY, GptInfos
-from wire.line.queue import Queue
 from wire.redis.client import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -302,7 +302,7 @@ async def test_readiness_tells_what_is_missing(
     seal: Seal,
     config: settings.Settings,
 ) -> None:
-    await Queue(redis, seal, config.queue).presences.remove_worker("steady")
+    await WholeLine(redis, seal, config.queue).presences.remove_worker("steady")
     response = await front.get("/readyz")
     assert response.status_code == 503
     assert response.json()["reasons"] == ["no worker is alive"]

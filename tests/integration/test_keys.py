@@ -12,6 +12,7 @@ from typing import NamedTuple
 from arq.connections import ArqRedis
 
 import settings
+from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from tests.support.line import LASTING, claim, enqueue, new, present
 from tests.support.scripted import HELLO, ScriptedUpstream
@@ -19,7 +20,6 @@ from wire import VERSION
 from wire.gpts import GptInfos
 from wire.jobs import Attachment, ChatJob, encode_job
 from wire.line.admission import Refused
-from wire.line.queue import Queue
 from wire.redis.client import connect
 from wire.seal import Seal
 from wire.upkeep.reconciler import reconcile
@@ -99,7 +99,7 @@ def check(seen: Seen) -> None:
 
 
 async def scenes(
-    redis: ArqRedis, server: EmbeddedRedis, queue: Queue, seal: Seal, upstream: ScriptedUpstream
+    redis: ArqRedis, server: EmbeddedRedis, queue: WholeLine, seal: Seal, upstream: ScriptedUpstream
 ) -> list[Seen]:
     """Everything that the line can do, once; what stood in Redis after each step."""
     seen: list[Seen] = []
@@ -116,12 +116,12 @@ async def scenes(
     await step()
     assert await queue.begin(runs, b"entry", {"front": b"frame"})
     await queue.unlog(runs)
-    await queue.leave("runs", "front", enough=True)
+    await queue.detach("runs", "front", enough=True)
     await step()
     assert await queue.finish(runs.id, runs.attempt, "done", b"entry", {})
     for claimed in await claim(queue):
         if claimed.id == "named":
-            await queue.leave("named", "front")  # its grace begins
+            await queue.detach("named", "front")  # its grace begins
             await step()
             await queue.finish(claimed.id, claimed.attempt, "done", b"entry", {})
         else:
@@ -132,22 +132,24 @@ async def scenes(
     for name in ("a", "b"):
         await enqueue(queue, f"pool-{name}", account="pool", cap=2)
     first, second = await claim(queue)
-    assert await queue.rest(first, 5, 60) == "back"
+    assert await queue.cool_down(first, 5, 60) == "requeued"
     await step()
-    assert await queue.park(second, 30) == "back"
+    assert await queue.park(second, 30) == "requeued"
     await enqueue(queue, "busy", account="busy")
     [busy] = await claim(queue)
-    assert await queue.rest(busy, 5, 60) == "back"
+    assert await queue.cool_down(busy, 5, 60) == "requeued"
     await enqueue(queue, "fails", account="fails")
     [fails] = await claim(queue)
-    assert await queue.retry(fails, 0.2, 10, 5) == "back"
+    assert await queue.retry(fails, 0.2, 10, 5) == "requeued"
     await step()
 
     # More than may wait; somebody who leaves; an upstream that is left alone.
     strict = settings.Queue(
         lease=LASTING.lease, heartbeat=LASTING.heartbeat, max_waiting=1, max_waiting_per_key=1
     )
-    narrow = Queue(redis, seal, strict, settings.Upstream(max_concurrency=1, circuit_failures=1))
+    narrow = WholeLine(
+        redis, seal, strict, settings.Upstream(max_concurrency=1, circuit_failures=1)
+    )
     refused = await narrow.enqueue(new("refused", account="pool"), b"body")
     assert isinstance(refused, Refused)
     await step()
@@ -168,7 +170,7 @@ async def scenes(
 
     # What a look for damage leaves behind.
     await redis.zadd("gateway:leases:chat", {"nobody": 1.0})
-    assert await reconcile(queue.scripts, 30)
+    assert await reconcile(queue, 30)
     await step()
 
     # Somebody who comes back when told, though their key owes more by then than a job may wait.
@@ -177,7 +179,7 @@ async def scenes(
     await redis.zadd("gateway:shares:chat", {"owes": 1e9})
     await redis.zadd("gateway:promised:owes", {"owes": 1000 * time.time()})
     await enqueue(queue, "before")
-    await enqueue(Queue(redis, seal, settings.Queue(), ONE_SLOT), "owes", account="owes")
+    await enqueue(WholeLine(redis, seal, settings.Queue(), ONE_SLOT), "owes", account="owes")
     await step()
     for name in ("before", "owes"):
         await queue.cancel(name)
@@ -220,7 +222,7 @@ FILE = Attachment(name="a.txt", type="text/plain", size=1, sha256="0", content=b
 async def test_the_table_of_keys_is_what_stands_in_redis(
     redis: ArqRedis,
     redis_server: EmbeddedRedis,
-    queue: Queue,
+    queue: WholeLine,
     seal: Seal,
     upstream: ScriptedUpstream,
 ) -> None:

@@ -14,13 +14,13 @@ from arq.connections import ArqRedis
 import settings
 from app.metrics import Metrics
 from app.server import OpenAIErrors
+from benchmarks.line import WholeLine
 from tests.support.line import claim, enqueue, present
 from tests.support.sanic_adapter import SanicClient, new_app, started
 from wire.line import metrics
 from wire.line.metrics import HISTOGRAMS
-from wire.line.queue import Queue
 from wire.line.scripts import source
-from wire.line.snapshot import Census, LaneCensus, TakeCensus
+from wire.line.snapshot import LaneSnapshot, Snapshot, TakeSnapshot
 from wire.redis.client import connect
 from wire.seal import Seal
 
@@ -97,22 +97,22 @@ async def test_a_number_that_cannot_be_kept_stops_no_script(redis: ArqRedis) -> 
 
 
 async def test_the_census_counts_jobs_leases_workers_and_accounts(
-    redis: ArqRedis, queue: Queue, seal: Seal
+    redis: ArqRedis, queue: WholeLine, seal: Seal
 ) -> None:
-    def census(chat: LaneCensus, resting: int = 0) -> Census:
-        lanes = {"chat": chat, "images": LaneCensus()}
-        return Census(lanes, {"resting": resting, "parked": 0, "limited": 0}, 2)
+    def census(chat: LaneSnapshot, resting: int = 0) -> Snapshot:
+        lanes = {"chat": chat, "images": LaneSnapshot()}
+        return Snapshot(lanes, {"resting": resting, "parked": 0, "limited": 0}, 2)
 
     await present(queue)
-    assert await queue.census() == census(LaneCensus())
+    assert await queue.snapshot() == census(LaneSnapshot())
     for n in range(4):
         await enqueue(queue, f"job-{n}", f"account-{n % 3}")
     claims = await claim(queue, want=2)
-    assert await queue.census() == census(LaneCensus(2, 2, 2))
-    await queue.rest(claims[0], 30, 60)
-    assert await queue.census() == census(LaneCensus(3, 1, 1), resting=1)
+    assert await queue.snapshot() == census(LaneSnapshot(2, 2, 2))
+    await queue.cool_down(claims[0], 30, 60)
+    assert await queue.snapshot() == census(LaneSnapshot(3, 1, 1), resting=1)
     assert await queue.finish(claims[1].id, claims[1].attempt, "done", b"entry", {})
-    assert await queue.census() == census(LaneCensus(3, 0, 0), resting=1)
+    assert await queue.snapshot() == census(LaneSnapshot(3, 0, 0), resting=1)
 
 
 # Over HTTP
@@ -133,12 +133,12 @@ async def served(handler: Metrics, sanic_client: SanicClient) -> AsyncIterator[G
 
 
 @pytest.fixture
-def take_census(redis: ArqRedis, queue: Queue, seal: Seal) -> TakeCensus:
-    return queue.census
+def take_census(redis: ArqRedis, queue: WholeLine, seal: Seal) -> TakeSnapshot:
+    return queue.snapshot
 
 
 async def test_the_answer_is_in_the_format_that_is_asked_for(
-    redis: ArqRedis, take_census: TakeCensus, sanic_client: SanicClient
+    redis: ArqRedis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     async with served(Metrics(redis, take_census, settings.Settings()), sanic_client) as get:
         plain, odd = await get(), await get(accept="text/plain;version=x.y;escaping=z")
@@ -152,7 +152,7 @@ async def test_the_answer_is_in_the_format_that_is_asked_for(
 
 
 async def test_while_redis_is_away_the_answer_says_so_and_shows_no_old_numbers(
-    redis: ArqRedis, take_census: TakeCensus, sanic_client: SanicClient
+    redis: ArqRedis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     nowhere = connect("redis://127.0.0.1:1/0")
     async with served(Metrics(nowhere, take_census, settings.Settings()), sanic_client) as get:
@@ -168,7 +168,7 @@ async def test_a_redis_that_does_not_answer_delays_it_by_no_more_than_its_patien
 ) -> None:
     monkeypatch.setattr("app.metrics.PATIENCE", 0.2)
 
-    async def never() -> Census:
+    async def never() -> Snapshot:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -181,7 +181,7 @@ async def test_a_redis_that_does_not_answer_delays_it_by_no_more_than_its_patien
 
 
 async def test_with_a_token_only_its_bearer_may_read(
-    redis: ArqRedis, take_census: TakeCensus, sanic_client: SanicClient
+    redis: ArqRedis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     config = settings.Settings(metrics=settings.Metrics(token=TOKEN))
     async with served(Metrics(redis, take_census, config), sanic_client) as get:

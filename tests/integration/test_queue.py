@@ -9,6 +9,7 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
+from benchmarks.line import WholeLine
 from tests.support.line import (
     ENTRY,
     FRAMES,
@@ -27,9 +28,8 @@ from tests.support.line import (
 )
 from wire import VERSION
 from wire.line.admission import Refused
-from wire.line.claims import Claim, PutBack
-from wire.line.presence import Presence, front_channel, worker_channel
-from wire.line.queue import Queue
+from wire.line.claims import Claim, Requeued
+from wire.line.presence import Presence, front_end_channel, worker_channel
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, end_waiting
 from wire.stream.log import log_key
@@ -40,15 +40,17 @@ def config() -> settings.Settings:
     return settings.Settings(queue=QUICK)
 
 
-async def test_jobs_are_claimed_in_the_order_they_came(queue: Queue) -> None:
+async def test_jobs_are_claimed_in_the_order_they_came(queue: WholeLine) -> None:
     for n in range(5):
         await enqueue(queue, f"job-{n}", account=f"account-{n}")
     claims = await claim(queue)
     assert ids(claims) == [f"job-{n}" for n in range(5)]
-    assert all(c.attempt > 0 and c.body == b"body" and c.fronts == ["front"] for c in claims)
+    assert all(c.attempt > 0 and c.body == b"body" and c.front_ends == ["front"] for c in claims)
 
 
-async def test_the_cap_of_the_whole_upstream_holds_however_many_workers_claim(queue: Queue) -> None:
+async def test_the_cap_of_the_whole_upstream_holds_however_many_workers_claim(
+    queue: WholeLine,
+) -> None:
     for n in range(110):
         await enqueue(queue, f"job-{n}", account=f"account-{n}")
     assert len(await claim(queue, want=98, worker="w1")) == 98
@@ -56,7 +58,7 @@ async def test_the_cap_of_the_whole_upstream_holds_however_many_workers_claim(qu
     assert await queue.claim("w3", 10) == []
 
 
-async def test_an_account_holds_no_more_than_its_cap_and_blocks_nobody(queue: Queue) -> None:
+async def test_an_account_holds_no_more_than_its_cap_and_blocks_nobody(queue: WholeLine) -> None:
     for n in range(3):
         await enqueue(queue, f"full-{n}", account="full")
     for n in range(3):
@@ -70,15 +72,15 @@ async def test_an_account_holds_no_more_than_its_cap_and_blocks_nobody(queue: Qu
     assert ids(await claim(queue)) == ["full-1"]
 
 
-async def test_a_claimed_job_is_out_of_the_waiting_set(queue: Queue, redis: ArqRedis) -> None:
+async def test_a_claimed_job_is_out_of_the_waiting_set(queue: WholeLine, redis: ArqRedis) -> None:
     await enqueue(queue, "job")
-    assert await redis.zcard(queue.name("chat")) == 1
+    assert await redis.zcard(queue.queue_key("chat")) == 1
     await claim(queue)
-    assert await redis.zcard(queue.name("chat")) == 0
+    assert await redis.zcard(queue.queue_key("chat")) == 0
 
 
 async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
-    queue: Queue, redis: ArqRedis
+    queue: WholeLine, redis: ArqRedis
 ) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
@@ -90,7 +92,7 @@ async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
         "gateway:users:account",
         "gateway:job:job",
         log_key("job"),
-        front_channel("front"),
+        front_end_channel("front"),
         worker_channel("w"),
         worker_channel("steady"),
         "gateway:fingerprints",
@@ -109,40 +111,40 @@ async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
     assert await field(redis, "gateway:job:job", "body") is None
 
 
-async def test_only_one_ending_is_ever_accepted(queue: Queue) -> None:
+async def test_only_one_ending_is_ever_accepted(queue: WholeLine) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
     outcomes = await asyncio.gather(*(finish(queue, claimed) for _ in range(10)))
     assert sorted(outcomes) == [False] * 9 + [True]
 
 
-async def test_a_stale_attempt_can_neither_begin_nor_end_nor_rest(queue: Queue) -> None:
+async def test_a_stale_attempt_can_neither_begin_nor_end_nor_rest(queue: WholeLine) -> None:
     await enqueue(queue, "job")
     (stale,) = await claim(queue)
-    assert await queue.hand_back(stale) == "back"
+    assert await queue.requeue(stale) == "requeued"
     (current,) = await claim(queue)
     assert current.attempt > stale.attempt
     assert not await queue.begin(stale, ENTRY, FRAMES)
     assert not await finish(queue, stale)
-    assert await queue.rest(stale, 5, 60) == "not_ours"
-    assert await queue.hand_back(stale) == "not_ours"
+    assert await queue.cool_down(stale, 5, 60) == "not_current"
+    assert await queue.requeue(stale) == "not_current"
     assert await finish(queue, current)
 
 
-async def test_a_job_handed_back_stands_in_its_old_place(queue: Queue) -> None:
+async def test_a_job_handed_back_stands_in_its_old_place(queue: WholeLine) -> None:
     for n in range(3):
         await enqueue(queue, f"job-{n}", account=f"account-{n}")
     (first,) = await claim(queue, want=1)
-    assert await queue.hand_back(first) == "back"
+    assert await queue.requeue(first) == "requeued"
     assert ids(await claim(queue)) == ["job-0", "job-1", "job-2"]
 
 
-async def test_a_busy_account_rests_and_its_job_comes_first_after_it(queue: Queue) -> None:
+async def test_a_busy_account_rests_and_its_job_comes_first_after_it(queue: WholeLine) -> None:
     for n in range(2):
         await enqueue(queue, f"job-{n}", account="busy")
     await enqueue(queue, "free", account="free")
     (first,) = await claim(queue, want=1)
-    assert await queue.rest(first, 0.5, 2) == "back"
+    assert await queue.cool_down(first, 0.5, 2) == "requeued"
     assert ids(await claim(queue)) == ["free"], "the account's other job must rest too"
     claims: list[Claim] = []
     while not claims:
@@ -151,7 +153,7 @@ async def test_a_busy_account_rests_and_its_job_comes_first_after_it(queue: Queu
 
 
 async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
-    queue: Queue, redis: ArqRedis
+    queue: WholeLine, redis: ArqRedis
 ) -> None:
     await enqueue(queue, "job")
 
@@ -160,7 +162,7 @@ async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
         while not claims:
             claims = await claim(queue)
         before = await now(redis)
-        await queue.rest(claims.pop(), 0.2, 0.6)
+        await queue.cool_down(claims.pop(), 0.2, 0.6)
         until = float(await redis.zscore("gateway:later", "account account") or 0)
         assert before + expected <= until <= await now(redis) + expected
     while not claims:
@@ -169,7 +171,7 @@ async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
     assert await field(redis, "gateway:account:account", "rest") is None
 
 
-async def test_a_renewed_lease_is_kept_and_one_that_is_not_goes_back(queue: Queue) -> None:
+async def test_a_renewed_lease_is_kept_and_one_that_is_not_goes_back(queue: WholeLine) -> None:
     await enqueue(queue, "kept", account="a")
     await enqueue(queue, "dead", account="b")
     kept, dead = await claim(queue)
@@ -179,7 +181,9 @@ async def test_a_renewed_lease_is_kept_and_one_that_is_not_goes_back(queue: Queu
     assert await finish(queue, kept)
 
 
-async def test_a_job_that_has_begun_is_not_tried_again_when_its_worker_dies(queue: Queue) -> None:
+async def test_a_job_that_has_begun_is_not_tried_again_when_its_worker_dies(
+    queue: WholeLine,
+) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
     assert await queue.begin(claimed, ENTRY, FRAMES)
@@ -194,7 +198,7 @@ async def test_a_job_that_has_begun_is_not_tried_again_when_its_worker_dies(queu
     assert await queue.reap() == (0, [])
 
 
-async def test_a_job_that_kills_its_workers_is_given_up(queue: Queue) -> None:
+async def test_a_job_that_kills_its_workers_is_given_up(queue: WholeLine) -> None:
     await enqueue(queue, "job")
     for _ in range(2):
         await claim(queue)
@@ -205,7 +209,7 @@ async def test_a_job_that_kills_its_workers_is_given_up(queue: Queue) -> None:
 
 
 async def test_nothing_is_reclaimed_for_a_lease_period_after_everybody_was_away(
-    queue: Queue,
+    queue: WholeLine,
 ) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
@@ -217,7 +221,7 @@ async def test_nothing_is_reclaimed_for_a_lease_period_after_everybody_was_away(
     assert await finish(queue, claimed)
 
 
-async def test_a_cancelled_job_leaves_the_line_at_once(queue: Queue, redis: ArqRedis) -> None:
+async def test_a_cancelled_job_leaves_the_line_at_once(queue: WholeLine, redis: ArqRedis) -> None:
     for n in range(3):
         await enqueue(queue, f"job-{n}")
     assert await queue.cancel("job-0") == "cancelled"
@@ -227,7 +231,7 @@ async def test_a_cancelled_job_leaves_the_line_at_once(queue: Queue, redis: ArqR
     assert await queue.cancel("never") == "gone"
 
 
-async def test_a_cancellation_that_overtakes_its_job_still_counts(queue: Queue) -> None:
+async def test_a_cancellation_that_overtakes_its_job_still_counts(queue: WholeLine) -> None:
     """A client left while its job was on its way to Redis; the job then ran for nobody."""
     assert await queue.cancel("job") == "gone"
     assert await queue.enqueue(new("job"), b"body") is None
@@ -235,7 +239,7 @@ async def test_a_cancellation_that_overtakes_its_job_still_counts(queue: Queue) 
 
 
 async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
-    queue: Queue, redis: ArqRedis
+    queue: WholeLine, redis: ArqRedis
 ) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue, worker="w")
@@ -251,17 +255,17 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
 
 
 async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
-    queue: Queue, redis: ArqRedis
+    queue: WholeLine, redis: ArqRedis
 ) -> None:
     await enqueue(queue, "kept", account="a")
     await enqueue(queue, "orphan", account="b", front="dead")
-    await queue.presences.remove_front("dead")
+    await queue.presences.remove_front_end("dead")
     await enqueue(queue, "next", account="b")
     assert ids(await claim(queue)) == ["kept", "next"]
     assert not await queue.exists("orphan"), "had it only been frozen, it would enqueue it again"
 
 
-async def test_a_running_job_whose_front_end_died_is_to_be_cancelled(queue: Queue) -> None:
+async def test_a_running_job_whose_front_end_died_is_to_be_cancelled(queue: WholeLine) -> None:
     await enqueue(queue, "orphan", front="dead")
     (claimed,) = await claim(queue)
     async with asyncio.timeout(30):
@@ -269,19 +273,19 @@ async def test_a_running_job_whose_front_end_died_is_to_be_cancelled(queue: Queu
             await asyncio.sleep(0.05)
 
 
-async def test_a_job_enqueued_twice_is_there_once(queue: Queue) -> None:
+async def test_a_job_enqueued_twice_is_there_once(queue: WholeLine) -> None:
     await enqueue(queue, "job")
     assert await queue.enqueue(new("job"), b"other") is None
     assert ids(await claim(queue)) == ["job"]
 
 
-async def test_places_count_who_is_ahead(queue: Queue) -> None:
+async def test_places_count_who_is_ahead(queue: WholeLine) -> None:
     for n in range(3):
         await enqueue(queue, f"mine-{n}", account="mine")
     await enqueue(queue, "other", account="other")
 
     async def place(id: str, account: str) -> int:
-        found = await queue.look(id, account)
+        found = await queue.status(id, account)
         assert found is not None
         return found.place
 
@@ -293,7 +297,7 @@ async def test_places_count_who_is_ahead(queue: Queue) -> None:
 
 
 @pytest.mark.parametrize("count", [3])
-async def test_racing_workers_never_share_a_job(queue: Queue, count: int) -> None:
+async def test_racing_workers_never_share_a_job(queue: WholeLine, count: int) -> None:
     for n in range(60):
         await enqueue(queue, f"job-{n}", account=f"account-{n}")
     await claim(queue, want=1)
@@ -304,7 +308,7 @@ async def test_racing_workers_never_share_a_job(queue: Queue, count: int) -> Non
 
 @pytest.mark.parametrize("running", [False, True])
 async def test_a_job_whose_record_expired_does_not_keep_its_seat(
-    queue: Queue, redis: ArqRedis, *, running: bool
+    queue: WholeLine, redis: ArqRedis, *, running: bool
 ) -> None:
     """All roles were away for longer than a day, or Redis evicted the record: the account was
     blocked for ever."""
@@ -317,14 +321,14 @@ async def test_a_job_whose_record_expired_does_not_keep_its_seat(
 
 
 async def test_a_job_cancelled_while_it_goes_back_to_the_line_is_to_be_ended_instead(
-    queue: Queue, redis: ArqRedis
+    queue: WholeLine, redis: ArqRedis
 ) -> None:
     """It was closed without a word: who had withdrawn it waited, and it came to life again."""
-    puts_back: list[Callable[[Claim], Awaitable[PutBack]]] = [
-        lambda claimed: queue.rest(claimed, 0.1, 0.1),
+    puts_back: list[Callable[[Claim], Awaitable[Requeued]]] = [
+        lambda claimed: queue.cool_down(claimed, 0.1, 0.1),
         lambda claimed: queue.park(claimed, 0.1),
         lambda claimed: queue.retry(claimed, 0.1, 0.1, 5),
-        queue.hand_back,
+        queue.requeue,
     ]
     for number, put_back in enumerate(puts_back):
         id = f"job-{number}"
@@ -336,14 +340,14 @@ async def test_a_job_cancelled_while_it_goes_back_to_the_line_is_to_be_ended_ins
         assert await finish(queue, claimed)
 
 
-async def test_whoever_enqueues_is_known_to_be_alive(queue: Queue) -> None:
+async def test_whoever_enqueues_is_known_to_be_alive(queue: WholeLine) -> None:
     """A first request came before the front end's first heartbeat, and was dropped."""
     await enqueue(queue, "job", front="new")
     assert ids(await claim(queue)) == ["job"]
 
 
 async def test_a_worker_that_stops_is_no_reason_to_let_requests_in(
-    queue: Queue, redis: ArqRedis, seal: Seal
+    queue: WholeLine, redis: ArqRedis, seal: Seal
 ) -> None:
     await queue.presences.remove_worker("steady")
     stopping = Presence("w", VERSION, seal.fingerprint, 0)
@@ -356,7 +360,7 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
     redis: ArqRedis, seal: Seal
 ) -> None:
     config = settings.Queue(lease=QUICK.lease, heartbeat=QUICK.heartbeat, max_wait=0.1)
-    line = Queue(redis, seal, config)
+    line = WholeLine(redis, seal, config)
     await has_worker(redis, seal)
     await enqueue(line, "job")
     await asyncio.sleep(0.3)
@@ -366,19 +370,19 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
     assert await line.overdue(0.05) == []
 
 
-async def test_an_open_circuit_shows_in_the_census(queue: Queue) -> None:
-    assert (await queue.census()).open_for is None
+async def test_an_open_circuit_shows_in_the_census(queue: WholeLine) -> None:
+    assert (await queue.snapshot()).open_for is None
     for n in range(5):
         await enqueue(queue, f"job-{n}", account=f"account-{n}")
     for claimed in await claim(queue):
-        assert await queue.retry(claimed, 0.1, 1, 5) == "back"
-    open_for = (await queue.census()).open_for
+        assert await queue.retry(claimed, 0.1, 1, 5) == "requeued"
+    open_for = (await queue.snapshot()).open_for
     assert open_for is not None
     assert 0 < open_for <= 5
 
 
 async def test_a_clock_that_is_set_back_stops_nothing_for_long(
-    queue: Queue, redis: ArqRedis
+    queue: WholeLine, redis: ArqRedis
 ) -> None:
     """Redis' clock was set back by an hour: for that hour nothing was claimed, nor were the slots
     of dead workers had back."""

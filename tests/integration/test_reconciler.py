@@ -7,33 +7,33 @@ import asyncio
 import pytest
 from arq.connections import ArqRedis
 
+from benchmarks.line import WholeLine
 from tests.support.line import claim, enqueue
 from wire.line.claims import Claim
-from wire.line.queue import Queue
-from wire.upkeep.reconciler import reconcile, repaired
+from wire.upkeep.reconciler import reconcile
 
 
-async def look(queue: Queue, redis: ArqRedis) -> int:
+async def look(queue: WholeLine, redis: ArqRedis) -> int:
     await redis.delete("gateway:reconciler")
-    return await reconcile(queue.scripts, 1)
+    return await reconcile(queue, 1)
 
 
-async def scene(queue: Queue) -> list[Claim]:
+async def scene(queue: WholeLine) -> list[Claim]:
     """Two jobs run, which are returned; others wait in the queue, in lines and for a moment."""
     for n in range(3):
         await enqueue(queue, f"a-{n}", account="a")
     await enqueue(queue, "b-0", account="b", lane="images")
     await enqueue(queue, "d-0", account="d")
     claims = {claimed.id: claimed for claimed in await claim(queue, want=3)}
-    assert await queue.retry(claims.pop("d-0"), 0.3, 1, 5) == "back"
+    assert await queue.retry(claims.pop("d-0"), 0.3, 1, 5) == "requeued"
     await enqueue(queue, "c-0", account="c")
     return list(claims.values())
 
 
-async def test_a_healthy_line_is_left_alone(queue: Queue, redis: ArqRedis) -> None:
+async def test_a_healthy_line_is_left_alone(queue: WholeLine, redis: ArqRedis) -> None:
     await scene(queue)
     assert await look(queue, redis) == 0
-    assert await repaired(redis) == 0
+    assert await queue.repairs() == 0
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ async def test_a_healthy_line_is_left_alone(queue: Queue, redis: ArqRedis) -> No
     ids=lambda damage: " ".join(map(str, damage)),
 )
 async def test_damage_is_put_right_and_told(
-    queue: Queue, redis: ArqRedis, damage: tuple[str | int, ...]
+    queue: WholeLine, redis: ArqRedis, damage: tuple[str | int, ...]
 ) -> None:
     running = await scene(queue)
     await redis.execute_command(*damage)  # type: ignore[no-untyped-call]
     assert await look(queue, redis) > 0
-    assert await repaired(redis) > 0
+    assert await queue.repairs() > 0
     assert await look(queue, redis) == 0, "once is enough"
     others = await claim(queue)
     assert "a" not in {claimed.account for claimed in others}, "it holds what it may"
@@ -78,17 +78,19 @@ async def test_damage_is_put_right_and_told(
             running = await claim(queue)
 
 
-async def test_of_many_processes_one_looks(queue: Queue, redis: ArqRedis) -> None:
+async def test_of_many_processes_one_looks(queue: WholeLine, redis: ArqRedis) -> None:
     await redis.zadd("gateway:leases:chat", {"nobody": 1, "no one": 1})
-    looks = await asyncio.gather(*(reconcile(queue.scripts, 60) for _ in range(5)))
+    looks = await asyncio.gather(*(reconcile(queue, 60) for _ in range(5)))
     assert sorted(looks) == [0, 0, 0, 0, 2]
 
 
-async def test_an_account_whose_rest_is_forgotten_goes_on(queue: Queue, redis: ArqRedis) -> None:
+async def test_an_account_whose_rest_is_forgotten_goes_on(
+    queue: WholeLine, redis: ArqRedis
+) -> None:
     """Nobody gave its free seat to its waiting jobs, until another of its jobs came or ended."""
     await enqueue(queue, "first", account="a")
     (first,) = await claim(queue)
-    assert await queue.rest(first, 60, 60) == "back"
+    assert await queue.cool_down(first, 60, 60) == "requeued"
     await redis.delete("gateway:later")
     assert await claim(queue) == []
     await look(queue, redis)
@@ -96,12 +98,12 @@ async def test_an_account_whose_rest_is_forgotten_goes_on(queue: Queue, redis: A
 
 
 async def test_what_has_ended_is_neither_claimed_nor_ended_again(
-    queue: Queue, redis: ArqRedis
+    queue: WholeLine, redis: ArqRedis
 ) -> None:
     """Such a claim has no request in it: no worker could read the script's reply."""
     await enqueue(queue, "job", account="a")
     await queue.cancel("job")
-    await redis.zadd(queue.name("chat"), {"job": 1})
+    await redis.zadd(queue.queue_key("chat"), {"job": 1})
     await redis.sadd("gateway:queued:a", "job")  # type: ignore[misc]  # redis-py: sync or async
     assert await queue.waiting_of("a") == []
     assert await claim(queue) == []

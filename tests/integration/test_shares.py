@@ -14,6 +14,7 @@ from msgspec.structs import replace
 import settings
 from app.line import fingerprint
 from app.scheduling import BANDS, SHARES
+from benchmarks.line import WholeLine
 from tests.support.line import LASTING, QUICK, claim, enqueue, finish, has_worker, ids, new
 from tests.support.requests import BODY, CHAT
 from tests.support.sanic_adapter import Client
@@ -21,21 +22,20 @@ from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.jobs import Lane
 from wire.line.admission import Accepted
 from wire.line.claims import Claim
-from wire.line.queue import Queue
 from wire.seal import Seal
 
 IMAGES = "/v1/images/generations"
 
 
-async def line(redis: ArqRedis, seal: Seal, slots: int = 1, **more: Any) -> Queue:
+async def line(redis: ArqRedis, seal: Seal, slots: int = 1, **more: Any) -> WholeLine:
     config = replace(QUICK, max_wait=36_000.0, **more)
-    queue = Queue(redis, seal, config, settings.Upstream(max_concurrency=slots))
-    await queue.presences.show_front("front")
+    queue = WholeLine(redis, seal, config, settings.Upstream(max_concurrency=slots))
+    await queue.presences.show_front_end("front")
     await has_worker(redis, seal)
     return queue
 
 
-async def order(queue: Queue, count: int) -> list[str]:
+async def order(queue: WholeLine, count: int) -> list[str]:
     """The next jobs, one after the other, each of which holds its slot for a second of Redis' time.
 
     What is shared is slot time, and how long these calls take on a busy machine is no matter here.
@@ -44,9 +44,9 @@ async def order(queue: Queue, count: int) -> list[str]:
     for _ in range(count):
         (claimed,) = await claim(queue, want=1)
         ids.append(claimed.id)
-        seconds, micros = await queue._redis.time()
+        seconds, micros = await queue.redis.time()
         begun = seconds * 1000 + micros // 1000 - 1000
-        await queue._redis.hset(f"gateway:job:{claimed.id}", "claimed", str(begun))  # type: ignore[misc]  # redis-py: sync or async
+        await queue.redis.hset(f"gateway:job:{claimed.id}", "claimed", str(begun))  # type: ignore[misc]  # redis-py: sync or async
         await finish(queue, claimed)
     return ids
 
@@ -108,7 +108,7 @@ async def test_strict_priority_goes_first_however_much_of_it_comes(
     assert rest == sorted(rest), "default before flex"
 
 
-async def lanes(queue: Queue, count: int, each: int) -> dict[Lane, list[Claim]]:
+async def lanes(queue: WholeLine, count: int, each: int) -> dict[Lane, list[Claim]]:
     """So many jobs of either lane, each of its own account; what is claimed of them."""
     kinds: list[Lane] = ["images", "chat"]
     for lane in kinds[: 1 if each == 0 else 2]:
@@ -191,8 +191,8 @@ async def test_a_keys_images_that_wait_for_their_lane_do_not_hold_up_its_chats(
     for id in ("image-0", "image-1"):
         await enqueue(queue, id, cap=3, lane="images")
     await enqueue(queue, "chat", cap=3)
-    assert await redis.zrange(queue.name("images"), 0, -1) == [b"image-0"]
-    assert await redis.zrange(queue.name("chat"), 0, -1) == [b"chat"]
+    assert await redis.zrange(queue.queue_key("images"), 0, -1) == [b"image-0"]
+    assert await redis.zrange(queue.queue_key("chat"), 0, -1) == [b"chat"]
 
 
 async def test_a_chat_is_told_how_long_its_keys_image_before_it_may_take(

@@ -19,6 +19,7 @@ import settings
 from app.line import Line
 from app.metrics import Metrics
 from app.server import Server
+from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from store.blobs import Blobs
 from store.media import open_media
@@ -27,7 +28,6 @@ from tests.support.requests import BODY, CHAT, messages, said
 from tests.support.sanic_adapter import Client, SanicClient, new_app, started
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Delta, Done, Event, Started
-from wire.line.queue import Queue
 from wire.redis.client import connect
 from wire.seal import Seal
 from wire.stream.reply import Reply
@@ -70,7 +70,7 @@ async def client(
     here, there = connect(redis_server.url), connect(redis_server.url)
     app = new_app()
     media = open_media(settings.Media(), tmp_path)
-    metrics = Metrics(here, Queue(here, seal, config.queue).census, config)
+    metrics = Metrics(here, WholeLine(here, seal, config.queue).snapshot, config)
     blobs = Blobs(MemoryStore(), seal, 60.0)
     Server(config, Line(here, seal, config), media, blobs, metrics).attach(app)
     await has_worker(redis, seal)

@@ -13,6 +13,7 @@ from arq.connections import ArqRedis
 from msgspec.structs import replace
 
 import settings
+from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from tests.support.line import LASTING, QUICK, claim, enqueue, field, finish, has_worker, new
 from tests.support.requests import BODY, CHAT, messages
@@ -22,7 +23,6 @@ from wire.events import Delta, Event, Failed, Started
 from wire.jobs import ChatJob
 from wire.line.admission import Accepted, Refused
 from wire.line.claims import Claim
-from wire.line.queue import Queue
 from wire.redis.client import connect
 from wire.seal import Seal
 from workers.upstream import UpstreamError
@@ -97,12 +97,12 @@ async def ask(client: Client, bearer: str = "one", **more: Any) -> httpx.Respons
 
 
 async def test_a_busy_pool_holds_half_as_many_then_one_then_rests_and_grows_back(
-    queue: Queue, redis: ArqRedis
+    queue: WholeLine, redis: ArqRedis
 ) -> None:
     await fill_pool(queue, 11)
     held = await claim(queue)
     assert len(held) == 3
-    assert await queue.rest(held[2], 30, 60) == "back"
+    assert await queue.cool_down(held[2], 30, 60) == "requeued"
     assert await claim(queue) == [], "it holds two, and may hold one"
     for one in held[:2]:
         await finish(queue, one)
@@ -122,15 +122,15 @@ async def test_a_busy_pool_holds_half_as_many_then_one_then_rests_and_grows_back
     assert await redis.smembers("gateway:limited") == set()  # type: ignore[misc]  # redis-py: sync or async
 
 
-async def fill_pool(queue: Queue, count: int) -> None:
+async def fill_pool(queue: WholeLine, count: int) -> None:
     for n in range(count):
         await enqueue(queue, f"job-{n}", "pool", cap=3)
 
 
-async def test_an_account_that_holds_one_rests(queue: Queue, redis: ArqRedis) -> None:
+async def test_an_account_that_holds_one_rests(queue: WholeLine, redis: ArqRedis) -> None:
     await fill_pool(queue, 2)
     (first,) = await claim(queue, want=1)
-    assert await queue.rest(first, 30, 60) == "back"
+    assert await queue.cool_down(first, 30, 60) == "requeued"
     assert await claim(queue) == []
     assert float(await field(redis, "gateway:account:pool", "learned") or 0) == 1.5
     assert await redis.zscore("gateway:later", "account pool") is not None
@@ -282,7 +282,7 @@ async def test_what_is_the_requests_own_fault_is_not_tried_again(
 # The circuit breaker
 
 
-async def open_circuit(queue: Queue, failures: int = 3) -> None:
+async def open_circuit(queue: WholeLine, failures: int = 3) -> None:
     for n in range(failures):
         await enqueue(queue, f"fails-{n}", f"fails-{n}")
         (claimed,) = await claim(queue)
@@ -291,10 +291,10 @@ async def open_circuit(queue: Queue, failures: int = 3) -> None:
         )
 
 
-async def breaking_line(redis: ArqRedis, seal: Seal) -> Queue:
+async def breaking_line(redis: ArqRedis, seal: Seal) -> WholeLine:
     upstream = settings.Upstream(circuit_failures=3, max_concurrency=10)
-    queue = Queue(redis, seal, QUICK, upstream)
-    await queue.presences.show_front("front")
+    queue = WholeLine(redis, seal, QUICK, upstream)
+    await queue.presences.show_front_end("front")
     await has_worker(redis, seal)
     return queue
 
@@ -305,7 +305,7 @@ async def half_open(redis: ArqRedis) -> None:
     await redis.hset("gateway:breaker", "until", str(until - 3_600_000))  # type: ignore[misc]  # redis-py: sync or async
 
 
-async def refusal(queue: Queue, id: str) -> Refused:
+async def refusal(queue: WholeLine, id: str) -> Refused:
     admission = await queue.enqueue(new(id, id), b"body")
     assert isinstance(admission, Refused), admission
     assert admission.reason == "circuit_open"
@@ -331,14 +331,14 @@ async def test_as_many_jobs_that_fail_alike_open_the_circuit_one_answer_closes_i
     assert len(await claim(queue)) == 3
 
 
-async def open_circuit_with(queue: Queue, id: str) -> None:
+async def open_circuit_with(queue: WholeLine, id: str) -> None:
     claimed: list[Claim] = []
     await enqueue(queue, id, id)
     claimed = await claim(queue)
     waits = [one for one in claimed if one.id != id]
     (failing,) = [one for one in claimed if one.id == id]
     for one in waits:
-        await queue.hand_back(one)
+        await queue.requeue(one)
     await queue.finish(failing.id, failing.attempt, "failed", b"entry", {}, upstream_failed=True)
 
 
@@ -359,7 +359,7 @@ async def test_one_job_that_is_tried_several_times_counts_once(redis: ArqRedis, 
         claimed: list[Claim] = []
         while not claimed:
             claimed = await claim(queue)
-        assert await queue.retry(claimed[0], 0.01, 0.01, 100) == "back"
+        assert await queue.retry(claimed[0], 0.01, 0.01, 100) == "requeued"
     assert isinstance(await queue.enqueue(new("other", "other"), b"body"), Accepted)
 
 
@@ -376,7 +376,7 @@ async def test_an_account_that_is_refused_shows_that_the_upstream_answers(
     (probe,) = await claim(queue)
     match how:
         case "rest":
-            await queue.rest(probe, 60, 60)
+            await queue.cool_down(probe, 60, 60)
         case "park":
             await queue.park(probe, 3600)
         case _:

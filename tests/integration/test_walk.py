@@ -21,12 +21,12 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
+from benchmarks.line import WholeLine
 from wire import VERSION
 from wire.jobs import Family, Lane
 from wire.line.admission import Accepted, Attached, Clash, NewJob, Refused
-from wire.line.claims import Claim, PutBack
+from wire.line.claims import Claim, Requeued
 from wire.line.presence import Presence
-from wire.line.queue import Queue
 from wire.seal import Seal
 from wire.upkeep.reconciler import reconcile
 
@@ -68,7 +68,7 @@ class Job(msgspec.Struct):
 class Walk:
     """The line, the model beside it, and the steps."""
 
-    def __init__(self, redis: ArqRedis, queue: Queue, seal: Seal, seed: int) -> None:
+    def __init__(self, redis: ArqRedis, queue: WholeLine, seal: Seal, seed: int) -> None:
         self.redis = redis
         self.queue = queue
         self.random = random.Random(seed)
@@ -85,7 +85,7 @@ class Walk:
     async def begin(self) -> None:
         await self.pass_time(0)
         for front in FRONTS:
-            await self.queue.presences.show_front(front)
+            await self.queue.presences.show_front_end(front)
         await self.renew()
 
     async def pass_time(self, seconds: float) -> None:
@@ -108,7 +108,7 @@ class Walk:
         new = NewJob(
             id=id,
             account=account,
-            front=self.random.choice([f for f in FRONTS if self.alive[f]] or FRONTS),
+            front_end=self.random.choice([f for f in FRONTS if self.alive[f]] or FRONTS),
             lane=self.random.choice(LANES),
             family=self.random.choice(FAMILIES),
             cap=CAPS[account],
@@ -120,12 +120,12 @@ class Walk:
             idem=key and f"{account}-{key}",
             digest=self.random.choice(["x", "x", "x", "y"]),
         )
-        self.alive[new.front] = True
+        self.alive[new.front_end] = True
         match await self.queue.enqueue(new, id.encode()):
             case Accepted(place, wait):
                 assert place >= 1
                 assert wait >= 0
-                self.jobs[id] = Job(new, readers={id: new.front})
+                self.jobs[id] = Job(new, readers={id: new.front_end})
                 if new.idem:
                     self.keys[new.idem] = id
             case Attached(other):
@@ -135,7 +135,7 @@ class Walk:
                 assert job.new.digest == new.digest
                 assert job.ended in (None, "done")
                 if job.ended is None:
-                    job.readers[id] = new.front
+                    job.readers[id] = new.front_end
             case Clash("mismatch"):
                 assert new.idem
                 assert self.jobs[self.keys[new.idem]].new.digest != new.digest
@@ -154,7 +154,7 @@ class Walk:
             assert claim.body == claim.id.encode()
             assert (claim.lane, claim.account) == (job.new.lane, job.new.account)
             assert all(c.attempt < claim.attempt for c in self.stale if c.id == claim.id)
-            assert set(job.readers.values()) & set(claim.fronts) or job.new.idem
+            assert set(job.readers.values()) & set(claim.front_ends) or job.new.idem
             job.claim = claim
             self.taken["claimed"] += 1
         running = [job.new.account for job in self.open() if job.claim]
@@ -186,23 +186,23 @@ class Walk:
         claim, current = self.some_claim()
         if claim is None:
             return
-        calls: list[Callable[[], Awaitable[PutBack]]] = [
-            lambda: self.queue.rest(claim, 5, 60),
+        calls: list[Callable[[], Awaitable[Requeued]]] = [
+            lambda: self.queue.cool_down(claim, 5, 60),
             lambda: self.queue.park(claim, self.random.choice([5, 100, 1000])),
             lambda: self.queue.retry(claim, 2, 10, 3),
-            lambda: self.queue.hand_back(claim),
+            lambda: self.queue.requeue(claim),
         ]
         which = self.random.randrange(len(calls))
         said = await calls[which]()
         job = self.jobs[claim.id]
         if not current or job.published:
-            assert said == "not_ours"
+            assert said == "not_current"
         elif job.withdrawn:
             assert said == "cancelled"
-        elif said == "spent":
+        elif said == "exhausted":
             assert which == 2, "only who retries may have done so often enough"
         else:
-            assert said == "back"
+            assert said == "requeued"
             self.taken["put back"] += 1
             self.waits(job)
 
@@ -214,7 +214,7 @@ class Walk:
         reader = self.random.choice(list(job.readers))
         enough = job.published and self.random.random() < 0.2
         for _ in range(self.random.choice([1, 1, 2])):  # the reply may get lost
-            await self.queue.leave(id, reader, enough=enough)
+            await self.queue.detach(id, reader, enough=enough)
         if job.ended is not None:
             del job.readers[reader]
         elif enough:
@@ -244,7 +244,9 @@ class Walk:
         if not self.open():
             return
         job = self.random.choice(self.open())
-        told = await self.queue.end_waiting(job.new.id, "failed", b"entry", {}, reason="forbidden")
+        told = await self.queue.finish_waiting(
+            job.new.id, "failed", b"entry", {}, reason="forbidden"
+        )
         assert told == (job.claim is None)
         if told:
             self.ended(job.new.id, "failed")
@@ -252,12 +254,12 @@ class Walk:
     async def front_dies(self) -> None:
         front = self.random.choice(FRONTS)
         self.alive[front] = False
-        await self.queue.presences.remove_front(front)
+        await self.queue.presences.remove_front_end(front)
 
     async def front_comes_back(self) -> None:
         front = self.random.choice(FRONTS)
         self.alive[front] = True
-        await self.queue.presences.show_front(front)
+        await self.queue.presences.show_front_end(front)
 
     async def renew(self) -> None:
         for worker in WORKERS:
@@ -300,9 +302,9 @@ class Walk:
         if self.jobs:
             job = self.random.choice(list(self.jobs.values()))
             idem = job.new.idem if self.random.random() < 0.5 else None
-            found = await self.queue.look(job.new.id, job.new.account, idem or "")
+            found = await self.queue.status(job.new.id, job.new.account, idem or "")
             assert found is not None or job.ended
-            assert await self.queue.look(job.new.id, "another", idem or "") is None
+            assert await self.queue.status(job.new.id, "another", idem or "") is None
             if found is not None and found.state == "waiting":
                 assert found.place >= 1
 
@@ -494,7 +496,7 @@ class Walk:
             if name.startswith("gateway_endings_total")
         )
         assert endings == len(self.jobs) - len(open_jobs), "each job has one ending"
-        assert await reconcile(self.queue.scripts, 0.1) == 0, "nothing is to be repaired"
+        assert await reconcile(self.queue, 0.1) == 0, "nothing is to be repaired"
         await self.redis.delete("gateway:reconciler")
 
     async def follow(self, records: dict[str, dict[str, str]]) -> None:
@@ -517,7 +519,7 @@ class Walk:
         """Let everything come to its end."""
         for front in FRONTS:
             self.alive[front] = True
-            await self.queue.presences.show_front(front)
+            await self.queue.presences.show_front_end(front)
         for _ in range(2000):
             if not self.open():
                 break
@@ -569,7 +571,7 @@ STEPS: dict[Callable[[Walk], Awaitable[None]], int] = {
 async def test_whatever_happens_every_job_is_in_one_place_and_has_one_ending(
     redis: ArqRedis, seal: Seal, seed: int
 ) -> None:
-    queue = Queue(redis, seal, CONFIG, UPSTREAM)
+    queue = WholeLine(redis, seal, CONFIG, UPSTREAM)
     loaded = queue.scripts.loaded
     for name, script in loaded.items():
         source = str(script.script)

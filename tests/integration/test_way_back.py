@@ -11,13 +11,13 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
+from benchmarks.line import WholeLine
 from tests.support.line import QUICK, claim, enqueue, enqueue_chat, new
 from tests.support.scripted import ScriptedUpstream
 from wire.events import Delta, Done, Ending, Event, Failed, Started
 from wire.line import metrics
 from wire.line.claims import Claim
-from wire.line.presence import front_channel, worker_channel
-from wire.line.queue import Queue
+from wire.line.presence import front_end_channel, worker_channel
 from wire.seal import Seal
 from wire.stream import log
 from wire.stream.inbox import Inbox
@@ -31,7 +31,7 @@ BACKLOG = 1 << 20
 
 
 @pytest.fixture
-async def inbox(redis: ArqRedis, queue: Queue, seal: Seal) -> AsyncIterator[Inbox]:
+async def inbox(redis: ArqRedis, queue: WholeLine, seal: Seal) -> AsyncIterator[Inbox]:
     inbox = Inbox(redis, queue, seal, "front", outage_grace=60.0, max_backlog=BACKLOG)
     async with inbox.running():
         await inbox.subscribed.wait()
@@ -39,7 +39,7 @@ async def inbox(redis: ArqRedis, queue: Queue, seal: Seal) -> AsyncIterator[Inbo
 
 
 @pytest.fixture
-async def outbox(redis: ArqRedis, queue: Queue, seal: Seal) -> AsyncIterator[Outbox]:
+async def outbox(redis: ArqRedis, queue: WholeLine, seal: Seal) -> AsyncIterator[Outbox]:
     outbox = Outbox(redis, queue, seal, max_log_bytes=1 << 24)
     async with outbox.running():
         yield outbox
@@ -58,7 +58,7 @@ def text(events: list[Event]) -> str:
 
 
 async def test_what_a_worker_says_a_front_end_hears(
-    inbox: Inbox, outbox: Outbox, queue: Queue
+    inbox: Inbox, outbox: Outbox, queue: WholeLine
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -75,7 +75,7 @@ async def test_what_a_worker_says_a_front_end_hears(
 
 
 async def test_messages_lost_in_the_middle_are_read_from_the_log(
-    inbox: Inbox, outbox: Outbox, queue: Queue, monkeypatch: pytest.MonkeyPatch
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = 0
     deliver = inbox._deliver
@@ -105,7 +105,7 @@ async def test_messages_lost_in_the_middle_are_read_from_the_log(
 async def test_an_outage_is_one_line_in_the_log_and_loses_nothing(
     inbox: Inbox,
     outbox: Outbox,
-    queue: Queue,
+    queue: WholeLine,
     redis: ArqRedis,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -145,7 +145,7 @@ async def test_an_outage_is_one_line_in_the_log_and_loses_nothing(
 
 
 async def test_an_ending_that_was_lost_is_found(
-    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -159,7 +159,7 @@ async def test_an_ending_that_was_lost_is_found(
 
 
 async def test_a_subscription_that_is_cut_misses_nothing(
-    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -176,7 +176,7 @@ async def test_a_subscription_that_is_cut_misses_nothing(
 
 
 async def test_a_log_without_its_middle_is_an_error_and_not_a_hole(
-    redis: ArqRedis, queue: Queue, seal: Seal, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    redis: ArqRedis, queue: WholeLine, seal: Seal, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = Inbox(redis, queue, seal, "front", outage_grace=0.5, max_backlog=BACKLOG)
     async with inbox.running():
@@ -197,7 +197,7 @@ async def test_a_log_without_its_middle_is_an_error_and_not_a_hole(
 
 
 async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
-    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis
 ) -> None:
     again: list[str] = []
 
@@ -222,12 +222,12 @@ async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
 
 
 async def test_a_stale_attempt_publishes_nothing(
-    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, seal: Seal
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis, seal: Seal
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
         (stale,) = await claim(queue)
-        assert await queue.hand_back(stale) == "back"
+        assert await queue.requeue(stale) == "requeued"
         (current,) = await claim(queue)
         with pytest.raises(Superseded):
             await outbox.say(Answer(stale), [Started("stale")])
@@ -239,10 +239,10 @@ async def test_a_stale_attempt_publishes_nothing(
 
 
 async def test_a_frame_that_is_not_for_us_is_dropped(
-    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis
 ) -> None:
     with inbox.open("job") as reply:
-        await redis.publish(front_channel("front"), b"garbage")
+        await redis.publish(front_end_channel("front"), b"garbage")
         await enqueue(queue, "job")
         await outbox.end(Answer((await claim(queue))[0]), Done("stop"))
         assert await everything(reply) == [Done("stop")]
@@ -252,7 +252,7 @@ async def test_a_frame_that_is_not_for_us_is_dropped(
 
 
 @contextlib.asynccontextmanager
-async def another(redis: ArqRedis, queue: Queue, seal: Seal, name: str) -> AsyncIterator[Inbox]:
+async def another(redis: ArqRedis, queue: WholeLine, seal: Seal, name: str) -> AsyncIterator[Inbox]:
     """The inbox of one more front end."""
     inbox = Inbox(redis, queue, seal, name, outage_grace=60.0, max_backlog=BACKLOG)
     async with inbox.running():
@@ -271,7 +271,7 @@ async def say(outbox: Outbox, answer: Answer, first: int, end: int) -> None:
 
 
 async def test_two_readers_in_one_front_end_both_get_everything(
-    inbox: Inbox, outbox: Outbox, queue: Queue
+    inbox: Inbox, outbox: Outbox, queue: WholeLine
 ) -> None:
     with inbox.open("job") as first, inbox.open("job") as second:
         await enqueue(queue, "job")
@@ -289,7 +289,7 @@ async def test_two_readers_in_one_front_end_both_get_everything(
 
 
 async def test_one_reader_may_go_and_the_other_stay(
-    inbox: Inbox, outbox: Outbox, queue: Queue
+    inbox: Inbox, outbox: Outbox, queue: WholeLine
 ) -> None:
     with inbox.open("job") as stays:
         await enqueue(queue, "job")
@@ -302,7 +302,7 @@ async def test_one_reader_may_go_and_the_other_stay(
 
 
 async def test_a_front_end_that_is_attached_in_the_middle_gets_all_of_it_too(
-    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, seal: Seal
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis, seal: Seal
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
         with inbox.open("job") as reply:
@@ -324,7 +324,7 @@ async def test_a_front_end_that_is_attached_in_the_middle_gets_all_of_it_too(
 
 
 async def test_whom_the_worker_has_not_heard_of_follows_the_log(
-    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, seal: Seal
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis, seal: Seal
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
         await enqueue(queue, "job")
@@ -343,7 +343,7 @@ async def test_whom_the_worker_has_not_heard_of_follows_the_log(
             assert text(await everything(after)) == words(0, 30)
 
 
-async def answered(redis: ArqRedis, queue: Queue, seal: Seal, pieces: list[str]) -> None:
+async def answered(redis: ArqRedis, queue: WholeLine, seal: Seal, pieces: list[str]) -> None:
     """A job that has ended, with each piece of its answer in an entry of its own."""
     still = Outbox(redis, queue, seal, max_log_bytes=1 << 24)  # writes no log by itself
     await enqueue(queue, "job")
@@ -359,7 +359,7 @@ async def answered(redis: ArqRedis, queue: Queue, seal: Seal, pieces: list[str])
 
 
 async def test_a_long_log_is_read_page_by_page(
-    inbox: Inbox, queue: Queue, redis: ArqRedis, seal: Seal
+    inbox: Inbox, queue: WholeLine, redis: ArqRedis, seal: Seal
 ) -> None:
     await answered(redis, queue, seal, [f"{n} " for n in range(3 * log.PAGE)])
     with inbox.open("job", attached=True) as late:
@@ -369,19 +369,19 @@ async def test_a_long_log_is_read_page_by_page(
 
 @pytest.mark.parametrize("config", [settings.Settings(queue=QUICK)], ids=["quick"])
 async def test_the_ending_of_a_dead_workers_job_reaches_every_front_end(
-    inbox: Inbox, outbox: Outbox, queue: Queue, redis: ArqRedis, seal: Seal
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis, seal: Seal
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
         with inbox.open("job") as reply, other.open("job") as late:
             await enqueue(queue, "job")
             await attach(redis, "job", "other")
             (claimed,) = await claim(queue)
-            assert claimed.fronts == ["front", "other"]
+            assert claimed.front_ends == ["front", "other"]
             await outbox.say(Answer(claimed), [Started("m")])
             async with asyncio.timeout(30):
                 while not (reply.ended and late.ended):
                     await reap(queue, seal)
-                    await queue.presences.show_front("other")
+                    await queue.presences.show_front_end("other")
                     await asyncio.sleep(QUICK.heartbeat)
             for one in (reply, late):
                 (_, failed) = await everything(one)
@@ -409,7 +409,7 @@ def upstream() -> ScriptedUpstream:
 
 
 async def test_a_worker_that_is_told_of_a_front_end_publishes_to_it(
-    inbox: Inbox, queue: Queue, redis: ArqRedis, seal: Seal, worker: Worker
+    inbox: Inbox, queue: WholeLine, redis: ArqRedis, seal: Seal, worker: Worker
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
         with inbox.open("job") as reply:
@@ -425,13 +425,13 @@ async def test_a_worker_that_is_told_of_a_front_end_publishes_to_it(
 
 async def test_an_attach_may_overtake_the_reply_to_the_claim(
     inbox: Inbox,
-    queue: Queue,
+    queue: WholeLine,
     redis: ArqRedis,
     seal: Seal,
     worker: Worker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    claim = worker.queue.claim
+    claim = worker.line.claim
 
     async def slow(*args: Any) -> list[Claim]:
         claims = await claim(*args)
@@ -441,7 +441,7 @@ async def test_an_attach_may_overtake_the_reply_to_the_claim(
                 await asyncio.sleep(0.001)
         return claims
 
-    monkeypatch.setattr(worker.queue, "claim", slow)
+    monkeypatch.setattr(worker.line, "claim", slow)
     async with another(redis, queue, seal, "other") as other:
         with inbox.open("job") as reply, other.open("job") as late:
             await enqueue_chat(queue, seal, "job")
@@ -450,7 +450,7 @@ async def test_an_attach_may_overtake_the_reply_to_the_claim(
 
 
 async def test_an_attach_to_an_earlier_attempt_is_no_matter(
-    inbox: Inbox, queue: Queue, redis: ArqRedis, seal: Seal, worker: Worker
+    inbox: Inbox, queue: WholeLine, redis: ArqRedis, seal: Seal, worker: Worker
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue_chat(queue, seal, "job")
@@ -468,14 +468,14 @@ SMALL = 4000
 
 
 @pytest.fixture
-async def tight(redis: ArqRedis, queue: Queue, seal: Seal) -> AsyncIterator[Outbox]:
+async def tight(redis: ArqRedis, queue: WholeLine, seal: Seal) -> AsyncIterator[Outbox]:
     """An outbox whose logs are soon full."""
     outbox = Outbox(redis, queue, seal, max_log_bytes=SMALL)
     async with outbox.running():
         yield outbox
 
 
-async def overfill(outbox: Outbox, queue: Queue, answer: Answer) -> list[Delta]:
+async def overfill(outbox: Outbox, queue: WholeLine, answer: Answer) -> list[Delta]:
     """Say so much that the log is full, and a little more."""
     said = [Delta(f"{n} " * 100) for n in range(20)]
     await outbox.say(answer, [Started("m")])
@@ -496,7 +496,7 @@ async def logged(redis: ArqRedis, job: str) -> int:
 
 
 async def test_a_full_log_is_written_no_further_and_its_readers_miss_nothing(
-    inbox: Inbox, tight: Outbox, queue: Queue, redis: ArqRedis
+    inbox: Inbox, tight: Outbox, queue: WholeLine, redis: ArqRedis
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -511,7 +511,7 @@ async def test_a_full_log_is_written_no_further_and_its_readers_miss_nothing(
 
 
 async def test_the_ending_of_an_answer_whose_log_is_full_is_found_if_nothing_else_was_lost(
-    inbox: Inbox, tight: Outbox, queue: Queue, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
+    inbox: Inbox, tight: Outbox, queue: WholeLine, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -529,7 +529,7 @@ async def test_the_ending_of_an_answer_whose_log_is_full_is_found_if_nothing_els
 async def test_what_is_lost_behind_a_full_log_is_an_error_at_once(
     inbox: Inbox,
     tight: Outbox,
-    queue: Queue,
+    queue: WholeLine,
     monkeypatch: pytest.MonkeyPatch,
     *,
     ended: bool,
@@ -555,7 +555,7 @@ async def test_what_is_lost_behind_a_full_log_is_an_error_at_once(
 
 @pytest.mark.parametrize("config", [settings.Settings(queue=QUICK)], ids=["quick"])
 async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
-    inbox: Inbox, tight: Outbox, queue: Queue, seal: Seal, redis: ArqRedis
+    inbox: Inbox, tight: Outbox, queue: WholeLine, seal: Seal, redis: ArqRedis
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -564,7 +564,7 @@ async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
         async with asyncio.timeout(30):
             while not reply.ended:
                 await reap(queue, seal)
-                await queue.presences.show_front("front")
+                await queue.presences.show_front_end("front")
                 await asyncio.sleep(QUICK.heartbeat)
         events = await everything(reply)
         assert text(events) == "".join(delta.text for delta in said)
@@ -575,7 +575,7 @@ async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
 
 
 async def test_a_log_is_read_no_faster_than_the_client_reads(
-    redis: ArqRedis, queue: Queue, seal: Seal
+    redis: ArqRedis, queue: WholeLine, seal: Seal
 ) -> None:
     pieces = [f"{n:04} " * 100 for n in range(3 * log.PAGE)]
     await answered(redis, queue, seal, pieces)

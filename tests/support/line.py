@@ -10,12 +10,12 @@ from arq.connections import ArqRedis
 from msgspec.structs import replace
 
 import settings
+from benchmarks.line import WholeLine
 from wire import VERSION
 from wire.jobs import ChatJob, encode_job
 from wire.line.admission import Accepted, NewJob
-from wire.line.claims import Claim, Lapsed
+from wire.line.claims import Claim, StalledJob
 from wire.line.presence import Presence
-from wire.line.queue import Queue
 from wire.seal import Seal
 
 QUICK = settings.Queue(lease=1.2, heartbeat=0.2, max_waiting_per_key=1000)
@@ -32,27 +32,27 @@ FRAMES = {"front": b"frame"}
 
 
 def new(id: str, account: str = "account", front: str = "front", **more: Any) -> NewJob:
-    return NewJob(id=id, account=account, front=front, **more)
+    return NewJob(id=id, account=account, front_end=front, **more)
 
 
-async def enqueue(queue: Queue, id: str, account: str = "account", **more: Any) -> Accepted:
+async def enqueue(queue: WholeLine, id: str, account: str = "account", **more: Any) -> Accepted:
     admission = await queue.enqueue(new(id, account, **more), b"body")
     assert isinstance(admission, Accepted), admission
     return admission
 
 
-async def claim(queue: Queue, want: int = 10, worker: str = "w") -> list[Claim]:
+async def claim(queue: WholeLine, want: int = 10, worker: str = "w") -> list[Claim]:
     """Claim as a worker does: again and again, until there is something or the line has settled."""
     while True:
         await present(queue)
         claims = await queue.claim(worker, want)
-        at, since = await queue._redis.hmget("gateway:pulse", ["at", "since"])  # type: ignore[misc]  # redis-py: sync or async
-        if claims or int(at) - int(since) >= queue._settle:
+        at, since = await queue.redis.hmget("gateway:pulse", ["at", "since"])  # type: ignore[misc]  # redis-py: sync or async
+        if claims or int(at) - int(since) >= queue.settling:
             return claims
         await asyncio.sleep(0.02)
 
 
-async def finish(queue: Queue, claim: Claim) -> bool:
+async def finish(queue: WholeLine, claim: Claim) -> bool:
     return await queue.finish(claim.id, claim.attempt, "done", ENTRY, FRAMES)
 
 
@@ -62,14 +62,14 @@ async def field(redis: ArqRedis, key: str, name: str) -> bytes | None:
     return value  # type: ignore[no-any-return]
 
 
-async def present(queue: Queue, *held: Claim, worker: str = "w") -> list[str]:
+async def present(queue: WholeLine, *held: Claim, worker: str = "w") -> list[str]:
     """One heartbeat of the front end and of a worker; the verdicts on `held`."""
-    await queue.presences.show_front("front")
+    await queue.presences.show_front_end("front")
     presence = Presence(worker, VERSION, "fingerprint", 100)
     return [word for _, word in await queue.renew(presence, held)]
 
 
-async def lapse(queue: Queue, *held: Claim) -> tuple[int, list[Lapsed]]:
+async def lapse(queue: WholeLine, *held: Claim) -> tuple[int, list[StalledJob]]:
     """Renew what is held until another lease has ended; what was done about that one."""
     async with asyncio.timeout(30):
         while (done := await queue.reap()) == (0, []):
@@ -84,7 +84,7 @@ async def now(redis: ArqRedis) -> int:
     return int(seconds * 1000 + micros // 1000)
 
 
-async def beat(queue: Queue, *held: Claim, seconds: float, worker: str = "w") -> list[str]:
+async def beat(queue: WholeLine, *held: Claim, seconds: float, worker: str = "w") -> list[str]:
     """Let time pass with everybody's heartbeats in it; the verdicts on `held`."""
     said: list[str] = []
     until = time.monotonic() + seconds
@@ -103,12 +103,12 @@ async def has_worker(redis: ArqRedis, seal: Seal) -> None:
 
     In an empty Redis, claims give nothing for two heartbeats.
     """
-    steady = Queue(redis, seal, settings.Queue(lease=60, heartbeat=20))
+    steady = WholeLine(redis, seal, settings.Queue(lease=60, heartbeat=20))
     await steady.renew(Presence("steady", VERSION, seal.fingerprint, 100), [])
     await redis.hincrby("gateway:pulse", "since", -3_600_000)  # type: ignore[misc]  # redis-py: sync or async
 
 
-async def enqueue_chat(queue: Queue, seal: Seal, id: str) -> None:
+async def enqueue_chat(queue: WholeLine, seal: Seal, id: str) -> None:
     """A job that a worker can read."""
     job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [])
     body = seal.seal(encode_job(job), f"job {id}")

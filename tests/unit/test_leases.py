@@ -15,7 +15,7 @@ import settings
 from runtime.tasks import background
 from wire.line.claims import Claim, Verdict
 from wire.line.presence import Presence
-from wire.line.queue import Queue
+from wire.line.worker import WorkerLine
 from wire.seal import Seal
 from workers.attempt import Attempt
 from workers.leases import MARGIN, Leases
@@ -32,7 +32,7 @@ class RenewingQueue:
         self._fault = fault
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
-        """See `wire.line.queue.Queue`."""
+        """See `wire.line.worker.WorkerLine.renew`."""
         if fault := self._fault():
             raise fault
         return []
@@ -56,7 +56,7 @@ def stopped_after(
     clock = Impatient()
 
     async def watch() -> float | None:
-        queue = cast(Queue, RenewingQueue(lambda: fault(clock.passed)))
+        queue = cast(WorkerLine, RenewingQueue(lambda: fault(clock.passed)))
         leases = Leases(queue, Seal(b"a secret"), "worker", 10, CONFIG)
         attempt = Attempt(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
         async with background(leases.keep()):

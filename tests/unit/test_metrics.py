@@ -18,7 +18,7 @@ from app.metrics import OPEN_METRICS, Families, always, counted, standing
 from settings import HERE
 from wire.jobs import Lane
 from wire.line.metrics import COUNTERS, HISTOGRAMS, tally
-from wire.line.snapshot import Census, LaneCensus
+from wire.line.snapshot import LaneSnapshot, Snapshot
 
 SCRIPTS = HERE / "wire" / "scripts"
 
@@ -31,7 +31,7 @@ STORED = {
     b'gateway_wait_seconds_bucket{lane="chat",le="+Inf"}': b"1",
     b'gateway_wait_seconds_sum{lane="chat"}': b"1208.25",
 }
-CENSUS = Census({"chat": LaneCensus(9, 4, 3)}, {"resting": 2, "parked": 1}, workers=3)
+CENSUS = Snapshot({"chat": LaneSnapshot(9, 4, 3)}, {"resting": 2, "parked": 1}, workers=3)
 
 
 def shown() -> list[Metric]:

@@ -13,8 +13,8 @@ from wire.jobs import Family, Lane
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     """What the line has to know of a job. Accounts, users and idempotency keys are HMACs.
 
-    `front` is the front end that puts it in line. `cap` is how many conversations the account may
-    hold at once, `weight` its key's part of the slots, `tier` the job's part among its key's users,
+    `front_end` is the one that enqueues it. `cap` is how many conversations the account may hold at
+    once, `weight` its key's part of the slots, `tier` the job's part among its key's users,
     `band` what goes before any tag of theirs. `bytes` is what it keeps in memory. `max_wait` is the
     caller's own limit, in seconds. `idem` is the idempotency key that it came with, `digest` of
     what request; `resumes`: its client has had part of the answer, so another job is of no use to
@@ -23,7 +23,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     account: str
-    front: str
+    front_end: str
     lane: Lane = "chat"
     family: Family = "gpt_4_s"
     cap: int = 1

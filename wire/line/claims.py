@@ -1,4 +1,4 @@
-"""Jobs that run: what the line hands to a worker, and what it says of them later."""
+"""Records of running jobs: claims, verdicts on them, and results of requeueing."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import msgspec
 from wire.jobs import Family, Lane
 
 Verdict = Literal[
-    "lost",  # it is not this worker's any more: somebody else ends it
-    "cancel",  # nobody wants it: end it
+    "lost",  # the lease is not this worker's any more: another process finishes the job
+    "cancel",  # no reader is left: finish it
 ]
-"""Why a worker has to let go of a job that it holds."""
+"""Reason for which a worker has to stop a job that it holds."""
 
 
-PutBack = Literal[
-    "back",  # it waits again
-    "not_ours",  # this attempt does not run any more, or has begun: nothing was changed
-    "cancelled",  # meanwhile: it has to be ended instead, so that its readers hear of it
-    "spent",  # it has been retried often enough, or its time is up: it has to be ended instead
+Requeued = Literal[
+    "requeued",  # it waits again
+    "not_current",  # this attempt is not running any more, or has begun: nothing was changed
+    "cancelled",  # it was cancelled meanwhile: it must be finished instead, for its readers
+    "exhausted",  # no retries are left, or its deadline passed: it must be finished instead
 ]
-"""What came of putting back a job into the line."""
+"""Result of requeueing a job."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A job that this worker may run now. `fronts` are the front ends that wait for its events."""
+    """A job that this worker may run now. `front_ends` are those that receive its events."""
 
     lane: Lane
     id: str
     attempt: int
     account: str
     family: Family
-    fronts: list[str]
+    front_ends: list[str]
     body: bytes
 
 
-class Lapsed(msgspec.Struct, frozen=True):
-    """A job whose worker is gone and which somebody has to end."""
+class StalledJob(msgspec.Struct, frozen=True):
+    """A job whose lease expired after it had begun or was cancelled: it must be finished."""
 
     id: str
     attempt: int
-    fronts: list[str]
+    front_ends: list[str]
     cancelled: bool

@@ -1,8 +1,8 @@
 """Who is alive: a key for each process, which it writes again and again, and which soon expires.
 
 A front end's has no content. A worker's tells of the worker, and is written together with its
-leases (`wire.line.queue.Queue.renew`). The key's name is also the channel on which the process is
-told what concerns it.
+leases (`wire.line.worker.WorkerLine.renew`). The key's name is also the channel on which the
+process is told what concerns it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Presence(msgspec.Struct, frozen=True):
     max_jobs: int
 
 
-def front_channel(front: str) -> str:
+def front_end_channel(id: str) -> str:
     """The channel on which a front end receives the events of all its jobs."""
-    return f"gateway:front:{front}"
+    return f"gateway:front:{id}"
 
 
 def worker_channel(worker: str) -> str:
@@ -44,13 +44,13 @@ class Presences:
         self._fingerprint = fingerprint
         self.ttl = round(config.lease * 1000) + round(config.heartbeat * 1000)
 
-    async def show_front(self, front: str) -> None:
+    async def show_front_end(self, id: str) -> None:
         """Say that a front end is alive."""
-        await self._redis.set(front_channel(front), b"", px=self.ttl)
+        await self._redis.set(front_end_channel(id), b"", px=self.ttl)
 
-    async def remove_front(self, front: str) -> None:
+    async def remove_front_end(self, id: str) -> None:
         """Say that a front end has ended: what it left behind may go."""
-        await self._redis.delete(front_channel(front))
+        await self._redis.delete(front_end_channel(id))
 
     async def remove_worker(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""

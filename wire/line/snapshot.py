@@ -1,4 +1,4 @@
-"""How many jobs, leases, accounts and workers there are at one moment."""
+"""Numbers of jobs, leases, accounts and workers at one time: the gauges of the whole gateway."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 
-class LaneCensus(msgspec.Struct, frozen=True):
-    """One lane's jobs by their state, and the leases, also those that ended a moment ago."""
+class LaneSnapshot(msgspec.Struct, frozen=True):
+    """One lane's jobs by state, and its leases, including those that have just expired."""
 
     waiting: int = 0
     running: int = 0
     leases: int = 0
 
 
-class Census(msgspec.Struct, frozen=True):
-    """The line at one moment. `accounts` counts those that may not be used, by the reason.
+class Snapshot(msgspec.Struct, frozen=True):
+    """The line at one time. `accounts` counts those that cannot be used in full, by reason.
 
-    `open_for` is how many more seconds the upstream is left alone, None if its circuit is closed.
+    `open_for` is the number of seconds until the upstream is tried again, None if its circuit is
+    closed.
     """
 
-    lanes: dict[str, LaneCensus]
+    lanes: dict[str, LaneSnapshot]
     accounts: dict[str, int]
     workers: int
     open_for: float | None = None
 
 
-TakeCensus = Callable[[], Awaitable[Census]]
-"""Takes a census of the whole gateway. Raises redis.RedisError while Redis is away."""
+TakeSnapshot = Callable[[], Awaitable[Snapshot]]
+"""Take a snapshot of the whole gateway. Raises redis.RedisError if Redis is unreachable."""

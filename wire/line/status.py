@@ -1,4 +1,4 @@
-"""Where a job is, from its admission to a while after its ending."""
+"""Status of a job, from its admission until some time after it finished."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ EndState = Literal["done", "failed", "cancelled"]
 State = Literal["waiting", "running"] | EndState
 
 
-class Whereabouts(msgspec.Struct, frozen=True):
-    """Where a job is, and who reads it. While it waits: its place from 1, its wait in seconds."""
+class JobStatus(msgspec.Struct, frozen=True):
+    """State of a job and the front ends of its readers.
+
+    While it waits: its place, counted from 1, and its wait in seconds.
+    """
 
     id: str
     state: State
     place: int
     wait: float
-    fronts: list[str]
+    front_ends: list[str]

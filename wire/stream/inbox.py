@@ -26,8 +26,8 @@ from arq.connections import ArqRedis
 
 from runtime.tasks import background
 from wire.events import UNNUMBERED, decode_frame
-from wire.line.presence import front_channel
-from wire.line.queue import Queue
+from wire.line.front_end import FrontEndLine
+from wire.line.presence import front_end_channel
 from wire.redis.client import AWAY
 from wire.redis.subscription import Subscription
 from wire.seal import Seal, SealError
@@ -55,22 +55,22 @@ _Found = Literal[
 
 
 class Inbox:
-    """Receives for one front end. `front` is its random name and channel."""
+    """Receives for one front end. `front_end` is its random name and channel."""
 
     def __init__(
         self,
         redis: ArqRedis,
-        queue: Queue,
+        line: FrontEndLine,
         seal: Seal,
-        front: str,
+        front_end: str,
         *,
         outage_grace: float,
         max_backlog: int,
     ) -> None:
         self._redis = redis
-        self._queue = queue
+        self._line = line
         self._seal = seal
-        self._channel = front_channel(front)
+        self._channel = front_end_channel(front_end)
         self._outage_grace = outage_grace
         self._max_backlog = max_backlog
         self._replies: dict[str, list[Reply]] = {}
@@ -188,9 +188,9 @@ class Inbox:
     async def _read_on(self, reply: Reply) -> _Found:
         """Bring a reply up to what its job's log has, a page at a time."""
         doubts = reply.doubts
-        known = await self._queue.exists(reply.job)
+        known = await self._line.exists(reply.job)
         # Asked before the log is read: what it still got until then is found there.
-        lost = reply.behind and await self._queue.unlogged(reply.job)
+        lost = reply.behind and await self._line.unlogged(reply.job)
         entries = await log.read(self._redis, self._seal, reply.job, reply.read_to)
         for at, batch in entries:
             if not reply.has_room(batch):

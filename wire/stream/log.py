@@ -34,8 +34,8 @@ async def append(redis: ArqRedis, entries: Mapping[str, bytes]) -> None:
     """Write one sealed entry to the log of each of these jobs, all in one round trip."""
     async with redis.pipeline(transaction=False) as pipe:
         for job, entry in entries.items():
-            # Never makes a log: `Queue.begin` did, with a lifetime, and one that has expired since
-            # must not come back without.
+            # Never makes a log: `WorkerLine.begin` did, with a lifetime, and one that has expired
+            # since must not come back without.
             pipe.xadd(log_key(job), {"box": entry}, nomkstream=True)
         await pipe.execute()
 

@@ -23,9 +23,9 @@ from arq.connections import ArqRedis
 from runtime.tasks import background
 from wire.events import Batch, Delta, Ending, Event, Failed, encode_frame
 from wire.line.claims import Claim
-from wire.line.presence import front_channel
-from wire.line.queue import Queue
+from wire.line.presence import front_end_channel
 from wire.line.status import EndState
+from wire.line.worker import WorkerLine
 from wire.redis.client import AWAY, trouble
 from wire.seal import Seal
 from wire.stream import log
@@ -48,7 +48,7 @@ class Answer:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self.fronts = list(dict.fromkeys(claim.fronts))
+        self.front_ends = list(dict.fromkeys(claim.front_ends))
         self.begun = False
         self.logged_bytes = 0
         self._is_logged = True
@@ -57,10 +57,10 @@ class Answer:
         self._pending: list[Event] = []
         self._unlogged: list[Event] = []
 
-    def attach(self, front: str) -> None:
+    def attach(self, front_end: str) -> None:
         """Publish to one more front end from now on; what it missed is in the log."""
-        if front not in self.fronts:
-            self.fronts.append(front)
+        if front_end not in self.front_ends:
+            self.front_ends.append(front_end)
 
     def add(self, events: Sequence[Event]) -> None:
         """Append events; adjacent pieces of text of one kind become one."""
@@ -102,9 +102,9 @@ class Answer:
 class Outbox:
     """Publishes what a worker's attempts say."""
 
-    def __init__(self, redis: ArqRedis, queue: Queue, seal: Seal, max_log_bytes: int) -> None:
+    def __init__(self, redis: ArqRedis, line: WorkerLine, seal: Seal, max_log_bytes: int) -> None:
         self._redis = redis
-        self._queue = queue
+        self._line = line
         self._seal = seal
         self._max_log_bytes = max_log_bytes
         self._dirty: dict[Answer, None] = {}
@@ -131,7 +131,7 @@ class Outbox:
         else:
             first = answer.take()
             entry = log.seal_entry(self._seal, first)
-            if not await self._queue.begin(answer.claim, entry, self._frames(answer, first)):
+            if not await self._line.begin(answer.claim, entry, self._frames(answer, first)):
                 raise Superseded
             answer.begun = True
             answer.mark_logged(first, len(entry))
@@ -141,7 +141,7 @@ class Outbox:
         """Publish the rest of an attempt and its ending, and free its slot.
 
         False if the attempt was not the current one any more. `upstream_failed` as in
-        `Queue.finish`.
+        `LineView.finish`.
 
         Raises:
             redis.RedisError: Redis is away; may be called again.
@@ -157,7 +157,7 @@ class Outbox:
         if isinstance(ending, Failed):
             state = "cancelled" if ending.fault == "cancelled" else "failed"
         reason = ending.fault if isinstance(ending, Failed) else ""
-        return await self._queue.finish(
+        return await self._line.finish(
             claim.id,
             claim.attempt,
             state,
@@ -168,10 +168,10 @@ class Outbox:
         )
 
     def _frames(self, answer: Answer, batch: Batch) -> dict[str, bytes]:
-        return {front: self._seal_frame(front, [batch]) for front in answer.fronts}
+        return {front: self._seal_frame(front, [batch]) for front in answer.front_ends}
 
     def _seal_frame(self, front: str, batches: list[Batch]) -> bytes:
-        return self._seal.seal(encode_frame(batches), front_channel(front))
+        return self._seal.seal(encode_frame(batches), front_end_channel(front))
 
     async def _publish(self) -> None:
         away = False
@@ -181,13 +181,13 @@ class Outbox:
             by_front: defaultdict[str, list[Batch]] = defaultdict(list)
             for answer in self._dirty:
                 batch = answer.take()
-                for front in answer.fronts:
+                for front in answer.front_ends:
                     by_front[front].append(batch)
             self._dirty.clear()
             try:
                 for front, batches in by_front.items():
                     await self._redis.publish(
-                        front_channel(front), self._seal_frame(front, batches)
+                        front_end_channel(front), self._seal_frame(front, batches)
                     )
                 away = False
             except AWAY as error:
@@ -221,7 +221,7 @@ class Outbox:
                 batches[answer] = batch
                 entries[batch.job] = entry
             else:
-                await self._queue.unlog(answer.claim)
+                await self._line.unlog(answer.claim)
                 answer.stop_logging()
                 logger.warning("the log of job %s is full: it cannot be resumed", batch.job)
         if entries:

@@ -1,8 +1,8 @@
-"""Compares the line's leases, seats and places with its jobs, and puts right what differs.
+"""Compares the line's leases, seats and places with its jobs, and repairs the differences.
 
-In a healthy Redis nothing ever differs, as every script changes all of them together. After an
-evicted key, or a failover that lost part of what was written, they may, and a slot would be lost
-for good. One process looks, whichever comes first.
+In a healthy Redis there are none, because every script changes all of them together. After an
+evicted key, or a failover that lost part of what was written, there may be, and a slot would be
+lost for good. In each period one process reconciles, the first to try.
 """
 
 from __future__ import annotations
@@ -11,53 +11,40 @@ import asyncio
 import contextlib
 import logging
 
-from arq.connections import ArqRedis
-
-from wire.line.scripts import Scripts
+from wire.line.upkeep import UpkeepLine
 from wire.redis.client import AWAY
 
 logger = logging.getLogger(__name__)
 
 BEATS = 20
-"""Heartbeats between two looks."""
+"""Heartbeats between two reconciliations."""
 
-_AT_ONCE = 100  # accounts that one call looks at: Redis does nothing else meanwhile
+_BATCH = 100  # accounts in one call: Redis does nothing else meanwhile
 
 
-async def keep_reconciling(scripts: Scripts, heartbeat: float) -> None:
-    """Look for ever."""
-    every = BEATS * heartbeat
+async def keep_reconciling(line: UpkeepLine, heartbeat: float) -> None:
+    """Reconcile once every `BEATS` heartbeats, forever."""
+    interval = BEATS * heartbeat
     while True:
-        await asyncio.sleep(every)
+        await asyncio.sleep(interval)
         with contextlib.suppress(*AWAY):
-            if found := await reconcile(scripts, every):
-                logger.warning("the line had to be repaired in %d places", found)
+            if repairs := await reconcile(line, interval):
+                logger.warning(
+                    "The line had to be repaired.",
+                    extra={"event": "line_repaired", "repairs": repairs},
+                )
 
 
-async def reconcile(scripts: Scripts, every: float) -> int:
-    """Look once; how many places had to be put right.
+async def reconcile(line: UpkeepLine, interval: float) -> int:
+    """Reconcile once; returns the number of repairs.
 
-    Of all processes that call it `every` so many seconds, one does it.
+    Of all processes that call this every `interval` seconds, one does the work.
     """
-    period = round(every * 1000)
-    if not await scripts.redis.set("gateway:reconciler", b"", px=period - 1, nx=True):
+    period = round(interval * 1000)
+    if not await line.acquire_reconciliation(period):
         return 0
-    accounts = await _seated(scripts.redis)
-    found = 0
-    for at in range(0, max(1, len(accounts)), _AT_ONCE):
-        found += await scripts.run("reconcile", 2 * period, *accounts[at : at + _AT_ONCE])
-    return found
-
-
-async def _seated(redis: ArqRedis) -> list[str]:
-    """The accounts that have seats taken."""
-    seated: set[str] = set()
-    for kind in ("queued", "running"):
-        keys = redis.scan_iter(match=f"gateway:{kind}:*", count=1000)
-        seated |= {key.decode().rpartition(":")[2] async for key in keys}
-    return sorted(seated)
-
-
-async def repaired(redis: ArqRedis) -> int:
-    """How many places had to be put right a moment ago."""
-    return int(await redis.get("gateway:repaired") or 0)
+    accounts = await line.accounts_with_seats()
+    repairs = 0
+    for at in range(0, max(1, len(accounts)), _BATCH):
+        repairs += await line.reconcile(2 * period, accounts[at : at + _BATCH])
+    return repairs

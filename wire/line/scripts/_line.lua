@@ -156,11 +156,11 @@ local function is_current(id, attempt)
   return state == 'running' and current == attempt
 end
 
--- Why an attempt's job may not go back to its place: 'not_ours', as another attempt runs, or something
+-- Why an attempt's job may not go back to its place: 'not_current', as another attempt runs, or something
 -- was published; 'cancelled' meanwhile, so that it has to be ended instead. nil if it may.
 local function obstacle(id, attempt)
   local published, cancel = fields(job_key(id), 'published', 'cancel')
-  if not is_current(id, attempt) or published then return 'not_ours' end
+  if not is_current(id, attempt) or published then return 'not_current' end
   return cancel and 'cancelled' or nil
 end
 

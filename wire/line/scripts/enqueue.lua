@@ -4,7 +4,7 @@
 local job, limits, body, arq_job = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3], ARGV[4]
 local id, lane, account, family = job.id, job.lane, job.account, job.family
 
-redis.call('SET', front_key(job.front), '', 'PX', limits.front_ttl) -- whoever enqueues is alive
+redis.call('SET', front_key(job.front_end), '', 'PX', limits.front_ttl) -- whoever enqueues is alive
 if redis.call('EXISTS', job_key(id)) == 1 then return {'known'} end
 
 if job.idem then
@@ -20,11 +20,11 @@ if job.idem then
     if digest ~= job.digest then return {'mismatch'} end
     if unlogged then return {'lost'} end
     if state ~= 'done' then
-      redis.call('HSET', job_key(known), 'readers', without(readers, id) .. ' ' .. job.front .. '/' .. id)
+      redis.call('HSET', job_key(known), 'readers', without(readers, id) .. ' ' .. job.front_end .. '/' .. id)
       redis.call('ZREM', LATER, 'orphan ' .. known)
     end
     if state == 'running' then
-      redis.call('PUBLISH', worker_channel(worker), 'attach ' .. known .. ' ' .. attempt .. ' ' .. job.front)
+      redis.call('PUBLISH', worker_channel(worker), 'attach ' .. known .. ' ' .. attempt .. ' ' .. job.front_end)
     end
     return {'attached', known}
   end
@@ -54,7 +54,7 @@ redis.call('PEXPIRE', users_key(account), DAY)
 redis.call('PEXPIRE', account_key(account), DAY)
 redis.call('HSET', job_key(id), 'state', 'waiting', 'lane', lane, 'account', account, 'family', family,
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'cost', job.cost, 'line_tag', job.line_tag,
-  'readers', job.front .. '/' .. id, 'band', job.band, 'arrived', now, 'deadline', now + limits.longest,
+  'readers', job.front_end .. '/' .. id, 'band', job.band, 'arrived', now, 'deadline', now + limits.longest,
   'bytes', job.bytes, 'attempt', 0, 'crashes', 0, 'body', body, 'alone', alone)
 if job.promised then redis.call('HSET', job_key(id), 'promised', 1) end
 if not has_learned(lane) then redis.call('HSET', job_key(id), 'guessed', 1) end

@@ -1,11 +1,11 @@
 -- The upstream is busy with this account although we thought it free: the job goes back to its old
 -- place. If the account holds others of ours, it may hold fewer from now on, half as many; else it
 -- rests, twice as long each time until an answer begins. ARGV: id, attempt, shortest and longest
--- rest (ms). Returns as `return.lua`.
+-- rest (ms). Returns as `requeue.lua`.
 local id, attempt, shortest, longest = unpack(ARGV)
 
 local no = obstacle(id, attempt)
-if no ~= 'not_ours' then upstream_answered() end
+if no ~= 'not_current' then upstream_answered() end
 if no then return no end
 
 local account = redis.call('HGET', job_key(id), 'account')
@@ -23,4 +23,4 @@ if redis.call('ZCARD', running_key(account)) <= capacity(account) then
 end
 call_back(account)
 put_back(id, 'account_busy')
-return 'back'
+return 'requeued'

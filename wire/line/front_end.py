@@ -1,0 +1,110 @@
+"""The front end's view of the line: jobs are enqueued, looked up, cancelled and detached from."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+import msgspec
+from arq.jobs import serialize_job
+
+import settings
+from wire.jobs import Lane
+from wire.line.admission import (
+    Accepted,
+    Admission,
+    Attached,
+    Clash,
+    NewJob,
+    RefusalReason,
+    Refused,
+)
+from wire.line.limits import Limits
+from wire.line.scripts import Scripts
+from wire.line.status import JobStatus
+from wire.line.view import LineView, front_ends
+
+
+def idempotency_key(name: str) -> str:
+    """Redis key that maps an idempotency key (its HMAC) to the accepted job."""
+    return f"gateway:idem:{name}"
+
+
+class FrontEndLine(LineView):
+    """The line as front ends use it."""
+
+    def __init__(
+        self, scripts: Scripts, config: settings.Queue, upstream: settings.Upstream
+    ) -> None:
+        super().__init__(scripts, config, upstream)
+        self._limits = msgspec.msgpack.encode(Limits.of(config, upstream, self.presences.ttl))
+        self._arq_job = {
+            lane: serialize_job(lane, (), {}, None, 0, serializer=msgspec.msgpack.encode)
+            for lane in get_args(Lane)
+        }
+
+    async def enqueue(self, job: NewJob, body: bytes) -> Admission | None:
+        """Admit a job to the line, or refuse it; `body` is its sealed request.
+
+        None if a job with this id is known already.
+        """
+        described = msgspec.msgpack.encode(msgspec.structs.asdict(job) | _for_redis(job))
+        reply = await self._run("enqueue", described, self._limits, body, self._arq_job[job.lane])
+        match reply:
+            case [b"accepted", int(place), int(wait)]:
+                return Accepted(place, wait / 1000)
+            case [b"attached", bytes(id)]:
+                return Attached(id.decode())
+            case [b"refused", bytes(reason), int(wait)]:
+                return Refused(cast(RefusalReason, reason.decode()), wait / 1000)
+            case [b"mismatch" | b"lost" as why]:
+                return Clash("mismatch" if why == b"mismatch" else "lost")
+            case _:
+                return None
+
+    async def detach(
+        self, id: str, reader: str, *, enough: bool = False, idempotency: str | None = None
+    ) -> None:
+        """Detach a reader from a job. When the last one detaches, the job is cancelled, at once or
+        after its grace.
+
+        A reader is named by the job that its own request would have made, which may be this one.
+        `enough`: it has received all it asked for, so the job finishes at once, as done.
+        `idempotency`: the idempotency key of a reader that does not know which job it reads.
+        """
+        key = idempotency_key(idempotency) if idempotency else ""
+        await self._run("detach", id, reader, int(enough), key)
+
+    async def cancel(
+        self, id: str, *, unless_waiting: bool = False
+    ) -> Literal["cancelled", "waiting", "running", "gone"]:
+        """Cancel a job: a running one through its worker, a waiting one at once, without an ending
+        for its readers. Returns the state it was in ("cancelled" if it waited and was cancelled).
+
+        `unless_waiting`: do nothing to a waiting job.
+        """
+        word = await self._run("cancel", id, int(unless_waiting))
+        return cast(Literal["cancelled", "waiting", "running", "gone"], word.decode())
+
+    async def status(self, name: str, account: str, idempotency: str = "") -> JobStatus | None:
+        """Status of an account's job, by its id or its idempotency key; None if there is none."""
+        found = await self._run("status", name, idempotency_key(idempotency), account, self._limits)
+        if not found:
+            return None
+        id, state, place, wait, readers = found
+        return JobStatus(id.decode(), state.decode(), place, wait / 1000, front_ends(readers))
+
+    async def exists(self, id: str) -> bool:
+        """Tell if Redis knows the job: waiting, running or recently finished."""
+        return bool(await self._redis.exists(f"gateway:job:{id}"))
+
+    async def unlogged(self, id: str) -> bool:
+        """Tell if a job's log permanently lacks its latest events. See `WorkerLine.unlog`."""
+        return bool(await self._redis.hexists(f"gateway:job:{id}", "unlogged"))  # type: ignore[misc]  # redis-py: sync or async
+
+
+def _for_redis(job: NewJob) -> dict[str, object]:
+    """The fields that the scripts need in another form."""
+    return {
+        "idem": job.idem and idempotency_key(job.idem),
+        "max_wait": min(job.max_wait, 1e9) * 1000,
+    }

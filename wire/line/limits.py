@@ -1,0 +1,50 @@
+"""Limits of admission and forecast, as the scripts read them."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import msgspec
+
+import settings
+from wire.jobs import Lane
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The settings that the scripts need, with all times in milliseconds."""
+
+    max_concurrency: int
+    reserves: dict[Lane, int]
+    max_waiting: int
+    max_waiting_per_key: int
+    max_bytes: int
+    max_wait: int
+    longest: int
+    refuse_capped: bool
+    grace: int
+    keep: int
+    lease: int
+    front_ttl: int
+
+    @classmethod
+    def of(cls, config: settings.Queue, upstream: settings.Upstream, presence_ttl: int) -> Self:
+        """Convert the settings. `presence_ttl` is the lifetime of a front end's presence."""
+        return cls(
+            max_concurrency=upstream.max_concurrency,
+            reserves=reserves(config),
+            max_waiting=config.max_waiting,
+            max_waiting_per_key=config.max_waiting_per_key,
+            max_bytes=config.max_bytes,
+            max_wait=round(config.max_wait * 1000),
+            longest=round(config.longest_wait * 1000),
+            refuse_capped=config.on_model_cap == "refuse",
+            grace=round(config.resume_grace * 1000),
+            keep=round(config.keep_result * 1000),
+            lease=round(config.lease * 1000),
+            front_ttl=presence_ttl,
+        )
+
+
+def reserves(config: settings.Queue) -> dict[Lane, int]:
+    """Slots reserved for each lane while the others want theirs."""
+    return {"chat": config.chat_slots, "images": config.images_slots}

@@ -1,0 +1,67 @@
+"""The upkeep view of the line: expired leases, missed deadlines, repairs, and a snapshot of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wire.line.claims import StalledJob
+from wire.line.snapshot import LaneSnapshot, Snapshot
+from wire.line.view import LineView, front_ends
+
+MAX_CRASHES = 3
+"""Number of crashed workers after which a job is not tried again."""
+
+
+class UpkeepLine(LineView):
+    """The line as every process helps to maintain it, and as health and metrics read it."""
+
+    async def reap(self) -> tuple[int, list[StalledJob]]:
+        """Take jobs from leases that expired.
+
+        Returns how many were requeued, and those that the caller has to finish.
+        """
+        requeued, stalled = await self._run("reap", self._lease, self._gap, MAX_CRASHES)
+        return requeued, [
+            StalledJob(id.decode(), int(attempt), front_ends(readers), bool(cancelled))
+            for id, attempt, readers, cancelled in stalled
+        ]
+
+    async def overdue(self, since: float) -> list[tuple[str, list[str]]]:
+        """Waiting jobs whose deadline passed more than `since` seconds ago: ids and front ends."""
+        found = await self._run("overdue", round(since * 1000))
+        return [(id.decode(), front_ends(readers)) for id, readers in found]
+
+    async def acquire_reconciliation(self, period: int) -> bool:
+        """Tell if this process is the one that reconciles in this period (ms)."""
+        key = "gateway:reconciler"
+        return bool(await self._redis.set(key, b"", px=period - 1, nx=True))
+
+    async def reconcile(self, shown: int, accounts: Sequence[str]) -> int:
+        """Repair the line's own keys and those of some accounts; returns the number of repairs.
+
+        That number is reported by `repairs` for `shown` ms.
+        """
+        return int(await self._run("reconcile", shown, *accounts))
+
+    async def accounts_with_seats(self) -> list[str]:
+        """The accounts that have a job in the queue or running."""
+        accounts: set[str] = set()
+        for kind in ("queued", "running"):
+            keys = self._redis.scan_iter(match=f"gateway:{kind}:*", count=1000)
+            accounts |= {key.decode().rpartition(":")[2] async for key in keys}
+        return sorted(accounts)
+
+    async def repairs(self) -> int:
+        """Number of repairs made by the latest reconciliations."""
+        return int(await self._redis.get("gateway:repaired") or 0)
+
+    async def snapshot(self) -> Snapshot:
+        """Count jobs, leases, accounts and workers."""
+        lanes, accounts, workers, open_for = await self._run("snapshot")
+        resting, parked, limited = accounts
+        return Snapshot(
+            {lane.decode(): LaneSnapshot(*numbers) for lane, *numbers in lanes},
+            {"resting": resting, "parked": parked, "limited": limited},
+            workers,
+            None if open_for < 0 else open_for / 1000,
+        )

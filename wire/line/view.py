@@ -1,0 +1,68 @@
+"""The part of the line that every role shares: scripts, presences, and the finishing of jobs.
+
+`wire.line.front_end`, `wire.line.worker` and `wire.line.upkeep` are the three views of the line.
+Every change is one Lua script (`scripts/`), so any number of processes can make changes at once,
+and a process that is killed in between leaves nothing half done. `docs/design.md` lists every key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import settings
+from wire.line.presence import Presences, front_end_channel
+from wire.line.scripts import Scripts
+from wire.line.status import EndState
+
+
+class LineView:
+    """The line of one gateway, as seen by one role in one process."""
+
+    def __init__(
+        self, scripts: Scripts, config: settings.Queue, upstream: settings.Upstream
+    ) -> None:
+        self.presences = Presences(scripts.redis, scripts.fingerprint, config)
+        self._redis = scripts.redis
+        self._run = scripts.run
+        self._circuit_failures = upstream.circuit_failures
+        self._lease = round(config.lease * 1000)
+        # Some process calls at every heartbeat: twice that without a call is a disturbance.
+        self._gap = round(2 * config.heartbeat * 1000)
+
+    async def finish(
+        self,
+        id: str,
+        attempt: int,
+        state: EndState,
+        entry: bytes,
+        frames: Mapping[str, bytes],
+        *,
+        reason: str = "",
+        upstream_failed: bool = False,
+    ) -> bool:
+        """Finish a running job: log `entry`, free its slot, publish a frame to each front end.
+
+        `reason` is the word under which the ending is counted, the state by default.
+        `upstream_failed`: any other job would have failed too; this counts towards the circuit
+        breaker. False if this attempt is not running any more: it has been finished or requeued.
+        """
+        failures = self._circuit_failures if upstream_failed else 0
+        ending = (state, reason or state, failures, entry)
+        return bool(await self._run("finish", id, attempt, *ending, *channel_frames(frames)))
+
+    async def finish_waiting(
+        self, id: str, state: EndState, entry: bytes, frames: Mapping[str, bytes], *, reason: str
+    ) -> bool:
+        """Finish a waiting job and publish a frame to each front end. False: it is not waiting."""
+        ending = (state, reason, entry)
+        return bool(await self._run("finish_waiting", id, *ending, *channel_frames(frames)))
+
+
+def channel_frames(frames: Mapping[str, bytes]) -> list[str | bytes]:
+    """Channel and frame of each front end, as the scripts expect them at the end of ARGV."""
+    return [part for id, frame in frames.items() for part in (front_end_channel(id), frame)]
+
+
+def front_ends(readers: bytes) -> list[str]:
+    """The front ends of a job's readers (`<front end>/<reader> ...`), each once."""
+    return list(dict.fromkeys(reader.partition("/")[0] for reader in readers.decode().split()))

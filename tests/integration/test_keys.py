@@ -1,4 +1,4 @@
-"""The table of keys in docs/design.md is what stands in Redis: names, types, fields, lifetimes."""
+"""The table of keys in docs/redis.md is what stands in Redis: names, types, fields, lifetimes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from workers.pandora.files.uploaded import UploadedFiles
 from workers.worker import Worker
 
 ONE_SLOT = settings.Upstream(max_concurrency=1)
-PAGE = settings.HERE / "docs" / "design.md"
+PAGE = settings.HERE / "docs" / "redis.md"
 UNITS = {"s": 1, "min": 60, "h": 3600, "day": 86400}
 
 

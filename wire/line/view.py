@@ -2,7 +2,7 @@
 
 `wire.line.front_end`, `wire.line.worker` and `wire.line.upkeep` are the three views of the line.
 Every change is one Lua script (`scripts/`), so any number of processes can make changes at once,
-and a process that is killed in between leaves nothing half done. `docs/design.md` lists every key.
+and a process that is killed in between leaves nothing half done. `docs/redis.md` lists every key.
 """
 
 from __future__ import annotations

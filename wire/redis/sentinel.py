@@ -9,7 +9,7 @@ former one any longer: it may be alive, and take our writes until it is told.
 The Sentinels are asked all at once. A majority's answers are enough, and of different answers the
 one with the highest epoch is the latest.
 
-`docs/design.md`, "Failovers", says when the refusal of a master proves that nobody else uses Redis.
+`docs/redis.md`, "Failovers", says when the refusal of a master proves that nobody else uses Redis.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from arq.connections import ArqRedis
 
 from runtime.tasks import background
 from tests.support.pandora import code, collect, job, new_pandora, simulated, text
-from wire.gpts import EVERYBODY, GptInfos
+from wire.gpts import EVERYBODY, KEPT, GptInfos
 from wire.seal import Seal
 from workers.pandora.client import backend
 from workers.pandora.gpts import Gpts
@@ -45,14 +45,20 @@ async def test_the_whole_info_is_sent_back_and_asked_for_once(
 async def test_an_info_is_asked_for_again_in_time_and_outlives_an_upstream_in_trouble(
     redis: ArqRedis, seal: Seal
 ) -> None:
-    infos = GptInfos(redis, seal, refresh=0.1)
+    infos = GptInfos(redis, seal, refresh=3600)
+
+    async def refresh_is_due() -> None:
+        """Age the info by the time that it may be used without asking again."""
+        (key,) = await redis.keys("gateway:gpt:*")
+        await redis.pexpire(key, round(KEPT * 1000))
+
     async with simulated() as (caller, session):
         gpts = Gpts(session, backend(caller.url), infos)
         await gpts.find("g-abc", "alice")
-        await asyncio.sleep(0.15)
+        await refresh_is_due()
         await gpts.find("g-abc", "alice")
         assert (await caller.stats())["gizmos"] == 2
-        await asyncio.sleep(0.15)
+        await refresh_is_due()
         elsewhere = Gpts(session, "http://127.0.0.1:1/backend-api", infos)
         assert (await elsewhere.find("g-abc", "alice")).id == "g-abc"
         assert await infos.missed("alice", ["g-abc"]) == set()

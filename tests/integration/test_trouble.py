@@ -191,10 +191,21 @@ async def test_what_is_not_waited_for_is_refused_also_to_those_that_wait_already
     used_up = Failed("rate_limited", "used up", "model_cap_exceeded", retry_after=seconds)
     capped = UpstreamError(used_up, capped_for=seconds)
     upstream.judge = lambda job: capped if job.bearer == "one" else HELLO
-    waiting = [asyncio.create_task(ask(front, stream=n == 2)) for n in range(3)]
+    begun = asyncio.Event()
+
+    async def stream() -> httpx.Response:
+        headers = {"authorization": "Bearer one"}
+        body = {**BODY, "stream": True}
+        url = front.make_url(CHAT)
+        async with front.session.stream("POST", url, json=body, headers=headers) as response:
+            begun.set()
+            await response.aread()
+            return response
+
+    waiting = [asyncio.create_task(one) for one in (ask(front), ask(front), stream())]
     while await redis.zcard("gateway:waiting:chat") < 3:
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.3)
+    await begun.wait()  # its status is sent, so its failure has to be a message
     start_worker()
     answers = await asyncio.gather(*waiting)
     for answer in answers[:2]:

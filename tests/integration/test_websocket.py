@@ -50,6 +50,13 @@ async def collect(pandora: Pandora, said: str, bearer: str = "alice") -> list[Ev
         return [event async for events in answer for event in events]
 
 
+async def read(pandora: Pandora, said: str, into: list[Event]) -> None:
+    """Collect the events of an answer while it comes."""
+    async with aclosing(pandora.answer(job(said))) as answer:
+        async for events in answer:
+            into.extend(events)
+
+
 async def text(pandora: Pandora, said: str, bearer: str = "alice") -> str:
     """The text of a whole answer."""
     events = await collect(pandora, said, bearer)
@@ -207,11 +214,12 @@ async def test_a_job_that_is_cancelled_is_stopped_upstream_and_the_others_go_on(
         other = asyncio.create_task(
             text(pandora, "words=40 interval=0.01 delay=0 account=websocket")
         )
-        left = asyncio.create_task(
-            collect(pandora, "fault=silence at_word=1 account=websocket interval=0 delay=0")
-        )
+        events: list[Event] = []
+        said = "fault=silence at_word=1 account=websocket interval=0 delay=0"
+        left = asyncio.create_task(read(pandora, said, events))
         await caller.until(lambda stats: stats["active"] == 2)
-        await asyncio.sleep(0.1)
+        while Delta("w0") not in events:
+            await asyncio.sleep(0.01)
         left.cancel()
         with pytest.raises(asyncio.CancelledError):
             await left
@@ -224,19 +232,13 @@ async def test_a_job_that_is_cancelled_is_stopped_upstream_and_the_others_go_on(
 async def test_a_silent_socket_is_no_sign_of_life(loop: asyncio.AbstractEventLoop) -> None:
     async with asking() as (_, pandora):
         said = "fault=silence at_word=1 strangers=2 account=websocket interval=0 delay=0"
-        batches: list[Event] = []
-
-        async def read() -> None:
-            async with aclosing(pandora.answer(job(said))) as answer:
-                async for events in answer:
-                    batches.extend(events)
-
-        reading = asyncio.create_task(read())
-        while Delta("w0") not in batches:
+        events: list[Event] = []
+        reading = asyncio.create_task(read(pandora, said, events))
+        while Delta("w0") not in events:
             await asyncio.sleep(0.01)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reading, 0.3)
-        assert [event for event in batches if isinstance(event, Delta)] == [Delta("w0")]
+        assert [event for event in events if isinstance(event, Delta)] == [Delta("w0")]
 
 
 async def test_a_busy_account_is_busy_and_an_error_in_the_stream_is_an_error(

@@ -6,10 +6,12 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from unittest.mock import patch
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 import settings
 from store.media import Media
@@ -57,17 +59,59 @@ def refusal(
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
+class Traffic:
+    """The bytes that the server has sent, and what its client has noticed of them and of breaks."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.read = 0
+        self.lost = 0
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Count what the client notices for as long as the context lasts."""
+        data_received = ResponseHandler.data_received
+        connection_lost = ResponseHandler.connection_lost
+
+        def received(protocol: ResponseHandler, data: bytes) -> None:
+            data_received(protocol, data)
+            self.read += len(data)
+
+        def lost(protocol: ResponseHandler, error: BaseException | None) -> None:
+            connection_lost(protocol, error)
+            self.lost += 1
+
+        with (
+            patch.object(ResponseHandler, "data_received", received),
+            patch.object(ResponseHandler, "connection_lost", lost),
+        ):
+            yield
+
+    async def all_read(self) -> None:
+        """Wait until the client has read everything that was sent."""
+        while self.read < self.sent:
+            await asyncio.sleep(0)
+
+    async def connection_lost(self) -> None:
+        """Wait until the client has noticed that a connection has ended."""
+        while not self.lost:
+            await asyncio.sleep(0)
+
+
 class Exchange:
     """One request as the server sees it, and the means to answer it or to break off."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, traffic: Traffic
+    ) -> None:
         self._reader = reader
         self._writer = writer
+        self.traffic = traffic
         self.head = b""
         self.body = b""
 
     async def receive(self) -> bool:
-        """Reads one request; False when the client has closed the connection."""
+        """Read one request; False when the client has closed the connection."""
         try:
             self.head = await self._reader.readuntil(b"\r\n\r\n")
             length = sum(
@@ -82,7 +126,13 @@ class Exchange:
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
+        self.traffic.sent += len(data)
         await self._writer.drain()
+
+    async def send_apart(self, data: bytes) -> None:
+        """Send what the client reads before anything that is sent or done after it."""
+        await self.send(data)
+        await self.traffic.all_read()
 
     async def closed_by_client(self) -> None:
         try:
@@ -91,7 +141,7 @@ class Exchange:
             pass
 
     def reset(self) -> None:
-        """Ends the connection with RST instead of FIN."""
+        """End the connection with RST instead of FIN."""
         sock = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
@@ -109,6 +159,7 @@ class Server:
     def __init__(self, scripts: tuple[Script, ...]) -> None:
         self.url = ""
         self.connections = 0
+        self.traffic = Traffic()
         self.exchanges: list[Exchange] = []
         self._scripts = list(scripts)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,7 +170,7 @@ class Server:
         self._tasks.add(task)
         self.connections += 1
         try:
-            while await (exchange := Exchange(reader, writer)).receive():
+            while await (exchange := Exchange(reader, writer, self.traffic)).receive():
                 self.exchanges.append(exchange)
                 await self._scripts.pop(0)(exchange)
                 if writer.is_closing():
@@ -132,7 +183,7 @@ class Server:
                 await writer.wait_closed()
 
     async def stop(self) -> None:
-        """Awaits the scripts, whose clients are gone by now; a test that failed may leave one."""
+        """Await the scripts, whose clients are gone by now; a test that failed may leave one."""
         if self._tasks:
             _, waiting = await asyncio.wait(self._tasks, timeout=1.0)
             for task in waiting:
@@ -162,10 +213,9 @@ async def upstream(
     server.url = f"http://127.0.0.1:{port}"
     try:
         async with asyncio.timeout(DEADLINE), open_session() as session:
-            yield (
-                server,
-                new_pandora(session, server.url + "/", prefix, media or MEDIA, rules),
-            )
+            pandora = new_pandora(session, server.url + "/", prefix, media or MEDIA, rules)
+            with server.traffic.watched():
+                yield server, pandora
     finally:
         listener.close()
         await server.stop()

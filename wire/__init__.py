@@ -5,5 +5,5 @@ a worker claims it there and publishes its events (`events`, `outbox`), which th
 receives (`inbox`) and, where a message was lost, reads again from the job's `log`.
 """
 
-VERSION = 1
+VERSION = 2
 """Version of every message here. Roles of different versions must not share a Redis database."""

@@ -26,6 +26,7 @@ from store.blobs import Blobs
 from store.media import MediaError
 from wire.events import Ending, Failed
 from wire.jobs import Lane, decode_job
+from wire.line.commands import Attach, Cancel, Command, decode_command
 from wire.line.presence import worker_channel
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
@@ -97,8 +98,8 @@ class Worker(ArqWorker):
         self._attempts: dict[tuple[str, int], Attempt] = {}
         self._wake = asyncio.Event()
         self._draining = False
-        # What we were told of attempts before we learned that we had claimed them.
-        self._overtaken: list[list[str]] = []
+        # Commands for attempts whose claim has not been received yet.
+        self._overtaken: list[Command] = []
 
     async def main(self) -> None:
         """Work until `drain` is called, and finish what is held then."""
@@ -139,32 +140,40 @@ class Worker(ArqWorker):
             run = self._run(attempt, self.tasks.get(claim.id))
             self.tasks[claim.id] = asyncio.create_task(run)
         overtaken, self._overtaken = self._overtaken, []
-        for words in overtaken:
-            self._hear(words)
+        for command in overtaken:
+            self._obey(command)
 
     async def _listen(self) -> None:
         own = worker_channel(self.id)
         subscription = Subscription(self.pool, own, self.line.nudge_channel)
         async for message in subscription.messages():
             if message is not None and message[0] == own:
-                self._hear(message[1].decode().split())
+                self._receive(message[1])
             else:
                 self._wake.set()
 
-    def _hear(self, words: list[str]) -> None:
-        """Do what our own channel says; `wire.line.presence.worker_channel` has the words."""
-        word, job, number, *front = words
-        attempt = self._attempts.get((job, int(number)))
+    def _receive(self, message: bytes) -> None:
+        """Obey a message on our own channel."""
+        try:
+            command = decode_command(message)
+        except msgspec.MsgspecError as error:
+            logger.error(
+                "A command to this worker cannot be read.",
+                extra={"event": "unknown_command", "worker": self.id, "error": str(error)},
+            )
+        else:
+            self._obey(command)
+
+    def _obey(self, command: Command) -> None:
+        attempt = self._attempts.get((command.job, command.attempt))
         if attempt is None:
-            self._overtaken.append(words)
+            self._overtaken.append(command)
             return
-        match word, front:
-            case "cancel", []:
+        match command:
+            case Cancel():
                 attempt.stop("cancel")
-            case "attach", [name]:
-                attempt.answer.attach(name)
-            case _:
-                logger.error("a word that is not known here: %s", word)
+            case Attach(front_end=front_end):
+                attempt.answer.attach(front_end)
 
     # One attempt, from its claim to its ending.
 

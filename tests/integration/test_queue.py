@@ -29,6 +29,7 @@ from tests.support.line import (
 from wire import VERSION
 from wire.line.admission import Refused
 from wire.line.claims import Claim, Requeued
+from wire.line.commands import Cancel, decode_command
 from wire.line.presence import Presence, front_end_channel, worker_channel
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, end_waiting
@@ -249,7 +250,7 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
     assert await queue.cancel("job") == "running"
     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=30)
     assert message is not None
-    assert message["data"] == f"cancel job {claimed.attempt}".encode()
+    assert decode_command(message["data"]) == Cancel("job", claimed.attempt)
     await pubsub.aclose()  # type: ignore[no-untyped-call]
     assert "cancel" in await beat(queue, claimed, seconds=0.1), "the message may have been lost"
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 from arq.connections import ArqRedis
 
@@ -17,6 +18,7 @@ from tests.support.scripted import ScriptedUpstream
 from wire.events import Delta, Done, Ending, Event, Failed, Started
 from wire.line import metrics
 from wire.line.claims import Claim
+from wire.line.commands import Attach
 from wire.line.presence import front_end_channel, worker_channel
 from wire.seal import Seal
 from wire.stream import log
@@ -398,8 +400,8 @@ async def attach(redis: ArqRedis, job: str, front: str, attempt: int | None = No
     )
     await redis.hset(key, "readers", f"{fronts} {front}")  # type: ignore[misc]  # as above
     if state == "running":
-        told = f"attach {job} {attempt or current} {front}"
-        assert await redis.publish(worker_channel(worker), told)
+        command = Attach(job, attempt or int(current), front)
+        assert await redis.publish(worker_channel(worker), msgspec.msgpack.encode(command))
 
 
 @pytest.fixture
@@ -449,16 +451,23 @@ async def test_an_attach_may_overtake_the_reply_to_the_claim(
             assert (await reply.events())[0] == Started("m")
 
 
-async def test_an_attach_to_an_earlier_attempt_is_no_matter(
-    inbox: Inbox, queue: WholeLine, redis: ArqRedis, seal: Seal, worker: Worker
+async def test_commands_for_an_earlier_attempt_or_unknown_ones_change_nothing(
+    inbox: Inbox,
+    queue: WholeLine,
+    redis: ArqRedis,
+    seal: Seal,
+    worker: Worker,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue_chat(queue, seal, "job")
         begun = await reply.events()
         await attach(redis, "job", "other", attempt=7)
         current = (await redis.hget("gateway:job:job", "attempt")).decode()  # type: ignore[misc]  # as above
-        await redis.publish(worker_channel("tested"), f"sing job {current}")
+        unknown = msgspec.msgpack.encode(["sing", "job", int(current)])
+        await redis.publish(worker_channel("tested"), unknown)
         assert text(begun + await everything(reply)) == words(0, 40)
+    assert "A command to this worker cannot be read." in caplog.messages
 
 
 # ----- bounds

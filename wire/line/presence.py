@@ -28,11 +28,7 @@ def front_end_channel(id: str) -> str:
 
 
 def worker_channel(worker: str) -> str:
-    """The channel on which a worker is told of changes to the attempts it holds.
-
-    `cancel <id> <attempt>`: end it; `attach <id> <attempt> <front>`: from now on, this front end
-    waits for its events too.
-    """
+    """The channel on which a worker receives commands (`wire.line.commands`)."""
     return f"gateway:worker:{worker}"
 
 

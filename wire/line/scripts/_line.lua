@@ -205,7 +205,7 @@ local function cancel_job(id)
   elseif state == 'running' then
     -- The mark stays for the worker's next renewal, should this message get lost.
     redis.call('HSET', job_key(id), 'cancel', 1)
-    redis.call('PUBLISH', worker_channel(worker), 'cancel ' .. id .. ' ' .. attempt)
+    redis.call('PUBLISH', worker_channel(worker), cmsgpack.pack({'cancel', id, tonumber(attempt)}))
     return 'running'
   end
   return 'gone'

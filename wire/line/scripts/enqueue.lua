@@ -24,7 +24,8 @@ if job.idem then
       redis.call('ZREM', LATER, 'orphan ' .. known)
     end
     if state == 'running' then
-      redis.call('PUBLISH', worker_channel(worker), 'attach ' .. known .. ' ' .. attempt .. ' ' .. job.front_end)
+      local attach = {'attach', known, tonumber(attempt), job.front_end}
+      redis.call('PUBLISH', worker_channel(worker), cmsgpack.pack(attach))
     end
     return {'attached', known}
   end

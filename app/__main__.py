@@ -21,6 +21,7 @@ from app.line import Line
 from app.metrics import Metrics
 from app.server import GatewayRequest, Server
 from runtime import logs
+from settings.loader import load
 from store.blobs import Blobs, open_blobs
 from store.media import Media, MediaError, open_media
 from wire.line.scripts import Scripts
@@ -35,7 +36,7 @@ def main() -> None:
     """Read the settings and serve."""
     given = inherited(sys.argv[1:])
     try:
-        config = settings.load()
+        config = load()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
         media = open_media(config.media, config.directory)
@@ -52,7 +53,7 @@ def main() -> None:
         serve(config, seal, media, blobs, given, of_many=True)
         return
     server = config.server
-    redis = settings.without_password(config.redis.role_url)
+    redis = config.redis.role_url
     logger.info("listening on %s port %d, Redis is %s", server.host, server.port, redis)
     if server.processes == 1:
         serve(config, seal, media, blobs, listening)

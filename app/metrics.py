@@ -57,7 +57,8 @@ class Metrics:
             Unauthorized: the settings want a token, and this is another one or none.
         """
         given = request.headers.get("authorization", "").encode(errors="replace")
-        if self._token and not hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+        expected = f"Bearer {self._token.reveal()}".encode()
+        if self._token and not hmac.compare_digest(given, expected):
             raise Unauthorized("Send `Authorization: Bearer <metrics.token of the settings>`.")
         # Not the header itself: the encoder fails over a version that is no number, and repeats it.
         accepted = request.headers.get("accept", "")

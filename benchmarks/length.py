@@ -12,6 +12,7 @@ from arq.connections import ArqRedis
 import settings
 from benchmarks.line import WholeLine
 from local.redis import HOST, EmbeddedRedis
+from settings.redis_url import redis_url
 from wire import VERSION
 from wire.line.admission import Accepted, NewJob
 from wire.line.claims import Claim
@@ -123,7 +124,7 @@ async def _in_turns(lines: list[AsyncIterator[dict[str, int]]]) -> list[Cost]:
 async def _compare(server: EmbeddedRedis) -> None:
     print(f"Redis' time for one operation, in microseconds: medians of {TIMES}, in turns")
     print(f"  {'waiting':>8} {'keys':>8}" + "".join(f"{name:>9}" for name in OPERATIONS))
-    clients = [connect(f"redis://{HOST}:{server.port}/{n}") for n in range(len(LENGTHS))]
+    clients = [connect(redis_url(f"redis://{HOST}:{server.port}/{n}")) for n in range(len(LENGTHS))]
     for many in (False, True):
         keys = [length if many else FEW for length in LENGTHS]
         lines = [_rounds(*line, TIMES) for line in zip(clients, LENGTHS, keys, strict=True)]

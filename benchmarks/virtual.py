@@ -23,6 +23,7 @@ from arq.connections import ArqRedis
 import settings
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
+from settings.redis_url import redis_url
 from wire import VERSION
 from wire.jobs import Family, Lane
 from wire.line.admission import Accepted, NewJob, Refused
@@ -305,7 +306,7 @@ def on_redis(work: Callable[[ArqRedis], Awaitable[None]]) -> None:
     """Do something with a Redis of our own."""
 
     async def connected(url: str) -> None:
-        client = connect(url)
+        client = connect(redis_url(url))
         await work(client)
         await client.aclose()
 

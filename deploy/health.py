@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 
 import settings
+from settings.loader import load
 
 TIMEOUT = 4.0
 
@@ -15,7 +16,7 @@ TIMEOUT = 4.0
 def main() -> None:
     """Ask `/healthz`; the status is 0 if it says yes. `/readyz` would blame us for Redis."""
     try:
-        server = settings.load().server
+        server = load().server
     except settings.SettingsError as error:
         sys.exit(str(error))
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104

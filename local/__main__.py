@@ -32,6 +32,7 @@ import aiohttp
 import settings
 from local.redis import EmbeddedRedis, EmbeddedRedisError
 from runtime import children
+from settings.loader import load
 
 T = TypeVar("T")
 
@@ -63,7 +64,7 @@ class LocalError(Exception):
 def main() -> None:
     """Read the settings and serve. The status is 0 after a signal, 1 after a failure."""
     try:
-        config = settings.load()
+        config = load()
     except settings.SettingsError as error:
         sys.exit(str(error))
     sys.exit(asyncio.run(run(config)))

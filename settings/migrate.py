@@ -1,8 +1,8 @@
-"""`python -m settings.migrate config.json gpts.json`: the predecessor's two files into ours.
+"""`python -m settings.migrate config.json gpts.json`: convert the predecessor's two files to ours.
 
-Writes `settings.toml` and `gpts.toml`, and tells what became of each key. A value that cannot be
-used is named and left at its default, so that what is written always loads. What the predecessor
-had no key for stays as `settings.toml` says.
+Writes `settings.toml` and `gpts.toml`, and reports the result for each key. A value that cannot be
+used is named and its setting stays at the default, so the files that are written always load.
+Settings for which the predecessor had no key stay at their defaults, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,31 +19,34 @@ from urllib.parse import quote
 
 import msgspec
 
-import settings
+from settings import HERE, Gpt, Models, Settings, SettingsError
+from settings.loader import OVERRIDE, load
+
+_NO_FILES = {"GATEWAY_SETTINGS": os.devnull, "GATEWAY_GPTS": os.devnull}
 
 Table: TypeAlias = dict[str, object]
 Setting: TypeAlias = str | bool | int | list[str]
 
 
 class MigrateError(Exception):
-    """Nothing was written; the message says why."""
+    """Nothing was written. The message is the reason."""
 
 
 def main() -> None:
-    """Read the arguments, write the files, tell what was done."""
+    """Read the arguments, write the files, print the report."""
     parser = argparse.ArgumentParser(
         prog="python -m settings.migrate",
         description="Turn the predecessor's config.json and gpts.json into settings.toml and"
-        " gpts.toml, and tell what became of each key.",
+        " gpts.toml, and report the result for each key.",
     )
     parser.add_argument("config", type=Path, help="the predecessor's config.json")
     parser.add_argument("gpts", type=Path, nargs="?", help="its gpts.json, if there is one")
     parser.add_argument(
         "--to",
         type=Path,
-        default=settings.HERE,
+        default=HERE,
         metavar="DIRECTORY",
-        help="where the two files go (default: %(default)s)",
+        help="directory of the two new files (default: %(default)s)",
     )
     parser.add_argument("--force", action="store_true", help="overwrite files that were changed")
     given = parser.parse_args()
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def migrate(config: Path, gpts: Path | None, to: Path, *, force: bool = False) -> list[str]:
-    """Write the two files into the directory `to`; what became of each key, line by line.
+    """Write the two files into the directory `to`, and return a report with a line for each key.
 
     Raises:
         MigrateError: a file cannot be read or written, or settings would be lost.
@@ -67,22 +69,22 @@ def migrate(config: Path, gpts: Path | None, to: Path, *, force: bool = False) -
     }
     for path in files:
         if not force and _was_changed(path):
-            raise MigrateError(f"{path} has settings of yours already; --force overwrites them")
+            raise MigrateError(f"{path} has settings of yours; --force overwrites them")
     _check_loads(*files.values())
     try:
         for path, text in files.items():
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise MigrateError(f"{error.filename} cannot be written: {error.strerror}") from None
-    return [*migration.told, "", *(f"wrote {path}" for path in files)]
+    return [*migration.report, "", *(f"wrote {path}" for path in files)]
 
 
-# How the predecessor wrote values
+# Values as the predecessor wrote them
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("expected a text")
+        raise ValueError("expected text")
     return value.strip()
 
 
@@ -116,7 +118,7 @@ def _level(value: object) -> str:
 
 
 def _list(value: object) -> list[str]:
-    """Texts between commas."""
+    """Split a list at its commas."""
     return [part.strip() for part in _text(value).split(",") if part.strip()]
 
 
@@ -126,7 +128,7 @@ RULES: Mapping[str, tuple[str, Callable[[object], Setting]]] = {
     "process_workers": ("server.processes", _number),
     "pandora_base_url": ("upstream.base_url", _text),
     "pandora_api_prefix": ("upstream.api_prefix", _text),
-    # The same two since 0.6.0, and one that came with 0.7.7.
+    # New names of the same two since 0.6.0, and a key that came with 0.7.7.
     "upstream_base_url": ("upstream.base_url", _text),
     "upstream_api_prefix": ("upstream.api_prefix", _text),
     "proxy": ("upstream.proxy", _text),
@@ -151,7 +153,7 @@ MODELS = {
     "gpt_3_5_new_name": "models.gpt_3_5",
 }
 REDIS = ("redis.host", "redis.port", "redis.password", "redis.db")
-_NO_POOL = "not needed: connections to Redis are made as they are needed"
+_NO_POOL = "not needed: connections to Redis are opened on demand"
 NOT_NEEDED = {
     "process_threads": "not needed: a process serves any number of requests without threads",
     "redis.pool_size": _NO_POOL,
@@ -160,58 +162,58 @@ NOT_NEEDED = {
 
 
 class Migration:
-    """What `settings.toml` and `gpts.toml` are to say, and what became of each key."""
+    """Contents for `settings.toml` and `gpts.toml`, and the report on each key."""
 
     def __init__(self, config: Table, gpts: Table) -> None:
         self.settings: dict[str, Setting] = {}
         self.gpts: dict[str, str] = {}
-        self.told: list[str] = []
+        self.report: list[str] = []
         keys = _flat(config)
         for key, value in keys.items():
             if key in RULES:
                 setting, convert = RULES[key]
-                self._take(key, setting, convert, value)
+                self._convert(key, setting, convert, value)
             elif key in NOT_NEEDED:
-                self._tell(key, NOT_NEEDED[key])
+                self._note(key, NOT_NEEDED[key])
             elif key not in MODELS and key not in REDIS:
-                self._tell(key, "unknown, left out")
-        self._take_models(keys, gpts)
-        self._take_redis(keys)
-        self._look_again()
-        self._take_gpts(gpts)
+                self._note(key, "unknown, left out")
+        self._convert_models(keys, gpts)
+        self._convert_redis(keys)
+        self._check_together()
+        self._convert_gpts(gpts)
 
-    def _tell(self, key: str, what: str) -> None:
-        self.told.append(f"{key}: {what}")
+    def _note(self, key: str, result: str) -> None:
+        self.report.append(f"{key}: {result}")
 
-    def _take(
+    def _convert(
         self, key: str, setting: str, convert: Callable[[object], Setting], value: object
     ) -> None:
         try:
             converted = convert(value)
             if converted in ("", []):
-                self._tell(key, f"empty, so {setting} stays as it is")
+                self._note(key, f"empty, so {setting} stays as it is")
                 return
             _check(setting, converted)
         except ValueError as error:
-            self._tell(key, f"cannot be used, so {setting} stays as it is: {error}")
+            self._note(key, f"cannot be used, so {setting} stays as it is: {error}")
             return
         if setting in self.settings:
-            self._tell(key, f"left out, {setting} has been named already")
+            self._note(key, f"left out, {setting} is already set by another key")
             return
         self.settings[setting] = converted
         secret = setting in ("gpts.key_for_info", "redis.url", "upstream.proxy")
-        self._tell(key, f"became {setting}{'' if secret else f' = {_toml(converted)}'}")
+        self._note(key, f"became {setting}{'' if secret else f' = {_toml(converted)}'}")
 
-    def _take_models(self, keys: Table, gpts: Table) -> None:
-        """Each name goes to the first that claims it, as no name may be given twice."""
+    def _convert_models(self, keys: Table, gpts: Table) -> None:
+        """Give each name to the first model that lists it, since no two models may share one."""
         lists = {key: self._names(key, keys) for key in MODELS}
         given = {name for names in lists.values() for name in names}
         for key, names in lists.items():
             if not names:
-                usual = getattr(settings.Models(), MODELS[key].removeprefix("models."))
+                usual = getattr(Models(), MODELS[key].removeprefix("models."))
                 names += [name for name in usual if name not in given]
         if "gpt-4" not in given | set(gpts) and "gpt-4" not in lists["gpt_4_s_new_name"]:
-            # The predecessor's own examples ask for it.
+            # The predecessor's own examples use it.
             lists["gpt_4_s_new_name"].append("gpt-4")
         seen: set[str] = set()
         for key, names in lists.items():
@@ -219,20 +221,20 @@ class Migration:
             seen.update(own)
             self.settings[MODELS[key]] = list(own)
             if key in keys:
-                self._tell(key, f"became {MODELS[key]} = {_toml(own)}")
+                self._note(key, f"became {MODELS[key]} = {_toml(own)}")
             for name in names:
                 if name not in own:
-                    self._tell(key, f"{name} is left out, another model has this name")
+                    self._note(key, f"{name} is left out, another model has this name")
 
     def _names(self, key: str, keys: Table) -> list[str]:
         setting = MODELS[key]
         try:
             return _list(keys.get(key, ""))
         except ValueError as error:
-            self._tell(key, f"cannot be used, so {setting} stays as it is: {error}")
+            self._note(key, f"cannot be used, so {setting} stays as it is: {error}")
             return []
 
-    def _take_redis(self, keys: Table) -> None:
+    def _convert_redis(self, keys: Table) -> None:
         given = [key for key in REDIS if key in keys]
         if not given:
             return
@@ -242,45 +244,45 @@ class Migration:
             database = _number(keys.get("redis.db", 0))
             password = _verbatim(keys.get("redis.password", ""))
         except ValueError as error:
-            self._tell("redis", f"cannot be used, so redis.url stays as it is: {error}")
+            self._note("redis", f"cannot be used, so redis.url stays as it is: {error}")
             return
         access = f":{quote(password, safe='')}@" if password else ""
-        self._take(
+        self._convert(
             ", ".join(given), "redis.url", _text, f"redis://{access}{host}:{port}/{database}"
         )
 
-    def _look_again(self) -> None:
-        """What is right by itself and yet makes no sense."""
+    def _check_together(self) -> None:
+        """Mend or report settings that are valid alone but not together."""
         if self.settings.get("arkose.custom") and not self.settings.get("arkose.urls"):
             self.settings["arkose.custom"] = False
-            self._tell("custom_arkose_url", "stays off, since arkose_urls names no address")
+            self._note("custom_arkose_url", "stays off, since arkose_urls is empty")
         if self.settings.get("media.use_pandora_file_server"):
             advice = "Pandora's file server is gone: name another one in media.pandora_file_server"
-            self._tell("use_pandora_file_server", advice)
+            self._note("use_pandora_file_server", advice)
 
-    def _take_gpts(self, gpts: Table) -> None:
+    def _convert_gpts(self, gpts: Table) -> None:
         models = [name for setting in MODELS.values() for name in _strings(self.settings[setting])]
         for name, entry in gpts.items():
             match entry:
                 case {"id": str(gpt), **others}:
                     pass
                 case _:
-                    self._tell(name, 'left out: expected {"id": "g-..."}')
+                    self._note(name, 'left out: expected {"id": "g-..."}')
                     continue
             try:
-                msgspec.convert({"id": gpt}, settings.Gpt)
+                msgspec.convert({"id": gpt}, Gpt)
             except msgspec.ValidationError:
-                self._tell(name, "left out: expected an id that begins with g-")
+                self._note(name, "left out: expected an id that begins with g-")
                 continue
             if name in models:
-                self._tell(name, "left out: a model has this name")
+                self._note(name, "left out: a model has this name")
                 continue
             self.gpts[name] = gpt
-            self._tell(name, f"in gpts.toml{''.join(f', without {key}' for key in others)}")
+            self._note(name, f"in gpts.toml{''.join(f', without {key}' for key in others)}")
 
 
 def _flat(config: Table) -> Table:
-    """`bot_mode` and `redis` unfolded: {"redis.host": ...}."""
+    """Flatten `bot_mode` and `redis`: {"redis.host": ...}."""
     flat: Table = {}
     for key, value in config.items():
         if key in ("bot_mode", "redis") and isinstance(value, dict):
@@ -295,20 +297,19 @@ def _strings(value: Setting) -> list[str]:
 
 
 def _check(setting: str, value: Setting) -> None:
-    """Raises ValueError when the gateway would not take this value for this setting."""
+    """Raise ValueError if the gateway would refuse this value for this setting."""
     if isinstance(value, bool):
         return
-    variable = f"{settings.OVERRIDE}{setting.replace('.', '__').upper()}"
+    variable = f"{OVERRIDE}{setting.replace('.', '__').upper()}"
     text = value if isinstance(value, str) else _toml(value)
-    nothing = {"GATEWAY_SETTINGS": os.devnull, "GATEWAY_GPTS": os.devnull}
     try:
-        settings.load({**nothing, variable: text})
-    except settings.SettingsError as error:
+        load({**_NO_FILES, variable: text})
+    except SettingsError as error:
         raise ValueError(str(error).rpartition(f"{variable}: ")[2]) from None
 
 
 def _toml(value: Setting) -> str:
-    # Texts, whole numbers, true, false and lists of texts are written as in JSON.
+    # TOML and JSON write these types in the same way.
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -328,24 +329,20 @@ def _read_json(path: Path) -> Table:
 
 
 def _was_changed(path: Path) -> bool:
-    """Whether anything would be lost with this file: it is there and says more than defaults."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """Return True if overwriting the file would lose settings: it says more than the defaults."""
+    if not path.exists():
         return False
-    except (OSError, ValueError):
+    variable = "GATEWAY_GPTS" if path.name == "gpts.toml" else "GATEWAY_SETTINGS"
+    try:
+        loaded = load({**_NO_FILES, variable: str(path)})
+    except SettingsError:
         return True
-    shipped = json.loads(msgspec.json.encode(settings.Schema()))
-    return any(
-        shipped.get(section, {}).get(key) != value
-        for section, table in tables.items()
-        for key, value in (table.items() if isinstance(table, dict) else [(section, table)])
-    )
+    return msgspec.structs.replace(loaded, directory=HERE) != Settings()
 
 
 def _filled_in(values: Mapping[str, Setting]) -> str:
-    """Our `settings.toml`, with its comments, and these values in their lines."""
-    template = settings.HERE / "settings.toml"
+    """Render our `settings.toml` with its comments, and with these values in their lines."""
+    template = HERE / "settings.toml"
     left = dict(values)
     lines: list[str] = []
     section = ""
@@ -356,7 +353,7 @@ def _filled_in(values: Mapping[str, Setting]) -> str:
         name = f"{section}.{key}"
         lines.append(f"{key} = {_toml(left.pop(name))}" if name in left else line)
     if left:
-        raise MigrateError(f"{template} has no line for {', '.join(left)}: restore it as it came")
+        raise MigrateError(f"{template} has no line for {', '.join(left)}: restore the original")
     return "\n".join(lines) + "\n"
 
 
@@ -374,9 +371,9 @@ def _check_loads(settings_toml: str, gpts_toml: str) -> None:
         for path, text in named.values():
             path.write_text(text, encoding="utf-8")
         try:
-            settings.load({variable: str(path) for variable, (path, _) in named.items()})
-        except settings.SettingsError as error:
-            raise MigrateError(f"what would be written does not load: {error}") from None
+            load({variable: str(path) for variable, (path, _) in named.items()})
+        except SettingsError as error:
+            raise MigrateError(f"the new settings do not load: {error}") from None
 
 
 if __name__ == "__main__":

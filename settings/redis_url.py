@@ -1,22 +1,36 @@
-"""The URL of a Redis that Sentinels watch over, as values: neither redis-py nor arq reads one."""
+"""URLs of Redis: those of one server, and those of a master that Sentinels watch.
+
+redis-py and arq cannot read the latter.
+"""
 
 from __future__ import annotations
 
 import re
 from ipaddress import IPv6Address
-from urllib.parse import parse_qsl, unquote
+from typing import TypeAlias
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-PORT = 26379
-"""Where a Sentinel listens if the URL does not say."""
+from settings.credentials import Access
+from settings.urls import without_password
 
-EXPECTED = (
+SENTINEL_PORT = 26379
+"""Port of a Sentinel for which the URL names none."""
+
+EXPECTED_SCHEME = (
+    "expected a URL that begins with redis://, rediss://, unix:// or redis+sentinel://"
+)
+EXPECTED_SERVER = (
+    "expected redis://[[user]:password@]host[:port][/database]"
+    " or unix:///path, with the password percent-encoded"
+)
+EXPECTED_SENTINELS = (
     "expected redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/master[/database]"
     "[?sentinel_password=...], with the passwords percent-encoded"
 )
 
-_URL = re.compile(
+_SENTINEL_URL = re.compile(
     r"redis(?P<tls>s?)\+sentinel://(?:(?P<access>[^/?#]*)@)?(?P<sentinels>[^/?#@]+)"
     r"/(?P<master>[A-Za-z0-9._-]+)(?:/(?P<database>[0-9]{0,5}))?(?:\?(?P<options>[^#]*))?"
 )
@@ -27,18 +41,20 @@ _SENTINEL_OPTIONS = frozenset(("sentinel_username", "sentinel_password"))
 _TLS_OPTIONS = frozenset(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"))
 
 
-class Access(msgspec.Struct, frozen=True):
-    """Who we are to a server."""
+class ServerUrl(msgspec.Struct, frozen=True):
+    """URL of one Redis server. `text` is what redis-py takes, with the password in it."""
 
-    username: str | None = None
-    password: str | None = None
+    text: str
+
+    def __str__(self) -> str:
+        return without_password(self.text)
 
     def __repr__(self) -> str:
-        return "Access(***)"
+        return f"ServerUrl('{self}')"
 
 
 class SentinelUrl(msgspec.Struct, frozen=True):
-    """Which Sentinels to ask for which master, and how to be let in.
+    """URL of a Redis master that is found by asking Sentinels.
 
     `tls` are redis-py's options of that name, for the Sentinels and the master alike; None: no TLS.
     """
@@ -50,22 +66,49 @@ class SentinelUrl(msgspec.Struct, frozen=True):
     sentinel_access: Access = Access()
     tls: dict[str, str] | None = None
 
+    def __str__(self) -> str:
+        scheme = "redis+sentinel" if self.tls is None else "rediss+sentinel"
+        hosts = ((f"[{host}]" if ":" in host else host, port) for host, port in self.sentinels)
+        sentinels = ",".join(f"{host}:{port}" for host, port in hosts)
+        return f"{scheme}://{sentinels}/{self.master}/{self.database}"
 
-def is_sentinel_url(text: str) -> bool:
-    """Whether a Redis URL names Sentinels, and not the server itself."""
-    return text.partition("://")[0] in ("redis+sentinel", "rediss+sentinel")
+    def __repr__(self) -> str:
+        return f"SentinelUrl('{self}')"
 
 
-def parse(text: str) -> SentinelUrl:
-    """The URL's values. Raises ValueError, whose message shows nothing of the URL."""
-    url = _URL.fullmatch(text)
+RedisUrl: TypeAlias = ServerUrl | SentinelUrl
+
+
+def redis_url(text: str) -> RedisUrl:
+    """Parse the URL of a Redis. Raises ValueError, whose message shows nothing of the URL."""
+    scheme = text.partition("://")[0]
+    if scheme in ("redis+sentinel", "rediss+sentinel"):
+        return _sentinel_url(text)
+    if scheme not in ("redis", "rediss", "unix"):
+        raise ValueError(EXPECTED_SCHEME)
+    try:
+        url = urlsplit(text)
+        if scheme == "unix":
+            usable = url.path.startswith("/")
+        else:
+            usable = re.fullmatch(r"(/\d*)?", url.path) is not None and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        # Most often because of a "/", "?" or "#" in the password.
+        raise ValueError(EXPECTED_SERVER)
+    return ServerUrl(text)
+
+
+def _sentinel_url(text: str) -> SentinelUrl:
+    url = _SENTINEL_URL.fullmatch(text)
     if url is None:
-        raise ValueError(EXPECTED)
+        raise ValueError(EXPECTED_SENTINELS)
     username, _, password = (url["access"] or "").partition(":")
     options = dict(parse_qsl(url["options"] or "", keep_blank_values=True))
     allowed = _SENTINEL_OPTIONS | (_TLS_OPTIONS if url["tls"] else set())
     if not options.keys() <= allowed:
-        raise ValueError(EXPECTED)
+        raise ValueError(EXPECTED_SENTINELS)
     return SentinelUrl(
         sentinels=tuple(dict.fromkeys(map(_sentinel, url["sentinels"].split(",")))),
         master=url["master"],
@@ -80,12 +123,12 @@ def parse(text: str) -> SentinelUrl:
 
 def _sentinel(text: str) -> tuple[str, int]:
     found = _SENTINEL.fullmatch(text)
-    port = int(found["port"] or PORT) if found else 0
+    port = int(found["port"] or SENTINEL_PORT) if found else 0
     if found is None or not 0 < port <= 65_535:
-        raise ValueError(EXPECTED)
+        raise ValueError(EXPECTED_SENTINELS)
     if found["v6"]:
         try:
             return str(IPv6Address(found["v6"])), port
         except ValueError:
-            raise ValueError(EXPECTED) from None
+            raise ValueError(EXPECTED_SENTINELS) from None
     return found["name"], port

@@ -16,6 +16,7 @@ import uvloop
 import settings
 from runtime import logs
 from runtime.tasks import background
+from settings.loader import load
 from store.blobs import Blobs, open_blobs
 from store.media import Media, MediaError, open_media
 from wire.gpts import GptInfos
@@ -38,7 +39,7 @@ async def serve(config: settings.Settings, seal: Seal, media: Media, blobs: Blob
     """Run a worker with the real Redis and the real upstream."""
     logger.info(
         "Redis is %s, the upstream is %s",
-        settings.without_password(config.redis.role_url),
+        config.redis.role_url,
         config.upstream.require_base_url(),
     )
     redis = connect(config.redis.role_url)
@@ -47,7 +48,7 @@ async def serve(config: settings.Settings, seal: Seal, media: Media, blobs: Blob
         conversation = config.conversation
         root = backend(config.upstream.require_base_url(), config.upstream.api_prefix)
         infos = GptInfos(redis, seal, config.gpts.refresh)
-        gpts = Gpts(session, root, infos, config.gpts.key_for_info)
+        gpts = Gpts(session, root, infos, config.gpts.key_for_info.reveal())
         deletions = None
         if conversation.delete_after_response and conversation.delete_mode == "patch":
             deletions = Deletions(redis, seal, History(session, root).delete, config.queue)
@@ -95,7 +96,7 @@ async def serve(config: settings.Settings, seal: Seal, media: Media, blobs: Blob
 def main() -> None:
     """Read the settings and serve."""
     try:
-        config = settings.load()
+        config = load()
         config.upstream.require_base_url()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))

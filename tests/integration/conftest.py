@@ -16,6 +16,7 @@ from app.metrics import Metrics
 from app.server import Server
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
+from settings.redis_url import redis_url
 from store.blobs import Blobs
 from store.media import Media, open_media
 from tests.support.line import LASTING, has_worker
@@ -36,7 +37,7 @@ def redis_server() -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 async def redis(redis_server: EmbeddedRedis, loop: object) -> AsyncIterator[ArqRedis]:
     """A client of an empty Redis."""
-    client = connect(redis_server.url)
+    client = connect(redis_url(redis_server.url))
     await client.flushall()
     yield client
     await client.aclose()
@@ -91,7 +92,7 @@ async def worker(
     blobs: Blobs,
 ) -> AsyncIterator[Worker]:
     """A worker in the test's own loop."""
-    client = connect(redis_server.url)
+    client = connect(redis_url(redis_server.url))
     worker = Worker("tested", client, seal, upstream, config, blobs)
     main = asyncio.create_task(worker.main())
     yield worker
@@ -111,7 +112,7 @@ async def front(
     blobs: Blobs,
 ) -> AsyncIterator[Client]:
     """A front end whose only worker takes nothing."""
-    client = connect(redis_server.url)
+    client = connect(redis_url(redis_server.url))
     app = new_app()
     await has_worker(redis, seal)
     metrics = Metrics(client, WholeLine(client, seal, config.queue).snapshot, config)

@@ -17,6 +17,7 @@ from arq.connections import ArqRedis
 import settings
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
+from settings.redis_url import redis_url
 from store.media import Media
 from tests.support.line import LASTING
 from tests.support.requests import BEARER, BODY, CHAT, IMAGES, messages, said
@@ -311,7 +312,7 @@ async def test_readiness_tells_what_is_missing(
     response = await front.get("/readyz")
     assert response.status_code == 503
     assert response.json()["reasons"] == ["no worker is alive"]
-    stranger = connect(redis_server.url)
+    stranger = connect(redis_url(redis_server.url))
     worker = Worker("stranger", stranger, Seal(b"another secret"), ScriptedUpstream(), config)
     main = asyncio.create_task(worker.main())
     try:

@@ -14,6 +14,7 @@ from arq.connections import ArqRedis
 import settings
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
+from settings.redis_url import redis_url
 from tests.support.line import LASTING, claim, enqueue, new, present
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire import VERSION
@@ -185,7 +186,9 @@ async def scenes(
         await queue.cancel(name)
 
     # A real worker, with arq's own keys; images.
-    worker = Worker("real", connect(server.url), seal, upstream, settings.Settings(queue=LASTING))
+    worker = Worker(
+        "real", connect(redis_url(server.url)), seal, upstream, settings.Settings(queue=LASTING)
+    )
     main = asyncio.create_task(worker.main())
     seen_running = asyncio.Event()
     upstream.script = (HELLO[:1], seen_running, HELLO[1:])

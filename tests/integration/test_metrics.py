@@ -15,6 +15,8 @@ import settings
 from app.metrics import Metrics
 from app.server import OpenAIErrors
 from benchmarks.line import WholeLine
+from settings.credentials import Secret
+from settings.redis_url import redis_url
 from tests.support.line import claim, enqueue, present
 from tests.support.sanic_adapter import SanicClient, new_app, started
 from wire.line import metrics
@@ -154,7 +156,7 @@ async def test_the_answer_is_in_the_format_that_is_asked_for(
 async def test_while_redis_is_away_the_answer_says_so_and_shows_no_old_numbers(
     redis: ArqRedis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
-    nowhere = connect("redis://127.0.0.1:1/0")
+    nowhere = connect(redis_url("redis://127.0.0.1:1/0"))
     async with served(Metrics(nowhere, take_census, settings.Settings()), sanic_client) as get:
         answer = await get()
     await nowhere.aclose()
@@ -183,7 +185,7 @@ async def test_a_redis_that_does_not_answer_delays_it_by_no_more_than_its_patien
 async def test_with_a_token_only_its_bearer_may_read(
     redis: ArqRedis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
-    config = settings.Settings(metrics=settings.Metrics(token=TOKEN))
+    config = settings.Settings(metrics=settings.Metrics(token=Secret(TOKEN)))
     async with served(Metrics(redis, take_census, config), sanic_client) as get:
         assert (await get()).status_code == 401
         assert (await get(authorization="Bearer another")).status_code == 401

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
+from settings.urls import proxy_url
 from simulator.server import serve
 from tests.support.pandora import HANDED_OUT, MEDIA
 from tests.support.proxies import LOGIN, proxy
@@ -35,7 +36,7 @@ async def test_an_answer_comes_through_a_proxy_that_looks_up_the_name(
 ) -> None:
     async with serve() as url, proxy(scheme) as passed:
         target = f"upstream.invalid:{url.rpartition(':')[2]}"
-        async with open_session(f"{scheme}://{LOGIN}@{passed.address}") as session:
+        async with open_session(proxy_url(f"{scheme}://{LOGIN}@{passed.address}")) as session:
             pandora = Pandora(session, f"http://{target}", media=MEDIA, rules=HANDED_OUT)
             assert await ask(pandora, f"[[sim words=3 {FAST}]]") == "w0 w1 w2"
         assert passed.targets == [target]
@@ -48,7 +49,7 @@ async def test_a_websocket_goes_through_the_proxy_as_well(
     async with serve() as url, proxy(scheme) as passed:
         target = f"upstream.invalid:{url.rpartition(':')[2]}"
         async with (
-            open_session(f"{scheme}://{LOGIN}@{passed.address}") as session,
+            open_session(proxy_url(f"{scheme}://{LOGIN}@{passed.address}")) as session,
             aclosing(
                 Pandora(session, f"http://{target}", media=MEDIA, rules=HANDED_OUT)
             ) as pandora,
@@ -64,7 +65,7 @@ async def test_a_proxy_that_refuses_the_password_shows_it_nowhere(
     loop: asyncio.AbstractEventLoop, scheme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serve() as url, proxy(scheme) as passed:
-        async with open_session(f"{scheme}://user:hunter2@{passed.address}") as session:
+        async with open_session(proxy_url(f"{scheme}://user:hunter2@{passed.address}")) as session:
             with pytest.raises(UpstreamError) as caught:
                 await ask(Pandora(session, url, media=MEDIA, rules=HANDED_OUT), "hi")
         assert passed.targets == []

@@ -10,6 +10,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from local.redis import EmbeddedRedis
 from runtime.tasks import background
+from settings.redis_url import redis_url
 from wire.redis.client import AWAY, connect, is_down_for_everyone
 
 
@@ -44,7 +45,7 @@ async def test_a_loop_in_the_background_ends_with_its_context(redis: ArqRedis) -
 
 
 async def test_a_refused_connection_is_down_for_everyone_and_a_timeout_is_not() -> None:
-    nobody = connect("redis://127.0.0.1:1/0")
+    nobody = connect(redis_url("redis://127.0.0.1:1/0"))
     with pytest.raises(AWAY) as refused:
         await nobody.ping()
     assert is_down_for_everyone(refused.value)
@@ -57,7 +58,7 @@ async def test_a_transport_that_has_just_closed_is_redis_being_away(
     redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """uvloop raises RuntimeError then, and a front end's loop ended with it."""
-    client = connect(redis_server.url)
+    client = connect(redis_url(redis_server.url))
     await client.set("key", "value")
 
     async def closed(*_: object, **__: object) -> None:

@@ -21,7 +21,7 @@ from redis.asyncio.sentinel import MasterNotFoundError
 
 from local.redis import EmbeddedRedis, free_port
 from runtime.tasks import background
-from settings.redis_url import SentinelUrl
+from settings.redis_url import SentinelUrl, redis_url
 from tests.support.gateway import frozen
 from tests.support.watched import WatchedRedis, watched_redis
 from wire.redis.client import AWAY, Client, connect, is_down_for_everyone
@@ -41,7 +41,7 @@ def watched() -> Iterator[WatchedRedis]:
 
 @asynccontextmanager
 async def client_of(url: str) -> AsyncIterator[Client]:
-    client = connect(url)
+    client = connect(redis_url(url))
     try:
         yield client
     finally:
@@ -318,7 +318,7 @@ async def test_one_that_talks_nonsense_counts_as_one_that_does_not_answer(
 
 
 async def test_dead_sentinels_are_not_a_dead_redis() -> None:
-    client = connect("redis+sentinel://127.0.0.1:1,127.0.0.1:2/main")
+    client = connect(redis_url("redis+sentinel://127.0.0.1:1,127.0.0.1:2/main"))
     with pytest.raises(AWAY) as refused:
         await client.ping()
     assert not is_down_for_everyone(refused.value)

@@ -21,6 +21,7 @@ from app.metrics import Metrics
 from app.server import Server
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
+from settings.redis_url import redis_url
 from store.blobs import Blobs
 from store.media import open_media
 from tests.support.line import LASTING, has_worker
@@ -68,7 +69,7 @@ async def client(
     tmp_path: Path,
 ) -> AsyncIterator[Client]:
     """A client of a whole gateway."""
-    here, there = connect(redis_server.url), connect(redis_server.url)
+    here, there = connect(redis_url(redis_server.url)), connect(redis_url(redis_server.url))
     app = new_app()
     media = open_media(settings.Media(), tmp_path)
     metrics = Metrics(here, WholeLine(here, seal, config.queue).snapshot, config)

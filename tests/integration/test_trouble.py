@@ -15,6 +15,7 @@ from msgspec.structs import replace
 import settings
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
+from settings.redis_url import redis_url
 from tests.support.line import LASTING, QUICK, claim, enqueue, field, finish, has_worker, new
 from tests.support.requests import BODY, CHAT, messages
 from tests.support.sanic_adapter import Client
@@ -79,7 +80,7 @@ async def start_worker(
     redis_server: EmbeddedRedis, seal: Seal, upstream: Judged, config: settings.Settings
 ) -> AsyncIterator[Callable[[], None]]:
     """Lets a worker come, when the test wants it to."""
-    redis = connect(redis_server.url)
+    redis = connect(redis_url(redis_server.url))
     worker = Worker("late", redis, seal, upstream, config)
     begun: list[asyncio.Task[None]] = []
     yield lambda: begun.append(asyncio.create_task(worker.main()))

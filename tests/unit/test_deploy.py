@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import settings
+from settings import loader
 
 DEPLOY = settings.HERE / "deploy"
 
@@ -34,11 +35,11 @@ def test_the_names_in_the_environment_files_are_settings() -> None:
     text = (DEPLOY / "env.example").read_text()
     environ = dict(re.findall(r"^#?(GATEWAY_\w+)=(.*)$", text, re.MULTILINE))
     assert len(environ) > 4
-    assert settings.load(environ).upstream.api_prefix == "/prefix"
+    assert loader.load(environ).upstream.api_prefix == "/prefix"
     named = set()
     for path in [*DEPLOY.glob("*.service"), DEPLOY / "Dockerfile", DEPLOY / "compose.yaml"]:
         named |= set(re.findall(r"GATEWAY__\w+", path.read_text()))
-    known = {f"GATEWAY__{name.replace('.', '__').upper()}" for name in settings._FIELDS}
+    known = {f"GATEWAY__{name.replace('.', '__').upper()}" for name in loader.FIELDS}
     assert named - {"GATEWAY__SECTION__KEY"} <= known
 
 

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 import settings
+from settings.credentials import Access, Secret
+from settings.loader import load
 from settings.migrate import MigrateError, migrate
+from settings.redis_url import ServerUrl
+from settings.urls import ProxyUrl
 
 CONFIG = {
     "log_level": "DEBUG",
@@ -57,7 +61,7 @@ def run(
         "GATEWAY_SETTINGS": str(directory / "settings.toml"),
         "GATEWAY_GPTS": str(directory / "gpts.toml"),
     }
-    return settings.load(environ), "\n".join(told)
+    return load(environ), "\n".join(told)
 
 
 def test_every_key_of_the_predecessor_is_taken_over_or_explained(tmp_path: Path) -> None:
@@ -69,7 +73,7 @@ def test_every_key_of_the_predecessor_is_taken_over_or_explained(tmp_path: Path)
     assert loaded.upstream == settings.Upstream(
         base_url="https://pandora.example.com", api_prefix="/prefix"
     )
-    assert loaded.gpts.key_for_info == "fk-hush"
+    assert loaded.gpts.key_for_info == Secret("fk-hush")
     assert loaded.models.gpt_4_s == ("gpt-4-s", "dall-e-3", "gpt-4")
     assert loaded.models.gpt_4_mobile == ("gpt-4-mobile",)
     assert loaded.conversation.delete_after_response is True
@@ -86,7 +90,7 @@ def test_every_key_of_the_predecessor_is_taken_over_or_explained(tmp_path: Path)
         bing_reference=True,
         plugin_output=True,
     )
-    assert loaded.redis.url == "redis://:hush%2F%40%3A%23@1.2.3.4:6380/3"
+    assert loaded.redis.url == ServerUrl("redis://:hush%2F%40%3A%23@1.2.3.4:6380/3")
     assert [(name, gpt.id) for name, gpt in loaded.custom] == [
         (name, entry["id"]) for name, entry in GPTS.items()
     ]
@@ -111,7 +115,7 @@ def test_the_names_of_its_last_releases_are_known_too(tmp_path: Path) -> None:
     assert loaded.upstream == settings.Upstream(
         base_url="https://pandora.example.com",
         api_prefix="/prefix",
-        proxy="socks5://me:hush@10.0.0.9:1080",
+        proxy=ProxyUrl("socks5", "10.0.0.9", 1080, Access("me", "hush")),
     )
     assert "redis.pool_size: not needed" in told
     assert "redis.pool_timeout: not needed" in told
@@ -139,7 +143,7 @@ def test_the_config_json_as_it_was_shipped_loads(tmp_path: Path) -> None:
     }
     loaded, told = run(tmp_path, shipped)
     assert loaded.models == settings.Models()
-    assert loaded.redis.url == "redis://redis:6379/0"
+    assert loaded.redis.url == ServerUrl("redis://redis:6379/0")
     assert "pandora_base_url: empty, so upstream.base_url stays as it is" in told
 
 
@@ -166,7 +170,7 @@ def test_the_config_json_as_it_was_shipped_loads(tmp_path: Path) -> None:
         ),
         (
             {"custom_arkose_url": "true"},
-            "custom_arkose_url: stays off, since arkose_urls names no address",
+            "custom_arkose_url: stays off, since arkose_urls is empty",
         ),
         (
             {"gpt_4_s_new_name": "gpt-4-s", "gpt_3_5_new_name": "gpt-4-s,gpt-3.5-turbo"},
@@ -174,7 +178,7 @@ def test_the_config_json_as_it_was_shipped_loads(tmp_path: Path) -> None:
         ),
         (
             {"upstream_api_prefix": "new", "pandora_api_prefix": "old"},
-            "pandora_api_prefix: left out, upstream.api_prefix has been named already",
+            "pandora_api_prefix: left out, upstream.api_prefix is already set by another key",
         ),
         ({"gpt_3_5_new_name": "gpt-4"}, 'gpt_3_5_new_name: became models.gpt_3_5 = ["gpt-4"]'),
         (

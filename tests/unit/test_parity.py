@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 import settings
-from settings import migrate
+from settings import loader, migrate
 
 TABLE = settings.HERE / "docs" / "parity.md"
 ROWS = [
@@ -44,7 +44,7 @@ def test_every_setting_that_is_named_exists() -> None:
     here = " ".join(row[1] for row in ROWS)
     named = set(re.findall(rf"`((?:{sections})\.\w+)(?: = [^`]*)?`", here)) - {"gpts.toml"}
     assert len(named) > 20
-    assert named <= set(settings._FIELDS)
+    assert named <= set(loader.FIELDS)
 
 
 def test_every_key_of_the_predecessor_is_named() -> None:

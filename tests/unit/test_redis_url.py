@@ -1,10 +1,18 @@
-"""The URL of a Redis that Sentinels watch over."""
+"""URLs of Redis: of one server, and of a master that Sentinels watch."""
 
 from __future__ import annotations
 
 import pytest
 
-from settings.redis_url import EXPECTED, Access, SentinelUrl, is_sentinel_url, parse
+from settings.credentials import Access
+from settings.redis_url import (
+    EXPECTED_SCHEME,
+    EXPECTED_SENTINELS,
+    EXPECTED_SERVER,
+    SentinelUrl,
+    ServerUrl,
+    redis_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +49,7 @@ from settings.redis_url import EXPECTED, Access, SentinelUrl, is_sentinel_url, p
     ],
 )
 def test_a_url_is_taken_apart(text: str, url: SentinelUrl) -> None:
-    assert is_sentinel_url(text)
-    assert parse(text) == url
+    assert redis_url(text) == url
 
 
 @pytest.mark.parametrize(
@@ -75,16 +82,45 @@ def test_a_url_is_taken_apart(text: str, url: SentinelUrl) -> None:
 )
 def test_what_is_wrong_is_refused_and_not_shown(rest: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
-        parse(f"redis+sentinel://{rest}")
-    assert str(caught.value) == EXPECTED
+        redis_url(f"redis+sentinel://{rest}")
+    assert str(caught.value) == EXPECTED_SENTINELS
     assert caught.value.__cause__ is None
 
 
 def test_passwords_do_not_show() -> None:
-    url = parse("redis+sentinel://me:hush@a/main?sentinel_password=hush")
+    url = redis_url("redis+sentinel://me:hush@a/main?sentinel_password=hush")
     assert "hush" not in f"{url} {url!r}"
 
 
-@pytest.mark.parametrize("text", ["redis://a/0", "redis+sentinels://a/main", "unix:///x", ""])
-def test_other_urls_are_not_meant(text: str) -> None:
-    assert not is_sentinel_url(text)
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis+sentinel://me:hush@a,[::1]:7/main", "redis+sentinel://a:26379,[::1]:7/main/0"),
+        ("rediss+sentinel://a:1/main/2", "rediss+sentinel://a:1/main/2"),
+        ("redis://me:hush@a:6379/0?password=hush", "redis://***@a:6379/0?password=***"),
+    ],
+)
+def test_a_url_is_shown_without_its_credentials(text: str, shown: str) -> None:
+    assert str(redis_url(text)) == shown
+    assert shown in repr(redis_url(text))
+
+
+@pytest.mark.parametrize("text", ["redis://:p@a/0", "rediss://a", "unix:///x", "redis://a:1?db=2"])
+def test_the_url_of_one_server_is_kept_for_redis_py(text: str) -> None:
+    assert redis_url(text) == ServerUrl(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", EXPECTED_SCHEME),
+        ("redis+sentinels://a/main", EXPECTED_SCHEME),
+        ("redis://:hush/hush@a", EXPECTED_SERVER),
+        ("redis://a:0", EXPECTED_SERVER),
+        ("unix://hush", EXPECTED_SERVER),
+    ],
+)
+def test_other_urls_are_refused_and_not_shown(text: str, expected: str) -> None:
+    with pytest.raises(ValueError, match="expected") as caught:
+        redis_url(text)
+    assert str(caught.value) == expected

@@ -2,11 +2,15 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
 import pytest
 
 import settings
-from settings import SettingsError, load
+from settings import SettingsError
+from settings.credentials import Access
+from settings.loader import load
+from settings.redis_url import SentinelUrl, ServerUrl
+from settings.urls import ProxyUrl
+from tests.support.defaults import defaults
 
 SHIPPED = Path(settings.__file__).parents[1] / "settings.toml"
 
@@ -29,17 +33,6 @@ def load_toml(tmp_path: Path) -> Load:
     return load_text
 
 
-def schema() -> dict[str, dict[str, object]]:
-    defaults = settings.Settings()
-    return {
-        section.name: {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in msgspec.structs.asdict(getattr(defaults, section.name)).items()
-        }
-        for section in msgspec.structs.fields(settings.Schema)
-    }
-
-
 def comments() -> Mapping[str, str]:
     """Each setting's comment in the shipped file."""
     found: dict[str, str] = {}
@@ -58,9 +51,11 @@ def comments() -> Mapping[str, str]:
 
 def test_the_shipped_file_has_every_setting_with_its_default_and_nothing_else() -> None:
     shipped = tomllib.loads(SHIPPED.read_text())
-    assert shipped == schema()
+    assert shipped == defaults()
     types = {name: {key: type(value) for key, value in t.items()} for name, t in shipped.items()}
-    assert types == {n: {key: type(value) for key, value in t.items()} for n, t in schema().items()}
+    assert types == {
+        n: {key: type(value) for key, value in t.items()} for n, t in defaults().items()
+    }
 
 
 def test_every_setting_has_a_comment() -> None:
@@ -202,16 +197,18 @@ def test_prefixes_come_out_in_one_form(load_toml: Load, given: str, prefix: str)
 
 def test_a_role_on_its_own_has_a_usual_redis_but_no_usual_upstream(load_toml: Load) -> None:
     alone = load_toml()
-    assert alone.redis.role_url == "redis://127.0.0.1:6379/0"
+    assert alone.redis.role_url == ServerUrl("redis://127.0.0.1:6379/0")
     with pytest.raises(SettingsError, match=r"^upstream\.base_url: not set"):
         alone.upstream.require_base_url()
     told = load_toml(
         GATEWAY__REDIS__URL="unix:///run/redis.sock",
         GATEWAY__UPSTREAM__BASE_URL="https://pandora.example.com//",
     )
-    assert told.redis.role_url == "unix:///run/redis.sock"
+    assert told.redis.role_url == ServerUrl("unix:///run/redis.sock")
     watched = load_toml(GATEWAY__REDIS__URL="rediss+sentinel://:a@one,two:7/main/3")
-    assert watched.redis.role_url == "rediss+sentinel://:a@one,two:7/main/3"
+    assert watched.redis.role_url == SentinelUrl(
+        (("one", 26379), ("two", 7)), "main", 3, Access(None, "a"), tls={}
+    )
     assert told.upstream.require_base_url() == "https://pandora.example.com"
 
 
@@ -268,3 +265,29 @@ def test_gpts_are_read_and_checked(load_toml: Load, tmp_path: Path) -> None:
         with pytest.raises(SettingsError) as caught:
             load_toml(gpts=gpts)
         assert str(caught.value) == f"{tmp_path / 'gpts.toml'}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "proxy"),
+    [
+        ("http://10.0.0.9:80", ProxyUrl("http", "10.0.0.9", 80)),
+        ("http://[::1]:3128/", ProxyUrl("http", "::1", 3128)),
+        ("socks5h://p:1080", ProxyUrl("socks5", "p", 1080)),
+        ("socks5://me%40x:p%2Fq@p:1", ProxyUrl("socks5", "p", 1, Access("me@x", "p/q"))),
+    ],
+)
+def test_a_proxy_is_decoded(load_toml: Load, text: str, proxy: ProxyUrl) -> None:
+    assert load_toml(GATEWAY__UPSTREAM__PROXY=text).upstream.proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://p", "http://p:0", "https://p:1", "p:1", "http://me:hu/sh@p:1", "http://p:1/?hush"],
+)
+def test_an_unusable_proxy_is_refused_and_not_shown(load_toml: Load, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_toml(GATEWAY__UPSTREAM__PROXY=text)
+    assert str(caught.value) == (
+        "environment: GATEWAY__UPSTREAM__PROXY: expected http:// or socks5:// with"
+        " [user:password@]host:port, the password percent-encoded"
+    )

@@ -10,7 +10,7 @@ from arq.connections import ArqRedis
 from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
 from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, RedisError
 
-from settings.redis_url import is_sentinel_url, parse
+from settings.redis_url import RedisUrl, SentinelUrl
 from wire.redis.sentinel import MasterPool
 
 TIMEOUT = 5.0
@@ -70,7 +70,7 @@ class Client(ArqRedis):
         return await asyncio.shield(command)
 
 
-def connect(url: str, connections: int = 50) -> Client:
+def connect(url: RedisUrl, connections: int = 50) -> Client:
     """A client with at most `connections` sockets; it connects at first use and reconnects itself.
 
     arq's own `create_pool` is not used: it tries five times and gives up, and it drops options. A
@@ -83,10 +83,10 @@ def connect(url: str, connections: int = 50) -> Client:
         "socket_connect_timeout": TIMEOUT,
     }
     pool: BlockingConnectionPool
-    if is_sentinel_url(url):
-        pool = MasterPool(parse(url), **options)
+    if isinstance(url, SentinelUrl):
+        pool = MasterPool(url, **options)
     else:
-        pool = BlockingConnectionPool.from_url(url, **options)
+        pool = BlockingConnectionPool.from_url(url.text, **options)
     # Of whatever class the URL asks for: TCP, TLS, a Unix socket, a master.
     pool.connection_class = type("Connection", (SteadyConnection, pool.connection_class), {})
     client = Client(pool)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import aiohttp
 import yarl
-from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError
+from aiohttp_socks import (
+    ProxyConnectionError,
+    ProxyConnector,
+    ProxyError,
+    ProxyTimeoutError,
+    ProxyType,
+)
+
+from settings.urls import ProxyUrl
 
 _KEEPALIVE = 15.0
 
@@ -24,27 +32,37 @@ class _SocksConnector(ProxyConnector):
             raise aiohttp.ClientConnectionError("the SOCKS proxy failed") from None
 
 
-def open_session(proxy: str = "") -> aiohttp.ClientSession:
-    """A session for `Pandora`, to be closed by the caller.
+def open_session(proxy: ProxyUrl | None = None) -> aiohttp.ClientSession:
+    """Open a session for `Pandora`, to be closed by the caller. All its calls go through `proxy`.
 
-    Without cookies, since one client's must not reach another's conversation, and without a limit
-    of connections, since the line above decides how many conversations there are.
-
-    `proxy` is `http://` or `socks5://`, with user and password if it wants them, or "" for none.
-    All that the session does goes through it. A SOCKS proxy looks up names itself.
+    It has no cookies, since one client's must not reach another's conversation, and no limit of
+    connections, since the line decides how many conversations there are.
     """
     connector: aiohttp.BaseConnector
-    hop: yarl.URL | None = None
-    if proxy.startswith("socks"):
-        # `socks5h` is what others call a proxy that looks up names; this library always does.
-        url = "socks5" + proxy[proxy.index("://") :]
-        connector = _SocksConnector.from_url(url, limit=0, keepalive_timeout=_KEEPALIVE)
+    http_proxy: yarl.URL | None = None
+    if proxy and proxy.scheme == "socks5":
+        connector = _SocksConnector(
+            host=proxy.host,
+            port=proxy.port,
+            proxy_type=ProxyType.SOCKS5,
+            username=proxy.access.username,
+            password=proxy.access.password,
+            limit=0,
+            keepalive_timeout=_KEEPALIVE,
+        )
     else:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE)
-        hop = yarl.URL(proxy) if proxy else None
+        if proxy:
+            http_proxy = yarl.URL.build(
+                scheme=proxy.scheme,
+                user=proxy.access.username,
+                password=proxy.access.password,
+                host=proxy.host,
+                port=proxy.port,
+            )
     return aiohttp.ClientSession(
         connector=connector,
-        proxy=hop,
+        proxy=http_proxy,
         cookie_jar=aiohttp.DummyCookieJar(),
         max_field_size=32 * 1024,  # Content-Security-Policy alone can pass the default of 8 KB
     )

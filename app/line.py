@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Collection, Iterator
 from functools import partial
 
 from arq.connections import ArqRedis
@@ -35,7 +35,7 @@ from wire.line.front_end import FrontEndLine
 from wire.line.scripts import Scripts
 from wire.line.status import JobStatus
 from wire.line.upkeep import UpkeepLine
-from wire.redis.client import AWAY, RedisError, trouble
+from wire.redis.outage import REDIS_ERRORS, Outage, retry, trouble
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, end_waiting
 from wire.stream.inbox import Inbox
@@ -59,6 +59,15 @@ def fingerprint(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
+@contextlib.contextmanager
+def _unavailable() -> Iterator[None]:
+    """Turn an outage of Redis into the error that the client gets."""
+    try:
+        yield
+    except REDIS_ERRORS:
+        raise LineUnavailable from None
+
+
 class Line:
     """The line as one front end sees it. `front_end` is its random name in Redis."""
 
@@ -80,8 +89,7 @@ class Line:
         )
         self._gpts = GptInfos(redis, seal, config.gpts.refresh)
         self._letting_go: set[asyncio.Task[None]] = set()
-        self._unwritable = ""
-        """Why our heartbeat could not be written to Redis; "" if it could."""
+        self._outage = Outage(logger, "announce this front end")
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -95,20 +103,13 @@ class Line:
                 await asyncio.wait(self._letting_go, timeout=heartbeat)
             for task in self._letting_go:
                 task.cancel()
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*REDIS_ERRORS):
             await self._queue.presences.remove_front_end(self.front_end)
 
     async def _beat(self) -> None:
         while True:
-            try:
+            with self._outage.tolerated():
                 await self._queue.presences.show_front_end(self.front_end)
-                if self._unwritable:
-                    logger.info("Redis is back")
-                self._unwritable = ""
-            except AWAY as error:
-                if not self._unwritable:
-                    logger.warning("Redis is away: %s", trouble(error))
-                self._unwritable = trouble(error)
             await asyncio.sleep(self.config.queue.heartbeat)
 
     @contextlib.asynccontextmanager
@@ -163,7 +164,7 @@ class Line:
             return await self._queue.enqueue(new, body)
         except BaseException as error:  # also when we are cancelled: it may have come in
             self.let_go(reply, new.id, idem=new.idem)
-            if isinstance(error, RedisError):
+            if isinstance(error, REDIS_ERRORS):
                 logger.warning("a job could not be put in line: %s", trouble(error))
                 raise LineUnavailable from None
             raise
@@ -217,27 +218,18 @@ class Line:
         if reply.ended and not reply.abandoned:
             return
         # Beside the handler, which is being cancelled, has an error to tell or an answer to end.
+        # For as long as it takes: while we are present, the job would run for nobody.
         leave = partial(self._queue.detach, reply.job, reader, enough=enough, idempotency=idem)
-        task = asyncio.create_task(self._leave(leave))
+        task = asyncio.create_task(retry(leave))
         self._letting_go.add(task)
         task.add_done_callback(self._letting_go.discard)
-
-    async def _leave(self, leave: Callable[[], Awaitable[None]]) -> None:
-        # As long as it takes: while we are present, the job would run for nobody.
-        while True:
-            try:
-                await leave()
-                return
-            except AWAY:
-                await asyncio.sleep(0.2)
 
     async def end_if_waiting(self, id: str, account: str) -> bool:
         """End a job that has waited too long, and tell whoever reads it. False if it does not wait:
         it has got a slot, or its ending is on its way to us."""
-        try:
+        with contextlib.suppress(*REDIS_ERRORS):
             return await self._end_waiting(id, account, WAITED_TOO_LONG) is None
-        except AWAY:
-            return True
+        return True
 
     async def _end_waiting(self, id: str, account: str, failed: Failed) -> JobStatus | None:
         """End a job if it waits, and tell whoever reads it at that moment. Where it is, if it does
@@ -253,10 +245,8 @@ class Line:
         Raises:
             LineUnavailable: Redis is away.
         """
-        try:
+        with _unavailable():
             return await self._queue.status(name, self.account(bearer), self._idem(bearer, name))
-        except AWAY:
-            raise LineUnavailable from None
 
     async def withdraw(self, bearer: str, name: str) -> str | None:
         """End a bearer's job, and tell whoever reads it, or forget its answer. Its id; None if
@@ -269,28 +259,24 @@ class Line:
         if found is None:
             return None
         withdrawn = Failed("cancelled", "The request was cancelled.", "cancelled")
-        try:
+        with _unavailable():
             # It may begin, or go back to wait, at any moment; whoever reads it must be told.
             while await self._end_waiting(found.id, self.account(bearer), withdrawn):
                 if await self._queue.cancel(found.id, unless_waiting=True) != "waiting":
                     break
-        except AWAY:
-            raise LineUnavailable from None
         return found.id
 
     async def look(self, id: str, account: str) -> JobStatus | None:
         """See `Ticket.status`."""
-        try:
+        with contextlib.suppress(*REDIS_ERRORS):
             return await self._queue.status(id, account)
-        except AWAY:
-            return None
+        return None
 
     async def missed(self, bearer: str, gpts: Collection[str]) -> set[str]:
         """Those of some GPTs that cannot be reached with a bearer, as far as is known."""
-        try:
+        with contextlib.suppress(*REDIS_ERRORS):
             return await self._gpts.missed(bearer, gpts) if gpts else set()
-        except AWAY:
-            return set()
+        return set()
 
     def fail_all(self, message: str, code: str) -> None:
         """Tell every client that still waits that its answer will not come."""
@@ -303,11 +289,11 @@ class Line:
                 workers = await self._queue.presences.workers()
                 damage = await self._upkeep.repairs()
                 open_for = (await self._upkeep.snapshot()).open_for
-        except AWAY as error:
+        except REDIS_ERRORS as error:
             return [f"Redis cannot be reached, or refuses to serve ({trouble(error)})"], []
         fatal, lesser = [], []
-        if self._unwritable:  # a full Redis can still be read
-            fatal.append(f"Redis cannot be written to ({self._unwritable})")
+        if self._outage.reason:  # a full Redis can still be read
+            fatal.append(f"Redis cannot be written to ({self._outage.reason})")
         if not self._inbox.subscribed.is_set():
             fatal.append("the subscription to Redis is being made again")
         ours = [w for w in workers if w.fingerprint == self._seal.fingerprint]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import accumulate
 
 from arq.connections import ArqRedis
@@ -33,7 +34,7 @@ from settings import Settings
 from wire.line import metrics
 from wire.line.metrics import Tallies
 from wire.line.snapshot import Snapshot, TakeSnapshot
-from wire.redis.client import AWAY
+from wire.redis.outage import REDIS_ERRORS
 
 PATIENCE = 2.0
 """Seconds that Redis may take to tell its numbers; Prometheus gives up after ten."""
@@ -66,13 +67,12 @@ class Metrics:
         return raw(encode(Families(await self._look())), content_type=content_type)
 
     async def _look(self) -> Iterable[Metric]:
-        try:
+        with suppress(*REDIS_ERRORS):
             async with asyncio.timeout(PATIENCE):
                 tallies = await metrics.read(self._redis)
                 snapshot = await self._take_snapshot()
-        except AWAY:
-            return always(self._slots, redis_up=False)
-        return [*always(self._slots, redis_up=True), *standing(snapshot), *counted(tallies)]
+            return [*always(self._slots, redis_up=True), *standing(snapshot), *counted(tallies)]
+        return always(self._slots, redis_up=False)
 
 
 class Families(Collector):

@@ -20,7 +20,7 @@ import settings
 from wire import VERSION
 from wire.line.presence import Presence
 from wire.line.worker import WorkerLine
-from wire.redis.client import AWAY, is_down_for_everyone, trouble
+from wire.redis.outage import Outage
 from wire.seal import Seal
 from workers.attempt import Attempt, Stop
 
@@ -74,7 +74,7 @@ class Leases:
 
     async def keep(self) -> None:
         """Renew for ever, at every heartbeat; close what could not be renewed in time."""
-        away = False
+        outage = Outage(logger, "renew leases")
         while True:
             asked = time.monotonic()
             left = self._close_at - asked
@@ -84,21 +84,14 @@ class Leases:
                 )
                 self.stop_all("lost")
                 self._held.clear()
-            try:
+            pause = RETRY
+            with outage.tolerated():
                 async with asyncio.timeout(min(self._beat, left) if self._held else self._beat):
                     await self._renew()
                 self._good_from(asked)
-                if away:
-                    logger.info("leases are renewed again")
-                away = False
                 pause = self._beat - (time.monotonic() - asked)
-            except AWAY as error:
-                if not away:
-                    logger.warning("leases cannot be renewed: %s", trouble(error))
-                away = True
-                if is_down_for_everyone(error):
-                    self._good_from(asked)  # whenever it comes back, it waits that long
-                pause = RETRY
+            if outage.is_for_everyone:
+                self._good_from(asked)  # whenever it comes back, it waits that long
             await asyncio.sleep(max(pause, 0.0))
 
     async def _renew(self) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 import msgspec
+from redis.exceptions import RedisError
 
 from runtime.logs import describe_traceback
 from settings import Settings
@@ -25,7 +26,7 @@ from wire.events import Ending, Failed
 from wire.jobs import Family
 from wire.line.claims import Claim, Requeued
 from wire.line.worker import WorkerLine
-from wire.redis.client import AWAY, RedisError
+from wire.redis.outage import REDIS_ERRORS, retry
 from wire.seal import Seal, SealError
 from wire.stream.endings import end_waiting
 from wire.stream.outbox import Outbox, Superseded
@@ -153,7 +154,7 @@ class Settlement:
 
         What Redis does not hear of finds out itself.
         """
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*REDIS_ERRORS):
             ended = True
             while ended:
                 ended = False
@@ -163,12 +164,7 @@ class Settlement:
     async def _insist(self, attempt: Attempt, say: Callable[[], Awaitable[_Said]]) -> _Said | None:
         """Say what comes of an attempt, within the grace. The answer; None if there was none."""
         try:
-            async with asyncio.timeout(self._config.redis.outage_grace):
-                while True:
-                    try:
-                        return await say()
-                    except AWAY:
-                        await asyncio.sleep(0.2)
+            return await retry(say, self._config.redis.outage_grace)
         except TimeoutError:
             logger.error("job %s could not be ended, Redis is away", attempt.claim.id)
             return None

@@ -31,7 +31,7 @@ from wire.line.presence import worker_channel
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
-from wire.redis.client import AWAY
+from wire.redis.outage import REDIS_ERRORS
 from wire.redis.subscription import Subscription
 from wire.seal import Seal
 from wire.stream.outbox import Outbox
@@ -111,10 +111,10 @@ class Worker(ArqWorker):
             while not self._draining:
                 await self._wait_for_work()
                 # That Redis is away is said where leases are renewed.
-                with contextlib.suppress(*AWAY):
+                with contextlib.suppress(*REDIS_ERRORS):
                     await self._poll_iteration()
             await self._drain()
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*REDIS_ERRORS):
             await self.line.presences.remove_worker(self.id)
 
     def drain(self) -> None:
@@ -187,7 +187,7 @@ class Worker(ArqWorker):
             await self.run_job(job, number)  # arq passes it on as the score, and only logs it
             if not attempt.settled:  # arq ended it without calling our function
                 await self._settlement.end(attempt, LOST)
-        except AWAY as error:
+        except REDIS_ERRORS as error:
             # Not begun: its lease runs out, and it goes back to its place.
             logger.warning("job %s not started, Redis is away: %s", job, type(error).__name__)
         finally:
@@ -225,7 +225,7 @@ class Worker(ArqWorker):
     async def _drain(self) -> None:
         logger.info("worker %s stops, %d jobs are held", self.id, len(self.tasks))
         self.leases.take_no_more()
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*REDIS_ERRORS):
             await self.line.presences.remove_worker(self.id)
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=self._config.workers.drain_timeout)

@@ -11,7 +11,8 @@ from redis.asyncio.connection import AbstractConnection
 from local.redis import EmbeddedRedis
 from runtime.tasks import background
 from settings.redis_url import redis_url
-from wire.redis.client import AWAY, connect, is_down_for_everyone
+from wire.redis.client import connect
+from wire.redis.outage import REDIS_ERRORS, is_down_for_everyone
 
 
 async def test_a_cancellation_in_the_middle_of_a_command_is_never_lost(redis: ArqRedis) -> None:
@@ -46,7 +47,7 @@ async def test_a_loop_in_the_background_ends_with_its_context(redis: ArqRedis) -
 
 async def test_a_refused_connection_is_down_for_everyone_and_a_timeout_is_not() -> None:
     nobody = connect(redis_url("redis://127.0.0.1:1/0"))
-    with pytest.raises(AWAY) as refused:
+    with pytest.raises(REDIS_ERRORS) as refused:
         await nobody.ping()
     assert is_down_for_everyone(refused.value)
     assert not is_down_for_everyone(TimeoutError())
@@ -69,7 +70,7 @@ async def test_a_transport_that_has_just_closed_is_redis_being_away(
         if moment == "disconnect":
             await client.connection_pool.disconnect()
         else:
-            with pytest.raises(AWAY):
+            with pytest.raises(REDIS_ERRORS):
                 await client.get("key")
     assert await client.get("key") == b"value"
     await client.aclose()

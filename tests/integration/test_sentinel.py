@@ -24,7 +24,8 @@ from runtime.tasks import background
 from settings.redis_url import SentinelUrl, redis_url
 from tests.support.gateway import frozen
 from tests.support.watched import WatchedRedis, watched_redis
-from wire.redis.client import AWAY, Client, connect, is_down_for_everyone
+from wire.redis.client import Client, connect
+from wire.redis.outage import REDIS_ERRORS, is_down_for_everyone
 from wire.redis.sentinel import SLACK, Master, Sentinels
 from wire.redis.subscription import Subscription
 
@@ -49,10 +50,10 @@ async def client_of(url: str) -> AsyncIterator[Client]:
 
 
 async def served(call: Callable[[], Awaitable[object]]) -> object:
-    """What comes of a call once it works; whatever goes wrong before has to count as AWAY."""
+    """Result of a call once it works; every failure before has to be one of REDIS_ERRORS."""
     async with asyncio.timeout(BACK):
         while True:
-            with suppress(*AWAY):
+            with suppress(*REDIS_ERRORS):
                 async with asyncio.timeout(1):
                     return await call()
             await asyncio.sleep(0.05)
@@ -137,13 +138,13 @@ async def test_the_refusal_of_a_master_counts_only_while_it_cannot_have_been_rep
         async with client_of(watched.url) as client:
             await client.set("key", "value")
             watched.master.kill()
-            with pytest.raises(AWAY):  # the connection that breaks
+            with pytest.raises(REDIS_ERRORS):  # the connection that breaks
                 await client.ping()
-            with pytest.raises(AWAY) as refused:
+            with pytest.raises(REDIS_ERRORS) as refused:
                 await client.ping()
             assert is_down_for_everyone(refused.value)
             now += 1.05
-            with pytest.raises(AWAY) as refused:
+            with pytest.raises(REDIS_ERRORS) as refused:
                 await client.ping()
             assert not is_down_for_everyone(refused.value)
             stopped.undo()
@@ -206,7 +207,7 @@ async def test_password_and_database_are_those_of_the_master(
             await client.set("key", "value")
         assert "db3" in await redis.info("keyspace")
         async with client_of(f"redis+sentinel://:wrong@{address}/main/3") as client:
-            with pytest.raises(AWAY):
+            with pytest.raises(REDIS_ERRORS):
                 await client.ping()
     finally:
         await redis.config_set("requirepass", "")
@@ -222,9 +223,9 @@ async def test_a_master_that_became_a_replica_is_not_used(
         await redis.replicaof("127.0.0.1", "1")
         try:
             for _ in range(2):
-                with pytest.raises(AWAY, match="not the master"):
+                with pytest.raises(REDIS_ERRORS, match="not the master"):
                     await script()
-            with pytest.raises(AWAY, match="not the master"):
+            with pytest.raises(REDIS_ERRORS, match="not the master"):
                 await client.get("counter")
         finally:
             await redis.replicaof("NO", "ONE")
@@ -258,7 +259,7 @@ async def test_sentinels_and_master_over_tls(
     async with client_of(f"{url}?ssl_ca_certs={certificate}") as client:
         assert await client.ping()
     async with client_of(url) as stranger:
-        with pytest.raises(AWAY):
+        with pytest.raises(REDIS_ERRORS):
             await stranger.ping()
     for server in servers:
         server.close()
@@ -319,7 +320,7 @@ async def test_one_that_talks_nonsense_counts_as_one_that_does_not_answer(
 
 async def test_dead_sentinels_are_not_a_dead_redis() -> None:
     client = connect(redis_url("redis+sentinel://127.0.0.1:1,127.0.0.1:2/main"))
-    with pytest.raises(AWAY) as refused:
+    with pytest.raises(REDIS_ERRORS) as refused:
         await client.ping()
     assert not is_down_for_everyone(refused.value)
     await client.aclose()

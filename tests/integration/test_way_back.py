@@ -123,7 +123,7 @@ async def test_an_outage_is_one_line_in_the_log_and_loses_nothing(
 
     def told() -> int:
         return [record.getMessage() for record in caplog.records].count(
-            "publishing failed: ConnectionError"
+            "cannot publish events, Redis fails: ConnectionError"
         )
 
     with inbox.open("job") as reply:

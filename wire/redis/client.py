@@ -1,4 +1,4 @@
-"""Connections to Redis: how a URL becomes a client, and what counts as Redis being away."""
+"""The Redis client of every role, and its connections."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ from typing import Any
 
 from arq.connections import ArqRedis
 from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
-from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, RedisError
+from redis.exceptions import ConnectionError
 
 from settings.redis_url import RedisUrl, SentinelUrl
 from wire.redis.sentinel import MasterPool
 
 TIMEOUT = 5.0
 """Seconds that any one command may take."""
-
-AWAY = (RedisError, OSError)
-"""What a client raises while Redis cannot serve: it is away, restarting, failing over, full, read
-only, or refuses our password. It may well serve later, so nobody dies of it; `OSError` covers our
-own time-outs around commands."""
-
-__all__ = ["AWAY", "TIMEOUT", "Client", "RedisError", "connect", "is_down_for_everyone", "trouble"]
 
 
 class SteadyConnection(AbstractConnection):
@@ -92,33 +85,3 @@ def connect(url: RedisUrl, connections: int = 50) -> Client:
     client = Client(pool)
     client.auto_close_connection_pool = True  # the pool is nobody else's
     return client
-
-
-def is_down_for_everyone(error: BaseException) -> bool:
-    """Whether nobody can be talking to Redis, as far as this process can tell.
-
-    A refused connection means that its host is there and no server listens; a server that says it
-    is loading has only just begun. A time-out tells nothing: we alone may be cut off. Nor does a
-    master that may have been replaced: `wire/redis/sentinel.py` lets its refusal through only while
-    it cannot have been.
-    """
-    if isinstance(error, BusyLoadingError):
-        return True
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ConnectionRefusedError):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    # redis-py keeps only the sentence of what asyncio raised.
-    return isinstance(error, ConnectionError) and "refused" in str(error).lower()
-
-
-def trouble(error: BaseException) -> str:
-    """What is wrong with Redis, for people: the kind of error, as its text may quote what we sent.
-
-    A full Redis is named as docs/operating.md names it; from a script it is one ResponseError of
-    many.
-    """
-    if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in str(error):
-        return "OOM command not allowed"
-    return type(error).__name__

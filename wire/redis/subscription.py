@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator
 
 from arq.connections import ArqRedis
 
-from wire.redis.client import AWAY, TIMEOUT
+from wire.redis.client import TIMEOUT
+from wire.redis.outage import REDIS_ERRORS, Outage
 
 logger = logging.getLogger(__name__)
 
@@ -33,33 +34,32 @@ class Subscription:
         found out by pings to our own channel, which the socket's time-out misses.
         """
         pinging = asyncio.create_task(self._ping())
-        pause, lost = 0.05, False
+        pause = 0.05
+        outage = Outage(logger, "keep a subscription")
         try:
             while True:
                 pubsub = self._redis.pubsub()
                 missing = len(self._channels)
                 try:
-                    await pubsub.subscribe(*self._channels)
-                    while True:
-                        message = await pubsub.get_message(timeout=None)
-                        if message is None:
-                            continue
-                        if message["type"] == "subscribe":
-                            # A silent reconnect inside redis-py confirms every channel again.
-                            missing = missing - 1 if missing else len(self._channels) - 1
-                            if missing == 0:
-                                pause, lost = 0.05, False
-                                self.confirmed.set()
-                                yield None
-                        elif message["data"] != _PING:
-                            yield message["channel"].decode(), message["data"]
-                except AWAY as error:
-                    if not lost:
-                        logger.warning("subscription lost: %s", type(error).__name__)
-                    lost = True
+                    with outage.tolerated():
+                        await pubsub.subscribe(*self._channels)
+                        while True:
+                            message = await pubsub.get_message(timeout=None)
+                            if message is None:
+                                continue
+                            if message["type"] == "subscribe":
+                                # A silent reconnect inside redis-py confirms every channel again.
+                                missing = missing - 1 if missing else len(self._channels) - 1
+                                if missing == 0:
+                                    pause = 0.05
+                                    outage.end()
+                                    self.confirmed.set()
+                                    yield None
+                            elif message["data"] != _PING:
+                                yield message["channel"].decode(), message["data"]
                 finally:
                     self.confirmed.clear()
-                    with contextlib.suppress(*AWAY):
+                    with contextlib.suppress(*REDIS_ERRORS):
                         await pubsub.aclose()  # type: ignore[no-untyped-call]
                 yield None
                 await asyncio.sleep(pause)
@@ -70,5 +70,5 @@ class Subscription:
     async def _ping(self) -> None:
         while True:
             await asyncio.sleep(TIMEOUT / 2)
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(*REDIS_ERRORS):
                 await self._redis.publish(self._channels[0], _PING)

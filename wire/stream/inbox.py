@@ -28,7 +28,7 @@ from runtime.tasks import background
 from wire.events import UNNUMBERED, decode_frame
 from wire.line.front_end import FrontEndLine
 from wire.line.presence import front_end_channel
-from wire.redis.client import AWAY
+from wire.redis.outage import REDIS_ERRORS
 from wire.redis.subscription import Subscription
 from wire.seal import Seal, SealError
 from wire.stream import log
@@ -161,10 +161,11 @@ class Inbox:
         give_up = time.monotonic() + self._outage_grace
         while not reply.ended:
             pause = HEAL_STEP
+            found: _Found = "missing"
             try:
-                found = await self._read_on(reply)
-            except AWAY:
-                found = "missing"  # the deadline, or the next confirmed subscription, decides
+                # In an outage the deadline, or the next confirmed subscription, decides.
+                with contextlib.suppress(*REDIS_ERRORS):
+                    found = await self._read_on(reply)
             except (SealError, msgspec.MsgspecError):
                 reply.fail("The log of this answer cannot be read.", "log_damaged")
                 return

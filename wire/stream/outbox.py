@@ -26,7 +26,7 @@ from wire.line.claims import Claim
 from wire.line.presence import front_end_channel
 from wire.line.status import EndState
 from wire.line.worker import WorkerLine
-from wire.redis.client import AWAY, trouble
+from wire.redis.outage import Outage
 from wire.seal import Seal
 from wire.stream import log
 
@@ -174,7 +174,7 @@ class Outbox:
         return self._seal.seal(encode_frame(batches), front_end_channel(front))
 
     async def _publish(self) -> None:
-        away = False
+        outage = Outage(logger, "publish events")
         while True:
             await self._anything.wait()
             self._anything.clear()
@@ -184,36 +184,27 @@ class Outbox:
                 for front in answer.front_ends:
                     by_front[front].append(batch)
             self._dirty.clear()
-            try:
+            # What is lost in an outage the front ends miss by its numbers, and read from the log.
+            with outage.tolerated():
                 for front, batches in by_front.items():
                     await self._redis.publish(
                         front_end_channel(front), self._seal_frame(front, batches)
                     )
-                away = False
-            except AWAY as error:
-                # The front ends will miss these numbers and read them from the log.
-                if not away:  # a line for each tick of an outage would bury all others
-                    logger.warning("publishing failed: %s", trouble(error))
-                away = True
             await asyncio.sleep(TICK)
 
     async def _write_logs(self) -> None:
-        away = False
+        outage = Outage(logger, "write the logs of answers")
         while True:
             await asyncio.sleep(LOG_STEP)
-            try:
-                await self._write_step()
-                away = False
-            except AWAY as error:
-                if not away:
-                    logger.warning("writing logs failed: %s", trouble(error))
-                away = True
+            unlogged = {answer: answer.unlogged() for answer in self._open}
+            if any(batch.events for batch in unlogged.values()):
+                with outage.tolerated():
+                    await self._write_step(unlogged)
 
-    async def _write_step(self) -> None:
+    async def _write_step(self, unlogged: dict[Answer, Batch]) -> None:
         batches: dict[Answer, Batch] = {}
         entries: dict[str, bytes] = {}
-        for answer in list(self._open):
-            batch = answer.unlogged()
+        for answer, batch in unlogged.items():
             if not batch.events:
                 continue
             entry = log.seal_entry(self._seal, batch)

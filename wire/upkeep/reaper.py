@@ -8,7 +8,7 @@ import logging
 
 from wire.events import Failed
 from wire.line.upkeep import UpkeepLine
-from wire.redis.client import AWAY
+from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, end_waiting, finish_stalled
 
@@ -23,7 +23,7 @@ async def keep_reaping(line: UpkeepLine, seal: Seal, every: float) -> None:
     while True:
         await asyncio.sleep(every)
         # Whoever comes next makes up for it; that Redis is away is said elsewhere.
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*REDIS_ERRORS):
             await reap(line, seal)
 
 

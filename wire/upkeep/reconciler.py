@@ -12,7 +12,7 @@ import contextlib
 import logging
 
 from wire.line.upkeep import UpkeepLine
-from wire.redis.client import AWAY
+from wire.redis.outage import REDIS_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ async def keep_reconciling(line: UpkeepLine, heartbeat: float) -> None:
     interval = BEATS * heartbeat
     while True:
         await asyncio.sleep(interval)
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*REDIS_ERRORS):
             if repairs := await reconcile(line, interval):
                 logger.warning(
                     "The line had to be repaired.",

@@ -28,7 +28,7 @@ import settings
 from runtime.tasks import background
 from wire import VERSION
 from wire.line.scripts import source
-from wire.redis.client import AWAY
+from wire.redis.outage import REDIS_ERRORS, Outage
 from wire.seal import Seal, SealError
 
 logger = logging.getLogger(__name__)
@@ -138,6 +138,8 @@ class Deletions:
         self._later = redis.register_script(pulse + _LATER)
         self._going_on: dict[str, bytes] = {}
         self._over: dict[str, bytes] = {}
+        self._unnoted = Outage(logger, "note conversations to delete")
+        self._undeleted = Outage(logger, "delete conversations")
         self._to_tell = asyncio.Event()
         self._to_sweep = asyncio.Event()
 
@@ -146,10 +148,11 @@ class Deletions:
         """Delete in the background for as long as the context lasts, and what is due at its end."""
         # Apart, as a slow upstream must not keep us from saying what goes on.
         async with background(
-            self._repeat(self._tell, self._to_tell), self._repeat(self._sweep, self._to_sweep)
+            self._repeat(self._tell, self._to_tell, self._unnoted),
+            self._repeat(self._sweep, self._to_sweep, self._undeleted),
         ):
             yield
-        with contextlib.suppress(*AWAY):
+        with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(_LAST_WORDS):
                 await self._tell()
                 await self._sweep()
@@ -166,11 +169,9 @@ class Deletions:
         """See `Trace.note`."""
         plain = msgspec.msgpack.encode(_Record(VERSION, bearer, conversation_id))
         record = self._going_on[id] = self._seal.seal(plain, f"deletion {id}")
-        try:
+        with self._unnoted.tolerated():  # else noted at the next heartbeat
             async with asyncio.timeout(_PATIENCE):
                 await self._remember(id, record, self._hold)
-        except AWAY as error:
-            logger.warning("a conversation to delete is noted later: %s", type(error).__name__)
 
     def end(self, ids: Iterable[str]) -> None:
         """See `Trace.end`."""
@@ -179,21 +180,18 @@ class Deletions:
                 self._over[id] = record
                 self._to_tell.set()
 
-    async def _repeat(self, step: Callable[[], Awaitable[None]], wake: asyncio.Event) -> None:
+    async def _repeat(
+        self, step: Callable[[], Awaitable[None]], wake: asyncio.Event, outage: Outage
+    ) -> None:
         """Take a step at every heartbeat and whenever woken, for ever."""
-        away = False
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._beat):
                     await wake.wait()
             wake.clear()
-            try:
+            with outage.tolerated():
                 await step()
-                away = False
-            except AWAY as error:
-                if not away:
-                    logger.warning("no conversation is deleted now: %s", type(error).__name__)
-                away = True
+            if outage.since is not None:
                 await asyncio.sleep(_RETRY)
 
     async def _tell(self) -> None:

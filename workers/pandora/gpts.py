@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from urllib.parse import quote
 
 import aiohttp
@@ -13,7 +14,7 @@ import yarl
 
 from wire.events import Failed
 from wire.gpts import EVERYBODY, GptInfos
-from wire.redis.client import AWAY
+from wire.redis.outage import REDIS_ERRORS
 from wire.seal import SealError
 from workers.pandora.refusals import error_of, judge
 from workers.upstream import UpstreamError
@@ -93,17 +94,13 @@ class Gpts:
             )
             if known is not None and not refused.final:
                 return known
-            try:
+            with suppress(*REDIS_ERRORS):  # listed or not, it has been refused here
                 await self._infos.miss(whose, id)
-            except AWAY:
-                pass  # listed or not, it has been refused here
             # What is wrong with the gateway's own key is not this client's fault.
             ours = self._key and refused.failed.fault == "unauthorized"
             raise error_of(_UNREACHABLE if ours else refused.failed) from None
-        try:
+        with suppress(*REDIS_ERRORS):  # else asked for again next time
             await self._infos.put(whose, id, info)
-        except AWAY:
-            pass  # asked for again next time
         return found
 
     async def keep_asking(self, ids: Sequence[str], retry: float = RETRY) -> None:
@@ -117,11 +114,10 @@ class Gpts:
             await asyncio.sleep(retry)
 
     async def _known(self, whose: str, id: str) -> tuple[Gizmo | None, bool]:
-        try:
-            known = await self._infos.get(whose, id)
-            return (None, False) if known is None else (_read(known[0]), known[1])
-        except (*AWAY, SealError, _RefusedError):
-            return None, False
+        with suppress(*REDIS_ERRORS, SealError, _RefusedError):
+            if known := await self._infos.get(whose, id):
+                return _read(known[0]), known[1]
+        return None, False
 
     async def _ask(self, id: str, key: str) -> bytes:
         url = yarl.URL(f"{self._root}/gizmos/{quote(id, safe='')}", encoded=True)

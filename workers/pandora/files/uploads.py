@@ -14,7 +14,7 @@ import asyncio
 import logging
 import mimetypes
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Literal
 from urllib.parse import quote
 
@@ -27,7 +27,7 @@ from store.blobs import Blobs
 from store.media import MediaError
 from wire.events import Failed, Fault
 from wire.jobs import Attachment, ChatJob, Identity
-from wire.redis.client import AWAY
+from wire.redis.outage import REDIS_ERRORS
 from wire.seal import SealError
 from workers.pandora.body import read_short
 from workers.pandora.files.downloads import by_file_server
@@ -206,11 +206,10 @@ class Uploads:
 
     async def _remembered(self, bearer: str, file: Attachment) -> Uploaded | None:
         """The file as it was uploaded before, if it was, and is there still."""
-        try:
-            box = await self._known.get(bearer, file)
-            known = msgspec.json.decode(box, type=Uploaded) if box else None
-        except (*AWAY, SealError, msgspec.MsgspecError):
-            return None
+        known = None
+        with suppress(*REDIS_ERRORS, SealError, msgspec.MsgspecError):
+            if box := await self._known.get(bearer, file):
+                known = msgspec.json.decode(box, type=Uploaded)
         if known is None:
             return None
         try:
@@ -220,10 +219,8 @@ class Uploads:
         return known if answer.is_ready else None
 
     async def _remember(self, bearer: str, file: Attachment, known: Uploaded) -> None:
-        try:
+        with suppress(*REDIS_ERRORS):  # else uploaded again next time
             await self._known.put(bearer, file, msgspec.json.encode(known))
-        except AWAY:
-            pass  # uploaded again next time
 
     # The steps
 

@@ -1,16 +1,16 @@
-# Each command sets up what it needs in .venv; see `make help`.
+# Each command installs what it needs into .venv; see `make help`.
 
 # Another interpreter: `make setup PYTHON=python3.12`, after `make clean` if there is a .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Twice quiet: errors alone, as pip's warnings are about the machine's own configuration.
+# Twice quiet: only errors, since pip's warnings are about the machine's own configuration.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
-# The locks are installed when these are older than them.
+# Stamps: a lock is installed again when it is newer than its stamp.
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: help setup run test chaos check bench format lock clean
+.PHONY: help setup run test chaos check english bench format lock clean
 
 help:
 	@echo "make setup    install what 'make run' needs, into $(VENV)"
@@ -18,15 +18,16 @@ help:
 	@echo "make test     run all tests"
 	@echo "make chaos    kill parts of a gateway at random while it serves (SEED=1: the same plan again)"
 	@echo "make check    check format, lint, types and imports"
+	@echo "make english  check the English of code and documents"
 	@echo "make bench    run the benchmarks"
-	@echo "make format   format the code and mend what the linter can mend"
+	@echo "make format   format the code and apply the fixes of the linter"
 	@echo "make lock     remake the locks from requirements*.in (UPGRADE=1: with the newest versions)"
 	@echo "make clean    remove $(VENV) and the tools' caches"
 
 setup: $(RUN)
 	@echo "$(VENV) is ready"
 
-# It ends with status 0 on Ctrl-C, so that make has nothing to complain about.
+# It exits with status 0 on Ctrl-C, so that make reports no error.
 run: $(RUN)
 	@$(BIN)/python -m local
 
@@ -42,6 +43,9 @@ check: $(DEV)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+english: $(DEV)
+	@$(BIN)/python -m tests.english
+
 bench: $(DEV)
 	@$(BIN)/python -m benchmarks
 
@@ -49,7 +53,7 @@ format: $(DEV)
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-# uv makes locks for every platform and Python at once; nothing else needs it.
+# uv makes locks for all platforms and Pythons at once; nothing else needs it.
 lock: $(BIN)/python
 	@$(PIP) install uv
 	@for name in requirements requirements-run requirements-dev; do \
@@ -65,7 +69,7 @@ clean:
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "'$(PYTHON)' is not Python 3.11 or later: name one that is with PYTHON=..." >&2; \
+		echo "'$(PYTHON)' is not Python 3.11 or later: name another one with PYTHON=..." >&2; \
 		exit 1; }
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)

@@ -14,22 +14,7 @@ from tests.support.defaults import defaults
 
 TWICE = ("README", "docs/clients", "docs/settings", "docs/operating")
 """The pages that are in both languages."""
-PAGES = [
-    *(settings.HERE / f"{name}{language}" for name in TWICE for language in (".md", ".zh-CN.md")),
-    *(
-        settings.HERE / "docs" / name
-        for name in (
-            "design.md",
-            "files.md",
-            "glossary.md",
-            "line.md",
-            "parity.md",
-            "redis.md",
-            "streaming.md",
-        )
-    ),
-    settings.HERE / "CHANGELOG.md",
-]
+PAGES = sorted([*settings.HERE.glob("*.md"), *(settings.HERE / "docs").glob("*.md")])
 
 
 def both(name: str) -> list[str]:

@@ -6,15 +6,23 @@ from arq.connections import ArqRedis
 
 import settings
 from wire.jobs import Lane
+from wire.line import keys
 from wire.line.front_end import FrontEndLine
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
 from wire.seal import Seal
 
+CLOCK_KEY = "test:clock"
+
+_STOPPED_CLOCK = f"""
+local at = tonumber(redis.call('GET', '{CLOCK_KEY}'))
+return {{now = math.floor(at / 1000), micros = at % 1000000}}
+"""
+
 
 class WholeLine(FrontEndLine, WorkerLine, UpkeepLine):
-    """All three views of one line."""
+    """All three views of one line. A stopped clock shows the time of `set_clock`."""
 
     def __init__(
         self,
@@ -22,9 +30,13 @@ class WholeLine(FrontEndLine, WorkerLine, UpkeepLine):
         seal: Seal,
         config: settings.Queue,
         upstream: settings.Upstream | None = None,
+        *,
+        stopped_clock: bool = False,
     ) -> None:
         self.redis = redis
-        self.scripts = Scripts(redis, seal.fingerprint)
+        self.scripts = Scripts(
+            redis, seal.fingerprint, {"clock": _STOPPED_CLOCK} if stopped_clock else {}
+        )
         super().__init__(self.scripts, config, upstream or settings.Upstream())
 
     @property
@@ -34,4 +46,8 @@ class WholeLine(FrontEndLine, WorkerLine, UpkeepLine):
 
     def queue_key(self, lane: Lane) -> str:
         """The lane's sorted set of jobs that may be claimed."""
-        return f"arq:queue:{lane}:{self.scripts.fingerprint}"
+        return keys.queue(lane, self.scripts.fingerprint)
+
+    async def set_clock(self, now: float) -> None:
+        """Set a stopped clock to a time in seconds."""
+        await self.redis.set(CLOCK_KEY, round(now * 1e6))

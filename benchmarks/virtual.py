@@ -1,9 +1,9 @@
 """The real line on a real Redis, in virtual time: hours of load in seconds, the same in every run.
 
-The scripts ask Redis for the time in one place; before them stands a prelude that answers from a
-key instead. What happens in between is a list of moments, which are played one after the other. So
-a measurement depends on its seed and on the scripts alone, not on how busy the machine is. Expiries
-in Redis still go by its own clock, which is the slower one here: nothing expires too early.
+The scripts run with a stopped clock. What happens in between is a list of moments, which are played
+one after the other. So a measurement depends on its seed and on the scripts alone, not on how busy
+the machine is. Expiries in Redis still go by its own clock, which is the slower one here: nothing
+expires too early.
 """
 
 from __future__ import annotations
@@ -35,37 +35,6 @@ from wire.seal import Seal
 FRAMES = {"front": b"frame"}
 FOREVER = 1e5
 """Seconds: leases and presences outlive every run, so that nobody has to renew them."""
-
-_CLOCK_KEY = "virtual:clock"
-_CLOCK = f"""
-local actual = redis
-local redis = setmetatable({{call = function(name, ...)
-  if name == 'TIME' then return actual.call('HMGET', '{_CLOCK_KEY}', 'seconds', 'micros') end
-  return actual.call(name, ...)
-end}}, {{__index = actual}})
-"""
-
-
-class VirtualQueue(WholeLine):
-    """A line whose clock stands still until it is set."""
-
-    def __init__(
-        self,
-        redis: ArqRedis,
-        seal: Seal,
-        config: settings.Queue,
-        upstream: settings.Upstream | None = None,
-    ) -> None:
-        super().__init__(redis, seal, config, upstream)
-        loaded = self.scripts.loaded
-        for name, script in loaded.items():
-            loaded[name] = redis.register_script(_CLOCK + str(script.script))
-
-    async def set_clock(self, now: float) -> None:
-        """From now on it is `now`, in seconds."""
-        micros = round(now * 1e6)
-        at = {"seconds": micros // 1_000_000, "micros": micros % 1_000_000}
-        await self._redis.hset(_CLOCK_KEY, mapping=at)  # type: ignore[misc]  # redis-py: sync or async
 
 
 @dataclass
@@ -106,7 +75,7 @@ class Kind:
 class World:
     """A line, a worker that holds all slots, and what is going to happen."""
 
-    def __init__(self, queue: VirtualQueue, slots: int, seed: int) -> None:
+    def __init__(self, queue: WholeLine, slots: int, seed: int) -> None:
         self.random = Random(seed)
         self.now = 1e6
         self.jobs: dict[str, Job] = {}
@@ -289,9 +258,10 @@ async def world(
     }
     config = settings.Queue(chat_slots=chat, images_slots=images, **(wide | limits))
     upstream = settings.Upstream(max_concurrency=slots)
-    made = World(
-        VirtualQueue(redis, Seal(b"a secret of the benchmarks"), config, upstream), slots, seed
+    line = WholeLine(
+        redis, Seal(b"a secret of the benchmarks"), config, upstream, stopped_clock=True
     )
+    made = World(line, slots, seed)
     await made.prepare()
     return made
 

@@ -26,8 +26,8 @@ from store.blobs import Blobs
 from store.media import MediaError
 from wire.events import Ending, Failed
 from wire.jobs import Lane, decode_job
+from wire.line import keys
 from wire.line.commands import Attach, Cancel, Command, decode_command
-from wire.line.presence import worker_channel
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
@@ -144,7 +144,7 @@ class Worker(ArqWorker):
             self._obey(command)
 
     async def _listen(self) -> None:
-        own = worker_channel(self.id)
+        own = keys.worker(self.id)
         subscription = Subscription(self.pool, own, self.line.nudge_channel)
         async for message in subscription.messages():
             if message is not None and message[0] == own:

@@ -19,14 +19,13 @@ from settings.credentials import Secret
 from settings.redis_url import redis_url
 from tests.support.line import claim, enqueue, present
 from tests.support.sanic_adapter import SanicClient, new_app, started
-from wire.line import metrics
+from wire.line import keys, metrics
 from wire.line.metrics import HISTOGRAMS
-from wire.line.scripts import source
+from wire.line.scripts import modules
+from wire.line.scripts.linking import link
 from wire.line.snapshot import LaneSnapshot, Snapshot, TakeSnapshot
 from wire.redis.client import connect
 from wire.seal import Seal
-
-PRELUDE = source("_metrics")
 
 TOKEN = "a-token-of-the-operator"
 
@@ -34,7 +33,8 @@ Get = Callable[..., Awaitable[httpx.Response]]
 
 
 async def run(redis: ArqRedis, script: str, *args: str | int | float) -> bytes:
-    result: bytes = await redis.register_script(PRELUDE + script)(args=args)
+    linked = link(f"-- needs: metrics, vocabulary\n{script}", modules("0123abcd"))
+    result: bytes = await redis.register_script(linked)(args=args)
     return result
 
 
@@ -42,15 +42,15 @@ async def run(redis: ArqRedis, script: str, *args: str | int | float) -> bytes:
 
 
 async def test_the_scripts_have_the_declared_bounds(redis: ArqRedis) -> None:
-    bounds = json.loads(await run(redis, "return cjson.encode(BOUNDS)"))
+    bounds = json.loads(await run(redis, "return cjson.encode(vocabulary.bounds)"))
     assert bounds == {histogram.name: list(histogram.bounds) for histogram in HISTOGRAMS}
 
 
 async def test_counts_add_up_over_any_number_of_callers(redis: ArqRedis) -> None:
     script = """
         local queue = ARGV[1]
-        count('gateway_endings_total', {reason = 'done', lane = 'chat'})
-        count('gateway_endings_total', {lane = 'chat', reason = 'cancelled'}, 2)
+        metrics.count('gateway_endings_total', {reason = 'done', lane = 'chat'})
+        metrics.count('gateway_endings_total', {lane = 'chat', reason = 'cancelled'}, 2)
     """
     await asyncio.gather(*(run(redis, script, "arq:queue:chat:0123abcd") for _ in range(20)))
     endings = (await metrics.read(redis)).counters["gateway_endings_total"]
@@ -60,7 +60,7 @@ async def test_counts_add_up_over_any_number_of_callers(redis: ArqRedis) -> None
 
 
 async def test_observations_fall_into_their_buckets_bounds_included(redis: ArqRedis) -> None:
-    script = "observe('gateway_wait_seconds', {lane = 'chat'}, tonumber(ARGV[1]))"
+    script = "metrics.observe('gateway_wait_seconds', {lane = 'chat'}, tonumber(ARGV[1]))"
     for seconds in (0, 0.1, 0.101, 5, 599.5, 601, -3):
         await run(redis, script, seconds)
     waits = (await metrics.read(redis)).histograms["gateway_wait_seconds"]["chat",]
@@ -72,7 +72,7 @@ async def test_observations_fall_into_their_buckets_bounds_included(redis: ArqRe
 async def test_an_estimate_is_judged_in_seconds_and_if_the_wait_was_long_as_a_part_of_it(
     redis: ArqRedis,
 ) -> None:
-    script = "observe_eta({lane = 'chat'}, tonumber(ARGV[1]), tonumber(ARGV[2]))"
+    script = "metrics.observe_forecast({lane = 'chat'}, tonumber(ARGV[1]), tonumber(ARGV[2]))"
     await run(redis, script, 30, 20)
     await run(redis, script, 3, 0)
     found = (await metrics.read(redis)).histograms
@@ -83,15 +83,17 @@ async def test_an_estimate_is_judged_in_seconds_and_if_the_wait_was_long_as_a_pa
 
 @pytest.mark.parametrize("word", ["Bearer eyJhbGci.x", 'a"} 1\nb{c="', "UPPER", "", "a-b"])
 async def test_nothing_but_a_plain_word_becomes_a_label(redis: ArqRedis, word: str) -> None:
-    await run(redis, "count('gateway_endings_total', {lane = 'chat', reason = ARGV[1]})", word)
-    assert await redis.hgetall(metrics.KEY) == {  # type: ignore[misc]  # redis-py: sync or async
+    await run(
+        redis, "metrics.count('gateway_endings_total', {lane = 'chat', reason = ARGV[1]})", word
+    )
+    assert await redis.hgetall(keys.metrics) == {  # type: ignore[misc]  # redis-py: sync or async
         b'gateway_endings_total{lane="chat",reason="other"}': b"1"
     }
 
 
 async def test_a_number_that_cannot_be_kept_stops_no_script(redis: ArqRedis) -> None:
-    await redis.set(metrics.KEY, b"not a hash")
-    script = "count('gateway_jobs_total', {lane = 'chat'}) return 'went on'"
+    await redis.set(keys.metrics, b"not a hash")
+    script = "metrics.count('gateway_jobs_total', {lane = 'chat'}) return 'went on'"
     assert await run(redis, script) == b"went on"
 
 

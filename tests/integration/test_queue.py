@@ -27,13 +27,14 @@ from tests.support.line import (
     present,
 )
 from wire import VERSION
+from wire.line import keys
 from wire.line.admission import Refused
 from wire.line.claims import Claim, Requeued
 from wire.line.commands import Cancel, decode_command
-from wire.line.presence import Presence, front_end_channel, worker_channel
+from wire.line.presence import Presence
+from wire.line.view import UnknownReply
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, end_waiting
-from wire.stream.log import log_key
 
 
 @pytest.fixture
@@ -92,10 +93,10 @@ async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
         "gateway:account:account",
         "gateway:users:account",
         "gateway:job:job",
-        log_key("job"),
-        front_end_channel("front"),
-        worker_channel("w"),
-        worker_channel("steady"),
+        keys.log("job"),
+        keys.front_end("front"),
+        keys.worker("w"),
+        keys.worker("steady"),
         "gateway:fingerprints",
     }
     assert left - expiring == {
@@ -245,7 +246,7 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
     await enqueue(queue, "job")
     (claimed,) = await claim(queue, worker="w")
     pubsub = redis.pubsub()
-    await pubsub.subscribe(worker_channel("w"))
+    await pubsub.subscribe(keys.worker("w"))
     await pubsub.get_message(timeout=30)
     assert await queue.cancel("job") == "running"
     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=30)
@@ -396,3 +397,23 @@ async def test_a_clock_that_is_set_back_stops_nothing_for_long(
     await enqueue(queue, "job", account="b")
     assert ids(await claim(queue)) == ["job"]
     assert await lapse(queue) == (1, [])
+
+
+async def test_an_unknown_reply_of_a_script_is_an_error(
+    queue: WholeLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await enqueue(queue, "job")
+    (claimed,) = await claim(queue)
+
+    async def unknown(name: str, *args: object) -> object:
+        return [b"perhaps"] if name == "enqueue" else b"perhaps"
+
+    monkeypatch.setattr(queue, "_run", unknown)
+    calls: list[Awaitable[object]] = [
+        queue.enqueue(new("other"), b"body"),
+        queue.cancel("job"),
+        queue.requeue(claimed),
+    ]
+    for call in calls:
+        with pytest.raises(UnknownReply):
+            await call

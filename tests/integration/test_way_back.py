@@ -16,14 +16,12 @@ from benchmarks.line import WholeLine
 from tests.support.line import QUICK, claim, enqueue, enqueue_chat, new
 from tests.support.scripted import ScriptedUpstream
 from wire.events import Delta, Done, Ending, Event, Failed, Started
-from wire.line import metrics
+from wire.line import keys, metrics
 from wire.line.claims import Claim
 from wire.line.commands import Attach
-from wire.line.presence import front_end_channel, worker_channel
 from wire.seal import Seal
 from wire.stream import log
 from wire.stream.inbox import Inbox
-from wire.stream.log import log_key
 from wire.stream.outbox import LOG_STEP, Answer, Outbox, Superseded
 from wire.stream.reply import Reply
 from wire.upkeep.reaper import reap
@@ -244,7 +242,7 @@ async def test_a_frame_that_is_not_for_us_is_dropped(
     inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis
 ) -> None:
     with inbox.open("job") as reply:
-        await redis.publish(front_end_channel("front"), b"garbage")
+        await redis.publish(keys.front_end("front"), b"garbage")
         await enqueue(queue, "job")
         await outbox.end(Answer((await claim(queue))[0]), Done("stop"))
         assert await everything(reply) == [Done("stop")]
@@ -401,7 +399,7 @@ async def attach(redis: ArqRedis, job: str, front: str, attempt: int | None = No
     await redis.hset(key, "readers", f"{fronts} {front}")  # type: ignore[misc]  # as above
     if state == "running":
         command = Attach(job, attempt or int(current), front)
-        assert await redis.publish(worker_channel(worker), msgspec.msgpack.encode(command))
+        assert await redis.publish(keys.worker(worker), msgspec.msgpack.encode(command))
 
 
 @pytest.fixture
@@ -465,7 +463,7 @@ async def test_commands_for_an_earlier_attempt_or_unknown_ones_change_nothing(
         await attach(redis, "job", "other", attempt=7)
         current = (await redis.hget("gateway:job:job", "attempt")).decode()  # type: ignore[misc]  # as above
         unknown = msgspec.msgpack.encode(["sing", "job", int(current)])
-        await redis.publish(worker_channel("tested"), unknown)
+        await redis.publish(keys.worker("tested"), unknown)
         assert text(begun + await everything(reply)) == words(0, 40)
     assert "A command to this worker cannot be read." in caplog.messages
 
@@ -501,7 +499,7 @@ async def overfill(outbox: Outbox, queue: WholeLine, answer: Answer) -> list[Del
 
 
 async def logged(redis: ArqRedis, job: str) -> int:
-    return sum(len(fields[b"box"]) for _, fields in await redis.xrange(log_key(job)))
+    return sum(len(fields[b"box"]) for _, fields in await redis.xrange(keys.log(job)))
 
 
 async def test_a_full_log_is_written_no_further_and_its_readers_miss_nothing(

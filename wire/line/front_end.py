@@ -9,6 +9,7 @@ from arq.jobs import serialize_job
 
 import settings
 from wire.jobs import Lane
+from wire.line import keys
 from wire.line.admission import (
     Accepted,
     Admission,
@@ -21,12 +22,15 @@ from wire.line.admission import (
 from wire.line.limits import Limits
 from wire.line.scripts import Scripts
 from wire.line.status import JobStatus
-from wire.line.view import LineView, front_ends
+from wire.line.view import LineView, UnknownReply, front_ends, known_word
 
-
-def idempotency_key(name: str) -> str:
-    """Redis key that maps an idempotency key (its HMAC) to the accepted job."""
-    return f"gateway:idem:{name}"
+Cancelled = Literal[
+    "cancelled",  # it was waiting, and is cancelled
+    "waiting",  # it is waiting, and was not to be cancelled
+    "running",  # its worker was asked to finish it
+    "gone",  # it has finished, or is not known: it will not be admitted
+]
+"""Result of cancelling a job."""
 
 
 class FrontEndLine(LineView):
@@ -58,8 +62,10 @@ class FrontEndLine(LineView):
                 return Refused(cast(RefusalReason, reason.decode()), wait / 1000)
             case [b"mismatch" | b"lost" as why]:
                 return Clash("mismatch" if why == b"mismatch" else "lost")
-            case _:
+            case [b"known"]:
                 return None
+            case _:
+                raise UnknownReply(f"enqueue: {reply!r}")
 
     async def detach(
         self, id: str, reader: str, *, enough: bool = False, idempotency: str | None = None
@@ -71,40 +77,40 @@ class FrontEndLine(LineView):
         `enough`: it has received all it asked for, so the job finishes at once, as done.
         `idempotency`: the idempotency key of a reader that does not know which job it reads.
         """
-        key = idempotency_key(idempotency) if idempotency else ""
+        key = keys.idempotency(idempotency) if idempotency else ""
         await self._run("detach", id, reader, int(enough), key)
 
-    async def cancel(
-        self, id: str, *, unless_waiting: bool = False
-    ) -> Literal["cancelled", "waiting", "running", "gone"]:
+    async def cancel(self, id: str, *, unless_waiting: bool = False) -> Cancelled:
         """Cancel a job: a running one through its worker, a waiting one at once, without an ending
-        for its readers. Returns the state it was in ("cancelled" if it waited and was cancelled).
+        for its readers.
 
         `unless_waiting`: do nothing to a waiting job.
         """
-        word = await self._run("cancel", id, int(unless_waiting))
-        return cast(Literal["cancelled", "waiting", "running", "gone"], word.decode())
+        reply = await self._run("cancel", id, int(unless_waiting))
+        return cast(Cancelled, known_word(reply, get_args(Cancelled)))
 
     async def status(self, name: str, account: str, idempotency: str = "") -> JobStatus | None:
         """Status of an account's job, by its id or its idempotency key; None if there is none."""
-        found = await self._run("status", name, idempotency_key(idempotency), account, self._limits)
+        found = await self._run(
+            "status", name, keys.idempotency(idempotency), account, self._limits
+        )
         if not found:
             return None
         id, state, place, wait, readers = found
         return JobStatus(id.decode(), state.decode(), place, wait / 1000, front_ends(readers))
 
     async def exists(self, id: str) -> bool:
-        """Tell if Redis knows the job: waiting, running or recently finished."""
-        return bool(await self._redis.exists(f"gateway:job:{id}"))
+        """Return True if Redis knows the job: waiting, running or recently finished."""
+        return bool(await self._redis.exists(keys.job(id)))
 
     async def unlogged(self, id: str) -> bool:
-        """Tell if a job's log permanently lacks its latest events. See `WorkerLine.unlog`."""
-        return bool(await self._redis.hexists(f"gateway:job:{id}", "unlogged"))  # type: ignore[misc]  # redis-py: sync or async
+        """Return True if a job's log lacks its latest events for good. See `WorkerLine.unlog`."""
+        return bool(await self._redis.hexists(keys.job(id), "unlogged"))  # type: ignore[misc]  # redis-py: sync or async
 
 
 def _for_redis(job: NewJob) -> dict[str, object]:
     """The fields that the scripts need in another form."""
     return {
-        "idem": job.idem and idempotency_key(job.idem),
+        "idem": job.idem and keys.idempotency(job.idem),
         "max_wait": min(job.max_wait, 1e9) * 1000,
     }

@@ -22,9 +22,8 @@ from arq.connections import ArqRedis
 
 from wire.events import Fault
 from wire.jobs import Family, Lane
-
-KEY = "gateway:metrics"
-"""The hash. Whoever deletes it lets everything count from zero, which Prometheus understands."""
+from wire.line import keys
+from wire.line.admission import RefusalReason
 
 OTHER = "other"
 
@@ -57,18 +56,7 @@ COUNTERS = (
     Counter(
         "gateway_refusals_total",
         "Requests that were refused instead of being put in line.",
-        LANE
-        | {
-            "reason": (
-                "queue_full",
-                "key_full",
-                "too_many_bytes",
-                "wait_too_long",
-                "model_capped",
-                "no_worker",
-                "circuit_open",
-            )
-        },
+        LANE | {"reason": get_args(RefusalReason)},
     ),
     Counter("gateway_attempts_total", "Attempts that got a slot.", LANE),
     Counter(
@@ -173,7 +161,7 @@ async def read(redis: ArqRedis) -> Tallies:
     Raises:
         redis.RedisError: Redis is away.
     """
-    return tally(await redis.hgetall(KEY))  # type: ignore[misc]  # redis-py: sync or async
+    return tally(await redis.hgetall(keys.metrics))  # type: ignore[misc]  # redis-py: sync or async
 
 
 def tally(stored: Mapping[bytes, bytes]) -> Tallies:

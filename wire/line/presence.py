@@ -11,6 +11,7 @@ import msgspec
 from arq.connections import ArqRedis
 
 import settings
+from wire.line import keys
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -20,16 +21,6 @@ class Presence(msgspec.Struct, frozen=True):
     version: int
     fingerprint: str
     max_jobs: int
-
-
-def front_end_channel(id: str) -> str:
-    """The channel on which a front end receives the events of all its jobs."""
-    return f"gateway:front:{id}"
-
-
-def worker_channel(worker: str) -> str:
-    """The channel on which a worker receives commands (`wire.line.commands`)."""
-    return f"gateway:worker:{worker}"
 
 
 class Presences:
@@ -42,23 +33,23 @@ class Presences:
 
     async def show_front_end(self, id: str) -> None:
         """Say that a front end is alive."""
-        await self._redis.set(front_end_channel(id), b"", px=self.ttl)
+        await self._redis.set(keys.front_end(id), b"", px=self.ttl)
 
     async def remove_front_end(self, id: str) -> None:
         """Say that a front end has ended: what it left behind may go."""
-        await self._redis.delete(front_end_channel(id))
+        await self._redis.delete(keys.front_end(id))
 
     async def remove_worker(self, worker: str) -> None:
         """Say that a worker takes no more jobs."""
-        await self._redis.zrem(f"gateway:workers:{self._fingerprint}", worker)
-        await self._redis.delete(worker_channel(worker))
+        await self._redis.zrem(keys.workers(self._fingerprint), worker)
+        await self._redis.delete(keys.worker(worker))
 
     async def workers(self) -> list[Presence]:
         """Every live worker, of other secrets too."""
-        known = await self._redis.zrange("gateway:fingerprints", 0, -1)
-        keys = [f"gateway:workers:{fingerprint.decode()}" for fingerprint in known]
-        names = [name for key in keys for name in await self._redis.zrange(key, 0, -1)]
+        known = await self._redis.zrange(keys.fingerprints, 0, -1)
+        sets = [keys.workers(fingerprint.decode()) for fingerprint in known]
+        names = [name for key in sets for name in await self._redis.zrange(key, 0, -1)]
         if not names:
             return []
-        values = await self._redis.mget([worker_channel(name.decode()) for name in names])
+        values = await self._redis.mget([keys.worker(name.decode()) for name in names])
         return [msgspec.json.decode(value, type=Presence) for value in values if value]

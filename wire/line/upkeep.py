@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wire.line import keys
 from wire.line.claims import StalledJob
 from wire.line.snapshot import LaneSnapshot, Snapshot
 from wire.line.view import LineView, front_ends
@@ -32,9 +33,8 @@ class UpkeepLine(LineView):
         return [(id.decode(), front_ends(readers)) for id, readers in found]
 
     async def acquire_reconciliation(self, period: int) -> bool:
-        """Tell if this process is the one that reconciles in this period (ms)."""
-        key = "gateway:reconciler"
-        return bool(await self._redis.set(key, b"", px=period - 1, nx=True))
+        """Return True for the one process that reconciles in this period (ms)."""
+        return bool(await self._redis.set(keys.reconciler, b"", px=period - 1, nx=True))
 
     async def reconcile(self, shown: int, accounts: Sequence[str]) -> int:
         """Repair the line's own keys and those of some accounts; returns the number of repairs.
@@ -46,14 +46,14 @@ class UpkeepLine(LineView):
     async def accounts_with_seats(self) -> list[str]:
         """The accounts that have a job in the queue or running."""
         accounts: set[str] = set()
-        for kind in ("queued", "running"):
-            keys = self._redis.scan_iter(match=f"gateway:{kind}:*", count=1000)
-            accounts |= {key.decode().rpartition(":")[2] async for key in keys}
+        for key in (keys.queued, keys.running):
+            found = self._redis.scan_iter(match=key("*"), count=1000)
+            accounts |= {name.decode().rpartition(":")[2] async for name in found}
         return sorted(accounts)
 
     async def repairs(self) -> int:
         """Number of repairs made by the latest reconciliations."""
-        return int(await self._redis.get("gateway:repaired") or 0)
+        return int(await self._redis.get(keys.repaired) or 0)
 
     async def snapshot(self) -> Snapshot:
         """Count jobs, leases, accounts and workers."""

@@ -7,12 +7,17 @@ and a process that is killed in between leaves nothing half done. `docs/redis.md
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import settings
-from wire.line.presence import Presences, front_end_channel
+from wire.line import keys
+from wire.line.presence import Presences
 from wire.line.scripts import Scripts
 from wire.line.status import EndState
+
+
+class UnknownReply(Exception):
+    """A script returned a reply that its caller does not know, which is a bug in one of them."""
 
 
 class LineView:
@@ -58,9 +63,21 @@ class LineView:
         return bool(await self._run("finish_waiting", id, *ending, *channel_frames(frames)))
 
 
+def known_word(reply: bytes, words: Collection[str]) -> str:
+    """The word that a script replied.
+
+    Raises:
+        UnknownReply: it is not one of these words.
+    """
+    word = reply.decode()
+    if word not in words:
+        raise UnknownReply(f"{word!r} is not one of {words}")
+    return word
+
+
 def channel_frames(frames: Mapping[str, bytes]) -> list[str | bytes]:
     """Channel and frame of each front end, as the scripts expect them at the end of ARGV."""
-    return [part for id, frame in frames.items() for part in (front_end_channel(id), frame)]
+    return [part for id, frame in frames.items() for part in (keys.front_end(id), frame)]
 
 
 def front_ends(readers: bytes) -> list[str]:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import cast, get_args
 
 import msgspec
 
 import settings
 from wire.jobs import Family
+from wire.line import keys
 from wire.line.claims import Claim, Requeued, Verdict
 from wire.line.limits import reserves
 from wire.line.presence import Presence
 from wire.line.scripts import Scripts
-from wire.line.view import LineView, channel_frames, front_ends
+from wire.line.view import LineView, channel_frames, front_ends, known_word
 
 
 class WorkerLine(LineView):
@@ -32,7 +33,7 @@ class WorkerLine(LineView):
         self._reserves = msgspec.msgpack.encode(reserves(config))
         # After a disturbance all workers get this long to renew before anything is claimed.
         self._settle = self._gap
-        self.nudge_channel = f"gateway:nudge:{scripts.fingerprint}"
+        self.nudge_channel = keys.nudge(scripts.fingerprint)
         """Channel that announces jobs that may be claimable."""
 
     async def claim(self, worker: str, want: int) -> list[Claim]:
@@ -71,7 +72,10 @@ class WorkerLine(LineView):
         times = (self.presences.ttl, self._lease, self._gap)
         described = msgspec.json.encode(presence)
         verdicts = await self._run("renew", presence.worker, described, *times, *jobs)
-        return [(id.decode(), word.decode()) for id, word in verdicts]
+        return [
+            (id.decode(), cast(Verdict, known_word(word, get_args(Verdict))))
+            for id, word in verdicts
+        ]
 
     async def unlog(self, claim: Claim) -> None:
         """Mark a job whose log will not contain the further events of this attempt."""
@@ -118,5 +122,5 @@ class WorkerLine(LineView):
         return await self._requeue("retry", claim, *times, limit, self._circuit_failures)
 
     async def _requeue(self, script: str, claim: Claim, *args: int) -> Requeued:
-        word = await self._run(script, claim.id, claim.attempt, *args)
-        return cast(Requeued, word.decode())
+        reply = await self._run(script, claim.id, claim.attempt, *args)
+        return cast(Requeued, known_word(reply, get_args(Requeued)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wire.events import UNNUMBERED, Batch, Failed, encode_frame
+from wire.line import keys
 from wire.line.claims import StalledJob
-from wire.line.presence import front_end_channel
 from wire.line.status import EndState
 from wire.line.view import LineView
 from wire.seal import Seal
@@ -40,4 +40,4 @@ def _state(failed: Failed) -> EndState:
 
 def _frames(seal: Seal, batch: Batch, front_ends: Iterable[str]) -> dict[str, bytes]:
     frame = encode_frame([batch])
-    return {id: seal.seal(frame, front_end_channel(id)) for id in front_ends}
+    return {id: seal.seal(frame, keys.front_end(id)) for id in front_ends}

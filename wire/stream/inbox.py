@@ -26,8 +26,8 @@ from arq.connections import ArqRedis
 
 from runtime.tasks import background
 from wire.events import UNNUMBERED, decode_frame
+from wire.line import keys
 from wire.line.front_end import FrontEndLine
-from wire.line.presence import front_end_channel
 from wire.redis.outage import REDIS_ERRORS
 from wire.redis.subscription import Subscription
 from wire.seal import Seal, SealError
@@ -70,7 +70,7 @@ class Inbox:
         self._redis = redis
         self._line = line
         self._seal = seal
-        self._channel = front_end_channel(front_end)
+        self._channel = keys.front_end(front_end)
         self._outage_grace = outage_grace
         self._max_backlog = max_backlog
         self._replies: dict[str, list[Reply]] = {}

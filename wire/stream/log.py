@@ -14,20 +14,16 @@ from typing import NamedTuple
 from arq.connections import ArqRedis
 
 from wire.events import Batch, decode_frame, encode_frame
+from wire.line import keys
 from wire.seal import Seal
 
 PAGE = 100
 """Entries that are read at once: a long answer must not hold up whoever reads it."""
 
 
-def log_key(job: str) -> str:
-    """The stream that holds a job's log."""
-    return f"gateway:log:{job}"
-
-
 def seal_entry(seal: Seal, batch: Batch) -> bytes:
     """A batch as it stands in the log of its job."""
-    return seal.seal(encode_frame([batch]), log_key(batch.job))
+    return seal.seal(encode_frame([batch]), keys.log(batch.job))
 
 
 async def append(redis: ArqRedis, entries: Mapping[str, bytes]) -> None:
@@ -36,7 +32,7 @@ async def append(redis: ArqRedis, entries: Mapping[str, bytes]) -> None:
         for job, entry in entries.items():
             # Never makes a log: `WorkerLine.begin` did, with a lifetime, and one that has expired
             # since must not come back without.
-            pipe.xadd(log_key(job), {"box": entry}, nomkstream=True)
+            pipe.xadd(keys.log(job), {"box": entry}, nomkstream=True)
         await pipe.execute()
 
 
@@ -49,7 +45,7 @@ class Entry(NamedTuple):
 
 async def read(redis: ArqRedis, seal: Seal, job: str, after: str = "") -> list[Entry]:
     """What is logged of a job after a place, by default all; oldest first, a `PAGE` at most."""
-    key = log_key(job)
+    key = keys.log(job)
     entries = await redis.xrange(key, f"({after}" if after else "-", count=PAGE)
     return [
         Entry(at.decode(), batch)

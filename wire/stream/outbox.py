@@ -22,8 +22,8 @@ from arq.connections import ArqRedis
 
 from runtime.tasks import background
 from wire.events import Batch, Delta, Ending, Event, Failed, encode_frame
+from wire.line import keys
 from wire.line.claims import Claim
-from wire.line.presence import front_end_channel
 from wire.line.status import EndState
 from wire.line.worker import WorkerLine
 from wire.redis.outage import Outage
@@ -171,7 +171,7 @@ class Outbox:
         return {front: self._seal_frame(front, [batch]) for front in answer.front_ends}
 
     def _seal_frame(self, front: str, batches: list[Batch]) -> bytes:
-        return self._seal.seal(encode_frame(batches), front_end_channel(front))
+        return self._seal.seal(encode_frame(batches), keys.front_end(front))
 
     async def _publish(self) -> None:
         outage = Outage(logger, "publish events")
@@ -188,7 +188,7 @@ class Outbox:
             with outage.tolerated():
                 for front, batches in by_front.items():
                     await self._redis.publish(
-                        front_end_channel(front), self._seal_frame(front, batches)
+                        keys.front_end(front), self._seal_frame(front, batches)
                     )
             await asyncio.sleep(TICK)
 

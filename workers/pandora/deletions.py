@@ -4,7 +4,7 @@ A worker notes a conversation as soon as it knows its id, before anything of the
 published, and says at every heartbeat that it still goes on. Once it is over, or nobody has said so
 for a lease period and a heartbeat, any worker deletes it: by then its worker is gone, or has closed
 it for want of a lease. Only a Redis that was away for everyone keeps workers from saying so while
-their conversations go on; so nothing is deleted for as long after a disturbance (`_pulse.lua`).
+their conversations go on; so nothing is deleted for as long after a disturbance (`pulse.lua`).
 
 What fails is tried again, after as long as has passed since the end (five seconds at least, a
 quarter of an hour at most), until `MAX_AGE`: then Redis drops the record, and with it the bearer it
@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
 
 import msgspec
 from arq.connections import ArqRedis
@@ -27,7 +28,7 @@ from arq.connections import ArqRedis
 import settings
 from runtime.tasks import background
 from wire import VERSION
-from wire.line.scripts import source
+from wire.line.scripts import load, modules
 from wire.redis.outage import REDIS_ERRORS, Outage
 from wire.seal import Seal, SealError
 
@@ -48,34 +49,7 @@ _RETRY = 1.0  # seconds between two looks while Redis is away
 Delete = Callable[[str, str], Awaitable[bool]]
 """Deletes a conversation of a bearer, in less than `_CLAIMED`; whether nothing is left to do."""
 
-# KEYS: the set, the record. ARGV: id, ms until it is due, ms to keep the record, record.
-_NOTE = """
-redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[3])
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-"""
-
-# KEYS: the set. ARGV: prefix of the records, ms until they are due again, how many, ms between two
-# calls that are a disturbance, ms that all must have been well.
-# Returns {{id, record or false, ms that the record is still kept}, ...}
-_CLAIM = """
-if undisturbed(tonumber(ARGV[4])) < tonumber(ARGV[5]) then return {} end
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])
-for n, id in ipairs(due) do
-    local record = redis.call('GET', ARGV[1] .. id)
-    if record then
-        redis.call('ZADD', KEYS[1], now + ARGV[2], id)
-    else
-        redis.call('ZREM', KEYS[1], id)
-    end
-    due[n] = {id, record, redis.call('PTTL', ARGV[1] .. id)}
-end
-return due
-"""
-
-# KEYS: the set. ARGV: id, ms until it is due.
-_LATER = """
-redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[1])
-"""
+_SCRIPTS = Path(__file__).parent / "deletion_scripts"
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True):
@@ -132,10 +106,9 @@ class Deletions:
         self._shortest_pause = shortest_pause
         self._due = f"gateway:deletions:{seal.fingerprint}"
         self._prefix = f"gateway:deletion:{seal.fingerprint}:"
-        pulse = source("_metrics", "_pulse")
-        self._note = redis.register_script(pulse + _NOTE)
-        self._claim = redis.register_script(pulse + _CLAIM)
-        self._later = redis.register_script(pulse + _LATER)
+        scripts = load(redis, _SCRIPTS, modules(seal.fingerprint))
+        self._note, self._claim = scripts["note"], scripts["claim"]
+        self._postpone = scripts["postpone"]
         self._going_on: dict[str, bytes] = {}
         self._over: dict[str, bytes] = {}
         self._unnoted = Outage(logger, "note conversations to delete")
@@ -230,7 +203,7 @@ class Deletions:
         else:
             age = self._max_age - left / 1000
             pause = min(max(age, self._shortest_pause), LONGEST_PAUSE)
-            await self._later(keys=[self._due], args=(id, _ms(pause)))
+            await self._postpone(keys=[self._due], args=(id, _ms(pause)))
 
     async def _remember(self, id: str, record: bytes, due_in: float) -> None:
         args = (id, _ms(due_in), _ms(self._max_age), record)

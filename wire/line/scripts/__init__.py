@@ -1,37 +1,66 @@
-"""The changes of the line, each of them one Lua script, and what loads and runs them.
+"""The changes of the line, one Lua script each, and the modules that they share (`modules/`).
 
-A file that begins with an underscore is a part that several scripts share.
+Two modules are rendered from Python, so that both languages have the same words: `keys`, and
+`vocabulary` (the lanes, and the bounds of the histograms).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from arq.connections import ArqRedis
+from redis.commands.core import AsyncScript
+
+from wire.jobs import Lane
+from wire.line import keys
+from wire.line.metrics import HISTOGRAMS
+from wire.line.scripts.linking import link
 
 _FOLDER = Path(__file__).parent
-# What every script of the line begins with, each part building on those before it.
-_PRELUDE = ("_metrics", "_pulse", "_keys", "_shares", "_predict", "_breaker", "_line", "_admission")
 
 
-def source(*parts: str) -> str:
-    """The Lua of some parts, one after the other."""
-    return "\n".join((_FOLDER / f"{part}.lua").read_text() for part in parts)
+def read(folder: Path) -> dict[str, str]:
+    """The Lua files of a folder, by name."""
+    return {path.stem: path.read_text() for path in sorted(folder.glob("*.lua"))}
+
+
+def modules(fingerprint: str) -> dict[str, str]:
+    """The modules of the line, for processes that share a secret."""
+    rendered = {"keys": keys.to_lua(fingerprint), "vocabulary": _vocabulary()}
+    return read(_FOLDER / "modules") | rendered
+
+
+def _vocabulary() -> str:
+    lanes = ", ".join(f"'{lane}'" for lane in get_args(Lane))
+    bounds = (
+        f"    {histogram.name} = {{{', '.join(map(str, histogram.bounds))}}},"
+        for histogram in HISTOGRAMS
+    )
+    return "\n".join(["return {", f"  lanes = {{{lanes}}},", "  bounds = {", *bounds, "  },", "}"])
+
+
+def load(redis: ArqRedis, folder: Path, modules: Mapping[str, str]) -> dict[str, AsyncScript]:
+    """The scripts of a folder, by name, each linked with the modules that it needs."""
+    return {
+        name: redis.register_script(link(script, modules)) for name, script in read(folder).items()
+    }
 
 
 class Scripts:
-    """All scripts of the line, in one Redis, for the processes that share a secret."""
+    """All scripts of the line in one Redis, for processes that share a secret.
 
-    def __init__(self, redis: ArqRedis, fingerprint: str) -> None:
+    `replaced` replaces modules: tests set the clock with it.
+    """
+
+    def __init__(
+        self, redis: ArqRedis, fingerprint: str, replaced: Mapping[str, str] | None = None
+    ) -> None:
         self.redis = redis
         self.fingerprint = fingerprint
-        prelude = source(*_PRELUDE)
-        self.loaded = {
-            path.stem: redis.register_script(prelude + path.read_text())
-            for path in _FOLDER.glob("[!_]*.lua")
-        }
+        self._scripts = load(redis, _FOLDER, modules(fingerprint) | dict(replaced or {}))
 
     async def run(self, name: str, *args: str | bytes | int | float) -> Any:
-        """Run the script of this name. Its first lines tell what it takes and what it returns."""
-        return await self.loaded[name](args=(self.fingerprint, *args))
+        """Run a script. The comment at its beginning describes its arguments and its reply."""
+        return await self._scripts[name](args=args)

@@ -1,28 +1,29 @@
--- Claim up to `want` jobs for a worker, and the leases to run them. Of the lanes that wait, the one
--- that holds least of what is reserved for it goes first; what one does not use, the other may.
--- ARGV: worker, how many, how many may run in all, lease, gap, settling time (ms), what is reserved.
--- Returns a list of {lane, id, attempt, account, family, readers, body}.
+-- needs: breaker, clock, fairness, forecast, hash, jobs, keys, line, metrics, pulse, vocabulary
+-- Claim up to `want` jobs for a worker, each with a lease. Of the waiting lanes, the one that holds least
+-- of its reserve goes first; slots that one lane does not use are open to the other.
+-- ARGV: worker, maximum number of jobs to claim, slots of the upstream, lease, gap, settling time (ms),
+-- reserves. Returns a list of {lane, id, attempt, account, family, readers, body}.
 local worker, want, max_concurrency, lease, gap, settle = unpack(ARGV, 1, 6)
 local reserves = cmsgpack.unpack(ARGV[7])
 
-if undisturbed(tonumber(gap)) < tonumber(settle) then return {} end
-wake_up()
+if pulse.undisturbed(tonumber(gap)) < tonumber(settle) then return {} end
+jobs.resume_due()
 
 local free = tonumber(max_concurrency)
 local held = {}
-for _, lane in ipairs(LANES) do
-  held[lane] = redis.call('ZCARD', leases_key(lane))
+for _, lane in ipairs(vocabulary.lanes) do
+  held[lane] = redis.call('ZCARD', keys.leases(lane))
   free = free - held[lane]
 end
 free = math.min(free, tonumber(want))
-local open = open_for()
-if open then free = (open > 0 or probe()) and 0 or math.min(free, 1) end
+local open = breaker.open_for()
+if open then free = (open > 0 or breaker.probe()) and 0 or math.min(free, 1) end
 
 local function next_lane()
   local best, lowest
-  for _, lane in ipairs(LANES) do
+  for _, lane in ipairs(vocabulary.lanes) do
     local share = held[lane] / reserves[lane]
-    if (not lowest or share < lowest) and redis.call('EXISTS', queue_key(lane)) == 1 then
+    if (not lowest or share < lowest) and redis.call('EXISTS', keys.queue(lane)) == 1 then
       best, lowest = lane, share
     end
   end
@@ -33,40 +34,41 @@ local claimed = {}
 while #claimed < free do
   local lane = next_lane()
   if not lane then break end
-  local id, tag = unpack(redis.call('ZPOPMIN', queue_key(lane)))
+  local id, tag = unpack(redis.call('ZPOPMIN', keys.queue(lane)))
   local state, account, family, readers, body, arrived, predicted, attempts, cost, alone =
-    fields(job_key(id), 'state', 'account', 'family', 'readers', 'body', 'arrived', 'predicted', 'attempt',
+    hash.get(keys.job(id), 'state', 'account', 'family', 'readers', 'body', 'arrived', 'predicted', 'attempt',
       'cost', 'alone')
   if state ~= 'waiting' then
-    -- Its record was evicted, say. Its seat is freed when it is needed, or found.
-    redis.call('ZREM', waiting_key(lane), id)
-    count('gateway_repairs_total', {what = 'record_lost'})
-  elseif not has_reader(readers) and not orphan(id) then
-    -- Its front end died, and its client with it. Should it only have been frozen, it finds the
-    -- job forgotten and puts it in line again.
-    close_job(id, 'cancelled', 'front_end_lost')
-    count('gateway_repairs_total', {what = 'front_end_lost'})
-    redis.call('DEL', job_key(id))
+    -- Its record was evicted, for example. Its seat is released when it is needed, or by the reconciler.
+    redis.call('ZREM', keys.waiting(lane), id)
+    metrics.count('gateway_repairs_total', {what = 'record_lost'})
+  elseif not jobs.has_reader(readers) and not jobs.orphan(id) then
+    -- Its front end died, and its client with it. A front end that was only frozen finds the job
+    -- missing and enqueues it again.
+    jobs.finish(id, 'cancelled', 'front_end_lost')
+    metrics.count('gateway_repairs_total', {what = 'front_end_lost'})
+    redis.call('DEL', keys.job(id))
   else
-    local moved = advance(lane_key(lane), shares_key(lane), tonumber(tag))
-    count_out(id, lane, account, tonumber(cost))
-    note_start(lane, account, moved, tonumber(cost), alone == '1')
-    redis.call('SREM', queued_key(account), id)
-    redis.call('ZADD', running_key(account), now, id)
-    redis.call('ZADD', leases_key(lane), now + lease, id)
-    -- Never the same number twice, even if Redis forgot the last claim in a crash.
-    local attempt = math.max(now, tonumber(attempts) + 1)
-    redis.call('HSET', job_key(id), 'state', 'running', 'attempt', attempt, 'worker', worker, 'claimed', now)
-    if open then redis.call('HSET', BREAKER, 'probe', id) end
-    fill_seats(account) -- the next of its jobs takes its place in the queue
+    local moved = fairness.advance(keys.lane(lane), keys.shares(lane), tonumber(tag))
+    line.count_out(id, lane, account, tonumber(cost))
+    forecast.note_start(lane, account, moved, tonumber(cost), alone == '1')
+    redis.call('SREM', keys.queued(account), id)
+    redis.call('ZADD', keys.running(account), clock.now, id)
+    redis.call('ZADD', keys.leases(lane), clock.now + lease, id)
+    -- Never the same number twice, even if Redis lost the last claim in a crash.
+    local attempt = math.max(clock.now, tonumber(attempts) + 1)
+    redis.call('HSET', keys.job(id), 'state', 'running', 'attempt', attempt, 'worker', worker,
+      'claimed', clock.now)
+    if open then breaker.set_probe(id) end
+    line.fill_seats(account) -- the account's next job takes its place in the queue
     held[lane] = held[lane] + 1
     claimed[#claimed + 1] = {lane, id, attempt, account, family, readers, body}
 
-    count('gateway_attempts_total', {lane = lane})
+    metrics.count('gateway_attempts_total', {lane = lane})
     if attempts == '0' then
-      local waited = (now - tonumber(arrived)) / 1000
-      observe('gateway_wait_seconds', {lane = lane}, waited)
-      observe_eta({lane = lane}, tonumber(predicted) / 1000, waited)
+      local waited = (clock.now - tonumber(arrived)) / 1000
+      metrics.observe('gateway_wait_seconds', {lane = lane}, waited)
+      metrics.observe_forecast({lane = lane}, tonumber(predicted) / 1000, waited)
     end
   end
 end

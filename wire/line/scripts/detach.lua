@@ -1,27 +1,26 @@
--- A reader leaves. The last one takes the job along, unless it came with an idempotency key: then
--- it may be read again within its grace, if its log is whole. ARGV: id, the reader (the id of the
--- job that its own request would have made), 1 if it has got all it asked for: then nobody who asks
--- the same wants more; the name of its idempotency key, or ''.
+-- needs: hash, jobs, keys
+-- A reader detaches. When the last one does, the job is cancelled unless it has an idempotency key: then
+-- it may be read again within its grace, if its log is complete. ARGV: id, the reader (the id of the job
+-- that its own request would have made), 1 if it has received all it asked for (then no later reader with
+-- the same request needs more), the Redis key of its idempotency key, or ''.
 -- Returns 'cancelled', 'running', 'gone' or 'stays'.
 local id, reader, enough, idem = unpack(ARGV)
 
-local state, readers = fields(job_key(id), 'state', 'readers')
+local state, readers = hash.get(keys.job(id), 'state', 'readers')
 if not state then
-  -- It may still be on its way here, on another connection: it must not come in after all.
-  redis.call('HSET', job_key(id), 'state', 'cancelled')
-  redis.call('PEXPIRE', job_key(id), ENDED_TTL)
-  -- Or it has been attached to another job, and does not know.
+  jobs.forbid(id)
+  -- Or the reader has been attached to another job, and does not know it.
   id = idem ~= '' and string.match(redis.call('GET', idem) or '', '^%S+') or id
-  state, readers = fields(job_key(id), 'state', 'readers')
-  if not readers or without(readers, reader) == readers then return 'gone' end
+  state, readers = hash.get(keys.job(id), 'state', 'readers')
+  if not readers or jobs.without(readers, reader) == readers then return 'gone' end
 end
 if state ~= 'waiting' and state ~= 'running' then
   return 'gone'
 elseif enough == '1' then
-  redis.call('HSET', job_key(id), 'enough', 1)
+  redis.call('HSET', keys.job(id), 'enough', 1)
 else
-  readers = without(readers, reader)
-  redis.call('HSET', job_key(id), 'readers', readers)
-  if has_reader(readers) or orphan(id) then return 'stays' end
+  readers = jobs.without(readers, reader)
+  redis.call('HSET', keys.job(id), 'readers', readers)
+  if jobs.has_reader(readers) or jobs.orphan(id) then return 'stays' end
 end
-return cancel_job(id)
+return jobs.cancel(id)

@@ -1,19 +1,20 @@
--- End a running job: the log first, then the ending, then its seat and slot go to the next.
--- ARGV: id, attempt, state, reason, how many failures of the upstream open the circuit (0: this is
--- none), entry, then channel and frame of each front end. Returns 1, or 0 when this attempt is not
--- (or no longer) the one to end it.
-local id, attempt, ending, reason, failures, entry = unpack(ARGV, 1, 6)
+-- needs: breaker, channels, jobs, keys
+-- Finish a running job: the log first, then the ending, then its seat and slot go to the next.
+-- ARGV: id, attempt, state, reason, number of failures of the upstream that open the circuit (0: this is
+-- not such a failure), entry, then channel and frame of each front end. Returns 1, or 0 if this attempt
+-- is not (or no longer) the current one.
+local id, attempt, state, reason, failures, entry = unpack(ARGV, 1, 6)
 
--- What is wrong with this job, or its account, and with nothing else: so the upstream has answered.
+-- Faults of this job, or of its account, and of nothing else: so the upstream has answered.
 local OWN_FAULT = {unauthorized = true, rate_limited = true, too_long = true, bad_file = true}
 
-if not is_current(id, attempt) then return 0 end
-if failures ~= '0' and redis.call('HEXISTS', job_key(id), 'published') == 0 then
-  upstream_failed(id, tonumber(failures))
+if not jobs.is_current(id, attempt) then return 0 end
+if failures ~= '0' and redis.call('HEXISTS', keys.job(id), 'published') == 0 then
+  breaker.count_failure(id, tonumber(failures))
 elseif OWN_FAULT[reason] then
-  upstream_answered()
+  breaker.close()
 end
-redis.call('XADD', log_key(id), '*', 'box', entry)
-close_job(id, ending, reason)
-publish(7)
+redis.call('XADD', keys.log(id), '*', 'box', entry)
+jobs.finish(id, state, reason)
+channels.publish(7)
 return 1

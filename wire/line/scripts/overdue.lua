@@ -1,9 +1,11 @@
--- Waiting jobs whose time was up a while ago, although their front ends should have seen to it. ARGV:
--- how long ago (ms). Returns {{id, readers}, ...}.
+-- needs: clock, keys, vocabulary
+-- Waiting jobs whose deadline passed some time ago, although their front ends should have finished them.
+-- ARGV: that time (ms). Returns {{id, readers}, ...}.
 local found = {}
-for _, lane in ipairs(LANES) do
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', waiting_key(lane), '-inf', now - ARGV[1], 'LIMIT', 0, 100)) do
-    local readers = redis.call('HGET', job_key(id), 'readers')
+for _, lane in ipairs(vocabulary.lanes) do
+  local until_ = clock.now - ARGV[1]
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.waiting(lane), '-inf', until_, 'LIMIT', 0, 100)) do
+    local readers = redis.call('HGET', keys.job(id), 'readers')
     if readers then found[#found + 1] = {id, readers} end
   end
 end

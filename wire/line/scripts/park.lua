@@ -1,12 +1,13 @@
--- The account may not use this family of models for a while (ms): the job goes back to its old place
--- and all of them wait for that. ARGV: id, attempt, how long. Returns as `requeue.lua`.
+-- needs: breaker, clock, hash, jobs, keys, line
+-- The account may not use this family of models for some time: the job is requeued in its old place,
+-- and all jobs of the family wait. ARGV: id, attempt, time (ms). Returns as `requeue.lua`.
 local id, attempt, wait = unpack(ARGV)
 
-local no = obstacle(id, attempt)
-if no ~= 'not_current' then upstream_answered() end
-if no then return no end
-local account, family = fields(job_key(id), 'account', 'family')
-redis.call('ZADD', LATER, now + tonumber(wait), 'family ' .. account .. ' ' .. family)
-call_back(account, family)
-put_back(id, 'model_capped')
+local obstacle = jobs.obstacle(id, attempt)
+if obstacle ~= 'not_current' then breaker.close() end
+if obstacle then return obstacle end
+local account, family = hash.get(keys.job(id), 'account', 'family')
+line.block_family(account, family, clock.now + tonumber(wait))
+line.unseat(account, family)
+jobs.requeue(id, 'model_capped')
 return 'requeued'

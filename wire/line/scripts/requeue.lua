@@ -1,8 +1,9 @@
--- Hand a claimed job back, untouched, to its old place (a worker that stops). ARGV: id, attempt.
--- Returns 'requeued', or what stands against it (`obstacle`).
+-- needs: jobs
+-- Requeue a claimed job, untouched, in its old place (its worker stops). ARGV: id, attempt.
+-- Returns 'requeued', or the reason against it (`jobs.obstacle`).
 local id, attempt = unpack(ARGV)
 
-local no = obstacle(id, attempt)
-if no then return no end
-put_back(id, 'handed_back')
+local obstacle = jobs.obstacle(id, attempt)
+if obstacle then return obstacle end
+jobs.requeue(id, 'handed_back')
 return 'requeued'

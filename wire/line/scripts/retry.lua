@@ -1,16 +1,17 @@
--- The upstream failed before it answered: the job tries again after a while, if it may, twice as long
--- each time. ARGV: id, attempt, how long the first time and at most (ms), how often at most, how many
--- failures open the circuit. Returns as `requeue.lua`, or 'exhausted' when it has tried often enough, or its
--- time is up.
-local id, attempt, wait, longest, most, failures = unpack(ARGV)
+-- needs: breaker, clock, hash, jobs, keys
+-- The upstream failed before it answered: the job is tried again later, if it may, with a pause that
+-- doubles each time. ARGV: id, attempt, first and longest pause (ms), maximum number of retries,
+-- failures that open the circuit. Returns as `requeue.lua`, or 'exhausted' if no retries are left or its
+-- deadline is too near.
+local id, attempt, wait, longest, limit, failures = unpack(ARGV)
 
-local no = obstacle(id, attempt)
-if no then return no end
-local deadline, retries = fields(job_key(id), 'deadline', 'retries')
+local obstacle = jobs.obstacle(id, attempt)
+if obstacle then return obstacle end
+local deadline, retries = hash.get(keys.job(id), 'deadline', 'retries')
 retries = tonumber(retries or 0)
 wait = math.min(tonumber(wait) * 2 ^ retries, tonumber(longest))
-if retries >= tonumber(most) or now + wait >= tonumber(deadline) then return 'exhausted' end
-upstream_failed(id, tonumber(failures))
-redis.call('HINCRBY', job_key(id), 'retries', 1)
-put_back(id, 'upstream_failed', math.floor(now + wait))
+if retries >= tonumber(limit) or clock.now + wait >= tonumber(deadline) then return 'exhausted' end
+breaker.count_failure(id, tonumber(failures))
+redis.call('HINCRBY', keys.job(id), 'retries', 1)
+jobs.requeue(id, 'upstream_failed', math.floor(clock.now + wait))
 return 'requeued'

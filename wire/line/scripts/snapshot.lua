@@ -1,16 +1,17 @@
--- How many jobs, accounts and workers there are at this moment. Returns {{lane, waiting, running,
--- leases}, ...}, {accounts that rest, that are parked for a family, that may hold fewer}, workers,
--- for how long the circuit is open (ms; 0: a probe may be sent; -1: it is closed).
+-- needs: breaker, clock, keys, vocabulary
+-- Numbers of jobs, accounts and workers now. Returns {{lane, waiting, running, leases}, ...}, {accounts
+-- that cool down, families that are parked, accounts that may hold fewer}, workers, time for which the
+-- circuit stays open (ms; 0: a probe may be sent; -1: it is closed).
 local lanes = {}
-for i, lane in ipairs(LANES) do
-  local leases = leases_key(lane)
-  lanes[i] = {lane, redis.call('ZCARD', waiting_key(lane)), redis.call('ZCOUNT', leases, now, '+inf'),
+for i, lane in ipairs(vocabulary.lanes) do
+  local leases = keys.leases(lane)
+  lanes[i] = {lane, redis.call('ZCARD', keys.waiting(lane)), redis.call('ZCOUNT', leases, clock.now, '+inf'),
     redis.call('ZCARD', leases)}
 end
 local resting, parked = 0, 0
-for _, what in ipairs(redis.call('ZRANGEBYSCORE', LATER, now, '+inf')) do
-  if string.find(what, '^account ') then resting = resting + 1 end
-  if string.find(what, '^family ') then parked = parked + 1 end
+for _, entry in ipairs(redis.call('ZRANGEBYSCORE', keys.later, clock.now, '+inf')) do
+  if string.find(entry, '^account ') then resting = resting + 1 end
+  if string.find(entry, '^family ') then parked = parked + 1 end
 end
-return {lanes, {resting, parked, redis.call('SCARD', LIMITED)}, redis.call('ZCOUNT', WORKERS, now, '+inf'),
-  open_for() or -1}
+return {lanes, {resting, parked, redis.call('SCARD', keys.limited)},
+  redis.call('ZCOUNT', keys.workers, clock.now, '+inf'), breaker.open_for() or -1}

@@ -1,0 +1,85 @@
+"""Names of the line's keys and channels in Redis, for Python and for the Lua scripts.
+
+Both languages use the same names: `keys.later` is a string, and a name with variable parts is
+called with them, `keys.job(id)`. `docs/redis.md` describes every key.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+class Key(str):
+    """Name of a key or channel; variable parts are in braces and are given by a call."""
+
+    def __call__(self, *parts: str) -> str:
+        """The name with its variable parts, in the order of the template."""
+        return self.format(**dict(zip(self.parts, parts, strict=True)))
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the variable parts."""
+        return re.findall(r"{(\w+)}", self)
+
+
+# Jobs.
+job = Key("gateway:job:{id}")
+log = Key("gateway:log:{id}")
+idempotency = Key("gateway:idem:{name}")
+arq_job = Key("arq:job:{id}")
+arq_retry = Key("arq:retry:{id}")
+arq_in_progress = Key("arq:in-progress:{id}")
+
+# Lanes.
+queue = Key("arq:queue:{lane}:{fingerprint}")
+leases = Key("gateway:leases:{lane}")
+waiting = Key("gateway:waiting:{lane}")
+backlog = Key("gateway:backlog:{lane}")
+work = Key("gateway:work:{lane}")
+lane = Key("gateway:lane:{lane}")
+shares = Key("gateway:shares:{lane}")
+promises = Key("gateway:promises:{lane}")
+outside = Key("gateway:outside:{lane}")
+
+# Accounts.
+account = Key("gateway:account:{account}")
+lines = Key("gateway:lines:{account}")
+line = Key("gateway:line:{account}:{lane}:{family}")
+queued = Key("gateway:queued:{account}")
+running = Key("gateway:running:{account}")
+users = Key("gateway:users:{account}")
+promised = Key("gateway:promised:{account}")
+limited = Key("gateway:limited")
+
+# Processes: presences, which are also their channels.
+front_end = Key("gateway:front:{id}")
+worker = Key("gateway:worker:{id}")
+workers = Key("gateway:workers:{fingerprint}")
+fingerprints = Key("gateway:fingerprints")
+nudge = Key("gateway:nudge:{fingerprint}")
+
+# The line as a whole.
+later = Key("gateway:later")
+breaker = Key("gateway:breaker")
+service = Key("gateway:service")
+bytes_ = Key("gateway:bytes")
+pulse = Key("gateway:pulse")
+metrics = Key("gateway:metrics")
+reconciler = Key("gateway:reconciler")
+repaired = Key("gateway:repaired")
+
+_ALL = {name.rstrip("_"): key for name, key in globals().items() if isinstance(key, Key)}
+
+
+def to_lua(fingerprint: str) -> str:
+    """The Lua module `keys`. Its names already contain the fingerprint of the secret."""
+    names = (f"  {name} = {_to_lua(key, fingerprint)}," for name, key in _ALL.items())
+    return "\n".join(["return {", f"  fingerprint = '{fingerprint}',", *names, "}"])
+
+
+def _to_lua(key: Key, fingerprint: str) -> str:
+    key = Key(key.replace("{fingerprint}", fingerprint))
+    pieces = re.split(r"{(\w+)}", key)  # text and part in turn
+    quoted = [piece if n % 2 else f"'{piece}'" for n, piece in enumerate(pieces) if piece]
+    name = " .. ".join(quoted)
+    return f"function({', '.join(key.parts)}) return {name} end" if key.parts else name

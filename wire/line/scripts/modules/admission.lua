@@ -1,0 +1,138 @@
+-- needs: breaker, caps, clock, forecast, keys, vocabulary
+-- Admission of jobs. A refused client gets a retry time. Times given to one key never go backwards, so
+-- refused clients form a virtual queue outside the line. Around that time a place is kept for them,
+-- against clients without a promise.
+--
+-- Room is made every `step` ms on average, but not regularly. So retry times are a little further apart
+-- than that, the first is a few steps away, and newcomers leave free the places that will be claimed
+-- within the next few steps. Callers with the same key cannot be told apart: the first to return when a
+-- promise is due takes it up, so the due time is exactly the retry time that was given. A key's own
+-- retry times are as far apart as there are keys outside, so a client that collects promises and never
+-- returns takes no more than its key's part of them, as it does inside.
+--
+-- The key's debt at that time cannot be predicted: one long answer of that key, next to many light keys,
+-- is many minutes. A client that takes up a promise does not wait for that, if it would be longer than a
+-- job may wait: its job goes as if its key had paid. The debt remains, and makes the key's next retry
+-- times later.
+--
+-- While nothing is known of the length of answers, no job is refused for a wait that is only a guess,
+-- and clients refused for another reason are asked to return soon.
+local admission = {}
+
+local PATIENCE = 10000   -- ms for which a promised place is kept
+local EARLY = 1          -- ms by which a client may return too early
+local SECOND = 1000      -- retry times are whole seconds away, as in `Retry-After`
+local APART = 1.25       -- steps between retry times
+local OWN_APART = 1.5    -- the same for a key's own steps, which become longer when others arrive
+local AHEAD = 3          -- steps until the first retry time
+local KEPT = 12          -- steps ahead for which newcomers leave places free
+local SEARCHED = 200     -- times that are tried before giving one without a place
+local UNKNOWN = 2000     -- assumed length (ms) of a conversation, here, before anything is known
+local MOST = 1000        -- promises that a key may have; beyond that, a retry time without a place
+
+-- Number of promises, of all keys or of one, that will be taken up within `ms`: those hold places.
+local function promised_within(key, ms)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', clock.now - PATIENCE)
+  return redis.call('ZCOUNT', key, '-inf', clock.now + SECOND + ms)
+end
+
+-- Take up a promise of this account, if one is due. True if there was one.
+local function take_promise(lane, account)
+  local own = keys.promised(account)
+  redis.call('ZREMRANGEBYSCORE', own, '-inf', clock.now - PATIENCE)
+  local due = redis.call('ZRANGEBYSCORE', own, '-inf', clock.now + EARLY, 'LIMIT', 0, 1)[1]
+  if not due then return false end
+  redis.call('ZREM', own, due)
+  redis.call('ZREM', keys.promises(lane), due)
+  return true
+end
+
+-- Give a promise; returns its retry time in ms from now. `wait`: time until there should be room;
+-- `step`: time in which room is made for one job, `own_step` for one of this key; `room`: number of jobs
+-- that may wait, half of which may arrive at once.
+local function promise(lane, account, wait, step, own_step, room)
+  local all, own, outside = keys.promises(lane), keys.promised(account), keys.outside(lane)
+  step, own_step = math.max(1, step * APART), own_step * OWN_APART
+  redis.call('ZREMRANGEBYSCORE', outside, '-inf', clock.now - PATIENCE)
+  local last = tonumber(redis.call('ZSCORE', outside, account) or 0)
+  local accounts = redis.call('ZCARD', outside) + (last == 0 and 1 or 0)
+  local first = math.max(clock.now + (wait + AHEAD * step) * APART, last + math.max(own_step, step * accounts))
+  local function in_seconds(at) return clock.now + math.max(1, math.ceil((at - clock.now) / SECOND)) * SECOND end
+  local retry_at = in_seconds(first)
+  if redis.call('ZCARD', own) >= MOST then return retry_at - clock.now end
+  local width = math.max(step, SECOND)
+  for n = 0, SEARCHED - 1 do
+    local from = in_seconds(first + n * width / 2)
+    local near = redis.call('ZCOUNT', all, '(' .. from - width, '(' .. from + width)
+    local at_once = redis.call('ZCOUNT', all, from - SECOND / 2, '(' .. from + SECOND / 2)
+    if near <= 2 * (width / step - 1) and at_once < math.max(1, room / 2) then
+      retry_at = from
+      break
+    end
+  end
+  local name = account .. ' ' .. retry_at .. ' ' .. clock.micros
+  redis.call('ZADD', all, retry_at, name)
+  redis.call('ZADD', own, retry_at, name)
+  redis.call('ZADD', outside, math.max(last, retry_at), account)
+  redis.call('PEXPIRE', own, math.max(last, retry_at) - clock.now + PATIENCE)
+  return retry_at - clock.now
+end
+
+-- Reason why a job is refused, and its retry time (ms from now); nil if it is admitted. Sets the job's
+-- `place` and `wait`, and `promised` if it takes up a promise and need not wait until its key has paid.
+function admission.refusal(job, limits)
+  local lane, account = job.lane, job.account
+  if redis.call('ZCOUNT', keys.workers, clock.now, '+inf') == 0 then return 'no_worker', limits.lease end
+  local open = breaker.open_for()
+  if open and open > 0 then return 'circuit_open', open end
+  if open and (breaker.probe() or redis.call('EXISTS', keys.queue(lane)) == 1) then return 'circuit_open', 5000 end
+
+  local capped = tonumber(redis.call('ZSCORE', keys.later, 'family ' .. account .. ' ' .. job.family) or 0) - clock.now
+  if capped > 0 and (limits.refuse_capped or capped > limits.longest) then return 'model_capped', capped end
+
+  local known, mean = forecast.is_known(lane), forecast.has_learned(lane) and forecast.service(lane) or UNKNOWN
+  local step = mean / caps.lane_slots(lane, caps.slots(limits.max_concurrency), limits.reserves)
+  local waiting, own = 0, 0
+  for _, name in ipairs(vocabulary.lanes) do
+    waiting = waiting + redis.call('ZCARD', keys.waiting(name))
+    own = own + tonumber(redis.call('ZSCORE', keys.backlog(name), account) or 0)
+  end
+  local bytes = tonumber(redis.call('GET', keys.bytes) or 0)
+  local most, longest = limits.max_waiting_per_key, known and limits.max_wait or math.huge
+  job.place, job.wait = forecast.wait(job, limits)
+  local own_step = math.max(step, known and job.wait / (own + 1) or mean / caps.of(account))
+  local would, promised, own_promised = job.wait, 0, 0
+  if would > 0 and take_promise(lane, account) then
+    -- The forecast may have grown meanwhile, but must not exceed the longest wait of any job.
+    longest = known and limits.longest or math.huge
+    if would > longest then
+      job.promised = 1
+      job.place, job.wait = forecast.wait(job, limits)
+      would = job.wait
+    end
+  elseif would > 0 then
+    promised = promised_within(keys.promises(lane), KEPT * step)
+    own_promised = promised_within(keys.promised(account), KEPT * own_step)
+    would = would + own_promised * own_step
+  end
+
+  local wait
+  if would > 0 and waiting + promised >= limits.max_waiting then
+    wait = (waiting - limits.max_waiting) * step
+    return 'queue_full', promise(lane, account, wait, step, step, limits.max_waiting)
+  elseif would > 0 and own + own_promised >= most then
+    wait = (own - most + AHEAD) * own_step
+    return 'key_full', promise(lane, account, wait, step, own_step, most)
+  elseif bytes + job.bytes > limits.max_bytes then
+    return 'too_many_bytes', promise(lane, account, step, step, step, limits.max_waiting)
+  elseif would > longest then
+    wait = math.max(0, job.wait - longest)
+    return 'wait_too_long', promise(lane, account, wait, step, own_step, limits.max_waiting)
+  elseif job.wait > job.max_wait then
+    -- The client's own limit: it may well go elsewhere, so no place is kept for it.
+    local jitter = (clock.micros % 1000) / 1000
+    return 'wait_too_long', math.max(SECOND, (job.wait - job.max_wait) * APART + AHEAD * jitter * step)
+  end
+end
+
+return admission

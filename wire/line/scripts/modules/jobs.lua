@@ -1,0 +1,149 @@
+-- needs: channels, clock, durations, fairness, forecast, hash, keys, line, metrics
+-- Changes of a job's state: finished, requeued, cancelled; and its readers.
+local jobs = {}
+
+-- Set how long (ms) a finished job can be read again under its idempotency key, if the key still names
+-- it. Otherwise the job is only kept for its present readers.
+function jobs.keep(id, idem, ms)
+  if idem and string.match(redis.call('GET', idem) or '', '^%S+') == id then redis.call('PEXPIRE', idem, ms) end
+  redis.call('PEXPIRE', keys.job(id), math.max(ms, durations.FINISHED))
+  redis.call('PEXPIRE', keys.log(id), math.max(ms, durations.FINISHED))
+end
+
+-- Finish a job; each job finishes once. `reason` is 'done', 'cancelled' or the fault. Its request is
+-- deleted at once, its log soon; the jobs that wait behind it move up.
+function jobs.finish(id, state, reason)
+  local job = hash.all(keys.job(id))
+  local lane, account, family = job.lane, job.account, job.family
+  if state == 'cancelled' and job.enough then state, reason = 'done', 'done' end
+  redis.call('HSET', keys.job(id), 'state', state)
+  redis.call('HDEL', keys.job(id), 'body', 'worker')
+  jobs.keep(id, job.idem, tonumber(state == 'done' and job.keep or 0))
+  redis.call('DEL', keys.arq_job(id), keys.arq_retry(id), keys.arq_in_progress(id))
+  line.remove(id, lane, account, family)
+  line.count_out(id, lane, account, tonumber(job.cost))
+  redis.call('ZREM', keys.later, 'orphan ' .. id)
+  redis.call('DECRBY', keys.bytes, tonumber(job.bytes))
+
+  -- Its flows pay for the slot time that it took, which was only expected so far.
+  local took = job.claimed and clock.now - tonumber(job.claimed) or 0
+  local more = took - tonumber(job.cost)
+  local user_tag, tier = job.line_tag - job.band, tonumber(job.tier)
+  fairness.charge(keys.account(account), keys.users(account), job.user, user_tag + job.cost / tier, more / tier)
+  redis.call('PEXPIRE', keys.users(account), durations.DAY)
+  if job.tag then
+    local paid = job.tag + job.cost / job.weight
+    fairness.charge(keys.lane(lane), keys.shares(lane), account, paid, more / job.weight)
+  end
+  if job.claimed then forecast.note_refill(lane, account) end
+  if job.published then
+    forecast.learn(lane, family, account, took)
+    metrics.observe('gateway_service_seconds', {lane = lane, family = family}, took / 1000)
+  end
+  metrics.count('gateway_endings_total', {lane = lane, reason = reason})
+  line.fill_seats(account)
+  channels.nudge() -- a slot of the upstream is free, for a job of any account
+end
+
+-- True if this attempt is the running one.
+function jobs.is_current(id, attempt)
+  local state, current = hash.get(keys.job(id), 'state', 'attempt')
+  return state == 'running' and current == attempt
+end
+
+-- Reason why an attempt's job may not be requeued: 'not_current', as another attempt is running, or
+-- something was published; 'cancelled' meanwhile, so it must be finished instead. nil if it may.
+function jobs.obstacle(id, attempt)
+  local published, cancel = hash.get(keys.job(id), 'published', 'cancel')
+  if not jobs.is_current(id, attempt) or published then return 'not_current' end
+  return cancel and 'cancelled' or nil
+end
+
+-- Requeue a running job in its old place, for a reason. `not_before`: a time in ms, or nil. Never a job
+-- that is being cancelled: its readers wait for an ending.
+function jobs.requeue(id, reason, not_before)
+  local lane, account, family, line_tag, deadline, cost =
+    hash.get(keys.job(id), 'lane', 'account', 'family', 'line_tag', 'deadline', 'cost')
+  metrics.count('gateway_retries_total', {lane = lane, reason = reason})
+  redis.call('HSET', keys.job(id), 'state', 'waiting')
+  redis.call('HDEL', keys.job(id), 'worker', 'claimed')
+  line.remove(id, lane, account, family)
+  line.count_in(id, lane, account, deadline, cost)
+  if not_before then
+    redis.call('ZADD', keys.later, not_before, 'job ' .. id)
+  else
+    line.insert(id, lane, account, family, line_tag)
+  end
+  line.fill_seats(account)
+  channels.nudge()
+end
+
+-- Finish a waiting job, or have the worker of a running one finish it. Returns 'cancelled', 'running'
+-- or 'gone'.
+function jobs.cancel(id)
+  local state, worker, attempt = hash.get(keys.job(id), 'state', 'worker', 'attempt')
+  if state == 'waiting' then
+    jobs.finish(id, 'cancelled', 'cancelled')
+    return 'cancelled'
+  elseif state == 'running' then
+    -- The mark is for the worker's next renewal, in case this message is lost.
+    redis.call('HSET', keys.job(id), 'cancel', 1)
+    channels.command(worker, {'cancel', id, tonumber(attempt)})
+    return 'running'
+  end
+  return 'gone'
+end
+
+-- Keep a job out that is not known yet: it may still be on its way, on another connection.
+function jobs.forbid(id)
+  redis.call('HSET', keys.job(id), 'state', 'cancelled')
+  redis.call('PEXPIRE', keys.job(id), durations.FINISHED)
+end
+
+-- True if a job has a reader whose front end is alive. The readers of a job are in its field
+-- `readers`: `<front end>/<reader> ...`.
+function jobs.has_reader(readers)
+  for name in string.gmatch(readers, '([^%s/]+)%S*') do
+    if redis.call('EXISTS', keys.front_end(name)) == 1 then return true end
+  end
+  return false
+end
+
+-- The readers without one of them, given by its own name.
+function jobs.without(readers, reader)
+  local others = {}
+  for one in string.gmatch(readers, '%S+') do
+    if string.match(one, '/(.*)$') ~= reader then others[#others + 1] = one end
+  end
+  return table.concat(others, ' ')
+end
+
+-- Keep a job without readers until its grace ends, if a client may still ask for it: it has an
+-- idempotency key and a complete log. True if it is kept.
+function jobs.orphan(id)
+  local idem, grace, unlogged = hash.get(keys.job(id), 'idem', 'grace', 'unlogged')
+  if not idem or tonumber(grace) <= 0 or unlogged then return false end
+  redis.call('ZADD', keys.later, 'NX', clock.now + tonumber(grace), 'orphan ' .. id)
+  return true
+end
+
+-- Resume what was put off until now. Every claim and every search for expired leases does this first.
+function jobs.resume_due()
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', keys.later, '-inf', clock.now, 'LIMIT', 0, 100)) do
+    redis.call('ZREM', keys.later, entry)
+    local kind, name = string.match(entry, '^(%a+) (%S+)')
+    if kind == 'account' or kind == 'family' then
+      line.fill_seats(name)
+    elseif kind == 'orphan' then
+      -- A front end that was only frozen, or cut off for a while, may still read it.
+      local readers = redis.call('HGET', keys.job(name), 'readers')
+      if readers and not jobs.has_reader(readers) then jobs.cancel(name) end
+    elseif redis.call('HGET', keys.job(name), 'state') == 'waiting' then
+      local lane, account, family, line_tag = hash.get(keys.job(name), 'lane', 'account', 'family', 'line_tag')
+      line.insert(name, lane, account, family, line_tag)
+      line.fill_seats(account)
+    end
+  end
+end
+
+return jobs

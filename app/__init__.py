@@ -1,6 +1,7 @@
-"""The HTTP side: knows OpenAI's dialect and Sanic.
+"""The HTTP side of the gateway, with OpenAI's API.
 
-A request goes through `server` (routes, headers, what goes wrong) to its feature (`chat`), is
-decoded (`dialect`), becomes a job and waits (`line`); its events come back and are rendered into
-OpenAI's chunks (`completion`).
+`front_end` puts a process together. `server` (routes, start and stop) passes a request to its
+feature (`chat`, `images`), which decodes it (`openai.requests`), receives its files (`files`) and
+submits it as a job (`line`). The events of the job are rendered as OpenAI's chunks
+(`openai.chunks`).
 """

@@ -12,43 +12,46 @@ import msgspec
 from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
-from app.files.attachments import Attachments, Held
-from app.http.body import bearer, body
-from app.http.json_answer import send_whole, whole
-from app.http.links import Links
-from app.http.stream import HEADERS, ResponseStream
-from app.idempotency import resume_after
-from app.line import Line
+from app.files.attachments import Attachments, Resources
+from app.http.body import read_bearer, read_body
+from app.http.json_answer import encoded_json, send_with_keepalive
+from app.http.links import MediaLinks
+from app.http.stream import SSE_HEADERS, ResponseStream
+from app.idempotency import read_idempotency
+from app.line import Line, Ticket
 from app.models import Models
-from app.openai import chunks as completion
+from app.openai import chunks
+from app.openai.chunks import ChatAnswer, ChunkOptions, resume_after
 from app.openai.errors import ApiError, UnsupportedParameter
-from app.openai.limits import Cut
-from app.openai.requests import ChatRequest, decode_chat, given_files, to_messages
+from app.openai.limits import Limits
+from app.openai.messages import given_files, to_messages
+from app.openai.requests import ChatRequest, decode_chat
 from app.openai.usage import Prompt, encoding, prompt_of, usage
-from app.scheduling import Terms, terms_of
-from app.ticket import Ticket
+from app.scheduling import Scheduling, read_scheduling
 from settings import Settings
 from wire import VERSION
 from wire.events import Event
 from wire.jobs import ChatJob
+from wire.seal import Seal
 
 
-class TakenIn(msgspec.Struct, frozen=True):
-    """A request, ready for the line: without its messages, which are in its job or elsewhere."""
+class PreparedChat(msgspec.Struct, frozen=True):
+    """A request that is ready to be enqueued. Its messages are in the job or in the blob store."""
 
-    asked: ChatRequest
+    request: ChatRequest
     job: ChatJob
     prompt: Prompt
-    terms: Terms
+    scheduling: Scheduling
 
 
 class Chat:
-    """The feature: from a request to its answer."""
+    """Handler of chat requests."""
 
     def __init__(
-        self, config: Settings, line: Line, models: Models, attachments: Attachments
+        self, config: Settings, seal: Seal, line: Line, models: Models, attachments: Attachments
     ) -> None:
         self._config = config
+        self._seal = seal
         self._line = line
         self._models = models
         self._attachments = attachments
@@ -57,95 +60,100 @@ class Chat:
         """Answer one request.
 
         Raises:
-            ApiError: nothing has been sent yet, and this is what the client is to be told.
+            ApiError: The request failed before anything was sent.
         """
-        async with self._attachments.holding() as held:
-            taken = await self._take_in(request, held)
-            if taken.asked.stream:
-                await self._stream(request, taken, held)
+        async with self._attachments.resources() as resources:
+            chat = await self._prepare(request, resources)
+            if chat.request.stream:
+                await self._stream(request, chat, resources)
                 return None
-            return await send_whole(request, self._whole(request, taken, held), self._config.stream)
+            whole = self._whole(request, chat, resources)
+            return await send_with_keepalive(request, whole, self._config.stream)
 
-    async def _take_in(self, request: Request, held: Held) -> TakenIn:
-        # Bodies with files in them are large: nothing of one outlives this, but what is returned.
-        server = self._config.server
-        token = bearer(request)
-        content = await body(request, server.max_body_bytes, server.body_timeout, held.charge)
-        asked = decode_chat(content)
-        if not self._config.compat.ignore_unsupported and (field := asked.unsupported):
+    async def _prepare(self, request: Request, resources: Resources) -> PreparedChat:
+        # Bodies with files in them are large: nothing of one outlives this call except the result.
+        bearer = read_bearer(request)
+        body = await read_body(request, self._config.server, resources.reservation)
+        chat = decode_chat(body)
+        if not self._config.compat.ignore_unsupported and (field := chat.unsupported):
             raise UnsupportedParameter(
-                f"The upstream cannot do what `{field}` asks for. Leave it out, or let the operator"
-                " have it ignored (compat.ignore_unsupported).",
+                f"`{field}` is not supported with this value. Remove it, or ask the operator to"
+                " ignore unsupported parameters (compat.ignore_unsupported).",
                 param=field,
             )
-        family = self._models.family(asked.model)
-        named = self._line.idempotency(request, content)
-        del content
-        terms = terms_of(request, asked.user, asked.service_tier, named)
-        given = given_files(asked.messages)
-        if given and family == "gpt_3_5":
-            raise UnsupportedParameter("GPT-3.5 takes no files.", param=given[0].param)
-        files = await self._attachments.take(given, held)
-        del given
-        messages = to_messages(asked.messages, files)
-        asked = replace(asked, messages=[])
+        family = self._models.family(chat.model)
+        idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
+        del body
+        scheduling = read_scheduling(request, chat.user, chat.service_tier, idempotency)
+        files = given_files(chat.messages)
+        if files and family == "gpt_3_5":
+            message = f"Files are not supported by the model `{chat.model}`."
+            raise UnsupportedParameter(message, param=files[0].param)
+        received = await self._attachments.receive(files, resources)
+        del files
+        messages = to_messages(chat.messages, received)
+        chat = replace(chat, messages=[])
         job = ChatJob(
             version=VERSION,
             id=f"chatcmpl-{secrets.token_hex(16)}",
             family=family,
-            bearer=token,
+            bearer=bearer,
             messages=messages,
-            gpt=self._models.gpt(asked.model),
+            gpt=self._models.gpt(chat.model),
         )
-        light = await self._attachments.lighten(job, held)
-        return TakenIn(asked, light, prompt_of(messages), terms)
+        light = await self._attachments.offload(job, resources)
+        return PreparedChat(chat, light, prompt_of(messages), scheduling)
 
     @asynccontextmanager
-    async def _submitted(self, taken: TakenIn, held: Held) -> AsyncIterator[Ticket]:
-        async with self._line.submit(taken.job, taken.terms) as ticket:
-            held.charge.give_back()
-            if taken.terms.idempotency is not None and ticket.id == taken.job.id:
-                held.names.clear()  # the job may outlive this request; its worker removes them
+    async def _submitted(self, chat: PreparedChat, resources: Resources) -> AsyncIterator[Ticket]:
+        async with self._line.submit(chat.job, chat.scheduling) as ticket:
+            resources.reservation.release()
+            if chat.scheduling.idempotency is not None and ticket.id == chat.job.id:
+                # The job may outlive this request; its worker removes them.
+                resources.blob_keys.clear()
             yield ticket
 
-    def _answer(self, request: Request, asked: ChatRequest, ticket: Ticket) -> completion.Answer:
-        limit = asked.longest
-        return completion.Answer(
+    def _answer(self, request: Request, chat: ChatRequest, ticket: Ticket) -> ChatAnswer:
+        stop, tokens = chat.stops, chat.token_limit
+        return ChatAnswer(
             ticket.id,
-            asked.model,
+            chat.model,
             int(time.time()),
             self._config.bot,
-            cut=Cut(asked.stops, limit, encoding()) if asked.stops or limit else None,
-            include_usage=asked.include_usage,
-            resume_after=resume_after(request.headers.get("last-event-id"), ticket.id),
+            limits=Limits(stop, tokens, encoding()) if stop or tokens else None,
+            options=ChunkOptions(
+                chat.include_usage, resume_after(request.headers.get("last-event-id"), ticket.id)
+            ),
         )
 
-    async def _whole(self, request: Request, taken: TakenIn, held: Held) -> HTTPResponse:
-        links = Links(request, self._config.server)
-        async with self._submitted(taken, held) as ticket:
-            answer = self._answer(request, taken.asked, ticket)
+    async def _whole(
+        self, request: Request, chat: PreparedChat, resources: Resources
+    ) -> HTTPResponse:
+        links = MediaLinks(request, self._config.server)
+        async with self._submitted(chat, resources) as ticket:
+            answer = self._answer(request, chat.request, ticket)
             while answer.finish is None:
-                _take(answer, ticket, links.into(await ticket.events()))
+                _add(answer, ticket, links.add_to(await ticket.events()))
                 if answer.failure:
                     raise answer.failure
-            counted = await usage(taken.prompt, answer.text)
-            return whole(answer.completion(counted), ticket.headers)
+            tokens = await usage(chat.prompt, answer.text)
+            return encoded_json(answer.completion(tokens), ticket.headers)
 
-    async def _stream(self, request: Request, taken: TakenIn, held: Held) -> None:
-        async with self._submitted(taken, held) as ticket:
-            answer = self._answer(request, taken.asked, ticket)
-            await self._send(request, taken, answer, ticket)
+    async def _stream(self, request: Request, chat: PreparedChat, resources: Resources) -> None:
+        async with self._submitted(chat, resources) as ticket:
+            answer = self._answer(request, chat.request, ticket)
+            await self._send(request, chat, answer, ticket)
 
     async def _send(
-        self, request: Request, taken: TakenIn, answer: completion.Answer, ticket: Ticket
+        self, request: Request, chat: PreparedChat, answer: ChatAnswer, ticket: Ticket
     ) -> None:
-        links = Links(request, self._config.server)
-        # Until something is sent, a failure still has its real status.
+        links = MediaLinks(request, self._config.server)
+        # Until something is sent, a failure can still have its own status.
         events = await ticket.events(self._config.stream.grace)
-        first = _take(answer, ticket, links.into(events))
+        first = _add(answer, ticket, links.add_to(events))
         if answer.failure and not answer.begun:
             raise answer.failure
-        headers = HEADERS | ticket.headers
+        headers = SSE_HEADERS | ticket.headers
         stream = await ResponseStream.begin(request, self._config.stream.send_timeout, headers)
         await stream.send(first or await self._keepalive(answer, ticket))
         interval = self._config.stream.keepalive_interval
@@ -153,43 +161,43 @@ class Chat:
         while not (answer.finish or answer.failure):
             try:
                 events = await ticket.events(max(0.0, due - time.monotonic()))
-                said = _take(answer, ticket, links.into(events))
-                # Events that this client is not shown must not keep it waiting without a sign.
-                if not said and time.monotonic() >= due:
-                    said = await self._keepalive(answer, ticket)
+                rendered = _add(answer, ticket, links.add_to(events))
+                # Events that this client is not shown must not delay its keep-alive.
+                if not rendered and time.monotonic() >= due:
+                    rendered = await self._keepalive(answer, ticket)
                     due = time.monotonic() + interval
             except ApiError as error:
-                await stream.send(completion.error(error))
+                await stream.send(chunks.error(error))
                 break
-            if said:
-                await stream.send(said)
+            if rendered:
+                await stream.send(rendered)
                 due = time.monotonic() + interval
         if answer.finish:
-            end = completion.DONE
-            if taken.asked.include_usage:
-                end = answer.usage_chunk(await usage(taken.prompt, answer.text)) + end
+            end = chunks.DONE
+            if chat.request.include_usage:
+                end = answer.usage_chunk(await usage(chat.prompt, answer.text)) + end
             await stream.send(end)
         await stream.end()
 
-    async def _keepalive(self, answer: completion.Answer, ticket: Ticket) -> bytes:
+    async def _keepalive(self, answer: ChatAnswer, ticket: Ticket) -> bytes:
         match self._config.stream.keepalive:
             case "comment":
-                at = None if ticket.begun else await ticket.status()
-                if at is None or at.state != "waiting":
-                    return completion.comment("working")
-                return completion.comment(f"queued position={at.place} eta={math.ceil(at.wait)}")
+                job = None if ticket.begun else await ticket.status()
+                if job is None or job.state != "waiting":
+                    return chunks.comment("working")
+                return chunks.comment(f"queued position={job.place} eta={math.ceil(job.wait)}")
             case "empty_delta":
                 return answer.empty_delta()
             case "off":
                 return b""
 
 
-def _take(answer: completion.Answer, ticket: Ticket, events: list[Event]) -> bytes:
-    """Add events to an answer, and let go of the job as soon as nothing more of it is wanted.
+def _add(answer: ChatAnswer, ticket: Ticket, events: list[Event]) -> bytes:
+    """Add events to an answer; detach from the job as soon as the answer is complete.
 
-    Not when the request ends: the last chunk may wait for a slow client, and the slot is scarce.
+    Not at the end of the request: the last chunk may wait for a slow client, and slots are scarce.
     """
-    said = answer.add(events)
+    rendered = answer.add(events)
     if answer.finish:
-        ticket.leave(enough=True)
-    return said
+        ticket.detach(enough=True)
+    return rendered

@@ -1,13 +1,15 @@
-"""How a client comes back to a job: the key it named the job by, and how far it had come. Pure.
+"""Idempotency of requests: the key that names a job, so that a retry is given the same job.
 
-A client that sends an `Idempotency-Key` may ask again after its connection broke, and is given the
-job that its first request made. The messages of a streamed answer are numbered (`id:` lines), so
-it may also say which it has had (`Last-Event-ID`).
+A client that sends an `Idempotency-Key` may repeat its request after its connection broke, and is
+attached to the job of its first request. The messages of a streamed answer are numbered (`id:`
+lines; see `app/openai/chunks.py`), so it may also name the last one it received (`Last-Event-ID`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Mapping
 
 import msgspec
 
@@ -20,15 +22,12 @@ LONGEST_KEY = 255
 _LONG = 64 * 1024
 """Bytes above which decoding a body once more would take too much time and memory."""
 
-_TAG = 8
-_MOST_DIGITS = 9
-
 
 class Idempotency(msgspec.Struct, frozen=True):
-    """What a client named its job by.
+    """Name that a client gave its job.
 
-    `digest` tells whether another request under the same key is the same request. `resumes`: it has
-    had a part of the answer, and wants no other.
+    `digest` is the same for the same request, and so reveals a key that is used for another one.
+    `resumes`: the client has received a part of the answer, so no other job is of use to it.
     """
 
     key: str
@@ -36,64 +35,50 @@ class Idempotency(msgspec.Struct, frozen=True):
     resumes: bool = False
 
     def turn(self, number: int) -> Idempotency:
-        """The name of one of several turns that a request takes, counted from 0."""
+        """Name one of several turns that a request takes, counted from 0."""
         if number == 0:
             return self
         return Idempotency(f"{self.key}#{number}", self.digest)
 
 
-def idempotency(
-    given: str | None,
-    seal: Seal,
-    path: str,
-    body: bytes | bytearray,
-    *,
-    resumes: bool = False,
-) -> Idempotency | None:
-    """What a request's `Idempotency-Key` header asks for; None if there is none.
+def key_name(seal: Seal, bearer: str, key: str) -> str:
+    """Return the name in Redis of a bearer's idempotency key."""
+    return seal.name("idempotency", f"{bearer} {key}")
 
-    `body` is the request's, and has been found to be JSON. `resumes`: there is a `Last-Event-ID`.
+
+async def read_idempotency(
+    headers: Mapping[str, str], path: str, body: bytes | bytearray, seal: Seal
+) -> Idempotency | None:
+    """Read the `Idempotency-Key` of a request whose body is valid JSON; None without the header.
 
     Raises:
-        BadRequest: the key is not 1 to 255 printable ASCII characters.
+        BadRequest: The key is not 1 to 255 printable ASCII characters.
+        AnswerLost: There is a `Last-Event-ID` without a key, and so no answer to resume.
     """
-    if given is None:
+    key = headers.get("idempotency-key")
+    if key is None:
+        if "last-event-id" in headers:
+            raise AnswerLost
         return None
-    if not (1 <= len(given) <= LONGEST_KEY and given.isascii() and given.isprintable()):
-        message = f"Idempotency-Key must be 1 to {LONGEST_KEY} printable ASCII characters."
+    if not (1 <= len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+        message = f"`Idempotency-Key` must be 1 to {LONGEST_KEY} printable ASCII characters."
         raise BadRequest(message, param="Idempotency-Key")
-    return Idempotency(given, digest(seal, path, body), resumes)
+    if len(body) > _LONG:
+        digest = await asyncio.to_thread(request_digest, seal, path, body)
+    else:
+        digest = request_digest(seal, path, body)
+    return Idempotency(key, digest, resumes=bool(headers.get("last-event-id")))
 
 
-def digest(seal: Seal, path: str, body: bytes | bytearray) -> str:
-    """A name for a request that tells nothing of it, the same however its JSON is written.
+def request_digest(seal: Seal, path: str, body: bytes | bytearray) -> str:
+    """Return a name for a request that reveals nothing of it and ignores its JSON's formatting.
 
-    A long one is compared as it stands: who sends it again does not write it anew.
+    A long body is compared byte by byte: a client that repeats one does not format it anew.
     """
     canonical = body
     if len(body) <= _LONG:
         try:
             canonical = msgspec.json.encode(msgspec.json.decode(body), order="sorted")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass  # odd in a field that nobody reads here
+            pass  # invalid in a field that is not read here
     return seal.name("request", f"{path} {hashlib.sha256(canonical).hexdigest()}")
-
-
-def tag(job: str) -> str:
-    """What the ids of an answer's messages begin with; a job's id ends with random digits."""
-    return job.rpartition("-")[2][:_TAG]
-
-
-def resume_after(given: str | None, job: str) -> int:
-    """The number of the last message that the client has had, from `Last-Event-ID`; 0 for none.
-
-    Raises:
-        AnswerLost: the header speaks of another answer, or of none.
-    """
-    if not given:
-        return 0
-    of, _, number = given.rpartition("-")
-    counted = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS
-    if of != tag(job) or not counted:
-        raise AnswerLost
-    return int(number)

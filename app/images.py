@@ -1,4 +1,4 @@
-"""`POST /v1/images/generations`: turns of chat, as many as needed, for their images."""
+"""`POST /v1/images/generations`: as many turns of chat as the requested images take."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import secrets
 import time
 from itertools import count
 
+import msgspec
 from sanic import HTTPResponse, Request
 
-from app.http.body import bearer, body
-from app.http.budget import Budget, Charge
-from app.http.json_answer import json, send_whole
-from app.http.links import Links
+from app.http.body import read_bearer, read_body
+from app.http.budget import MemoryBudget, Reservation
+from app.http.json_answer import json, send_with_keepalive
+from app.http.links import MediaLinks
+from app.idempotency import read_idempotency
 from app.line import Line
 from app.models import Models
+from app.openai.answers import DrawnImage, ImagesAnswer
 from app.openai.errors import (
     ApiError,
     BadRequest,
@@ -24,128 +27,149 @@ from app.openai.errors import (
     JobFailed,
     ModelNotFound,
 )
-from app.openai.requests import DrawnImage, ImagesAnswer, ImagesRequest, decode_images
-from app.openai.text import Text
-from app.scheduling import Terms, terms_of
+from app.openai.requests import ImagesRequest, decode_images
+from app.openai.text import AnswerText
+from app.scheduling import Scheduling, read_scheduling
 from settings import Bot, Settings
 from store.media import Media, MediaError
 from wire import VERSION
 from wire.events import Break, Done, Failed, Image
 from wire.jobs import ChatJob, Family, Message
+from wire.seal import Seal
 
-_NO_IMAGE = "The upstream drew no image and did not say why."
-_NOT_HAD = "The upstream drew an image that could not be fetched: {}."
-_MUTE = Bot(enabled=True)  # shows the model's own words alone
-_SHOWN = 2000  # characters of the upstream's reason
+_NO_IMAGE = "The upstream generated no image and gave no reason."
+_DOWNLOAD_FAILED = "The upstream generated an image that could not be downloaded: {}."
+_TEXT_ONLY = Bot(enabled=True)  # shows only the model's own text
+_LONGEST_REASON = 2000  # characters
 
 
-class Drawn:
-    """What one turn has come to: its images, all its text, and what the model said itself."""
+class PreparedImages(msgspec.Struct, frozen=True):
+    """A request that is ready to be enqueued, as one job for each turn."""
+
+    request: ImagesRequest
+    family: Family
+    gpt: str
+    bearer: str
+    scheduling: Scheduling
+
+
+class ImageTurn:
+    """Results of one turn: its images, all its text, and the model's own text."""
 
     def __init__(self) -> None:
         self.images: list[Image] = []
         self.reply = ""
         self.headers: dict[str, str] = {}
-        self._words = ""
-        self._missed = ""
+        self._own_text = ""
+        self._download_error = ""
 
-    async def collect(
-        self, line: Line, job: ChatJob, terms: Terms, links: Links, charge: Charge
+    async def run(
+        self, line: Line, job: ChatJob, scheduling: Scheduling, links: MediaLinks
     ) -> None:
-        """Take the turn, to its end. Once it is in line, nothing counts for `charge` any more.
+        """Submit the turn and collect its results.
 
         Raises:
-            JobFailed: it has no whole answer; ApiError: see `Line.submit` and `Ticket.events`.
+            JobFailed: It ended without a complete answer.
+            ApiError: See `Line.submit` and `Ticket.events`.
         """
-        reply, words = Text(Bot()), Text(_MUTE)
-        async with line.submit(job, terms, "images") as ticket:
-            charge.give_back()
+        reply, own_text = AnswerText(Bot()), AnswerText(_TEXT_ONLY)
+        async with line.submit(job, scheduling, "images") as ticket:
             self.headers = ticket.headers
             while True:
-                for event in links.into(await ticket.events()):
+                for event in links.add_to(await ticket.events()):
                     match event:
                         case Image(url=None, error=error):
-                            self._missed = error or "unknown"
+                            self._download_error = error or "unknown"
                         case Image():
                             self.images.append(event)
                         case Failed():
                             raise JobFailed(event)
                         case _:
                             pass
-                    # Images are beside the text; they end a fence as they do in chat.
-                    said = Break() if isinstance(event, Image) else event
-                    self.reply += reply.add(said)
-                    self._words += words.add(said)
+                    # Images are not part of the text; they close a fence as they do in chat.
+                    shown = Break() if isinstance(event, Image) else event
+                    self.reply += reply.add(shown)
+                    self._own_text += own_text.add(shown)
                     if isinstance(event, Done):
                         return
 
     @property
     def reason(self) -> str:
-        """Why there is no image."""
-        missed = _NOT_HAD.format(self._missed) if self._missed else ""
-        return missed or self._words.strip()[:_SHOWN] or _NO_IMAGE
+        """Reason for which there is no image."""
+        error = self._download_error
+        failed = _DOWNLOAD_FAILED.format(error) if error else ""
+        return failed or self._own_text.strip()[:_LONGEST_REASON] or _NO_IMAGE
 
 
 class Images:
-    """The feature: from a request to its images."""
+    """Handler of image requests."""
 
     def __init__(
-        self, config: Settings, line: Line, models: Models, media: Media, budget: Budget
+        self,
+        config: Settings,
+        seal: Seal,
+        line: Line,
+        models: Models,
+        media: Media,
+        budget: MemoryBudget,
     ) -> None:
         self._config = config
+        self._seal = seal
         self._line = line
         self._models = models
         self._media = media
         self._budget = budget
 
     async def __call__(self, request: Request) -> HTTPResponse | None:
-        """Answer one request. It takes as many turns as it takes to have `n` images.
+        """Answer one request, with as many turns as `n` images take.
 
-        Should a turn break off after its images, or a later one bring none, the answer has those
+        If a turn fails after it made images, or a later turn makes none, the answer has those
         that there are.
 
         Raises:
-            ApiError: there is no image.
+            ApiError: There is no image.
         """
-        server = self._config.server
-        token = bearer(request)
-        with self._budget.charge() as charge:
-            given = await body(request, server.max_body_bytes, server.body_timeout, charge)
-            asked = decode_images(given)
-            if asked.n is not None and not 1 <= asked.n <= self._config.images.max_n:
-                raise BadRequest(f"n must be from 1 to {self._config.images.max_n}.", param="n")
-            named = self._line.idempotency(request, given)
-            del given
-            terms = terms_of(request, asked.user, None, named)
-            drawing = self._draw(asked, token, terms, Links(request, server), charge)
-            return await send_whole(request, drawing, self._config.stream)
+        with self._budget.reservation() as reservation:
+            prepared = await self._prepare(request, reservation)
+        drawing = self._draw(prepared, MediaLinks(request, self._config.server))
+        return await send_with_keepalive(request, drawing, self._config.stream)
 
-    async def _draw(
-        self, asked: ImagesRequest, token: str, terms: Terms, links: Links, charge: Charge
-    ) -> HTTPResponse:
-        family = self._family(asked.model)
+    async def _prepare(self, request: Request, reservation: Reservation) -> PreparedImages:
+        bearer = read_bearer(request)
+        body = await read_body(request, self._config.server, reservation)
+        images = decode_images(body)
+        limit = self._config.images.max_n
+        if images.n is not None and not 1 <= images.n <= limit:
+            raise BadRequest(f"`n` must be between 1 and {limit}.", param="n")
+        idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
+        scheduling = read_scheduling(request, images.user, None, idempotency)
+        gpt = self._models.gpt(images.model) if images.model else ""
+        return PreparedImages(images, self._family(images.model), gpt, bearer, scheduling)
+
+    async def _draw(self, prepared: PreparedImages, links: MediaLinks) -> HTTPResponse:
+        request = prepared.request
         images: list[Image] = []
         replies: list[str] = []
         headers: dict[str, str] = {}
-        for turn in count():
-            drawn = Drawn()
+        for number in count():
+            turn = ImageTurn()
             try:
-                job = self._job(asked, family, token)
-                await drawn.collect(self._line, job, terms.turn(turn), links, charge)
-                if not drawn.images:
-                    raise ImageGenerateFail(drawn.reason)
+                scheduling = prepared.scheduling.turn(number)
+                await turn.run(self._line, self._job(prepared), scheduling, links)
+                if not turn.images:
+                    raise ImageGenerateFail(turn.reason)
             except ApiError:
-                if not images and not drawn.images:
+                if not images and not turn.images:
                     raise
                 break
             finally:
-                images += drawn.images
-                replies.append(drawn.reply)
-                headers = headers or drawn.headers
-            if len(images) >= (asked.n or 1):
+                images += turn.images
+                replies.append(turn.reply)
+                headers = headers or turn.headers
+            if len(images) >= (request.n or 1):
                 break
-        # Who names no number gets all that were drawn, as the predecessor did.
-        data = [await self._shown(image, asked) for image in images[: asked.n]]
+        # Without `n`, return every image that was drawn (the predecessor's behaviour).
+        data = [await self._drawn(image, request) for image in images[: request.n]]
         answer = ImagesAnswer(int(time.time()), data, "\n".join(replies))
         return json(answer, headers=headers)
 
@@ -153,26 +177,27 @@ class Images:
         if model is not None:
             return self._models.family(model)
         if not self._config.models.gpt_4_s:
-            raise ModelNotFound("Name a model that can draw.", param="model")
+            raise ModelNotFound("`model` must name a model that can draw.", param="model")
         return "gpt_4_s"
 
-    def _job(self, asked: ImagesRequest, family: Family, token: str) -> ChatJob:
+    def _job(self, prepared: PreparedImages) -> ChatJob:
+        prompt = f"{self._config.images.prompt_prefix}{prepared.request.prompt_with_size}"
         return ChatJob(
             version=VERSION,
             id=f"img-{secrets.token_hex(16)}",
-            family=family,
-            bearer=token,
-            messages=[Message("user", f"{self._config.images.prompt_prefix}{asked.wish}")],
-            gpt=self._models.gpt(asked.model) if asked.model else "",
-            copies=asked.response_format == "b64_json",
+            family=prepared.family,
+            bearer=prepared.bearer,
+            messages=[Message("user", prompt)],
+            gpt=prepared.gpt,
+            copies=prepared.request.response_format == "b64_json",
         )
 
-    async def _shown(self, image: Image, asked: ImagesRequest) -> DrawnImage:
-        if asked.response_format != "b64_json":
+    async def _drawn(self, image: Image, request: ImagesRequest) -> DrawnImage:
+        if request.response_format != "b64_json":
             return DrawnImage(url=image.url, revised_prompt=image.prompt)
         try:
             content = b"".join([piece async for piece in self._media.read("images", image.name)])
         except MediaError:
             raise InternalError("The image is not in this front end's media store.") from None
-        coded = await asyncio.to_thread(base64.b64encode, content)
-        return DrawnImage(b64_json=coded.decode(), revised_prompt=image.prompt)
+        encoded = await asyncio.to_thread(base64.b64encode, content)
+        return DrawnImage(b64_json=encoded.decode(), revised_prompt=image.prompt)

@@ -1,4 +1,4 @@
-"""A front end's hold on the line: it puts jobs in, receives their events, and lets go of them."""
+"""Submits a front end's jobs to the waiting line, and follows them as tickets."""
 
 from __future__ import annotations
 
@@ -6,152 +6,121 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import secrets
-from collections.abc import AsyncIterator, Collection, Iterator
+import math
+from collections.abc import AsyncIterator
 from functools import partial
 
-from arq.connections import ArqRedis
 from msgspec.structs import replace
-from sanic import Request
 
-from app.idempotency import Idempotency, idempotency
-from app.openai.errors import (
-    AnswerLost,
-    ApiError,
-    IdempotencyMismatch,
-    LineUnavailable,
-    refused,
-)
-from app.scheduling import BANDS, SHARES, Terms
-from app.ticket import Ticket
-from runtime.tasks import background
+from app.idempotency import key_name
+from app.openai.errors import ApiError, LineUnavailable, WaitedTooLong, clash_error, refusal_error
+from app.scheduling import BANDS, SHARES, Scheduling
 from settings import Settings
-from wire import VERSION
-from wire.events import Failed
-from wire.gpts import GptInfos
+from wire.events import Event, Failed
 from wire.jobs import ChatJob, Lane, encode_job
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
 from wire.line.front_end import FrontEndLine
-from wire.line.scripts import Scripts
 from wire.line.status import JobStatus
-from wire.line.upkeep import UpkeepLine
-from wire.redis.outage import REDIS_ERRORS, Outage, retry, trouble
+from wire.redis.outage import REDIS_ERRORS, retry, trouble
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, end_waiting
 from wire.stream.inbox import Inbox
 from wire.stream.reply import Reply
-from wire.upkeep.reaper import keep_reaping
-from wire.upkeep.reconciler import keep_reconciling
 
 logger = logging.getLogger(__name__)
 
 SUBSCRIBE_PATIENCE = 2.0
-"""Seconds that a request waits for a subscription that is just being made again."""
+"""Seconds that a request waits while the subscription to Redis is being made again."""
 
-READY_PATIENCE = 1.0
-"""Seconds that a look at our readiness may take."""
-
-_POOL = "pk-"
+_POOL_PREFIX = "pk-"
 
 
-def fingerprint(key: str) -> str:
-    """How `queue.weights` names a key: the first 16 hex digits of its SHA-256."""
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+def fingerprint(bearer: str) -> str:
+    """Return the name of a bearer in `queue.weights`: the first 16 hex digits of its SHA-256."""
+    return hashlib.sha256(bearer.encode()).hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def _unavailable() -> Iterator[None]:
-    """Turn an outage of Redis into the error that the client gets."""
-    try:
-        yield
-    except REDIS_ERRORS:
-        raise LineUnavailable from None
+def account_name(seal: Seal, bearer: str) -> str:
+    """Return the name in Redis of the account on which a bearer's jobs run."""
+    return seal.name("account", bearer)
+
+
+async def finish_if_waiting(
+    line: FrontEndLine, seal: Seal, id: str, account: str, failed: Failed
+) -> JobStatus | None:
+    """Finish a job if it is waiting, with an ending for its current readers.
+
+    Returns the status of a job that is not waiting; None if it was finished here, or is unknown.
+    """
+    while (job := await line.status(id, account)) and job.state == "waiting":
+        if await end_waiting(line, seal, id, job.front_ends, failed):
+            return None
+    return job
 
 
 class Line:
-    """The line as one front end sees it. `front_end` is its random name in Redis."""
+    """The waiting line as the features of one front end use it. Redis knows it by its id."""
 
-    def __init__(self, redis: ArqRedis, seal: Seal, config: Settings) -> None:
+    def __init__(
+        self, config: Settings, seal: Seal, line: FrontEndLine, inbox: Inbox, front_end_id: str
+    ) -> None:
         self.config = config
-        self.front_end = secrets.token_hex(8)
-        self._redis = redis
         self._seal = seal
-        scripts = Scripts(redis, seal.fingerprint)
-        self._queue = FrontEndLine(scripts, config.queue, config.upstream)
-        self._upkeep = UpkeepLine(scripts, config.queue, config.upstream)
-        self._inbox = Inbox(
-            redis,
-            self._queue,
-            seal,
-            self.front_end,
-            outage_grace=config.redis.outage_grace,
-            max_backlog=config.stream.max_backlog,
-        )
-        self._gpts = GptInfos(redis, seal, config.gpts.refresh)
-        self._letting_go: set[asyncio.Task[None]] = set()
-        self._outage = Outage(logger, "announce this front end")
+        self._line = line
+        self._inbox = inbox
+        self._front_end_id = front_end_id
+        self._detaching: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Take part in the line for as long as the context lasts. Redis may be away at first."""
-        heartbeat = self.config.queue.heartbeat
-        reaping = keep_reaping(self._upkeep, self._seal, heartbeat)
-        reconciling = keep_reconciling(self._upkeep, heartbeat)
-        async with self._inbox.running(), background(self._beat(), reaping, reconciling):
+        """Accept jobs for as long as the context lasts. Redis may be unreachable at first."""
+        async with self._inbox.running():
             yield
-            if self._letting_go:
-                await asyncio.wait(self._letting_go, timeout=heartbeat)
-            for task in self._letting_go:
+            if self._detaching:
+                await asyncio.wait(self._detaching, timeout=self.config.queue.heartbeat)
+            for task in self._detaching:
                 task.cancel()
-        with contextlib.suppress(*REDIS_ERRORS):
-            await self._queue.presences.remove_front_end(self.front_end)
-
-    async def _beat(self) -> None:
-        while True:
-            with self._outage.tolerated():
-                await self._queue.presences.show_front_end(self.front_end)
-            await asyncio.sleep(self.config.queue.heartbeat)
 
     @contextlib.asynccontextmanager
     async def submit(
-        self, job: ChatJob, terms: Terms, lane: Lane = "chat"
+        self, job: ChatJob, scheduling: Scheduling, lane: Lane = "chat"
     ) -> AsyncIterator[Ticket]:
-        """Put a job in line; on leaving the context it is cancelled unless it has ended.
+        """Enqueue a job; at the end of the context, detach from it unless it has finished.
 
         Raises:
-            LineUnavailable: Redis is away.
-            LineFull, WaitTooLong, ModelCapped, NoWorker, CircuitOpen: it may not come in.
-            IdempotencyMismatch, AnswerLost: its idempotency key leads to nothing it can have.
+            LineUnavailable: Redis is unreachable.
+            LineFull, WaitTooLong, ModelCapped, NoWorker, CircuitOpen: The job was refused.
+            IdempotencyMismatch, AnswerLost: Its idempotency key leads to no answer for it.
         """
         await self._subscribed()
         body = self._seal.seal(encode_job(job), f"job {job.id}")
-        new = self._new_job(job, terms, lane, len(body) + job.blob_bytes)
-        with contextlib.ExitStack() as opened:
-            reply = opened.enter_context(self._inbox.open(job.id))
-            reply.resubmit = lambda: self._queue.enqueue(replace(new, accepted=True), body)
+        new = self._new_job(job, scheduling, lane, len(body) + job.blob_bytes)
+        with contextlib.ExitStack() as stack:
+            reply = stack.enter_context(self._inbox.open(job.id))
+            reply.resubmit = lambda: self._line.enqueue(replace(new, accepted=True), body)
             admission = await self._enqueue(new, body, reply)
             match admission:
                 case Refused():
-                    raise refused(admission)
-                case Clash(why):
-                    raise IdempotencyMismatch if why == "mismatch" else AnswerLost
+                    raise refusal_error(admission)
+                case Clash():
+                    raise clash_error(admission)
                 case Attached(id):
-                    opened.close()
-                    reply = opened.enter_context(self._inbox.open(id, attached=True))
+                    stack.close()
+                    reply = stack.enter_context(self._inbox.open(id, attached=True))
             place = admission if isinstance(admission, Accepted) else None
             ticket = Ticket(self, reply, job.id, new.account, place)
-            # The handler may be held up by the very client that made the reply end.
-            reply.on_abandoned = ticket.leave
+            # The handler may be blocked by the very client because of which the reply ended.
+            reply.on_abandoned = ticket.detach
             try:
                 yield ticket
             except ApiError as failure:
                 failure.job = ticket.id
                 raise
             finally:
-                ticket.leave()
+                ticket.detach()
 
     async def _subscribed(self) -> None:
-        """Wait until events would reach us: what comes before that is missed."""
+        """Wait until events can be received: those published before that would be missed."""
         try:
             async with asyncio.timeout(SUBSCRIBE_PATIENCE):
                 await self._inbox.subscribed.wait()
@@ -159,159 +128,144 @@ class Line:
             raise LineUnavailable from None
 
     async def _enqueue(self, new: NewJob, body: bytes, reply: Reply) -> Admission | None:
-        """Put a job in line, and let go of it unless we hear what became of it."""
+        """Enqueue a job; detach from it if the result of the enqueue is unknown."""
         try:
-            return await self._queue.enqueue(new, body)
-        except BaseException as error:  # also when we are cancelled: it may have come in
-            self.let_go(reply, new.id, idem=new.idem)
+            return await self._line.enqueue(new, body)
+        except BaseException as error:  # also of a cancelled task: the job may have been enqueued
+            self.detach(reply, new.id, idempotency=new.idem)
             if isinstance(error, REDIS_ERRORS):
-                logger.warning("a job could not be put in line: %s", trouble(error))
+                logger.warning(
+                    "a job could not be put in line: %s",
+                    trouble(error),
+                    extra={"event": "enqueue_failed", "job": new.id},
+                )
                 raise LineUnavailable from None
             raise
 
-    def _new_job(self, job: ChatJob, terms: Terms, lane: Lane, size: int) -> NewJob:
-        """What the line has to know of a job."""
+    def _new_job(self, job: ChatJob, scheduling: Scheduling, lane: Lane, size: int) -> NewJob:
+        """Describe a job to the line."""
         upstream, queue = self.config.upstream, self.config.queue
-        is_pool = job.bearer.startswith(_POOL)
-        return NewJob(
+        is_pool = job.bearer.startswith(_POOL_PREFIX)
+        new = NewJob(
             id=job.id,
             lane=lane,
             family=job.family,
-            account=self.account(job.bearer),
-            front_end=self.front_end,
+            account=account_name(self._seal, job.bearer),
+            front_end=self._front_end_id,
             cap=upstream.per_pool_concurrency if is_pool else upstream.per_account_concurrency,
-            user=self._seal.name("user", f"{job.bearer} {terms.tier} {terms.user}"),
+            user=self._seal.name("user", f"{job.bearer} {scheduling.tier} {scheduling.user}"),
             weight=queue.weights.get(fingerprint(job.bearer), 1.0) if queue.weights else 1.0,
-            tier=SHARES[terms.tier],
-            band=BANDS[terms.tier] if queue.strict_priority else 0.0,
+            tier=SHARES[scheduling.tier],
+            band=BANDS[scheduling.tier] if queue.strict_priority else 0.0,
             bytes=size,
-            max_wait=terms.max_wait,
-            idem=self._idem(job.bearer, terms.idempotency.key) if terms.idempotency else None,
-            digest=terms.idempotency.digest if terms.idempotency else "",
-            resumes=terms.idempotency is not None and terms.idempotency.resumes,
+            max_wait=scheduling.max_wait,
         )
+        if (same := scheduling.idempotency) is None:
+            return new
+        key = key_name(self._seal, job.bearer, same.key)
+        return replace(new, idem=key, digest=same.digest, resumes=same.resumes)
 
-    def _idem(self, bearer: str, key: str) -> str:
-        return self._seal.name("idempotency", f"{bearer} {key}")
-
-    def idempotency(self, request: Request, body: bytes | bytearray) -> Idempotency | None:
-        """What a request with this body asks for by its `Idempotency-Key`.
-
-        Raises:
-            BadRequest: the key is not one.
-            AnswerLost: there is a `Last-Event-ID` but no key, so no answer to go on with.
-        """
-        headers = request.headers
-        if "last-event-id" in headers and "idempotency-key" not in headers:
-            raise AnswerLost
-        key, after = headers.get("idempotency-key"), headers.get("last-event-id")
-        return idempotency(key, self._seal, request.path, body, resumes=bool(after))
-
-    def account(self, bearer: str) -> str:
-        """The name in Redis of whatever a bearer's jobs run on."""
-        return self._seal.name("account", bearer)
-
-    def let_go(
-        self, reply: Reply, reader: str, *, enough: bool = False, idem: str | None = None
+    def detach(
+        self, reply: Reply, reader: str, *, enough: bool = False, idempotency: str | None = None
     ) -> None:
-        """Leave a job unless it has ended. See `Ticket.leave` and `FrontEndLine.detach`."""
+        """Detach from a job unless it has finished. See `FrontEndLine.detach`.
+
+        Returns immediately; runs in the background, as the handler is being cancelled, or has an
+        error to send or an answer to complete.
+        """
         if reply.ended and not reply.abandoned:
             return
-        # Beside the handler, which is being cancelled, has an error to tell or an answer to end.
-        # For as long as it takes: while we are present, the job would run for nobody.
-        leave = partial(self._queue.detach, reply.job, reader, enough=enough, idempotency=idem)
-        task = asyncio.create_task(retry(leave))
-        self._letting_go.add(task)
-        task.add_done_callback(self._letting_go.discard)
+        # Repeated until it succeeds: while we are present, the job would run without a reader.
+        call = partial(self._line.detach, reply.job, reader, enough=enough, idempotency=idempotency)
+        task = asyncio.create_task(retry(call))
+        self._detaching.add(task)
+        task.add_done_callback(self._detaching.discard)
 
-    async def end_if_waiting(self, id: str, account: str) -> bool:
-        """End a job that has waited too long, and tell whoever reads it. False if it does not wait:
-        it has got a slot, or its ending is on its way to us."""
+    async def give_up_waiting(self, id: str, account: str) -> bool:
+        """Finish a job that waited too long. False if it is not waiting: it has a slot, or its
+        ending is on its way to us."""
         with contextlib.suppress(*REDIS_ERRORS):
-            return await self._end_waiting(id, account, WAITED_TOO_LONG) is None
+            job = await finish_if_waiting(self._line, self._seal, id, account, WAITED_TOO_LONG)
+            return job is None
         return True
 
-    async def _end_waiting(self, id: str, account: str, failed: Failed) -> JobStatus | None:
-        """End a job if it waits, and tell whoever reads it at that moment. Where it is, if it does
-        not wait; None when it is ended, or unknown."""
-        while (found := await self._queue.status(id, account)) and found.state == "waiting":
-            if await end_waiting(self._queue, self._seal, id, found.front_ends, failed):
-                return None
-        return found
-
-    async def find(self, bearer: str, name: str) -> JobStatus | None:
-        """Where a bearer's job is, by its id or its idempotency key.
-
-        Raises:
-            LineUnavailable: Redis is away.
-        """
-        with _unavailable():
-            return await self._queue.status(name, self.account(bearer), self._idem(bearer, name))
-
-    async def withdraw(self, bearer: str, name: str) -> str | None:
-        """End a bearer's job, and tell whoever reads it, or forget its answer. Its id; None if
-        there is none such.
-
-        Raises:
-            LineUnavailable: Redis is away.
-        """
-        found = await self.find(bearer, name)
-        if found is None:
-            return None
-        withdrawn = Failed("cancelled", "The request was cancelled.", "cancelled")
-        with _unavailable():
-            # It may begin, or go back to wait, at any moment; whoever reads it must be told.
-            while await self._end_waiting(found.id, self.account(bearer), withdrawn):
-                if await self._queue.cancel(found.id, unless_waiting=True) != "waiting":
-                    break
-        return found.id
-
-    async def look(self, id: str, account: str) -> JobStatus | None:
-        """See `Ticket.status`."""
+    async def status(self, id: str, account: str) -> JobStatus | None:
+        """Return the status of a job; None if it is unknown."""
         with contextlib.suppress(*REDIS_ERRORS):
-            return await self._queue.status(id, account)
+            return await self._line.status(id, account)
         return None
 
-    async def missed(self, bearer: str, gpts: Collection[str]) -> set[str]:
-        """Those of some GPTs that cannot be reached with a bearer, as far as is known."""
-        with contextlib.suppress(*REDIS_ERRORS):
-            return await self._gpts.missed(bearer, gpts) if gpts else set()
-        return set()
-
     def fail_all(self, message: str, code: str) -> None:
-        """Tell every client that still waits that its answer will not come."""
+        """End every open answer with an error."""
         self._inbox.fail_all(message, code)
 
-    async def troubles(self) -> tuple[list[str], list[str]]:
-        """What keeps new requests from being served, and what is amiss besides."""
-        try:
-            async with asyncio.timeout(READY_PATIENCE):
-                workers = await self._queue.presences.workers()
-                damage = await self._upkeep.repairs()
-                open_for = (await self._upkeep.snapshot()).open_for
-        except REDIS_ERRORS as error:
-            return [f"Redis cannot be reached, or refuses to serve ({trouble(error)})"], []
-        fatal, lesser = [], []
-        if self._outage.reason:  # a full Redis can still be read
-            fatal.append(f"Redis cannot be written to ({self._outage.reason})")
-        if not self._inbox.subscribed.is_set():
-            fatal.append("the subscription to Redis is being made again")
-        ours = [w for w in workers if w.fingerprint == self._seal.fingerprint]
-        if not ours:
-            fatal.append("no worker is alive")
-        if len(ours) < len(workers):
-            lesser.append(
-                f"workers with another GATEWAY_SECRET: {len(workers) - len(ours)}; they cannot "
-                "unseal the jobs of this front end and take none of them"
-            )
-        if open_for is not None:
-            # No reason for a load balancer to turn clients away: we tell them when to come back.
-            lesser.append(
-                "the upstream fails for everyone; requests are refused until it is tried again, "
-                f"in {open_for:.0f} s"
-            )
-        if damage:
-            lesser.append(f"the line was found damaged a moment ago and repaired, places: {damage}")
-        if any(w.version != VERSION for w in ours):
-            lesser.append("some workers are of another version")
-        return fatal, lesser
+
+class Ticket:
+    """One job in the line, and its events. `place` is its initial one.
+
+    The job with this `id` may be one that was accepted earlier, under the same idempotency key.
+    """
+
+    def __init__(
+        self, line: Line, reply: Reply, reader: str, account: str, place: Accepted | None
+    ) -> None:
+        self.id = reply.job
+        self.place = place
+        self._line = line
+        self._reply = reply
+        self._reader = reader
+        self._account = account
+        self._clock = asyncio.get_running_loop().time
+        self._deadline = self._clock() + line.config.queue.longest_wait
+        self._detached = False
+
+    @property
+    def begun(self) -> bool:
+        """True once a part of the answer has been received."""
+        return self._reply.begun
+
+    async def events(self, timeout: float | None = None) -> list[Event]:
+        """Return the next events, at least one; none after `timeout` seconds.
+
+        Raises:
+            WaitedTooLong: The job did not start in time and has been finished.
+        """
+        until = None if timeout is None else self._clock() + timeout
+        while True:
+            soonest = until
+            if not self.begun and (until is None or self._deadline < until):
+                soonest = self._deadline
+            events = await self._reply.events(soonest)
+            if events or soonest == until:
+                return events
+            await self._extend_or_give_up()
+
+    async def _extend_or_give_up(self) -> None:
+        # A job with a slot may still begin, if its files take long; its worker finishes it.
+        if await self._line.give_up_waiting(self.id, self._account):
+            raise WaitedTooLong
+        upstream = self._line.config.upstream
+        self._deadline += upstream.connect_timeout + upstream.first_event_timeout
+
+    def detach(self, *, enough: bool = False) -> None:
+        """Stop following the job. Returns immediately; runs in the background.
+
+        `enough`: the client has received all it asked for.
+        Request no more events after this, unless an ending is still to come.
+        """
+        if not self._detached:
+            self._detached = True
+            self._line.detach(self._reply, self._reader, enough=enough)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Response headers with the id of the job and its initial place."""
+        headers = {"x-queue-id": self.id}
+        if self.place is not None:
+            headers["x-queue-position"] = str(self.place.place)
+            headers["x-queue-eta"] = str(math.ceil(self.place.wait))
+        return headers
+
+    async def status(self) -> JobStatus | None:
+        """Return the current status of the job; None if it is unknown."""
+        return await self._line.status(self.id, self._account)

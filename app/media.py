@@ -1,8 +1,8 @@
-"""`GET /images/{name}` and `GET /files/{name}`: what the workers have put into the media store.
+"""`GET /images/{name}` and `GET /files/{name}`: downloads from the media store.
 
-Whoever has the address may fetch it, as bots and browsers send no key with a link; nobody can guess
-one. What is served was made by strangers, so a browser is told to show pictures alone and to run
-nothing.
+Anyone with the URL may download, since bots and browsers send no key with a link; the names cannot
+be guessed. The content was made by strangers, so browsers are told to display only pictures and to
+execute nothing.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from app.openai.errors import NotFound
 from store.media import Media, MediaKind, StoredObject
 
 LONGEST_CACHED = 86_400
-"""Seconds that a client may keep what it has fetched."""
+"""Seconds that a client may cache a download."""
 
 
-class Served:
-    """One shelf of the store, over HTTP. A client may keep each piece waiting for `timeout`."""
+class MediaDownloads:
+    """Handler for one shelf of the store. Each piece may wait `timeout` seconds for the client."""
 
     def __init__(self, media: Media, shelf: MediaKind, timeout: float) -> None:
         self._media = media
@@ -33,13 +33,13 @@ class Served:
         """Answer GET or HEAD.
 
         Raises:
-            NotFound: there is nothing of this name, or not any more.
-            MediaError: the store fails.
+            NotFound: There is no file of this name, or it has expired.
+            MediaError: The store fails.
         """
         name = unquote(name)
         kept = await self._media.find(self._shelf, name)
         if kept is None:
-            raise NotFound("There is nothing of this name, or not any more.")
+            raise NotFound("No such file, or it has expired.")
         headers = _headers(kept, self._media.ttl)
         if request.method == "HEAD":
             return raw(b"", headers=headers, content_type=kept.type)

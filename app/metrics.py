@@ -1,12 +1,12 @@
-"""`GET /metrics`: the whole gateway's numbers, whichever front end is asked.
+"""`GET /metrics`: metrics of the whole gateway, the same from every front end.
 
-Nothing is counted in this process. What happens to jobs is counted in Redis
-(`wire/line/metrics.py`), how things stand is looked up for each scrape (`wire/line/snapshot.py`),
-so all front ends show the same and one of them is enough to scrape.
+Nothing is counted in this process. Events of jobs are counted in Redis (`wire/line/metrics.py`),
+and the current state is read for each scrape (`wire/line/snapshot.py`), so it is enough to scrape
+one front end.
 
-While Redis is away the answer is still 200, with `gateway_redis_up 0` and without the numbers that
-are not known: Prometheus lets their series end at once, and its own `up` keeps meaning that this
-front end answers. A 503 would throw away the one thing that can be told.
+While Redis is unreachable the answer is still 200, with `gateway_redis_up 0` and without the
+metrics that are unknown: Prometheus ends their series at once, and its own `up` continues to mean
+that this front end answers. A 503 would throw away the one fact that is known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import accumulate
 
 from arq.connections import ArqRedis
@@ -37,13 +36,13 @@ from wire.line.snapshot import Snapshot, TakeSnapshot
 from wire.redis.outage import REDIS_ERRORS
 
 PATIENCE = 2.0
-"""Seconds that Redis may take to tell its numbers; Prometheus gives up after ten."""
+"""Seconds that Redis may take to answer; Prometheus gives up after ten."""
 
 OPEN_METRICS = "application/openmetrics-text"
 
 
 class Metrics:
-    """The handler of `GET /metrics`."""
+    """Handler of `GET /metrics`."""
 
     def __init__(self, redis: ArqRedis, take_snapshot: TakeSnapshot, config: Settings) -> None:
         self._redis = redis
@@ -55,28 +54,30 @@ class Metrics:
         """Answer in the format that the scraper asks for.
 
         Raises:
-            Unauthorized: the settings want a token, and this is another one or none.
+            Unauthorized: The request has no bearer, or not the one in the settings.
         """
-        given = request.headers.get("authorization", "").encode(errors="replace")
+        header = request.headers.get("authorization", "").encode(errors="replace")
         expected = f"Bearer {self._token.reveal()}".encode()
-        if self._token and not hmac.compare_digest(given, expected):
-            raise Unauthorized("Send `Authorization: Bearer <metrics.token of the settings>`.")
-        # Not the header itself: the encoder fails over a version that is no number, and repeats it.
+        if self._token and not hmac.compare_digest(header, expected):
+            raise Unauthorized("Send the `metrics.token` of the settings as the bearer.")
+        # Not the header itself: the encoder fails on an invalid version, and repeats it.
         accepted = request.headers.get("accept", "")
         encode, content_type = choose_encoder(OPEN_METRICS if OPEN_METRICS in accepted else "")
-        return raw(encode(Families(await self._look())), content_type=content_type)
+        return raw(encode(Families(await self._collect())), content_type=content_type)
 
-    async def _look(self) -> Iterable[Metric]:
-        with suppress(*REDIS_ERRORS):
+    async def _collect(self) -> Iterable[Metric]:
+        try:
             async with asyncio.timeout(PATIENCE):
                 tallies = await metrics.read(self._redis)
                 snapshot = await self._take_snapshot()
-            return [*always(self._slots, redis_up=True), *standing(snapshot), *counted(tallies)]
-        return always(self._slots, redis_up=False)
+        except REDIS_ERRORS:
+            return constant_metrics(self._slots, redis_up=False)
+        constant = constant_metrics(self._slots, redis_up=True)
+        return [*constant, *state_metrics(snapshot), *counted_metrics(tallies)]
 
 
 class Families(Collector):
-    """What the encoders take."""
+    """Metric families in the form that the encoders accept."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -85,32 +86,36 @@ class Families(Collector):
         return self._families
 
 
-def always(slots: int, *, redis_up: bool) -> list[Metric]:
-    """What can be told even while Redis is away."""
+def constant_metrics(slots: int, *, redis_up: bool) -> list[Metric]:
+    """Metrics that are known even while Redis is unreachable."""
     return [
         GaugeMetricFamily(
-            "gateway_redis_up", "Whether Redis answers; if not, most metrics are missing.", redis_up
+            "gateway_redis_up",
+            "1 if Redis answers; if it does not, most metrics are missing.",
+            redis_up,
         ),
         GaugeMetricFamily(
-            "gateway_slots", "Conversations that may be held at once (max_concurrency).", slots
+            "gateway_slots",
+            "Maximum number of simultaneous conversations (max_concurrency).",
+            slots,
         ),
     ]
 
 
-def standing(snapshot: Snapshot) -> Iterator[Metric]:
-    """How things stand at this moment."""
-    waiting = GaugeMetricFamily("gateway_waiting", "Jobs that wait.", labels=["lane"])
-    running = GaugeMetricFamily("gateway_running", "Jobs that run.", labels=["lane"])
+def state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
+    """Metrics of the current state."""
+    waiting = GaugeMetricFamily("gateway_waiting", "Waiting jobs.", labels=["lane"])
+    running = GaugeMetricFamily("gateway_running", "Running jobs.", labels=["lane"])
     leases = GaugeMetricFamily(
-        "gateway_leases", "Upstream slots in use, or not yet taken from the dead.", labels=["lane"]
+        "gateway_leases", "Upstream slots in use or not yet reclaimed.", labels=["lane"]
     )
-    for lane, standing in snapshot.lanes.items():
-        waiting.add_metric([lane], standing.waiting)
-        running.add_metric([lane], standing.running)
-        leases.add_metric([lane], standing.leases)
+    for lane, jobs in snapshot.lanes.items():
+        waiting.add_metric([lane], jobs.waiting)
+        running.add_metric([lane], jobs.running)
+        leases.add_metric([lane], jobs.leases)
     accounts = GaugeMetricFamily(
         "gateway_accounts",
-        "Accounts that may not be used for now, by the reason.",
+        "Accounts that cannot be used now, by reason.",
         labels=["state"],
     )
     for state, number in snapshot.accounts.items():
@@ -120,23 +125,24 @@ def standing(snapshot: Snapshot) -> Iterator[Metric]:
     )
     circuit = GaugeMetricFamily(
         "gateway_circuit_open",
-        "Whether the upstream failed for everyone and is left alone, or tried with one job.",
+        "1 while the upstream fails for everyone: new requests are refused, or one job tests it.",
         snapshot.open_for is not None,
     )
     yield from (waiting, running, leases, accounts, workers, circuit)
 
 
-def counted(tallies: Tallies) -> Iterator[Metric]:
-    """What has been counted since Redis knows it."""
+def counted_metrics(tallies: Tallies) -> Iterator[Metric]:
+    """Metrics that are counted in Redis."""
     for counter in metrics.COUNTERS:
-        shown = CounterMetricFamily(counter.name, counter.help, labels=list(counter.labels))
+        family = CounterMetricFamily(counter.name, counter.help, labels=list(counter.labels))
         for values, number in tallies.counters[counter.name].items():
-            shown.add_metric(values, number)
-        yield shown
+            family.add_metric(values, number)
+        yield family
     for histogram in metrics.HISTOGRAMS:
-        drawn = HistogramMetricFamily(histogram.name, histogram.help, labels=list(histogram.labels))
+        name, labels = histogram.name, list(histogram.labels)
+        shape = HistogramMetricFamily(name, histogram.help, labels=labels)
         bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
         for values, observed in tallies.histograms[histogram.name].items():
             buckets = list(zip(bounds, accumulate(observed.buckets), strict=True))
-            drawn.add_metric(values, buckets, observed.sum)
-        yield drawn
+            shape.add_metric(values, buckets, observed.sum)
+        yield shape

@@ -1,19 +1,26 @@
-"""The models a client can name, and which of the upstream's families each one is."""
+"""Models that a client can name, the upstream's family of each one, and `GET /v1/models`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Container, Iterable
+from urllib.parse import unquote
+
+from sanic import HTTPResponse, Request
 
 import settings
-from app.openai.errors import ModelNotFound
-from app.openai.requests import Model, ModelList
+from app.http.body import read_bearer
+from app.http.json_answer import json
+from app.openai.answers import Model, ModelList
+from app.openai.errors import ModelNotFound, Unauthorized
+from wire.gpts import GptInfos
 from wire.jobs import Family
+from wire.redis.outage import REDIS_ERRORS
 
-_CREATED = 1702598400  # 2023-12-15: models have a date, and clients read it; it means nothing here
+_CREATED = 1702598400  # 2023-12-15: clients read a model's date, but it has no meaning here
 
 
 class Models:
-    """The operator's names, for models and for GPTs."""
+    """The operator's names for models and GPTs."""
 
     def __init__(
         self, names: settings.Models, custom: Iterable[tuple[str, settings.Gpt]] = ()
@@ -27,41 +34,73 @@ class Models:
         self._families |= dict.fromkeys(self._gpts, "gpt_4_gizmo")
 
     @property
-    def gpts(self) -> Collection[str]:
+    def gpts(self) -> list[str]:
         """The upstream's ids of all GPTs."""
-        return self._gpts.values()
+        return list(self._gpts.values())
 
     def family(self, name: str) -> Family:
-        """The family behind a name.
+        """Return the family of a model.
 
         Raises:
-            ModelNotFound: there is none.
+            ModelNotFound: There is no model of this name.
         """
         if (family := self._families.get(name)) is None:
-            raise ModelNotFound(f"The model `{name[:100]}` does not exist here.", param="model")
+            raise ModelNotFound(f"The model `{name[:100]}` does not exist.", param="model")
         return family
 
     def gpt(self, name: str) -> str:
-        """The upstream's id of the GPT behind a name, "" if it is none."""
+        """Return the upstream's id of a GPT; "" if the model is not a GPT."""
         return self._gpts.get(name, "")
 
-    def all(self, missed: Container[str] = ()) -> ModelList:
-        """Every model, in the order of the settings, but the GPTs that are `missed`."""
+    def all(self, unavailable: Container[str] = ()) -> ModelList:
+        """Return every model, in the order of the settings, except `unavailable` GPTs."""
         return ModelList(
-            data=[_model(name) for name in self._families if self.gpt(name) not in missed]
+            data=[_model(name) for name in self._families if self.gpt(name) not in unavailable]
         )
 
-    def one(self, name: str, missed: Container[str] = ()) -> Model:
-        """One model.
+    def one(self, name: str, unavailable: Container[str] = ()) -> Model:
+        """Return one model.
 
         Raises:
-            ModelNotFound: there is none of this name, or it is a GPT that is `missed`.
+            ModelNotFound: There is no model of this name, or it is an `unavailable` GPT.
         """
         self.family(name)
-        if self.gpt(name) in missed:
-            raise ModelNotFound(f"The model `{name[:100]}` cannot be reached now.", param="model")
+        if self.gpt(name) in unavailable:
+            message = f"The model `{name[:100]}` is currently unavailable."
+            raise ModelNotFound(message, param="model")
         return _model(name)
 
 
 def _model(name: str) -> Model:
     return Model(id=name, created=_CREATED, owned_by="pandora")
+
+
+class ModelEntries:
+    """Handlers of `GET /v1/models` and `GET /v1/models/{name}`."""
+
+    def __init__(self, models: Models, gpts: GptInfos) -> None:
+        self._models = models
+        self._gpts = gpts
+
+    async def list(self, request: Request) -> HTTPResponse:
+        """List the models that the client can use."""
+        return json(self._models.all(await self._unavailable(request)))
+
+    async def show(self, request: Request, name: str) -> HTTPResponse:
+        """Describe one model.
+
+        Raises:
+            ModelNotFound: The client cannot use a model of this name.
+        """
+        return json(self._models.one(unquote(name), await self._unavailable(request)))
+
+    async def _unavailable(self, request: Request) -> set[str]:
+        """The GPTs that cannot be used with the client's bearer, if it sends one."""
+        try:
+            bearer = read_bearer(request)
+        except Unauthorized:
+            bearer = ""
+        try:
+            return await self._gpts.missed(bearer, self._models.gpts)
+        except REDIS_ERRORS:
+            return set()

@@ -1,22 +1,32 @@
-"""`GET` and `DELETE /v1/queue/{id}`: where a request of one's own is in the line, and out of it."""
+"""`GET` and `DELETE /v1/queue/{id}`: status of a client's own job, and its cancellation."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Literal
 from urllib.parse import unquote
 
 import msgspec
 from sanic import HTTPResponse, Request
 
-from app.http.body import bearer
+from app.http.body import read_bearer
 from app.http.json_answer import json
-from app.line import Line
-from app.openai.errors import NotFound
+from app.idempotency import key_name
+from app.line import account_name, finish_if_waiting
+from app.openai.errors import LineUnavailable, NotFound
+from wire.events import Failed
+from wire.line.front_end import FrontEndLine
+from wire.line.status import JobStatus
+from wire.redis.outage import REDIS_ERRORS
+from wire.seal import Seal
+
+CANCELLED = Failed("cancelled", "The request was cancelled.", "cancelled")
 
 
 class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a job is. `position` (from 1) and `eta` (seconds) are null unless it waits."""
+    """Status of a job. `position` (from 1) and `eta` (seconds) are null unless it waits."""
 
     id: str
     object: Literal["queue.entry"] = "queue.entry"
@@ -25,8 +35,8 @@ class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
     eta: int | None = None
 
 
-class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
-    """The job has been told to end, if it had not ended before; its answer is kept no longer."""
+class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
+    """The job is being cancelled, or its stored answer was deleted if it had finished."""
 
     id: str
     object: Literal["queue.entry"] = "queue.entry"
@@ -34,30 +44,53 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueEntries:
-    """The handlers. An id is ours, or the Idempotency-Key that the request came with."""
+    """Handlers. An id is that of a job, or the Idempotency-Key of the request."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: FrontEndLine, seal: Seal) -> None:
         self._line = line
+        self._seal = seal
 
     async def show(self, request: Request, id: str) -> HTTPResponse:
-        """Tell where a job is.
+        """Return the status of a job.
 
         Raises:
-            Unauthorized: no bearer; NotFound: it has no such job; LineUnavailable: Redis is away.
+            Unauthorized: There is no bearer.
+            NotFound: The bearer has no such job.
+            LineUnavailable: Redis is unreachable.
         """
-        found = await self._line.find(bearer(request), unquote(id))
-        if found is None:
-            raise NotFound("This key has no such request in the line.")
-        entry = QueueEntry(id=found.id, state=found.state)
-        if found.state == "waiting":
+        with _redis_needed():
+            job = await self._find(read_bearer(request), unquote(id))
+        entry = QueueEntry(id=job.id, state=job.state)
+        if job.state == "waiting":
             entry = QueueEntry(
-                id=found.id, state="waiting", position=found.place, eta=math.ceil(found.wait)
+                id=job.id, state="waiting", position=job.place, eta=math.ceil(job.wait)
             )
         return json(entry)
 
-    async def withdraw(self, request: Request, id: str) -> HTTPResponse:
-        """End a job, waiting or running, or forget its answer. Raises as `show`."""
-        found = await self._line.withdraw(bearer(request), unquote(id))
-        if found is None:
-            raise NotFound("This key has no such request in the line.")
-        return json(Withdrawal(id=found))
+    async def cancel(self, request: Request, id: str) -> HTTPResponse:
+        """Cancel a waiting or running job, or delete its answer. Raises like `show`."""
+        bearer = read_bearer(request)
+        account = account_name(self._seal, bearer)
+        with _redis_needed():
+            job = await self._find(bearer, unquote(id))
+            # Its state may change at any time between these calls, and its readers must be sent
+            # an ending.
+            while await finish_if_waiting(self._line, self._seal, job.id, account, CANCELLED):
+                if await self._line.cancel(job.id, unless_waiting=True) != "waiting":
+                    break
+        return json(Cancellation(id=job.id))
+
+    async def _find(self, bearer: str, name: str) -> JobStatus:
+        key = key_name(self._seal, bearer, name)
+        job = await self._line.status(name, account_name(self._seal, bearer), key)
+        if job is None:
+            raise NotFound("No such request in the queue for this bearer.")
+        return job
+
+
+@contextlib.contextmanager
+def _redis_needed() -> Iterator[None]:
+    try:
+        yield
+    except REDIS_ERRORS:
+        raise LineUnavailable from None

@@ -1,4 +1,4 @@
-"""On what terms a request stands in line: whose it is, how urgent, how long it cares to wait."""
+"""Scheduling parameters of a request: user, service tier, maximum wait, idempotency."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from app.openai.errors import BadRequest
 Tier = Literal["flex", "default", "priority"]
 
 SHARES: dict[Tier, float] = {"flex": 0.25, "default": 1.0, "priority": 4.0}
-"""What a job's tier makes of its part, among the jobs of its own key; see `wire/scripts`."""
+"""Factor of a job's share among the jobs of its own key, by its tier; see `wire/line/scripts`."""
 
 BANDS: dict[Tier, float] = {"flex": 2e12, "default": 1e12, "priority": 0.0}
 """With `queue.strict_priority`: far beyond any tag, so that a higher tier is always first."""
 
 
-class Terms(msgspec.Struct, frozen=True):
-    """`user` is the client's own word for whom it asks; `max_wait` is in seconds.
+class Scheduling(msgspec.Struct, frozen=True):
+    """Scheduling parameters of a request.
 
-    With an `idempotency` it may come back to its job.
+    `user` is the client's own name for its user; `max_wait` is in seconds.
     """
 
     user: str = ""
@@ -32,27 +32,27 @@ class Terms(msgspec.Struct, frozen=True):
     max_wait: float = math.inf
     idempotency: Idempotency | None = None
 
-    def turn(self, number: int) -> Terms:
-        """The terms of one of several turns that a request takes, counted from 0."""
+    def turn(self, number: int) -> Scheduling:
+        """The parameters of one of several turns that a request takes, counted from 0."""
         if self.idempotency is None:
             return self
         return replace(self, idempotency=self.idempotency.turn(number))
 
 
-def terms_of(
+def read_scheduling(
     request: Request,
     user: str | None,
     service_tier: str | None,
     idempotency: Idempotency | None,
-) -> Terms:
-    """The terms of a request, from its headers and its body's `user` and `service_tier`.
+) -> Scheduling:
+    """Read the parameters from a request's headers and its body's `user` and `service_tier`.
 
     Raises:
-        BadRequest: X-Max-Wait is no number of seconds.
+        BadRequest: `X-Max-Wait` is not a number of seconds.
     """
     tier = service_tier if service_tier in SHARES else "default"
     max_wait = _max_wait(request.headers.get("x-max-wait"))
-    return Terms(user or "", tier, max_wait, idempotency)
+    return Scheduling(user or "", tier, max_wait, idempotency)
 
 
 def _max_wait(header: str | None) -> float:
@@ -63,5 +63,6 @@ def _max_wait(header: str | None) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < math.inf:
-        raise BadRequest("X-Max-Wait must be a number of seconds, 0 or more.", param="X-Max-Wait")
+        message = "`X-Max-Wait` must be a number of seconds, 0 or greater."
+        raise BadRequest(message, param="X-Max-Wait")
     return seconds

@@ -1,8 +1,7 @@
-"""The files of a request, taken in before its job is put in line: whatever is wrong with one is a
-400 that names the part.
+"""Files of a request, received before its job is enqueued: an invalid one is a 400 that names it.
 
-Large ones go to the store of large parts as they come, so a front end holds none of them whole
-(but for the body that a data URL came in).
+Large files go to the blob store as they arrive, so a front end never holds one as a whole (except
+for the body that contains a data URL).
 """
 
 from __future__ import annotations
@@ -15,32 +14,32 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 import msgspec
 
 import settings
-from app.files.data_urls import DataUrlError, is_data_url, read_data_url
+from app.files.data_urls import DataUrlError, InlineFile, is_data_url, read_data_url
 from app.files.fetcher import Fetcher, FetchError
 from app.files.pictures import HEAD, read_picture
 from app.files.ssrf_guard import networks
-from app.http.budget import Budget, Charge
-from app.openai.errors import BadRequest, Crowded, LineUnavailable
-from app.openai.requests import GivenFile
+from app.http.budget import MemoryBudget, Reservation
+from app.openai.errors import BadRequest, LineUnavailable, TooManyLargeRequests
+from app.openai.messages import GivenFile
 from store.blobs import BUFFER, Blobs
 from store.media import MediaError
 from wire.jobs import Attachment, ChatJob
 
 _LONGEST_NAME = 120
-_NO_STORE = "The store for what is large cannot be used now. Try again in a few seconds."
+_NO_STORE = "The store for large requests is unavailable. Retry in a few seconds."
 
 
-class Held(msgspec.Struct):
-    """What a request holds: memory, and parts in the store, by names, which it is to remove."""
+class Resources(msgspec.Struct):
+    """Memory and blobs of one request. The blobs named in `blob_keys` are removed when it ends."""
 
-    charge: Charge
-    names: list[str]
+    reservation: Reservation
+    blob_keys: list[str]
 
 
 class Attachments:
-    """Takes files in. It is a context, in which alone it works."""
+    """Receives the files of requests. Works only inside its `running` context."""
 
-    def __init__(self, config: settings.Files, blobs: Blobs, budget: Budget) -> None:
+    def __init__(self, config: settings.Files, blobs: Blobs, budget: MemoryBudget) -> None:
         self._config = config
         self._blobs = blobs
         self._budget = budget
@@ -53,89 +52,93 @@ class Attachments:
             yield
 
     @asynccontextmanager
-    async def holding(self) -> AsyncIterator[Held]:
-        """For one request: what it still holds at the context's end is removed."""
-        with self._budget.charge() as charge:
-            held = Held(charge, [])
+    async def resources(self) -> AsyncIterator[Resources]:
+        """Make the resources of one request; those it still has at the context's end are freed."""
+        with self._budget.reservation() as reservation:
+            resources = Resources(reservation, [])
             try:
-                yield held
+                yield resources
             finally:
-                if held.names:
-                    await asyncio.shield(self._blobs.remove(held.names))
+                if resources.blob_keys:
+                    await asyncio.shield(self._blobs.remove(resources.blob_keys))
 
-    async def take(self, given: list[GivenFile], held: Held) -> dict[str, Attachment]:
-        """The files of one request by their `param`.
+    async def receive(self, files: list[GivenFile], resources: Resources) -> dict[str, Attachment]:
+        """Return the files of one request by their `param`.
 
         Raises:
-            BadRequest: one of them cannot be had, or they are too many or too large.
-            Crowded: there was no room for one in time.
-            LineUnavailable: the store fails.
+            BadRequest: A file cannot be read or fetched, or they are too many or too large.
+            TooManyLargeRequests: There was no memory for one in time.
+            LineUnavailable: The store fails.
         """
-        taken: dict[str, Attachment] = {}
-        if len(given) > self._config.max_count:
+        received: dict[str, Attachment] = {}
+        if len(files) > self._config.max_count:
             raise BadRequest(
-                f"One request may have at most {self._config.max_count} files.",
-                param=given[self._config.max_count].param,
+                f"Too many files. The limit is {self._config.max_count} per request.",
+                param=files[self._config.max_count].param,
             )
-        clock = asyncio.get_running_loop().time
-        until = clock() + self._config.fetch_timeout
+        deadline = asyncio.get_running_loop().time() + self._config.fetch_timeout
         left = self._config.max_bytes
-        for one in given:
+        for file in files:
             try:
-                async with asyncio.timeout_at(None if is_data_url(one.url) else until):
-                    file = taken[one.param] = await self._take(one, left, held.charge)
+                async with asyncio.timeout_at(None if read_inline(file) else deadline):
+                    attachment = await self._receive_one(file, left, resources.reservation)
             except TimeoutError:
-                if held.charge.waits:
-                    raise Crowded from None
-                message = f"The file did not come within {self._config.fetch_timeout:g} seconds."
-                raise BadRequest(message, param=one.param) from None
+                if resources.reservation.waits:
+                    raise TooManyLargeRequests from None
+                seconds = self._config.fetch_timeout
+                message = f"The file could not be fetched within {seconds:g} seconds."
+                raise BadRequest(message, param=file.param) from None
             except (DataUrlError, FetchError) as error:
-                raise BadRequest(str(error), param=one.param) from None
+                raise BadRequest(str(error), param=file.param) from None
             except MediaError:
                 raise LineUnavailable(_NO_STORE) from None
-            if file.blob_key:
-                held.names.append(file.blob_key)
-            left -= file.size
-        return taken
+            received[file.param] = attachment
+            if attachment.blob_key:
+                resources.blob_keys.append(attachment.blob_key)
+            left -= attachment.size
+        return received
 
-    async def lighten(self, job: ChatJob, held: Held) -> ChatJob:
-        """A job as it may go into the line.
+    async def offload(self, job: ChatJob, resources: Resources) -> ChatJob:
+        """Return a job that may be enqueued: its messages are in the store if they are long.
 
         Raises:
-            LineUnavailable: the store fails.
+            LineUnavailable: The store fails.
         """
         try:
             light = await self._blobs.offload(job)
         except MediaError:
             raise LineUnavailable(_NO_STORE) from None
         if light.offloaded is not None:
-            held.names.append(light.offloaded.blob_key)
+            resources.blob_keys.append(light.offloaded.blob_key)
         return light
 
-    async def _take(self, given: GivenFile, left: int, charge: Charge) -> Attachment:
-        had = charge.bytes
+    async def _receive_one(
+        self, file: GivenFile, left: int, reservation: Reservation
+    ) -> Attachment:
+        before = reservation.bytes
         async with AsyncExitStack() as stack:
-            if is_data_url(given.url):
-                data = read_data_url(given.url)
-                kind, pieces = data.type, _one_by_one(data.pieces())
+            if inline := read_inline(file):
+                kind, pieces = inline.type, _interleaved(inline.pieces())
             else:
-                fetched = await stack.enter_async_context(self._fetcher.open(given.url))
+                fetched = await stack.enter_async_context(self._fetcher.open(file.source))
                 if (fetched.size or 0) > left:
-                    raise self._too_large(given)
-                kind, pieces = fetched.type, _charged(fetched.pieces(), charge)
+                    raise self._too_large(file)
+                kind, pieces = fetched.type, _reserving(fetched.pieces(), reservation)
             head = bytearray()
-            counted = self._counted(given, pieces, left, head if _is_image(kind) else None)
-            content = await self._blobs.put(await stack.enter_async_context(aclosing(counted)))
-        charge.give_back(had + len(content.content))
+            limited = self._limited(file, pieces, left, head if _is_image(kind) else None)
+            content = await self._blobs.put(await stack.enter_async_context(aclosing(limited)))
+        reservation.release(before + len(content.content))
         if not content.size:
-            raise BadRequest("The file is empty.", param=given.param)
+            raise BadRequest("The file is empty.", param=file.param)
         picture = read_picture(bytes(head)) if _is_image(kind) else None
         if picture:
             kind = picture.type
         elif _is_image(kind):
-            kind = "text/plain"  # as the predecessor did with what is no image
+            kind = (
+                "text/plain"  # a file declared as an image that is not one, as the predecessor did
+            )
         return Attachment(
-            name=_plain(given.name),
+            name=_plain(file.name),
             type=kind,
             size=content.size,
             sha256=content.sha256,
@@ -145,26 +148,33 @@ class Attachments:
             blob_key=content.blob_key,
         )
 
-    async def _counted(
+    async def _limited(
         self,
-        given: GivenFile,
+        file: GivenFile,
         pieces: AsyncIterator[bytes],
         left: int,
         head: bytearray | None,
     ) -> AsyncGenerator[bytes, None]:
-        """The same pieces, at most `left` bytes; the first ones are kept in `head`, too."""
+        """Pass on at most `left` bytes, and copy the first ones to `head`."""
         async for piece in pieces:
             left -= len(piece)
             if left < 0:
-                raise self._too_large(given)
+                raise self._too_large(file)
             if head is not None and len(head) < HEAD:
                 head += piece
             yield piece
 
-    def _too_large(self, given: GivenFile) -> BadRequest:
-        most = self._config.max_bytes
-        message = f"The files of one request may have at most {most} bytes together."
-        return BadRequest(message, param=given.param)
+    def _too_large(self, file: GivenFile) -> BadRequest:
+        limit = self._config.max_bytes
+        message = f"The files of this request are too large. The limit is {limit} bytes in total."
+        return BadRequest(message, param=file.param)
+
+
+def read_inline(file: GivenFile) -> InlineFile | None:
+    """Return a file that is part of the request itself, or None."""
+    if file.base64_type is not None:
+        return InlineFile(file.base64_type, is_base64=True, text=file.source)
+    return read_data_url(file.source) if is_data_url(file.source) else None
 
 
 def _is_image(kind: str) -> bool:
@@ -172,22 +182,24 @@ def _is_image(kind: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """A client's name for a file, without its folders and without what cannot be shown."""
+    """Return a client's name for a file, without folders and unprintable characters."""
     bare = re.split(r"[/\\]", name)[-1]
     return re.sub(r"[^\w .,()+@=-]", "_", bare).strip(" .")[:_LONGEST_NAME]
 
 
-async def _charged(pieces: AsyncIterator[bytes], charge: Charge) -> AsyncIterator[bytes]:
-    """The same pieces, as soon as there is room for what is held of them until it is written."""
-    had, came = charge.bytes, 0
+async def _reserving(
+    pieces: AsyncIterator[bytes], reservation: Reservation
+) -> AsyncIterator[bytes]:
+    """Pass on pieces as soon as there is room for the part of them that is not written yet."""
+    before, received = reservation.bytes, 0
     async for piece in pieces:
-        came += len(piece)
-        await charge.hold(had + min(came, BUFFER))
+        received += len(piece)
+        await reservation.grow(before + min(received, BUFFER))
         yield piece
 
 
-async def _one_by_one(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Decoded pieces, between which others have their turn."""
+async def _interleaved(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Decode piece by piece, and let other tasks run in between."""
     for piece in pieces:
         yield piece
         await asyncio.sleep(0)

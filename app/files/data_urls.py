@@ -1,4 +1,8 @@
-"""Data URLs: a file written into a request. Pure."""
+"""Data URLs and base64: files that are part of a request's body. Pure.
+
+They may be very long, so they are never copied: they are decoded slice by slice, out of the string
+in which they arrived.
+"""
 
 from __future__ import annotations
 
@@ -19,68 +23,69 @@ _SPACE = re.compile(rb"\s+")
 
 
 class DataUrlError(Exception):
-    """It is no data URL, or its data is not what it says. The text is for the client."""
+    """Not a data URL, or its data cannot be decoded. The text is for the client."""
 
 
-class DataUrl(msgspec.Struct, frozen=True):
-    """What a data URL says: a media type without its parameters, and how the data is written."""
+class InlineFile(msgspec.Struct, frozen=True):
+    """A file in a string: the media type without parameters, and the data from `start` on."""
 
     type: str
     is_base64: bool
-    data: str
+    text: str
+    start: int = 0
 
     def pieces(self) -> Iterator[bytes]:
-        """The file, piece by piece.
+        """Decode the file piece by piece.
 
         Raises:
-            DataUrlError: the data cannot be decoded.
+            DataUrlError: The data cannot be decoded.
         """
-        return _decode_base64(self.data) if self.is_base64 else _unescape(self.data)
+        slices = _unescape(self.text, self.start)
+        return _decode_base64(slices) if self.is_base64 else slices
 
 
-def read_data_url(url: str) -> DataUrl:
-    """The parts of a data URL, `data:[<type>][;<parameter>]...[;base64],<data>`.
+def read_data_url(url: str) -> InlineFile:
+    """Parse a data URL, `data:[<type>][;<parameter>]...[;base64],<data>`.
 
     Raises:
-        DataUrlError: it is none.
+        DataUrlError: It does not have this form.
     """
     comma = url.find(",", 0, _HEAD)
     if not is_data_url(url) or comma < 0:
-        raise DataUrlError("The file is no data URL of the form data:<type>;base64,<data>.")
+        raise DataUrlError("The data URL must have the form `data:<type>;base64,<data>`.")
     kind, *parameters = url[len("data:") : comma].split(";")
     is_base64 = any(parameter.strip().lower() == "base64" for parameter in parameters)
-    # By its specification, what names no type is plain text.
-    return DataUrl(kind.strip().lower() or "text/plain", is_base64, url[comma + 1 :])
+    # By the specification of data URLs, one without a type is plain text.
+    return InlineFile(kind.strip().lower() or "text/plain", is_base64, url, comma + 1)
 
 
 def is_data_url(url: str) -> bool:
-    """Whether this means to be a data URL."""
+    """Return True if a URL has the scheme `data:`."""
     return url[:5].lower() == "data:"
 
 
-def _unescape(data: str) -> Iterator[bytes]:
-    # Slice by slice: what is unescaped at once takes up to eighty times its length meanwhile.
-    start = 0
-    while start < len(data):
+def _unescape(text: str, start: int) -> Iterator[bytes]:
+    # Slice by slice: unescaping takes up to eighty times the length of the text in memory.
+    while start < len(text):
         end = start + _SLICE
-        if end < len(data) and (escape := data.rfind("%", end - 2, end)) >= 0:
-            end = escape  # which must not be cut in two
-        yield unquote_to_bytes(data[start:end])
+        if end < len(text) and (escape := text.rfind("%", end - 2, end)) >= 0:
+            end = escape  # an escape must not be cut in two
+        yield unquote_to_bytes(text[start:end])
         start = end
 
 
-def _decode_base64(data: str) -> Iterator[bytes]:
+def _decode_base64(slices: Iterator[bytes]) -> Iterator[bytes]:
     # Lines of 76 characters, an escaped "=" and missing padding are common and harmless.
     left = b""
-    for piece in _unescape(data):
+    for piece in slices:
         left += _SPACE.sub(b"", piece)
-        whole = len(left) // 4 * 4
-        # Whatever may be the end stays: only there padding is valid, or missing.
-        if whole == len(left):
-            whole -= 4
-        if whole > 0:
-            yield _decoded(left[:whole], is_last=False)
-            left = left[whole:]
+        complete = len(left) // 4 * 4
+        # Keep what may be the end: only there is padding valid, or allowed to be missing.
+        if complete == len(left):
+            complete -= 4
+        if complete > 0:
+            yield _decoded(left[:complete], is_last=False)
+            left = left[complete:]
     yield _decoded(left, is_last=True)
 
 
@@ -88,7 +93,7 @@ def _decoded(encoded: bytes, *, is_last: bool) -> bytes:
     padding = b"=" * (-len(encoded) % 4)
     try:
         plain = binascii.a2b_base64(encoded + padding, strict_mode=True)
-    except ValueError:  # of which binascii's own error is one
+    except ValueError:  # binascii's own error is one
         raise DataUrlError("The file's data is not valid base64.") from None
     if not is_last and len(plain) != len(encoded) // 4 * 3:
         raise DataUrlError("The file's data is not valid base64.")

@@ -1,11 +1,11 @@
-"""Fetching what a client names by URL, without becoming the client's hand in our own network.
+"""Fetch client-supplied URLs without exposing the internal network (SSRF guard).
 
-The guard stands where a socket is made: it sees the very address that is then connected to, for
-every name, every literal address in whatever spelling, every redirect, and every answer of a name
-server that says something else the second time. Nothing is looked up beforehand, and no proxy of
-the environment is used.
+The guard is where a socket is created: it checks the very address that is then connected to, for
+every name, every literal address in any spelling, every redirect, and every name server that gives
+a different answer the second time (DNS rebinding). Nothing is resolved beforehand, and no proxy
+from the environment is used.
 
-A URL is part of a prompt, so it is in no log and in no error.
+A URL is part of a prompt, so it is never in a log line or an error.
 """
 
 from __future__ import annotations
@@ -27,42 +27,46 @@ from app.files.ssrf_guard import Network, may_connect
 MAX_REDIRECTS = 5
 
 LOOKUPS = 16
-"""Names that are looked up at once."""
+"""Names that are resolved at the same time."""
 
 LOOKUP_PATIENCE = 10.0
-"""Seconds that a name may take, its wait for one of the threads included."""
+"""Seconds that resolving a name may take, including the wait for a thread."""
+
+LONGEST_URL = 64 * 1024
+"""Characters. Servers accept far less, and parsing a very long URL would block the event loop."""
 
 _HEADERS = {
-    # Some hosts serve nobody who does not say what they are.
+    # Some hosts refuse clients without a User-Agent.
     "User-Agent": "Mozilla/5.0 (compatible; pandora-line)",
     "Accept": "*/*",
-    "Accept-Encoding": "identity",  # what grows when it is unpacked has no size
+    "Accept-Encoding": "identity",  # content that grows when it is decompressed has no known size
 }
+_WRONG_SCHEME = "The URL of the file must begin with `http://`, `https://` or `data:`."
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class FetchError(Exception):
-    """Something cannot be fetched. The text is for the client and names no address."""
+    """The URL cannot be fetched. The text is for the client and contains no address."""
 
 
 class _ForbiddenAddressError(OSError):
-    """The address is not one that clients may reach through us."""
+    """Clients may not reach this address through us."""
 
 
 class Fetched:
-    """An answer that has begun: its media type without parameters, "" if it names none."""
+    """A response whose body has not been read: its media type without parameters, "" if none."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         self.size = response.content_length
-        """Bytes, if it says how many."""
+        """Bytes, if the server declares them."""
         self._content = response.content
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The bytes, as they come.
+        """Yield the body as it arrives.
 
         Raises:
-            FetchError: they do not all come.
+            FetchError: It is incomplete.
         """
         with _failing():
             async for piece in self._content.iter_any():
@@ -70,9 +74,9 @@ class Fetched:
 
 
 class Fetcher:
-    """Fetches from public addresses, and from the networks that are `allowed`.
+    """Fetches from public addresses and from the `allowed` networks.
 
-    Sets no deadline. It is a context, in which alone it works.
+    Sets no deadline. Works only inside its `running` context.
     """
 
     def __init__(self, allowed: Iterable[Network] = ()) -> None:
@@ -87,7 +91,7 @@ class Fetcher:
             force_close=True,
             socket_factory=self._socket,
             resolver=_Resolver(threads),
-            limit=0,  # a request fetches one file at a time; slow servers must not hold up others
+            limit=0,  # a request fetches one file at a time; slow servers must not delay others
         )
         try:
             async with aiohttp.ClientSession(
@@ -103,43 +107,43 @@ class Fetcher:
 
     @asynccontextmanager
     async def open(self, url: str) -> AsyncIterator[Fetched]:
-        """Ask for what is at a URL, by way of a few redirects.
+        """Fetch a client-supplied URL, following a few redirects.
 
         Raises:
-            FetchError: it is not there, or we do not go there.
+            FetchError: The server refuses, cannot be reached, or its address is not allowed.
         """
         assert self._session is not None, "the fetcher is not running"  # noqa: S101
+        if len(url) > LONGEST_URL:
+            raise FetchError(f"The URL of the file is longer than {LONGEST_URL} characters.")
         with _failing():
-            where = yarl.URL(url)
+            location = yarl.URL(url)
             for _ in range(1 + MAX_REDIRECTS):
-                if where.scheme not in ("http", "https") or not where.host:
-                    raise FetchError(
-                        "The URL of a file is no http:// or https:// URL, and no data: URL."
-                    )
+                if location.scheme not in ("http", "https") or not location.host:
+                    raise FetchError(_WRONG_SCHEME)
                 async with self._session.get(
-                    where, headers=_HEADERS, allow_redirects=False
+                    location, headers=_HEADERS, allow_redirects=False
                 ) as response:
                     if response.status not in _REDIRECTS:
                         _check(response)
                         yield Fetched(response)
                         return
-                    where = where.join(yarl.URL(response.headers.get("Location", "")))
-        raise FetchError("The file could not be fetched: it is redirected too often.")
+                    location = location.join(yarl.URL(response.headers.get("Location", "")))
+        raise FetchError("The file could not be fetched: there were too many redirects.")
 
     def _socket(self, to: tuple[Any, ...]) -> socket.socket:
-        """A socket for an address as `getaddrinfo` describes it, which it will be connected to."""
+        """Create the socket that will be connected to an address in the form of `getaddrinfo`."""
         family, kind, protocol, _, address = to
         if not may_connect(str(address[0]), self._allowed):
-            # The same words for each address of a name: so aiohttp raises this very error.
+            # With the same text for every address of a name, aiohttp raises this very error.
             raise _ForbiddenAddressError("not public")
         return socket.socket(family, kind, protocol)
 
 
 class _Resolver(AbstractResolver):
-    """Looks names up in threads of its own.
+    """Resolves names in threads of its own.
 
-    A client's name may take its name server as long as that likes. The loop's own threads are few,
-    and find Redis.
+    A name server chosen by a client may be arbitrarily slow. The loop's own threads are few, and
+    resolve the address of Redis.
     """
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
@@ -156,12 +160,12 @@ class _Resolver(AbstractResolver):
             type=socket.SOCK_STREAM,
             flags=socket.AI_ADDRCONFIG,
         )
-        # Not the fetch's own deadline: aiohttp goes on looking up when nobody wants it any more.
+        # Not the deadline of the fetch: aiohttp continues to resolve after the fetch is cancelled.
         try:
             async with asyncio.timeout(LOOKUP_PATIENCE):
                 found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
         except TimeoutError:
-            raise OSError("no name server has answered in time") from None
+            raise OSError("no name server answered in time") from None
         return [
             ResolveResult(
                 hostname=host,
@@ -175,33 +179,33 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: the threads belong to the fetcher."""
 
 
 def _check(response: aiohttp.ClientResponse) -> None:
     if response.status != 200:
-        raise FetchError(f"The file could not be fetched: its server answered {response.status}.")
+        raise FetchError(
+            f"The file could not be fetched: its server responded with {response.status}."
+        )
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise FetchError("The file could not be fetched: its server sends it compressed.")
+        raise FetchError("The file could not be fetched: its server compressed the response.")
 
 
 @contextmanager
 def _failing() -> Iterator[None]:
-    """Errors of the network as ours. They name the address, and so are no cause."""
+    """Translate network errors to FetchError, without a cause: their messages contain addresses."""
     try:
         yield
     except aiohttp.ClientConnectorError as error:
         if isinstance(error.os_error, _ForbiddenAddressError):
             raise FetchError(
-                "The file is not fetched: its address is not public, and the operator has not"
-                " it (files.allow_networks)."
+                "The file was not fetched: its address is not public; the operator can allow it"
+                " with files.allow_networks."
             ) from None
-        raise FetchError("The file could not be fetched: its server cannot be reached.") from None
+        raise FetchError("The file could not be fetched: its server is unreachable.") from None
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-        raise FetchError(
-            "The URL of a file is no http:// or https:// URL, and no data: URL."
-        ) from None
+        raise FetchError(_WRONG_SCHEME) from None
     except (aiohttp.ClientError, OSError) as error:
         raise FetchError(f"The file could not be fetched ({type(error).__name__}).") from None
     except ValueError:
-        raise FetchError("The URL of a file is no URL.") from None
+        raise FetchError("The URL of the file is invalid.") from None

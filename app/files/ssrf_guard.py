@@ -1,7 +1,7 @@
-"""Which addresses a front end may connect to for a client: those of the public Internet. Pure.
+"""Addresses that a front end may connect to for a client: those of the public Internet. Pure.
 
-Python's `is_global` alone does not do: it has changed between its patch releases, lets multicast
-through, and takes an IPv6 address that only wraps an IPv4 one for what it looks like.
+Python's `is_global` alone is not enough: it has changed between patch releases, allows multicast,
+and judges an IPv6 address that wraps an IPv4 one by its outer form.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _NOT_PUBLIC = tuple(
     for text in (
         "0.0.0.0/8",  # this host
         "10.0.0.0/8",
-        "100.64.0.0/10",  # carriers' own; Alibaba's metadata
+        "100.64.0.0/10",  # carrier-grade NAT; Alibaba's metadata
         "127.0.0.0/8",
-        "168.63.129.16/32",  # Azure's host, to each of its machines; otherwise a public address
+        "168.63.129.16/32",  # the host of each Azure machine; otherwise a public address
         "169.254.0.0/16",  # link-local; most clouds' metadata
         "172.16.0.0/12",
         "192.0.0.0/24",  # protocol assignments; Oracle's metadata
-        "192.0.2.0/24",  # documentation, as the next ones
+        "192.0.2.0/24",  # documentation, like the next two
         "198.51.100.0/24",
         "203.0.113.0/24",
         "192.88.99.0/24",  # 6to4 relays
@@ -37,28 +37,28 @@ _NOT_PUBLIC = tuple(
     )
 )
 _GLOBAL_V6 = IPv6Network("2000::/3")
-"""All that is handed out for the Internet; everything else is local, mapped or reserved."""
+"""All addresses assigned to the Internet; the others are local, mapped or reserved."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
-"""Behind a NAT64 the whole IPv4 Internet looks like this; the last 32 bits are what is meant."""
+"""Prefix of the IPv4 Internet behind a NAT64; the last 32 bits are the IPv4 address."""
 
 
 def networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Networks as settings name them, and have checked them."""
+    """Parse networks of the settings, which are valid."""
     return tuple(ip_network(text) for text in texts)
 
 
 def may_connect(text: str, allowed: Iterable[Network] = ()) -> bool:
-    """Whether an address, as a socket names it, is public or in one of the networks allowed."""
+    """Return True if a socket's address is public or in one of the allowed networks."""
     try:
-        address = _meant(ip_address(text.partition("%")[0]))
+        address = _effective(ip_address(text.partition("%")[0]))
     except ValueError:
         return False
     return any(address in network for network in allowed) or _is_public(address)
 
 
-def _meant(address: Address) -> Address:
-    """The IPv4 address inside an IPv6 one that is only another way to write it."""
+def _effective(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address maps, or the address itself."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped

@@ -1,1 +1,1 @@
-"""HTTP: bodies in, streams and whole answers out, and the processes that serve them."""
+"""HTTP: request bodies, memory budget, streamed and whole answers, serving processes."""

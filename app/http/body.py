@@ -1,4 +1,4 @@
-"""What every request brings: its bearer and its body."""
+"""The bearer and the body of a request."""
 
 from __future__ import annotations
 
@@ -8,88 +8,99 @@ from typing import cast
 from sanic import Request
 from sanic.http import Http
 
-from app.http.budget import Charge
-from app.openai.errors import ApiError, BodyTooLarge, Crowded, RequestTimeout, Unauthorized
+import settings
+from app.http.budget import Reservation
+from app.openai.errors import (
+    ApiError,
+    BodyTooLarge,
+    RequestTimeout,
+    TooManyLargeRequests,
+    Unauthorized,
+)
 
 LONGEST_BEARER = 7000
-"""Characters; servers take header lines of 8 KB."""
+"""Characters; servers accept header lines of 8 KB."""
 
 SMALL = 64 * 1024
-"""Bytes of a body that count for nothing: Sanic reads as many before anybody asks for them."""
+"""Bytes of a body that need no reservation: Sanic reads this much before a handler asks for it."""
 
 
-def bearer(request: Request) -> str:
-    """The upstream token that the client sent.
+def read_bearer(request: Request) -> str:
+    """Return the bearer, which is the client's upstream token.
 
     Raises:
-        Unauthorized: there is none, or it is not `Bearer <token>`.
+        Unauthorized: There is none, or the header does not have the form `Bearer <token>`.
     """
-    given = request.headers.get("authorization", "")
-    scheme, _, token = given.partition(" ")
-    token = token.strip()
-    if not given:
+    header = request.headers.get("authorization", "")
+    scheme, _, bearer = header.partition(" ")
+    bearer = bearer.strip()
+    if not header:
         raise Unauthorized
     if (
         scheme.lower() != "bearer"
-        or not token
-        or not token.isascii()
-        or not token.isprintable()
-        or " " in token
+        or not bearer
+        or not bearer.isascii()
+        or not bearer.isprintable()
+        or " " in bearer
     ):
-        raise Unauthorized("The Authorization header must read `Bearer <token>`.")
-    if len(token) > LONGEST_BEARER:
+        raise Unauthorized("The Authorization header must have the form `Bearer <token>`.")
+    if len(bearer) > LONGEST_BEARER:
         raise Unauthorized("The bearer is longer than any token of the upstream.")
-    return token
+    return bearer
 
 
-async def body(request: Request, limit: int, timeout: float, charge: Charge) -> bytearray:
-    """The request's body: at most `limit` bytes, which have `timeout` seconds to arrive.
+async def read_body(
+    request: Request, server: settings.Server, reservation: Reservation
+) -> bytearray:
+    """Read the body: at most `max_body_bytes`, within `body_timeout` seconds.
 
-    Unless it is small, it counts for `charge`.
+    Unless it is small, `reservation` grows with it.
 
     Raises:
-        RequestTimeout: they did not.
-        BodyTooLarge: there are more.
-        Crowded: there was no room for them in time.
+        RequestTimeout: It did not arrive in time.
+        BodyTooLarge: It is larger.
+        TooManyLargeRequests: There was no room for it in time.
     """
     failure: ApiError | None = None
+    limit = server.max_body_bytes
     announced = int(request.headers.get("content-length", 0))
     if announced > limit:
         failure = _too_large(limit)
         if "expect" in request.headers:
-            raise failure  # it has asked first, and sends nothing
-    given, size = bytearray(), 0  # grows in place: pieces and their whole would be twice as much
+            raise failure  # this client asks first and sends no body
+    body, size = bytearray(), 0  # grows in place: joining pieces would take twice the memory
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(server.body_timeout):
             async for part in cast(Http, request.stream):
                 if failure is not None:
-                    # What is refused is still read, and thrown away: a client that is cut off
-                    # while it sends does not see our answer.
+                    # A refused body is still read, and thrown away: a client that is cut off while
+                    # it sends does not see our answer.
                     continue
                 size += len(part)
                 try:
                     if size > limit:
                         raise _too_large(limit)
                     if size > SMALL:
-                        await charge.hold(size)
+                        await reservation.grow(size)
                 except ApiError as error:
                     failure = error
-                    given.clear()
-                    charge.give_back()
+                    body.clear()
+                    reservation.release()
                 else:
-                    given += part
+                    body += part
     except TimeoutError:
-        given.clear()
+        body.clear()
         if failure is None:
             late = RequestTimeout("The request body did not arrive in time.")
-            failure = Crowded() if charge.waits else late
+            failure = TooManyLargeRequests() if reservation.waits else late
     if failure is not None:
         raise failure
-    # Sanic stops reading at 64 KB and never resumes; it would not see that the client has left.
+    # Sanic stops reading at 64 KB and never resumes; it would not notice that the client has
+    # disconnected.
     if request.transport is not None:
         request.transport.resume_reading()  # type: ignore[attr-defined]  # as every loop's has
-    return given
+    return body
 
 
 def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request body is larger than {limit} bytes.")
+    return BodyTooLarge(f"The request body is too large. The limit is {limit} bytes.")

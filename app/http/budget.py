@@ -1,115 +1,110 @@
-"""The bytes that a front end holds for requests that are not in line yet, and whose turn it is.
+"""Memory budget for requests that have not been enqueued yet, and the order in which they get it.
 
-Once in line, a request counts for `queue.max_bytes`; until then, what its client sends and what is
-fetched for it counts here. It counts as it comes, so who announces much, or sends slowly, takes
-nothing from others. When all is taken, whoever brings more waits, in order. Only whoever holds the
-most goes on: so one can always finish, nobody waits for each other, and never is more held than the
-budget and the largest request.
+An enqueued request counts towards `queue.max_bytes`; until then, the bytes that its client sends
+and those that are fetched for it count here. They count as they arrive, so a client that announces
+a large body, or sends slowly, takes nothing from others. When the budget is used up, requests that
+need more wait, in order. Only the request that holds the most continues: so one can always finish,
+no two wait for each other, and the total is never more than the budget and the largest request.
 """
 
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from app.openai.errors import Crowded
+from app.openai.errors import TooManyLargeRequests
 
 
-class Charge:
-    """What one request holds, in `bytes`. On leaving its context, that is nothing."""
+class Reservation:
+    """Memory of one request, in `bytes`."""
 
     __slots__ = ("_budget", "_patience", "bytes", "waits")
 
-    def __init__(self, budget: Budget, patience: float) -> None:
+    def __init__(self, budget: MemoryBudget, patience: float) -> None:
         self.bytes = 0
         self.waits = False
-        """Whether it waits for room; or did, when its task was cancelled."""
+        """True while it waits for room; stays true if its task was cancelled meanwhile."""
         self._budget = budget
         self._patience = patience
 
-    def __enter__(self) -> Charge:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.give_back()
-
-    async def hold(self, size: int) -> None:
-        """Hold this many bytes in all, as soon as there is room for them.
+    async def grow(self, size: int) -> None:
+        """Reserve `size` bytes in total, as soon as there is room for them.
 
         Raises:
-            Crowded: there was none in time.
+            TooManyLargeRequests: There was no room in time.
         """
         if size <= self.bytes:
             return
-        self.waits = not self._budget.grant(self, size)
+        self.waits = not self._budget.try_grow(self, size)
         if self.waits:
             clock = asyncio.get_running_loop().time
             began = clock()
             try:
                 async with asyncio.timeout(self._patience):
-                    await self._budget.granted(self, size)
+                    await self._budget.wait_to_grow(self, size)
             except TimeoutError:
-                raise Crowded from None
+                raise TooManyLargeRequests from None
             self._patience -= clock() - began
             self.waits = False
 
-    def give_back(self, keep: int = 0) -> None:
-        """Hold no more than `keep` bytes from now on."""
+    def release(self, keep: int = 0) -> None:
+        """Keep at most `keep` bytes."""
         if self.bytes > keep:
-            self._budget.change(self, keep)
+            self._budget.resize(self, keep)
 
 
-class Budget:
-    """Room for `size` bytes. One request waits for it at most `patience` seconds in all."""
+class MemoryBudget:
+    """Memory of `size` bytes. One request waits for it at most `patience` seconds in all."""
 
     def __init__(self, size: int, patience: float) -> None:
         self.left = size
-        """The bytes that are free; below zero while the largest request has more than were left."""
+        """Free bytes; negative while the largest request has more than were left."""
         self._patience = patience
-        self._held: dict[Charge, None] = {}  # those that hold something
-        self._waiting: dict[Charge, tuple[int, asyncio.Future[None]]] = {}
+        self._reserved: dict[Reservation, None] = {}  # those that are not empty
+        self._waiting: dict[Reservation, tuple[int, asyncio.Future[None]]] = {}
 
-    def charge(self) -> Charge:
-        """For one request, which holds nothing yet."""
-        return Charge(self, self._patience)
+    @contextmanager
+    def reservation(self) -> Iterator[Reservation]:
+        """Make an empty reservation for one request; it is released at the end of the context."""
+        reservation = Reservation(self, self._patience)
+        try:
+            yield reservation
+        finally:
+            reservation.release()
 
-    def grant(self, charge: Charge, size: int) -> bool:
-        """Let a request hold this many bytes, if that may be now."""
-        has_room = not self._waiting and size - charge.bytes <= self.left
-        if has_room or self._largest(charge) is charge:
-            self.change(charge, size)
+    def try_grow(self, reservation: Reservation, size: int) -> bool:
+        """Let a reservation grow to `size` bytes if it may do so now."""
+        has_room = not self._waiting and size - reservation.bytes <= self.left
+        if has_room or self._largest(reservation) is reservation:
+            self.resize(reservation, size)
             return True
         return False
 
-    async def granted(self, charge: Charge, size: int) -> None:
-        """Wait until it may be."""
+    async def wait_to_grow(self, reservation: Reservation, size: int) -> None:
+        """Let a reservation grow to `size` bytes once it may do so."""
         future = asyncio.get_running_loop().create_future()
-        self._waiting[charge] = size, future
+        self._waiting[reservation] = size, future
         try:
             await future
         finally:
-            if self._waiting.pop(charge, None):  # it has given up, and others stood behind it
+            if self._waiting.pop(reservation, None):  # it gave up, with others behind it
                 self._let_in()
 
-    def change(self, charge: Charge, size: int) -> None:
-        """Let a request hold this many bytes."""
-        freed = charge.bytes - size
+    def resize(self, reservation: Reservation, size: int) -> None:
+        """Set the size of a reservation, and let in those that have room now."""
+        freed = reservation.bytes - size
         self.left += freed
-        charge.bytes = size
+        reservation.bytes = size
         if size:
-            self._held[charge] = None
+            self._reserved[reservation] = None
         else:
-            self._held.pop(charge, None)
+            self._reserved.pop(reservation, None)
         if freed > 0:
             self._let_in()
 
-    def _largest(self, otherwise: Charge) -> Charge:
-        return max(self._held, key=lambda charge: charge.bytes, default=otherwise)
+    def _largest(self, default: Reservation) -> Reservation:
+        return max(self._reserved, key=lambda reservation: reservation.bytes, default=default)
 
     def _let_in(self) -> None:
         while self._waiting:
@@ -122,8 +117,8 @@ class Budget:
                 return
             self._admit(first)
 
-    def _admit(self, charge: Charge) -> None:
-        size, future = self._waiting.pop(charge)
-        if not future.done():  # its task may have been cancelled a moment ago
-            self.change(charge, size)
+    def _admit(self, reservation: Reservation) -> None:
+        size, future = self._waiting.pop(reservation)
+        if not future.done():  # its task may just have been cancelled
+            self.resize(reservation, size)
             future.set_result(None)

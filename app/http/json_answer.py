@@ -1,8 +1,8 @@
-"""An answer that is sent as a whole, to a client whose proxies may not wait that long for it.
+"""JSON answers, and a keep-alive for clients whose proxies do not wait long enough for one.
 
-JSON may begin with white space. So whoever wants that (`stream.whole_keepalive`, or the header
-`X-Keepalive: whitespace`) gets the status 200 after a grace, a newline now and then, and the body
-when it is there. The price: a failure after that is an error object inside a 200.
+JSON may begin with white space. So a client that asks for it (`stream.whole_keepalive`, or the
+header `X-Keepalive: whitespace`) gets the status 200 after a grace period, a newline now and then,
+and finally the body. The price: a later failure is an error object inside a 200.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from app.openai.errors import ApiError
 JSON = {"content-type": "application/json"}
 
 
-async def send_whole(
+async def send_with_keepalive(
     request: Request, answer: Coroutine[None, None, HTTPResponse], config: settings.Stream
 ) -> HTTPResponse | None:
-    """Answer a request with what the coroutine returns; None if it has been sent already.
+    """Answer a request with the coroutine's response; return None if it has already been sent.
 
     Raises:
-        ApiError: the answer failed before anything was sent.
+        ApiError: The answer failed before anything was sent.
     """
-    asked = request.headers.get("x-keepalive", config.whole_keepalive)
-    if asked != "whitespace":
+    keepalive = request.headers.get("x-keepalive", config.whole_keepalive)
+    if keepalive != "whitespace":
         return await answer
     task = asyncio.ensure_future(answer)
     try:
@@ -52,13 +52,15 @@ async def send_whole(
         task.cancel()
 
 
-def whole(body: bytes, headers: dict[str, str] | None = None, status: int = 200) -> HTTPResponse:
-    """A whole JSON answer."""
+def encoded_json(
+    body: bytes, headers: dict[str, str] | None = None, status: int = 200
+) -> HTTPResponse:
+    """Make a response of a body that is already encoded."""
     return raw(body, status, headers, content_type=JSON["content-type"])
 
 
 def json(
     data: msgspec.Struct, status: int = 200, headers: dict[str, str] | None = None
 ) -> HTTPResponse:
-    """A typed body as a response."""
-    return whole(msgspec.json.encode(data), headers, status)
+    """Encode a typed body as a response."""
+    return encoded_json(msgspec.json.encode(data), headers, status)

@@ -1,9 +1,10 @@
-"""`server.processes` front ends on one listening socket: started, watched, and ended together.
+"""Runs `server.processes` front ends on one listening socket: starts, restarts and stops them.
 
-The parent binds the socket and serves nothing itself. Each front end is a process of its own that
-inherits the socket, so the kernel hands a connection to one that is alive, and holds it back while
-none is. One that dies is started again. Children have sessions of their own, so that only the
-parent is signalled by a terminal, and on Linux the kernel kills them when it is killed.
+The parent binds the socket and serves no requests itself. Each front end is a process of its own
+that inherits the socket, so the kernel passes each connection to a process that is alive, and keeps
+it waiting while there is none. A front end that dies is restarted. Children have sessions of their
+own, so that a terminal signals only the parent, and on Linux the kernel kills them when the parent
+is killed.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ from runtime.children import die_with_parent
 logger = logging.getLogger(__name__)
 
 INHERIT = "--socket"
-"""The argument that names the file descriptor of the socket to a child."""
+"""Argument that passes the file descriptor of the socket to a child."""
 
 LEEWAY = 10.0
-"""Seconds that a front end may take to end beyond its drain timeout."""
+"""Seconds that a front end may take to stop beyond its drain timeout."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
-"""Seconds before one that died is started again; each time twice as long."""
+"""Seconds before a dead front end is restarted; doubled each time."""
 
-SETTLED = 60.0
-"""Seconds after which a front end counts as sound: its death begins with the first pause again."""
+STABLE = 60.0
+"""Seconds after which a front end counts as stable: the next pause is the first one again."""
 
 
 def listen(server: settings.Server) -> socket.socket:
-    """The socket that clients connect to.
+    """Open the socket that clients connect to.
 
     Raises:
-        settings.SettingsError: nobody can listen there.
+        settings.SettingsError: The address cannot be listened on.
     """
     try:
         family, *_, address = socket.getaddrinfo(
@@ -54,18 +55,18 @@ def listen(server: settings.Server) -> socket.socket:
 
 
 def inherited(arguments: list[str]) -> socket.socket | None:
-    """The socket that a parent handed down, if this process is a child of `Processes`."""
+    """Return the socket inherited from the parent, if this process is a child of `Processes`."""
     match arguments:
         case []:
             return None
         case [option, number] if option == INHERIT and number.isdecimal():
             return socket.socket(fileno=int(number))
         case _:
-            sys.exit("python -m app takes no arguments; it is told by settings.toml")
+            sys.exit("python -m app takes no arguments; it is configured by settings.toml")
 
 
 class Processes:
-    """The front ends of one parent."""
+    """Front ends of one parent process."""
 
     def __init__(self, listener: socket.socket, count: int, drain_timeout: float) -> None:
         self._listener = listener
@@ -73,58 +74,67 @@ class Processes:
         self._patience = drain_timeout + LEEWAY
         self._children: set[Process] = set()
         self._stopping = asyncio.Event()
-        self._hurried = asyncio.Event()
+        self._kill_now = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep them running until SIGTERM or SIGINT; return when all have ended.
+        """Keep them running until SIGTERM or SIGINT; return when all have exited.
 
-        They have `drain_timeout` and some leeway to end. A second signal kills them at once.
+        They have `drain_timeout` and some leeway to exit. A second signal kills them at once.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._told)
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         async with asyncio.TaskGroup() as group:
-            ending = group.create_task(self._end())
+            stopping = group.create_task(self._stop())
             async with asyncio.TaskGroup() as keepers:
                 for _ in range(self._count):
                     keepers.create_task(self._keep())
-            ending.cancel()
+            stopping.cancel()
 
-    async def _end(self) -> None:
+    async def _stop(self) -> None:
         await self._stopping.wait()
-        self._listener.close()  # or clients would wait at a socket that nobody serves any more
+        self._listener.close()  # or clients would wait at a socket that is no longer served
         self._signal(signal.SIGTERM)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._hurried.wait(), self._patience)
-        logger.error("%d front ends have not ended and are killed", len(self._children))
+            await asyncio.wait_for(self._kill_now.wait(), self._patience)
+        logger.error(
+            "killing %d front ends that have not stopped",
+            len(self._children),
+            extra={"event": "front_ends_killed"},
+        )
         self._signal(signal.SIGKILL)
 
-    def _told(self) -> None:
-        (self._hurried if self._stopping.is_set() else self._stopping).set()
+    def _on_signal(self) -> None:
+        (self._kill_now if self._stopping.is_set() else self._stopping).set()
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._children:
-            with suppress(ProcessLookupError):  # it has just ended
+            with suppress(ProcessLookupError):  # it has just exited
                 process.send_signal(number)
 
     async def _keep(self) -> None:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
-                end = await self._run_one()
-            except OSError as error:  # no memory, no process to be had: perhaps later
-                end = f"a front end could not be started ({error.strerror})"
+                outcome = await self._run_one()
+            except OSError as error:  # out of memory or processes: retry later
+                outcome = f"a front end could not be started ({error.strerror})"
             if self._stopping.is_set():
                 return
-            if time.monotonic() - begun >= SETTLED:
+            if time.monotonic() - started >= STABLE:
                 pause = FIRST_PAUSE
-            logger.error("%s; another one starts in %.1f s", end, pause)
+            logger.error(
+                "%s; another one starts in %.1f s",
+                outcome,
+                pause,
+                extra={"event": "front_end_died"},
+            )
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _run_one(self) -> str:
-        """Start a front end and wait for its end; how it ended."""
+        """Run a front end until it exits; describe its exit."""
         descriptor = self._listener.fileno()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "app", INHERIT, str(descriptor)),
@@ -134,9 +144,10 @@ class Processes:
             preexec_fn=die_with_parent(),
         )
         self._children.add(process)
-        if self._stopping.is_set():  # told while it was being started
+        if self._stopping.is_set():  # signalled while it was being started
             process.terminate()
         status = await process.wait()
         self._children.discard(process)
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return f"front end {process.pid} {how}"
+        if status < 0:
+            return f"front end {process.pid} was killed by signal {-status}"
+        return f"front end {process.pid} exited with status {status}"

@@ -1,7 +1,7 @@
-"""A response in pieces, on its way to a client that may have stopped reading.
+"""Responses sent in pieces, to clients that may stop reading (backpressure).
 
-What is sent waits in the connection's buffers; when they are full, sending waits for the client. It
-waits for so long and no longer: then the connection is aborted, which cancels the handler.
+Data that was sent is in the connection's buffers; when they are full, sending waits for the client,
+for a limited time: then the connection is aborted, which cancels the handler.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from sanic.response import BaseHTTPResponse
 
 logger = logging.getLogger(__name__)
 
-HEADERS = {
+SSE_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
-    "x-accel-buffering": "no",  # nginx would hold the tokens back
+    "x-accel-buffering": "no",  # or nginx would buffer the tokens
 }
 
+STALLED = {"event": "client_stalled"}
+
 PIECE = 65_536
-"""Bytes that are sent at once, so that a slow client that does read has time for them."""
+"""Bytes that are sent at once, so that a slow client that is reading has time for them."""
 
 
 class ResponseStream:
-    """An answer or a file to one client."""
+    """Answer or file on its way to one client."""
 
     def __init__(self, request: Request, response: BaseHTTPResponse, timeout: float) -> None:
         self._transport = cast(asyncio.Transport, request.transport)
@@ -38,11 +40,11 @@ class ResponseStream:
     async def begin(
         cls, request: Request, timeout: float, headers: dict[str, str]
     ) -> ResponseStream:
-        """Answer a request in pieces; the client may keep each of them waiting for `timeout`."""
+        """Begin to answer a request; each piece may wait `timeout` seconds for the client."""
         return cls(request, await request.respond(headers=headers), timeout)
 
     async def send(self, data: bytes) -> None:
-        """Send some bytes; the first time, the status and headers before them."""
+        """Send some bytes; the first time, the status and the headers before them."""
         if len(data) <= PIECE:
             await self._send(data)
         else:
@@ -50,20 +52,21 @@ class ResponseStream:
                 await self._send(data[at : at + PIECE])
 
     async def end(self) -> None:
-        """Say that this was all."""
+        """End the response."""
         await self._send(None)
 
     async def _send(self, data: bytes | None) -> None:
-        # For every token, so no more than it takes: with empty buffers nothing can hold it up.
+        # Runs for every token, so it does as little as possible: with empty buffers, sending cannot
+        # block.
         if not self._transport.get_write_buffer_size():
             await self._response.send(data, end_stream=data is None)
             return
-        timer = self._loop.call_later(self._timeout, self._cut_off)
+        timer = self._loop.call_later(self._timeout, self._abort)
         try:
             await self._response.send(data, end_stream=data is None)
         finally:
             timer.cancel()
 
-    def _cut_off(self) -> None:
-        logger.info("a client has stopped reading and is cut off")
+    def _abort(self) -> None:
+        logger.info("aborting the connection of a client that stopped reading", extra=STALLED)
         self._transport.abort()

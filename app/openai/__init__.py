@@ -1,1 +1,1 @@
-"""OpenAI's dialect: requests in, chunks, answers and errors out."""
+"""OpenAI's API: requests, messages, answers, chunks and errors."""

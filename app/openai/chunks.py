@@ -1,12 +1,13 @@
-"""Renders a job's events in OpenAI's dialect: chunk by chunk, or folded into one completion. Pure.
+"""Renders a job's events as OpenAI's chunks, or collects them in one completion. Pure.
 
-Both come from the same events, so a streamed and a whole answer have the same text and end.
+Both are made from the same events, so a streamed and a whole answer have the same text and ending.
 
-The messages of a streamed answer are numbered, in an `id:` line at their end, where the simple
-parsers of many bots do not look for it. The same events give the same messages under the same
-numbers, however they came: the first says who speaks, then each event that shows anything has its
-own. So a client that comes back is rendered everything again, without the messages it has had.
-What does not come from the events has no number: keep-alives, errors and `[DONE]`.
+The messages of a streamed answer are numbered by an `id:` line at their end, where the simple
+parsers of many bots do not look for it. The same events always give the same messages with the same
+numbers, however they were batched: the first one carries the role, then each event that shows
+anything has one of its own. So for a client that resumes an answer everything is rendered again,
+except the messages it has already received. Messages that are not made from events have no number:
+keep-alives, errors and `[DONE]`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from app.idempotency import tag
-from app.openai.errors import ApiError, JobFailed
-from app.openai.limits import Cut
-from app.openai.requests import (
+from app.openai.answers import (
     Chunk,
     ChunkChoice,
     ChunkDelta,
@@ -28,7 +26,9 @@ from app.openai.requests import (
     CompletionMessage,
     Usage,
 )
-from app.openai.text import Text
+from app.openai.errors import AnswerLost, ApiError, JobFailed
+from app.openai.limits import Limits
+from app.openai.text import AnswerText
 from settings import Bot
 from wire.events import Delta, Done, Event, Failed, Finish, Started
 
@@ -36,24 +36,54 @@ _encode = msgspec.json.Encoder().encode
 
 DONE = b"data: [DONE]\n\n"
 
+_TAG_LENGTH = 8
+_MAX_DIGITS = 9
+
 
 def message(data: msgspec.Struct) -> bytes:
-    """One SSE message."""
+    """Render one SSE message."""
     return b"data: " + _encode(data) + b"\n\n"
 
 
 def comment(text: str) -> bytes:
-    """An SSE comment: keeps the connection alive, and clients skip it."""
+    """Render an SSE comment: it keeps the connection alive, and clients skip it."""
     return f": {text}\n\n".encode()
 
 
 def error(failure: ApiError) -> bytes:
-    """An error in the middle of a stream, which ends there without `[DONE]`."""
+    """Render an error in the middle of a stream, which then ends without `[DONE]`."""
     return message(failure.object)
 
 
-class Answer:
-    """What has come of one answer. Its first `resume_after` messages are not rendered."""
+def answer_tag(job: str) -> str:
+    """Return the prefix of an answer's message ids: the first of the random digits of the job."""
+    return job.rpartition("-")[2][:_TAG_LENGTH]
+
+
+def resume_after(last_event_id: str | None, job: str) -> int:
+    """Return the number of the last message that the client received; 0 without a `Last-Event-ID`.
+
+    Raises:
+        AnswerLost: The header does not name a message of this answer.
+    """
+    if not last_event_id:
+        return 0
+    tag, _, number = last_event_id.rpartition("-")
+    is_number = number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS
+    if tag != answer_tag(job) or not is_number:
+        raise AnswerLost
+    return int(number)
+
+
+class ChunkOptions(msgspec.Struct, frozen=True):
+    """Rendering options of one answer. Its first `resume_after` messages are not rendered."""
+
+    include_usage: bool = False
+    resume_after: int = 0
+
+
+class ChatAnswer:
+    """One answer to a chat request, as far as its events have been received."""
 
     def __init__(
         self,
@@ -62,28 +92,26 @@ class Answer:
         created: int,
         bot: Bot,
         *,
-        cut: Cut | None = None,
-        include_usage: bool = False,
-        resume_after: int = 0,
+        limits: Limits | None = None,
+        options: ChunkOptions = ChunkOptions(),  # noqa: B008 - frozen
     ) -> None:
         self.finish: Finish | None = None
         self.failure: JobFailed | None = None
         self._id = id
         self._model = model
         self._created = created
-        self._include_usage = include_usage
+        self._options = options
         self._fingerprint: str | None = None
         self._role_sent = False
-        self._name = f"\nid: {tag(id)}-".encode()
+        self._id_prefix = f"\nid: {answer_tag(id)}-".encode()
         self._number = 0
-        self._resume_after = resume_after
-        self._text = Text(bot)
-        self._cut = cut
+        self._text = AnswerText(bot)
+        self._limits = limits
         self._texts: list[str] = []
 
     @property
     def begun(self) -> bool:
-        """Whether the first chunk has been rendered, or left out."""
+        """True once the first chunk has been rendered, or skipped for a client that resumes."""
         return self._role_sent
 
     @property
@@ -92,7 +120,7 @@ class Answer:
         return "".join(self._texts)
 
     def add(self, events: Iterable[Event]) -> bytes:
-        """Take events in, and return the SSE messages that tell a streaming client of them.
+        """Add events, and return the SSE messages that show them to a streaming client.
 
         Empty for events that this client is not shown. After an ending, `finish` or `failure` is
         set.
@@ -100,20 +128,20 @@ class Answer:
         rendered = b""
         for event in events:
             text = self._text.add(event)
-            if self._cut is not None:
-                text = self._cut.add(text) if text else ""
-                if self._cut.finish is None and _is_last(event):
-                    text += self._cut.end()
+            if self._limits is not None:
+                text = self._limits.add(text) if text else ""
+                if self._limits.finish is None and _is_last(event):
+                    text += self._limits.end()
             if text:
                 self._texts.append(text)
                 rendered += self._chunk(ChunkDelta(content=text))
-            if self._cut is not None and self._cut.finish is not None:
-                # Whatever would follow: this client has got all it asked for.
-                self.finish = self._cut.finish
+            if self._limits is not None and self._limits.finish is not None:
+                # This client has all it asked for, whatever follows.
+                self.finish = self._limits.finish
                 return rendered + self._chunk(ChunkDelta(), self.finish)
             match event:
                 case Delta():
-                    pass  # first, being nearly all
+                    pass  # first, since nearly all events are deltas
                 case Started(model):
                     self._fingerprint = fingerprint(model)
                     rendered += self.role()
@@ -126,35 +154,35 @@ class Answer:
         return rendered
 
     def role(self) -> bytes:
-        """The first chunk, which says who speaks; empty if it has been sent."""
+        """Render the first chunk, which carries the role; empty if it has been sent."""
         if self._role_sent:
             return b""
         self._role_sent = True
         return self._chunk(ChunkDelta(role="assistant", content=""))
 
     def empty_delta(self) -> bytes:
-        """A chunk that says nothing, for clients that take comments for silence."""
-        return self.role() + message(self._said(ChunkDelta(content="")))
+        """Render a chunk without text, for clients that ignore comments and would time out."""
+        return self.role() + message(self._single_choice(ChunkDelta(content="")))
 
     def usage_chunk(self, usage: Usage) -> bytes:
-        """The chunk after the last, for clients that asked for it."""
+        """Render the chunk after the last, for clients that asked for the usage."""
         return self._numbered(self._with([], usage))
 
     def _chunk(self, delta: ChunkDelta, finish: Finish | None = None) -> bytes:
         if not self._role_sent:
-            # Whatever comes first, the first message is the one that says who speaks.
+            # Whatever is rendered first, the first message carries the role.
             return self.role() + self._chunk(delta, finish)
-        return self._numbered(self._said(delta, finish))
+        return self._numbered(self._single_choice(delta, finish))
 
     def _numbered(self, chunk: Chunk) -> bytes:
-        """The next message; empty if the client has had it."""
+        """Render the next message; empty if the client has already received it."""
         self._number += 1
-        if self._number <= self._resume_after:
+        if self._number <= self._options.resume_after:
             return b""
-        return b"data: %b%b%d\n\n" % (_encode(chunk), self._name, self._number)
+        return b"data: %b%b%d\n\n" % (_encode(chunk), self._id_prefix, self._number)
 
-    def _said(self, delta: ChunkDelta, finish: Finish | None = None) -> Chunk:
-        usage = None if self._include_usage else msgspec.UNSET
+    def _single_choice(self, delta: ChunkDelta, finish: Finish | None = None) -> Chunk:
+        usage = None if self._options.include_usage else msgspec.UNSET
         return self._with([ChunkChoice(delta=delta, finish_reason=finish)], usage)
 
     def _with(self, choices: list[ChunkChoice], usage: Usage | msgspec.UnsetType | None) -> Chunk:
@@ -168,25 +196,25 @@ class Answer:
         )
 
     def completion(self, usage: Usage) -> bytes:
-        """The whole answer, as the body of a response."""
-        assert self.finish is not None  # noqa: S101 - only asked for after `Done`
-        said = CompletionMessage(content=self.text)
-        whole = Completion(
+        """Render the whole answer, as the body of a response."""
+        assert self.finish is not None  # noqa: S101 - only called after `Done`
+        message = CompletionMessage(content=self.text)
+        completion = Completion(
             id=self._id,
             created=self._created,
             model=self._model,
-            choices=[CompletionChoice(message=said, finish_reason=self.finish)],
+            choices=[CompletionChoice(message=message, finish_reason=self.finish)],
             usage=usage,
             system_fingerprint=self._fingerprint,
         )
-        return _encode(whole)
+        return _encode(completion)
 
 
 def _is_last(event: Event) -> bool:
-    """Whether the answer ends with this event, for whoever follows it."""
+    """True if the answer ends with this event for every reader."""
     return isinstance(event, Done) or (isinstance(event, Failed) and event.fault != "let_go")
 
 
 def fingerprint(model: str) -> str:
-    """`system_fingerprint`: changes when the model behind the name does."""
+    """Return the `system_fingerprint`, which changes with the model behind a name."""
     return "fp_" + hashlib.sha256(model.encode()).hexdigest()[:10]

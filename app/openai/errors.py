@@ -1,28 +1,28 @@
-"""Everything that can be wrong with a request, as OpenAI's error object and its HTTP status.
+"""Every error that a client can receive, as OpenAI's error object and its HTTP status.
 
     ApiError
-     |- BadRequest            400  the client's
+     |- BadRequest            400  the client's fault
      |   `- UnsupportedParameter
      |- ImageGenerateFail     400  the upstream drew nothing
      |- Unauthorized          401
      |- ModelNotFound         404
      |- NotFound              404
      |- MethodNotAllowed      405
-     |- RequestTimeout        408  the client's, or its network's
+     |- RequestTimeout        408  the fault of the client or its network
      |- AnswerLost            409
      |- BodyTooLarge          413
      |- IdempotencyMismatch   422
      |- HeadersTooLarge       431
-     |- LineFull              429  ours: too many wait
+     |- LineFull              429  our limit: too many requests are waiting
      |   |- WaitTooLong
-     |   |- Crowded                too many large ones arrive at once
-     |   `- ModelCapped            the upstream's
-     |- LineUnavailable       503  ours: Redis is away, or this front end stops
+     |   |- TooManyLargeRequests   too many large ones arrive at once
+     |   `- ModelCapped            the upstream's limit
+     |- LineUnavailable       503  our fault: Redis is unreachable, or this front end is stopping
      |   |- NoWorker
-     |   `- CircuitOpen            the upstream's
+     |   `- CircuitOpen            the upstream's fault
      |- WaitedTooLong         504
-     |- JobFailed             what `wire.events.Failed` says
-     `- InternalError         500  a bug of ours
+     |- JobFailed                  status and type by the fault in `wire.events.Failed`
+     `- InternalError         500  our bug
 
 The docstring of a class is its default message.
 """
@@ -36,7 +36,7 @@ from typing import ClassVar, get_args
 import msgspec
 
 from wire.events import Failed, Fault
-from wire.line.admission import RefusalReason, Refused
+from wire.line.admission import Clash, RefusalReason, Refused
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -49,22 +49,22 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 class ErrorObject(msgspec.Struct, frozen=True):
-    """What a client gets instead of an answer, as a body or as an SSE message."""
+    """Error sent to a client instead of an answer, as a body or as an SSE message."""
 
     error: ErrorBody
 
 
 class ApiError(Exception):
-    """Something went wrong."""
+    """The request failed."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "invalid_request_error"
     code: str | None = None
     retry_after: float | None = None
     retry: bool = True
-    """Whether an SDK may try again by itself where the status alone would make it."""
+    """False to keep an SDK from retrying by itself where the status alone would make it."""
     job: str = ""
-    """The job that ended so, by which workers' logs name it."""
+    """Id of the failed job, as in the logs of workers."""
 
     def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
@@ -72,22 +72,22 @@ class ApiError(Exception):
 
     @property
     def http_status(self) -> int:
-        """The status of the answer."""
+        """HTTP status of the answer."""
         return self.status
 
     @property
     def object(self) -> ErrorObject:
-        """What the client is told."""
+        """Body of the answer."""
         return ErrorObject(ErrorBody(str(self), self.error_type, self.param, self.code))
 
     @property
     def error_type(self) -> str:
-        """OpenAI's word for the kind of error."""
+        """OpenAI's `type` of the error."""
         return self.type
 
     @property
     def headers(self) -> dict[str, str]:
-        """What tells a client when, and whether, to come again."""
+        """Headers that tell the client when to retry, or not to."""
         headers = {}
         if self.retry_after is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
@@ -97,47 +97,47 @@ class ApiError(Exception):
 
 
 class BadRequest(ApiError):
-    """The request could not be understood."""
+    """The request is invalid."""
 
     status = 400
 
 
 class UnsupportedParameter(BadRequest):
-    """The upstream cannot do what this parameter asks for."""
+    """This parameter is not supported."""
 
     code = "unsupported_parameter"
 
 
 class ImageGenerateFail(ApiError):
-    """No image was drawn."""
+    """No image was generated."""
 
     status = 400
     code = "image_generate_fail"
 
 
 class Unauthorized(ApiError):
-    """No bearer was given. Send your upstream token as `Authorization: Bearer <token>`."""
+    """Missing bearer. Send your upstream token as `Authorization: Bearer <token>`."""
 
     status = 401
     code = "invalid_api_key"
 
 
 class ModelNotFound(ApiError):
-    """The model does not exist here. GET /v1/models lists those that do."""
+    """The model does not exist. See GET /v1/models for the available models."""
 
     status = 404
     code = "model_not_found"
 
 
 class NotFound(ApiError):
-    """There is nothing at this address. Does your base URL end with `/v1`, or `/<prefix>/v1`?"""
+    """Invalid URL. Check that your base URL ends with `/v1`, or `/<prefix>/v1`."""
 
     status = 404
     code = "not_found"
 
 
 class MethodNotAllowed(ApiError):
-    """This address does not take this method."""
+    """This method is not allowed for this URL."""
 
     status = 405
     code = "method_not_allowed"
@@ -151,7 +151,7 @@ class RequestTimeout(ApiError):
 
 
 class AnswerLost(ApiError):
-    """What follows the message in Last-Event-ID cannot be had. Ask again without that header."""
+    """Events after this Last-Event-ID are no longer available. Retry without the header."""
 
     status = 409
     code = "answer_lost"
@@ -159,7 +159,7 @@ class AnswerLost(ApiError):
 
 
 class IdempotencyMismatch(ApiError):
-    """This Idempotency-Key has been used for another request. Use a new key for each."""
+    """This Idempotency-Key was already used for a different request. Use a new key."""
 
     status = 422
     code = "idempotency_key_reused"
@@ -167,21 +167,21 @@ class IdempotencyMismatch(ApiError):
 
 
 class BodyTooLarge(ApiError):
-    """The request body is larger than this gateway takes."""
+    """The request body is too large for this gateway."""
 
     status = 413
     code = "request_too_large"
 
 
 class HeadersTooLarge(ApiError):
-    """The request headers are larger than this gateway takes."""
+    """The request headers are too large for this gateway."""
 
     status = 431
     code = "headers_too_large"
 
 
 class LineFull(ApiError):
-    """Too many requests wait. Come back when `Retry-After` says."""
+    """Too many requests are waiting. Retry after the time in `Retry-After`."""
 
     status = 429
     type = "rate_limit_error"
@@ -189,33 +189,33 @@ class LineFull(ApiError):
 
 
 class WaitTooLong(LineFull):
-    """The wait would be longer than this gateway, or X-Max-Wait, allows."""
+    """The expected wait is longer than this gateway, or X-Max-Wait, allows."""
 
     code = "wait_too_long"
 
 
-class Crowded(LineFull):
-    """Too many large requests arrive at once. Come back when `Retry-After` says."""
+class TooManyLargeRequests(LineFull):
+    """Too many large requests at once. Retry after the time in `Retry-After`."""
 
     code = "too_many_large_requests"
 
     def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
         super().__init__(message, param=param)
-        self.retry_after = random.uniform(*SOON)  # noqa: S311 - so that not all return at once
+        self.retry_after = random.uniform(*LARGE_RETRY)  # noqa: S311 - spreads the retries
 
 
-SOON = 5.0, 15.0
-"""Seconds after which the large requests of this moment will have been taken in."""
+LARGE_RETRY = 5.0, 15.0
+"""Seconds by the end of which the large requests of now will have been enqueued."""
 
 
 class ModelCapped(LineFull):
-    """This account has used up its share of this model upstream, for now."""
+    """This account has reached its upstream limit for this model. Retry later."""
 
     code = "model_cap_exceeded"
 
 
 class LineUnavailable(ApiError):
-    """The waiting line cannot be reached at the moment. Try again in a few seconds."""
+    """The waiting line is unreachable. Retry in a few seconds."""
 
     status = 503
     type = "server_error"
@@ -224,19 +224,19 @@ class LineUnavailable(ApiError):
 
 
 class NoWorker(LineUnavailable):
-    """No worker is alive that could serve this request. Try again in a few seconds."""
+    """No worker is available to serve this request. Retry in a few seconds."""
 
     code = "no_worker"
 
 
 class CircuitOpen(LineUnavailable):
-    """The upstream fails for everyone at the moment and is left alone until `Retry-After`."""
+    """The upstream is failing; new requests are paused. Retry after the time in `Retry-After`."""
 
     code = "upstream_unavailable"
 
 
 class WaitedTooLong(ApiError):
-    """The request waited longer than this gateway lets any request wait."""
+    """The request waited longer than this gateway allows."""
 
     status = 504
     type = "timeout"
@@ -245,7 +245,7 @@ class WaitedTooLong(ApiError):
 
 
 class InternalError(ApiError):
-    """Something went wrong inside the gateway. Its log tells more under this request's id."""
+    """The gateway had an internal error. Its log has details under the id in `x-request-id`."""
 
     status = 500
     type = "server_error"
@@ -268,26 +268,29 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
 }
 """Status, OpenAI type and default code of each fault."""
 
-assert set(_OF_FAULT) == set(get_args(Fault))  # noqa: S101 - a new fault must get its line here
+assert set(_OF_FAULT) == set(get_args(Fault))  # noqa: S101 - a new fault needs an entry
 
 _OF_REFUSAL: dict[RefusalReason, tuple[type[ApiError], str | None]] = {
     "queue_full": (LineFull, None),
     "key_full": (
         LineFull,
-        "Too many requests of this key wait. Come back when `Retry-After` says.",
+        "Too many requests of this key are waiting. Retry after the time in `Retry-After`.",
     ),
-    "too_many_bytes": (LineFull, "The waiting requests are too large together. Come back later."),
+    "too_many_bytes": (
+        LineFull,
+        "The waiting requests are too large in total. Retry after the time in `Retry-After`.",
+    ),
     "wait_too_long": (WaitTooLong, None),
     "model_capped": (ModelCapped, None),
     "no_worker": (NoWorker, None),
     "circuit_open": (CircuitOpen, None),
 }
 
-assert set(_OF_REFUSAL) == set(get_args(RefusalReason))  # noqa: S101 - each has its line here
+assert set(_OF_REFUSAL) == set(get_args(RefusalReason))  # noqa: S101 - a new reason needs an entry
 
 
-def refused(refusal: Refused) -> ApiError:
-    """What a client is told that may not come into the line."""
+def refusal_error(refusal: Refused) -> ApiError:
+    """Map a refused admission to the error that the client gets."""
     kind, message = _OF_REFUSAL[refusal.reason]
     failure = kind(message)
     failure.retry_after = refusal.retry_after
@@ -295,12 +298,17 @@ def refused(refusal: Refused) -> ApiError:
     return failure
 
 
+def clash_error(clash: Clash) -> ApiError:
+    """Map a clash of idempotency keys to the error that the client gets."""
+    return IdempotencyMismatch() if clash.why == "mismatch" else AnswerLost()
+
+
 LONGEST_RETRY = 60.0
-"""Seconds: official SDKs ignore a longer `Retry-After` and come again at once, in vain."""
+"""Seconds. Official SDKs ignore a longer `Retry-After` and retry at once, in vain."""
 
 
 class JobFailed(ApiError):
-    """The job ended without a whole answer."""
+    """The job ended without a complete answer."""
 
     def __init__(self, failed: Failed) -> None:
         super().__init__(failed.message)
@@ -308,16 +316,16 @@ class JobFailed(ApiError):
         self._status, self._type = status, kind
         self.code = failed.code or code
         self.retry_after = failed.retry_after
-        # Somebody meant it to end; and SDKs would take a longer `Retry-After` for a short one.
-        meant = failed.fault in ("cancelled", "waited_too_long")
-        self.retry = not meant and (failed.retry_after or 0) <= LONGEST_RETRY
+        # These endings are intended; and SDKs take a longer `Retry-After` for a short one.
+        intended = failed.fault in ("cancelled", "waited_too_long")
+        self.retry = not intended and (failed.retry_after or 0) <= LONGEST_RETRY
 
     @property
     def http_status(self) -> int:
-        """The status that the fault makes."""
+        """HTTP status of the fault."""
         return self._status
 
     @property
     def error_type(self) -> str:
-        """The type that the fault makes."""
+        """OpenAI's `type` of the fault."""
         return self._type

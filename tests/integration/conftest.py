@@ -11,9 +11,7 @@ from arq.connections import ArqRedis
 from obstore.store import MemoryStore
 
 import settings
-from app.line import Line
-from app.metrics import Metrics
-from app.server import Server
+from app.front_end import build_server
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
@@ -115,8 +113,7 @@ async def front(
     client = connect(redis_url(redis_server.url))
     app = new_app()
     await has_worker(redis, seal)
-    metrics = Metrics(client, WholeLine(client, seal, config.queue).snapshot, config)
-    Server(config, Line(client, seal, config), media, blobs, metrics).attach(app)
+    build_server(config, seal, redis=client, media=media, blobs=blobs).attach(app)
     async with started(app):
         yield await sanic_client(app, timeout=20)
     await client.aclose()

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 import settings
-from app.http.budget import Budget, Charge
+from app.http.budget import MemoryBudget, Reservation
 from tests.support.line import QUICK
 from tests.support.requests import BEARER, BODY, CHAT, IMAGES
 from tests.support.sanic_adapter import Client
@@ -36,15 +36,15 @@ def config() -> settings.Settings:
     return limited()
 
 
-class Watched(Budget):
+class Watched(MemoryBudget):
     """The budget of the front end, and the least that was ever free in it."""
 
     def __init__(self, size: int, patience: float) -> None:
         super().__init__(size, patience)
         self.least = size
 
-    def change(self, charge: Charge, size: int) -> None:
-        super().change(charge, size)
+    def resize(self, reservation: Reservation, size: int) -> None:
+        super().resize(reservation, size)
         self.least = min(self.least, self.left)
 
 
@@ -58,11 +58,11 @@ def patience() -> float | None:
 def made(monkeypatch: pytest.MonkeyPatch, patience: float | None) -> list[Watched]:
     made: list[Watched] = []
 
-    def make(size: int, own: float) -> Budget:
+    def make(size: int, own: float) -> MemoryBudget:
         made.append(Watched(size, own if patience is None else patience))
         return made[0]
 
-    monkeypatch.setattr("app.server.Budget", make)
+    monkeypatch.setattr("app.front_end.MemoryBudget", make)
     return made
 
 

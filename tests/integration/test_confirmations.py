@@ -8,7 +8,7 @@ import json
 import pytest
 from arq.connections import ArqRedis
 
-from app.openai.text import Text
+from app.openai.text import AnswerText
 from settings import Bot
 from tests.support.line import SOON
 from tests.support.loopback import (
@@ -40,7 +40,7 @@ def ask(directive: str) -> ChatJob:
 
 
 def shown(events: list[Event]) -> str:
-    rendered = Text(Bot())
+    rendered = AnswerText(Bot())
     return "".join(rendered.add(event) for event in events)
 
 

@@ -12,8 +12,8 @@ import pytest
 from arq.connections import ArqRedis
 
 import settings
+from app.http.framework import OpenAIErrors
 from app.metrics import Metrics
-from app.server import OpenAIErrors
 from benchmarks.line import WholeLine
 from settings.credentials import Secret
 from settings.redis_url import redis_url

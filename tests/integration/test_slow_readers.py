@@ -16,10 +16,7 @@ from arq.connections import ArqRedis
 from obstore.store import MemoryStore
 
 import settings
-from app.line import Line
-from app.metrics import Metrics
-from app.server import Server
-from benchmarks.line import WholeLine
+from app.front_end import build_server
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
 from store.blobs import Blobs
@@ -72,9 +69,8 @@ async def client(
     here, there = connect(redis_url(redis_server.url)), connect(redis_url(redis_server.url))
     app = new_app()
     media = open_media(settings.Media(), tmp_path)
-    metrics = Metrics(here, WholeLine(here, seal, config.queue).snapshot, config)
     blobs = Blobs(MemoryStore(), seal, 60.0)
-    Server(config, Line(here, seal, config), media, blobs, metrics).attach(app)
+    build_server(config, seal, redis=here, media=media, blobs=blobs).attach(app)
     await has_worker(redis, seal)
     worker = Worker("tested", there, seal, upstream, config)
     main = asyncio.create_task(worker.main())

@@ -262,7 +262,10 @@ async def test_but_no_more_often_than_the_settings_say(
     assert len(upstream.asked) == 3
     # Both logs name the job, so that what a client reports leads to what its worker said.
     name, job = answer.headers["x-request-id"], upstream.asked[0].id
-    assert f"request {name} (job {job}): 502 upstream_unreachable" in caplog.messages
+    fields = {"request": name, "job": job, "status": 502, "code": "upstream_unreachable"}
+    logged = [vars(record) for record in caplog.records]
+    failed = [record for record in logged if record.get("event") == "request_failed"]
+    assert any(fields.items() <= record.items() for record in failed)
     assert f"job {job} failed: upstream_unreachable" in caplog.messages
 
 

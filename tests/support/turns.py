@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from app.openai.chunks import Answer
-from app.openai.requests import Usage
+from app.openai.answers import Usage
+from app.openai.chunks import ChatAnswer
 from settings import Bot
 from wire.events import Asked, Event, Failed, File, Image, decode_frame, encode_frame
 from wire.line.claims import Claim
@@ -173,7 +173,7 @@ def shown(said: Sequence[Said], bot: Bot | None = None, flushes: Sequence[int] =
     """
     events = [download(one) for one in said]
     assert not isinstance(events[-1], Failed), events[-1]
-    answer = partial(Answer, "id", "m", 0, bot or Bot())
+    answer = partial(ChatAnswer, "id", "m", 0, bot or Bot())
     whole, streamed, batched = answer(), answer(), answer()
     for batch in delivered(events, []):
         whole.add(batch)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.http.budget import Budget, Charge
-from app.openai.errors import Crowded
+from app.http.budget import MemoryBudget, Reservation
+from app.openai.errors import TooManyLargeRequests
 
 SIZE = 1000
 
@@ -21,35 +21,35 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def waiting(charge: Charge, size: int) -> asyncio.Task[None]:
-    return asyncio.create_task(charge.hold(size))
+def waiting(reservation: Reservation, size: int) -> asyncio.Task[None]:
+    return asyncio.create_task(reservation.grow(size))
 
 
 async def test_who_finds_room_does_not_wait(loop: asyncio.AbstractEventLoop) -> None:
-    budget = Budget(SIZE, patience=60)
-    with budget.charge() as one, budget.charge() as other:
-        await one.hold(600)
-        await other.hold(400)
-        await other.hold(100)  # it holds more already
+    budget = MemoryBudget(SIZE, patience=60)
+    with budget.reservation() as one, budget.reservation() as other:
+        await one.grow(600)
+        await other.grow(400)
+        await other.grow(100)  # it holds more already
         assert (one.bytes, other.bytes, budget.left) == (600, 400, 0)
-        other.give_back(100)
-        other.give_back(200)
+        other.release(100)
+        other.release(200)
         assert (other.bytes, budget.left) == (100, 300)
     assert budget.left == SIZE
 
 
 async def test_when_all_is_taken_only_the_largest_goes_on(loop: asyncio.AbstractEventLoop) -> None:
-    budget = Budget(SIZE, patience=60)
-    with budget.charge() as large, budget.charge() as small:
-        await large.hold(700)
-        await small.hold(300)
+    budget = MemoryBudget(SIZE, patience=60)
+    with budget.reservation() as large, budget.reservation() as small:
+        await large.grow(700)
+        await small.grow(300)
         more = waiting(small, 301)
-        await large.hold(900)
-        await large.hold(5000)
+        await large.grow(900)
+        await large.grow(5000)
         await settle()
         assert not more.done()
         assert budget.left == SIZE - 5300
-        large.give_back()
+        large.release()
         await more
     assert budget.left == SIZE
 
@@ -57,44 +57,45 @@ async def test_when_all_is_taken_only_the_largest_goes_on(loop: asyncio.Abstract
 async def test_one_that_is_larger_than_all_there_is_is_taken_in_alone(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
-    budget = Budget(SIZE, patience=60)
-    with budget.charge() as first, budget.charge() as second:
-        await first.hold(2 * SIZE)
+    budget = MemoryBudget(SIZE, patience=60)
+    with budget.reservation() as first, budget.reservation() as second:
+        await first.grow(2 * SIZE)
         more = waiting(second, 2 * SIZE)
         await settle()
         assert not more.done()
-        first.give_back()
+        first.release()
         await more
     assert budget.left == SIZE
 
 
 async def test_room_is_given_in_order(loop: asyncio.AbstractEventLoop) -> None:
-    budget = Budget(SIZE, patience=60)
-    charges = [budget.charge() for _ in range(3)]
-    with budget.charge() as before:
-        await before.hold(SIZE)
+    budget = MemoryBudget(SIZE, patience=60)
+    reservations = [Reservation(budget, 60) for _ in range(3)]
+    with budget.reservation() as before:
+        await before.grow(SIZE)
         tasks = [
-            waiting(charge, size) for charge, size in zip(charges, (500, 600, 100), strict=True)
+            waiting(reservation, size)
+            for reservation, size in zip(reservations, (500, 600, 100), strict=True)
         ]
         await settle()
     await tasks[0]
     await settle()
     # The third one would fit, but the second one came before it.
     assert [task.done() for task in tasks] == [True, False, False]
-    late = waiting(budget.charge(), 10)
+    late = waiting(Reservation(budget, 60), 10)
     await settle()
     assert not late.done()
-    charges[0].give_back()
+    reservations[0].release()
     await asyncio.gather(*tasks, late)
     assert budget.left == SIZE - 600 - 100 - 10
 
 
 async def test_who_stands_behind_one_that_leaves_goes_on(loop: asyncio.AbstractEventLoop) -> None:
-    budget = Budget(SIZE, patience=60)
-    with budget.charge() as before:
-        await before.hold(900)
-        leaving = waiting(budget.charge(), 500)
-        behind = waiting(budget.charge(), 100)
+    budget = MemoryBudget(SIZE, patience=60)
+    with budget.reservation() as before:
+        await before.grow(900)
+        leaving = waiting(Reservation(budget, 60), 500)
+        behind = waiting(Reservation(budget, 60), 100)
         await settle()
         assert not behind.done()
         leaving.cancel()
@@ -103,11 +104,11 @@ async def test_who_stands_behind_one_that_leaves_goes_on(loop: asyncio.AbstractE
 
 
 async def test_there_is_an_end_to_waiting(loop: asyncio.AbstractEventLoop) -> None:
-    budget = Budget(SIZE, patience=0.01)
-    with budget.charge() as before, budget.charge() as late:
-        await before.hold(SIZE)
-        with pytest.raises(Crowded) as refused:
-            await late.hold(1)
+    budget = MemoryBudget(SIZE, patience=0.01)
+    with budget.reservation() as before, budget.reservation() as late:
+        await before.grow(SIZE)
+        with pytest.raises(TooManyLargeRequests) as refused:
+            await late.grow(1)
         assert (late.bytes, late.waits) == (0, True)
         assert 5 <= int(refused.value.headers["retry-after"]) <= 15
     assert budget.left == SIZE
@@ -115,17 +116,17 @@ async def test_there_is_an_end_to_waiting(loop: asyncio.AbstractEventLoop) -> No
 
 async def test_the_patience_is_that_of_the_whole_request(loop: asyncio.AbstractEventLoop) -> None:
     """However often it finds room after all: one piece of a body after the other may wait."""
-    budget = Budget(SIZE, patience=0.05)
-    late = budget.charge()
+    budget = MemoryBudget(SIZE, patience=0.05)
+    late = Reservation(budget, 0.05)
 
     async def grow() -> None:
         for size in range(1, SIZE // 2):
-            with budget.charge() as before:
-                await before.hold(SIZE - late.bytes)
-                loop.call_later(0.01, before.give_back)
-                await late.hold(size)
+            with budget.reservation() as before:
+                await before.grow(SIZE - late.bytes)
+                loop.call_later(0.01, before.release)
+                await late.grow(size)
 
-    with pytest.raises(Crowded):
+    with pytest.raises(TooManyLargeRequests):
         await grow()
     assert 1 <= late.bytes <= 5
 
@@ -138,17 +139,17 @@ def test_all_are_served_whoever_leaves_and_never_is_more_held_than_by_one_beside
     sizes: list[int], seed: int
 ) -> None:
     rng = random.Random(seed)
-    budget = Budget(SIZE, patience=60)
+    budget = MemoryBudget(SIZE, patience=60)
 
     async def request(size: int) -> None:
-        with budget.charge() as charge:
-            while charge.bytes < size:
-                await charge.hold(min(size, charge.bytes + rng.randint(1, 400)))
+        with budget.reservation() as reservation:
+            while reservation.bytes < size:
+                await reservation.grow(min(size, reservation.bytes + rng.randint(1, 400)))
                 assert budget.left >= -max(sizes)
                 for _ in range(rng.randint(0, 3)):
                     await asyncio.sleep(0)
             if rng.random() < 0.5:
-                charge.give_back(rng.randint(0, size))
+                reservation.release(rng.randint(0, size))
                 await asyncio.sleep(0)
 
     async def all_of_them() -> None:
@@ -165,5 +166,5 @@ def test_all_are_served_whoever_leaves_and_never_is_more_held_than_by_one_beside
 
     asyncio.run(all_of_them())
     assert budget.left == SIZE
-    assert not budget._held
+    assert not budget._reserved
     assert not budget._waiting

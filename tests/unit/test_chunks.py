@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.openai.chunks import Answer
-from app.openai.limits import Cut
-from app.openai.requests import Usage
+from app.openai.answers import Usage
+from app.openai.chunks import ChatAnswer, ChunkOptions
+from app.openai.limits import Limits
 from app.openai.usage import encoding
 from settings import Bot
 from wire.events import (
@@ -47,12 +47,11 @@ class Options:
     ) -> None:
         self.stops, self.limit, self.bot = stops, limit, bot
 
-    def answer(self, resume_after: int = 0) -> Answer:
-        cut = Cut(self.stops, self.limit, encoding()) if self.stops or self.limit else None
+    def answer(self, resume_after: int = 0) -> ChatAnswer:
+        limits = Limits(self.stops, self.limit, encoding()) if self.stops or self.limit else None
         bot = Bot(enabled=self.bot)
-        return Answer(
-            JOB, "m", 0, bot, cut=cut, include_usage=True, resume_after=resume_after
-        )  # fmt: skip
+        options = ChunkOptions(include_usage=True, resume_after=resume_after)
+        return ChatAnswer(JOB, "m", 0, bot, limits=limits, options=options)
 
 
 def blocks(stream: bytes) -> list[tuple[int | None, str]]:
@@ -69,7 +68,7 @@ def content(stream: bytes) -> str:
     return "".join(c["delta"].get("content", "") for one in said for c in one.get("choices", ()))
 
 
-def rendered(answer: Answer, batches: Sequence[Sequence[Event]]) -> bytes:
+def rendered(answer: ChatAnswer, batches: Sequence[Sequence[Event]]) -> bytes:
     """A whole stream, without `[DONE]`."""
     stream = b""
     for events in batches:

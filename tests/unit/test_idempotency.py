@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.idempotency import digest, idempotency, resume_after, tag
+from app.idempotency import read_idempotency, request_digest
+from app.openai.chunks import answer_tag, resume_after
 from app.openai.errors import AnswerLost, ApiError, BadRequest, IdempotencyMismatch
 from wire.seal import Seal
 
@@ -18,13 +19,13 @@ JOB = "chatcmpl-0123456789abcdef0123456789abcdef"
 PATH = "/v1/chat/completions"
 
 
-def test_no_key_asks_for_nothing() -> None:
-    assert idempotency(None, SEAL, PATH, b"{}") is None
+async def test_no_key_asks_for_nothing() -> None:
+    assert await read_idempotency({}, PATH, b"{}", SEAL) is None
 
 
 @pytest.mark.parametrize("key", ["a", "x" * 255, "a key: 'with' \"all\" {kinds}", " "])
-def test_a_key_is_kept_as_it_is(key: str) -> None:
-    named = idempotency(key, SEAL, PATH, b"{}")
+async def test_a_key_is_kept_as_it_is(key: str) -> None:
+    named = await read_idempotency({"idempotency-key": key}, PATH, b"{}", SEAL)
     assert named is not None
     assert named.key == key
     assert [named.turn(n).key for n in (0, 1)] == [key, f"{key}#1"]
@@ -32,9 +33,9 @@ def test_a_key_is_kept_as_it_is(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "a\x7f", "钥匙", "a\udcff"])
-def test_what_is_no_key_is_refused(key: str) -> None:
+async def test_what_is_no_key_is_refused(key: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        idempotency(key, SEAL, PATH, b"{}")
+        await read_idempotency({"idempotency-key": key}, PATH, b"{}", SEAL)
     assert refused.value.param == "Idempotency-Key"
 
 
@@ -67,7 +68,9 @@ def test_the_same_request_written_otherwise_has_the_same_digest(
     again = json.dumps(
         shuffled(body, rng), ensure_ascii=ascii, separators=(" , ", " : ") if spaced else None
     )
-    assert digest(SEAL, PATH, json.dumps(body).encode()) == digest(SEAL, PATH, again.encode())
+    assert request_digest(SEAL, PATH, json.dumps(body).encode()) == request_digest(
+        SEAL, PATH, again.encode()
+    )
 
 
 def test_another_request_has_another_digest_that_tells_nothing() -> None:
@@ -78,21 +81,21 @@ def test_another_request_has_another_digest_that_tells_nothing() -> None:
         (SEAL, "/v1/images/generations", body),
         (Seal(b"another secret"), PATH, body),
     ]
-    digests = {digest(SEAL, PATH, body), *(digest(*other) for other in others)}
+    digests = {request_digest(SEAL, PATH, body), *(request_digest(*other) for other in others)}
     assert len(digests) == 1 + len(others)
     assert all(len(found) == 32 for found in digests)
 
 
 @pytest.mark.parametrize("odd", [b'{"a":1e400}', b'{"a":"\\ud800"}', b"[" * 5000 + b"]" * 5000])
 def test_a_body_that_is_odd_where_nobody_reads_it_is_compared_as_it_stands(odd: bytes) -> None:
-    assert digest(SEAL, PATH, odd) == digest(SEAL, PATH, odd)
-    assert digest(SEAL, PATH, odd) != digest(SEAL, PATH, odd + b" ")
+    assert request_digest(SEAL, PATH, odd) == request_digest(SEAL, PATH, odd)
+    assert request_digest(SEAL, PATH, odd) != request_digest(SEAL, PATH, odd + b" ")
 
 
 def test_a_long_body_is_compared_as_it_stands_and_not_decoded_again() -> None:
     long = b'{"a":"' + b"x" * 70_000 + b'"}'
-    assert digest(SEAL, PATH, long) == digest(SEAL, PATH, bytearray(long))
-    assert digest(SEAL, PATH, long) != digest(SEAL, PATH, long.replace(b":", b": "))
+    assert request_digest(SEAL, PATH, long) == request_digest(SEAL, PATH, bytearray(long))
+    assert request_digest(SEAL, PATH, long) != request_digest(SEAL, PATH, long.replace(b":", b": "))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_a_long_body_is_compared_as_it_stands_and_not_decoded_again() -> None:
     [(None, 0), ("", 0), ("01234567-1", 1), ("01234567-0", 0), ("01234567-123456789", 123456789)],
 )
 def test_the_last_message_is_named_by_its_id(given: str | None, number: int) -> None:
-    assert tag(JOB) == "01234567"
+    assert answer_tag(JOB) == "01234567"
     assert resume_after(given, JOB) == number
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.openai import limits as cut_module
-from app.openai.limits import Cut
+from app.openai import limits
+from app.openai.limits import Limits
 from app.openai.usage import count, encoding
 from wire.events import Finish
 
@@ -61,14 +61,14 @@ def pieces(text: str, places: list[int]) -> list[str]:
 
 
 def run(parts: list[str], stop: list[str], limit: int | None) -> tuple[str, Finish | None]:
-    cut = Cut(stop, limit, encoding())
+    limited = Limits(stop, limit, encoding())
     said = ""
     for part in parts:
-        said += cut.add(part)
-        if cut.finish:
-            return said, cut.finish
-    said += cut.end()
-    return said, cut.finish
+        said += limited.add(part)
+        if limited.finish:
+            return said, limited.finish
+    said += limited.end()
+    return said, limited.finish
 
 
 def whole(text: str, stop: list[str], limit: int | None) -> tuple[str, Finish | None]:
@@ -137,8 +137,8 @@ def test_where_a_stop_sequence_cuts(text: str, stop: list[str], expected: str) -
 
 
 def test_what_cannot_begin_a_stop_sequence_is_not_held_back() -> None:
-    cut = Cut(["\n\nUser:"], None, encoding())
-    assert [cut.add(p) for p in ("Hello", "\n", "world", "\n\nUse", "d")] == [
+    limited = Limits(["\n\nUser:"], None, encoding())
+    assert [limited.add(p) for p in ("Hello", "\n", "world", "\n\nUse", "d")] == [
         "Hello", "", "\nworld", "", "\n\nUsed"
     ]  # fmt: skip
 
@@ -155,12 +155,12 @@ def test_far_from_the_limit_nothing_is_held_back_and_little_is_encoded() -> None
             encoded += len(text)
             return real.encode_ordinary(text)
 
-    cut = Cut([], 60_000, Counting())  # type: ignore[arg-type]  # all of it that is used
+    limited = Limits([], 60_000, Counting())  # type: ignore[arg-type]  # all of it that is used
     for n in range(40_000):
-        assert cut.add(f" w{n}") == f" w{n}" or n > 15_000
-        if cut.finish:
+        assert limited.add(f" w{n}") == f" w{n}" or n > 15_000
+        if limited.finish:
             break
-    assert cut.finish == "length"
+    assert limited.finish == "length"
     assert encoded < 200_000
 
 
@@ -174,4 +174,4 @@ def test_a_text_that_never_divides_is_cut_within_the_limit_and_soon(unit: str) -
     assert count(said) <= limit
     if finish:
         assert count(said) > limit * 0.95 - 1
-    assert cut_module._STEP < 3000  # so a run of 30,000 has been divided where nothing divides
+    assert limits._STEP < 3000  # so a run of 30,000 has been divided where nothing divides

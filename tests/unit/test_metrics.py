@@ -14,7 +14,13 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from app.metrics import OPEN_METRICS, Families, always, counted, standing
+from app.metrics import (
+    OPEN_METRICS,
+    Families,
+    constant_metrics,
+    counted_metrics,
+    state_metrics,
+)
 from settings import HERE
 from wire.jobs import Lane
 from wire.line.metrics import COUNTERS, HISTOGRAMS, tally
@@ -35,7 +41,11 @@ CENSUS = Snapshot({"chat": LaneSnapshot(9, 4, 3)}, {"resting": 2, "parked": 1}, 
 
 
 def shown() -> list[Metric]:
-    return [*always(4, redis_up=True), *standing(CENSUS), *counted(tally(STORED))]
+    return [
+        *constant_metrics(4, redis_up=True),
+        *state_metrics(CENSUS),
+        *counted_metrics(tally(STORED)),
+    ]
 
 
 def value(families: list[Metric], name: str, **labels: str) -> float:
@@ -85,7 +95,7 @@ def test_everything_shown_has_a_help_text_and_a_type() -> None:
 
 
 def test_what_has_not_happened_yet_is_shown_as_zero() -> None:
-    families = list(counted(tally({})))
+    families = list(counted_metrics(tally({})))
     assert value(families, "gateway_refusals_total", lane="chat", reason="queue_full") == 0
     assert value(families, "gateway_wait_seconds_count", lane="chat") == 0
     for lane in get_args(Lane):
@@ -100,7 +110,7 @@ def test_a_word_that_nobody_declared_is_other_and_nothing_is_lost() -> None:
         b'gateway_wait_seconds_bucket{lane="elsewhere",le="5"}': b"1",
         b'gateway_wait_seconds_sum{lane="elsewhere"}': b"4",
     }
-    families = list(counted(tally(stored)))
+    families = list(counted_metrics(tally(stored)))
     assert value(families, "gateway_endings_total", lane="chat", reason="other") == 5
     assert value(families, "gateway_wait_seconds_count", lane="other") == 1
     assert value(families, "gateway_wait_seconds_sum", lane="other") == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.openai.text import Text
+from app.openai.text import AnswerText
 from settings import Bot
 from wire.events import (
     Asked,
@@ -42,7 +42,7 @@ BREAK = Break()
 
 
 def render(bot: Bot, *events: Event) -> str:
-    text = Text(bot)
+    text = AnswerText(bot)
     return "".join(text.add(event) for event in [Started("m"), *events, Done("stop")])
 
 
@@ -141,7 +141,7 @@ def test_what_was_asked_is_shown_in_every_mode() -> None:
 
 
 def test_a_failure_adds_no_text() -> None:
-    text = Text(OFF)
+    text = AnswerText(OFF)
     text.add(c("x"))
     assert text.add(Failed("upstream_error", "no")) == ""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import settings
-from app.line import Line
-from app.ticket import Ticket
+from app.line import Line, Ticket
 from wire.events import Batch, Event, Started
 from wire.stream.reply import Reply
 
@@ -26,7 +25,7 @@ class Running:
         self._begins = begins
         self._asked = 0
 
-    async def end_if_waiting(self, id: str, account: str) -> bool:
+    async def give_up_waiting(self, id: str, account: str) -> bool:
         self._asked += 1
         if self._asked == 3:
             self._reply.accept(Batch(id, 1, 0, self._begins))

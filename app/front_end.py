@@ -1,0 +1,112 @@
+"""Composition of a front end: all its parts, real by default, and the tasks that run with it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from arq.connections import ArqRedis
+
+from app.chat import Chat
+from app.files.attachments import Attachments
+from app.health import Health
+from app.heartbeat import Heartbeat
+from app.http.budget import MemoryBudget
+from app.images import Images
+from app.line import Line
+from app.media import MediaDownloads
+from app.metrics import Metrics
+from app.models import ModelEntries, Models
+from app.queue import QueueEntries
+from app.server import Route, Server
+from runtime.tasks import background
+from settings import Settings
+from store.blobs import Blobs, open_blobs
+from store.media import Media, keep_sweeping, open_media
+from wire.gpts import GptInfos
+from wire.line.front_end import FrontEndLine
+from wire.line.scripts import Scripts
+from wire.line.upkeep import UpkeepLine
+from wire.redis.client import connect
+from wire.seal import Seal
+from wire.stream.inbox import Inbox
+from wire.upkeep.reaper import keep_reaping
+from wire.upkeep.reconciler import keep_reconciling
+
+SWEEP_INTERVAL = 600.0
+"""Seconds between two searches for expired media and blobs."""
+
+
+def build_server(
+    config: Settings,
+    seal: Seal,
+    *,
+    redis: ArqRedis | None = None,
+    media: Media | None = None,
+    blobs: Blobs | None = None,
+    budget: MemoryBudget | None = None,
+) -> Server:
+    """Build the server of one front end.
+
+    Raises:
+        MediaError: The media store in the settings cannot be used.
+    """
+    redis = redis or connect(config.redis.role_url)
+    media = media or open_media(config.media, config.directory)
+    blobs = blobs or open_blobs(config, seal)
+    # Give up at half the body timeout, so that the client still has time to receive the 429.
+    budget = budget or MemoryBudget(config.server.max_body_bytes, config.server.body_timeout / 2)
+
+    id = secrets.token_hex(8)
+    scripts = Scripts(redis, seal.fingerprint)
+    shared_line = FrontEndLine(scripts, config.queue, config.upstream)
+    upkeep = UpkeepLine(scripts, config.queue, config.upstream)
+    inbox = Inbox(
+        redis,
+        shared_line,
+        seal,
+        id,
+        outage_grace=config.redis.outage_grace,
+        max_backlog=config.stream.max_backlog,
+    )
+    heartbeat = Heartbeat(shared_line.presences, id, config.queue.heartbeat)
+    health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed)
+    line = Line(config, seal, shared_line, inbox, id)
+    attachments = Attachments(config.files, blobs, budget)
+    models = Models(config.models, config.custom)
+    chat = Chat(config, seal, line, models, attachments)
+    images = Images(config, seal, line, models, media, budget)
+    metrics = Metrics(redis, upkeep.snapshot, config)
+    entries = ModelEntries(models, GptInfos(redis, seal, config.gpts.refresh))
+    queue = QueueEntries(shared_line, seal)
+    timeout = config.stream.send_timeout
+
+    v1 = f"{config.server.api_prefix}/v1"
+    get = ("GET", "HEAD")
+    routes = (
+        Route("chat", ("POST",), f"{v1}/chat/completions", chat, is_feature=True),
+        Route("generations", ("POST",), f"{v1}/images/generations", images, is_feature=True),
+        Route("models", get, f"{v1}/models", entries.list),
+        Route("model", get, f"{v1}/models/<name:path>", entries.show),
+        Route("queue_show", ("GET",), f"{v1}/queue/<id>", queue.show),
+        Route("queue_cancel", ("DELETE",), f"{v1}/queue/<id>", queue.cancel),
+        Route("healthz", get, "/healthz", health.alive),
+        Route("readyz", get, "/readyz", health.ready),
+        Route("metrics", get, "/metrics", metrics),
+        Route("images", get, "/images/<name:str>", MediaDownloads(media, "images", timeout)),
+        Route("files", get, "/files/<name:str>", MediaDownloads(media, "files", timeout)),
+    )
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        tasks = (
+            keep_reaping(upkeep, seal, config.queue.heartbeat),
+            keep_reconciling(upkeep, config.queue.heartbeat),
+            keep_sweeping(media.sweep, "images and files", SWEEP_INTERVAL),
+            keep_sweeping(blobs.sweep, "blobs of jobs", SWEEP_INTERVAL),
+        )
+        async with attachments.running(), heartbeat.running(), background(*tasks), line.running():
+            yield
+
+    return Server(config, routes, health, running, line.fail_all)

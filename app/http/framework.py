@@ -1,0 +1,160 @@
+"""Sanic as this gateway needs it: error bodies, request ids, CORS, and repairs of its behaviour."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import Any
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic import exceptions as sanic_errors
+from sanic.compat import Header
+from sanic.handlers import ErrorHandler
+from sanic.http import Http
+from sanic.response import BaseHTTPResponse, empty
+
+from app.http.body import SMALL
+from app.http.json_answer import json
+from app.openai.errors import (
+    ApiError,
+    BadRequest,
+    BodyTooLarge,
+    HeadersTooLarge,
+    InternalError,
+    LineUnavailable,
+    MethodNotAllowed,
+    NotFound,
+    RequestTimeout,
+)
+from runtime.logs import describe_traceback
+
+logger = logging.getLogger(__name__)
+
+HEADER_TIMEOUT = 30
+"""Seconds that the head of a request may take to arrive."""
+
+
+class GatewayRequest(Request[Any, Any]):
+    """A request that can also be created for a target that could not be parsed.
+
+    Sanic creates such a request to answer the error with, from the very target that just failed.
+    """
+
+    def __init__(
+        self, url_bytes: bytes, headers: Header, version: str, method: str, *more: Any, **named: Any
+    ) -> None:
+        target = b"*" if method == "NONE" else url_bytes
+        super().__init__(target, headers, version, method, *more, **named)
+
+
+def configure(app: Sanic[Any, Any], longest_answer: float, cors_origins: tuple[str, ...]) -> None:
+    """Set up an app, except for its routes. An answer takes at most `longest_answer` seconds."""
+    app.config.update(
+        # Sanic counts from the last byte sent; our own deadlines are long before this one.
+        RESPONSE_TIMEOUT=round(longest_answer + 3600),
+        REQUEST_TIMEOUT=HEADER_TIMEOUT,
+        REQUEST_MAX_SIZE=SMALL,  # for routes without a body; the others read theirs themselves
+        REQUEST_MAX_HEADER_SIZE=16_384,
+        GRACEFUL_SHUTDOWN_TIMEOUT=2,  # by then our own draining has waited for the answers
+        ACCESS_LOG=False,
+    )
+    app.error_handler = OpenAIErrors()
+
+    async def complete(request: Request, response: BaseHTTPResponse) -> None:
+        response.headers["x-request-id"] = request_id(request)
+        _add_cors_headers(request, response, cors_origins)
+        _discard_unread_body(request)
+
+    app.register_middleware(_answer_preflight, "request")
+    app.register_middleware(complete, "response")
+
+
+def request_id(request: Request) -> str:
+    """Return the id of a request, which is in its answer and in our log."""
+    if not hasattr(request.ctx, "id"):
+        request.ctx.id = f"req_{secrets.token_hex(12)}"
+    return str(request.ctx.id)
+
+
+class OpenAIErrors(ErrorHandler):
+    """Renders every error as OpenAI's error object, even before there is a request."""
+
+    def default(self, request: Request | None, exception: BaseException) -> HTTPResponse:
+        """Render any exception."""
+        if isinstance(exception, asyncio.CancelledError):
+            return empty()  # the client has disconnected
+        failure = _translate(exception)
+        fields: dict[str, object] = {"request": request_id(request) if request else "unparsed"}
+        if failure.job:
+            fields["job"] = failure.job
+        if isinstance(failure, InternalError):
+            logger.error(
+                "a request met a bug: %s",
+                describe_traceback(exception),
+                extra={"event": "internal_error"} | fields,
+            )
+        else:
+            fields |= {"status": failure.http_status, "code": failure.code or failure.param}
+            logger.info("a request failed", extra={"event": "request_failed"} | fields)
+        return json(failure.object, failure.http_status, failure.headers)
+
+
+def _translate(exception: BaseException) -> ApiError:
+    match exception:
+        case ApiError():
+            return exception
+        case sanic_errors.NotFound():
+            return NotFound()
+        case sanic_errors.MethodNotAllowed():
+            return MethodNotAllowed()
+        case sanic_errors.RequestTimeout():
+            return RequestTimeout()
+        case sanic_errors.PayloadTooLarge():
+            return HeadersTooLarge() if "header" in str(exception).lower() else BodyTooLarge()
+        case sanic_errors.ServiceUnavailable():
+            return LineUnavailable()
+        case sanic_errors.SanicException() if 400 <= exception.status_code < 500:
+            return BadRequest(str(exception) or None)
+        case _:
+            return InternalError()
+
+
+async def _answer_preflight(request: Request) -> HTTPResponse | None:
+    if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+        return empty()
+    return None
+
+
+def _add_cors_headers(
+    request: Request, response: BaseHTTPResponse, allowed: tuple[str, ...]
+) -> None:
+    """Let pages of the allowed origins call us and read the answers."""
+    origin = request.headers.get("origin")
+    if origin is None or not ("*" in allowed or origin in allowed):
+        return
+    response.headers["access-control-allow-origin"] = "*" if "*" in allowed else origin
+    response.headers["vary"] = "origin"
+    response.headers["access-control-expose-headers"] = (
+        "x-request-id, retry-after, x-should-retry, x-queue-id, x-queue-position, x-queue-eta"
+    )
+    if request.method == "OPTIONS":
+        response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
+        # Listed one by one, since a wildcard does not cover Authorization.
+        requested = request.headers.get("access-control-request-headers", "")
+        response.headers["access-control-allow-headers"] = (
+            requested or "authorization, content-type"
+        )
+        response.headers["access-control-max-age"] = "86400"
+
+
+def _discard_unread_body(request: Request) -> None:
+    """Close the connection after an answer whose request body was not read (a 404, a 408).
+
+    Sanic would continue to read it, for as long as an answer may take.
+    """
+    connection = request.stream
+    if isinstance(connection, Http) and connection.request_body:
+        connection.request_body = None
+        connection.expecting_continue = False
+        connection.keep_alive = False

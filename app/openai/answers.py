@@ -1,0 +1,106 @@
+"""Bodies of answers, as OpenAI's types. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from wire.events import Finish
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Number of tokens of a request and its answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChunkDelta(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Text that a chunk adds to the message."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+
+class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """The only choice of a chunk."""
+
+    index: int = 0
+    delta: ChunkDelta
+    logprobs: None = None
+    finish_reason: Finish | None = None
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """One chunk of a streamed answer."""
+
+    id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    created: int
+    model: str
+    system_fingerprint: str | None
+    choices: list[ChunkChoice]
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class CompletionMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The message of a completion."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class CompletionChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """The only choice of a completion."""
+
+    index: int = 0
+    message: CompletionMessage
+    logprobs: None = None
+    finish_reason: Finish
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of an answer that is not streamed."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    system_fingerprint: str | None
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of `GET /v1/models`."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of `GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class DrawnImage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One generated image."""
+
+    url: str | None = None
+    b64_json: str | None = None
+    revised_prompt: str | None = None
+
+
+class ImagesAnswer(msgspec.Struct, frozen=True):
+    """Body of an image generation answer. `reply` is all text the upstream sent with the images."""
+
+    created: int
+    data: list[DrawnImage]
+    reply: str

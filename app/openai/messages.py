@@ -1,0 +1,142 @@
+"""Messages of a chat request: their roles, texts and files, as a job carries them. Pure."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+
+import msgspec
+
+from app.openai.errors import BadRequest, UnsupportedParameter
+from app.openai.requests import (
+    AudioPart,
+    ChatMessage,
+    FileData,
+    FilePart,
+    ImagePart,
+    ImageUrl,
+    Part,
+    RefusalPart,
+    TextPart,
+)
+from wire.jobs import Attachment, Message, Role
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    # The upstream does not support a client's own tools; their output is still part of the
+    # conversation.
+    "tool": "user",
+    "function": "user",
+}
+
+
+class GivenFile(msgspec.Struct, frozen=True):
+    """A file in a request. `param` is the path of the field that holds it.
+
+    `source` is the client's own string, which may be very long and is never copied: a URL, or bare
+    base64 if `base64_type`, the media type of its content, is set.
+    """
+
+    param: str
+    source: str
+    name: str = ""
+    base64_type: str | None = None
+
+
+def given_files(messages: list[ChatMessage]) -> list[GivenFile]:
+    """Return the files of all messages, in order.
+
+    Raises:
+        BadRequest: A part is not a file, or is audio, which the upstream does not support.
+    """
+    return [
+        _given(part, path)
+        for path, part in _parts(messages)
+        if not isinstance(part, TextPart | RefusalPart)
+    ]
+
+
+def to_messages(messages: list[ChatMessage], files: Mapping[str, Attachment]) -> list[Message]:
+    """Convert the conversation to the form that a job carries; skip messages without content.
+
+    `files` are those of `given_files`, by their `param`.
+
+    Raises:
+        BadRequest: No message has any content.
+    """
+    turns = []
+    for index, message in enumerate(messages):
+        if message.content is not None:
+            turns.append(Message(_ROLES[message.role], _content(message.content, index, files)))
+    if not turns:
+        raise BadRequest("At least one message must have content.", param="messages")
+    return turns
+
+
+def _parts(messages: list[ChatMessage]) -> Iterator[tuple[str, Part]]:
+    """Every part of every list of content parts, with its path."""
+    for index, message in enumerate(messages):
+        if isinstance(message.content, list):
+            for number, part in enumerate(message.content):
+                yield _path(index, number), part
+
+
+def _path(message: int, part: int) -> str:
+    return f"messages[{message}].content[{part}]"
+
+
+def _given(part: ImagePart | FilePart | AudioPart, path: str) -> GivenFile:
+    param = _param(part, path)
+    match part:
+        case ImagePart(image_url=ImageUrl(url=url)):
+            return GivenFile(param, url)
+        case FilePart(file=FileData(file_data=str(data), filename=name)):
+            is_url = re.match(r"(?i)data:|https?://", data)
+            kind = mimetypes.guess_type(name or "")[0] or "application/octet-stream"
+            return GivenFile(param, data, name or "", None if is_url else kind)
+        case FilePart():
+            message = "`file_id` is not supported. Send the file's content in `file_data`."
+            raise UnsupportedParameter(message, param=param)
+        case AudioPart():
+            message = "Audio input is not supported. Remove the `input_audio` part."
+            raise UnsupportedParameter(message, param=param)
+
+
+def _param(part: ImagePart | FilePart | AudioPart, path: str) -> str:
+    match part:
+        case ImagePart():
+            return f"{path}.image_url.url"
+        case FilePart():
+            return f"{path}.file.file_data"
+        case AudioPart():
+            return path
+
+
+def _content(
+    content: str | list[Part], index: int, files: Mapping[str, Attachment]
+) -> str | list[str | Attachment]:
+    """Join adjacent texts, each run once: appending text by text would be quadratic.
+
+    A single text is not wrapped in a list.
+    """
+    if isinstance(content, str):
+        return content
+    joined: list[str | Attachment] = []
+    given = (_text_or_file(part, _path(index, at), files) for at, part in enumerate(content))
+    for is_text, run in groupby(given, lambda part: isinstance(part, str)):
+        parts = list(run)
+        joined += ["\n".join(map(str, parts))] if is_text else parts
+    return joined[0] if len(joined) == 1 and isinstance(joined[0], str) else joined
+
+
+def _text_or_file(part: Part, path: str, files: Mapping[str, Attachment]) -> str | Attachment:
+    match part:
+        case TextPart(text=text) | RefusalPart(refusal=text):
+            return text
+        case _:
+            return files[_param(part, path)]

@@ -108,7 +108,7 @@ def test_a_second_signal_does_not_wait_for_answers(gateway: Gateway) -> None:
         )
         next(stream)
         front = gateway.fronts[0]
-        told = "answers under way may finish"
+        told = "open answers may finish"
         before = gateway.printed().count(told)
         front.terminate()
         until(lambda: gateway.printed().count(told) > before, 30, "it did not stop")

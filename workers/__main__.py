@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import secrets
 import signal
 import sys
-from contextlib import AsyncExitStack
 
 import uvloop
 
 import settings
 from runtime import logs
-from runtime.tasks import background
 from settings.loader import load
 from store.blobs import Blobs, open_blobs
 from store.media import Media, MediaError, open_media
-from wire.gpts import GptInfos
 from wire.redis.client import connect
 from wire.seal import Seal, WeakSecretError, load_secret
-from workers.pandora.arkose import ArkoseServers
-from workers.pandora.client import Pandora, backend
-from workers.pandora.conversations import History
-from workers.pandora.deletions import Deletions
-from workers.pandora.files.uploaded import UploadedFiles
-from workers.pandora.files.uploads import Uploads
-from workers.pandora.gpts import Gpts
-from workers.pandora.session import open_session
+from workers.pandora.factory import open_pandora
 from workers.worker import Worker
 
 logger = logging.getLogger("workers")
@@ -43,54 +32,28 @@ async def serve(config: settings.Settings, seal: Seal, media: Media, blobs: Blob
         config.upstream.require_base_url(),
     )
     redis = connect(config.redis.role_url)
-    async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(open_session(config.upstream.proxy))
-        conversation = config.conversation
-        root = backend(config.upstream.require_base_url(), config.upstream.api_prefix)
-        infos = GptInfos(redis, seal, config.gpts.refresh)
-        gpts = Gpts(session, root, infos, config.gpts.key_for_info.reveal())
-        deletions = None
-        if conversation.delete_after_response and conversation.delete_mode == "patch":
-            deletions = Deletions(redis, seal, History(session, root).delete, config.queue)
-        upstream = Pandora(
-            session,
-            base_url=config.upstream.require_base_url(),
-            api_prefix=config.upstream.api_prefix,
-            connect_timeout=config.upstream.connect_timeout,
-            transport=config.upstream.transport,
-            media=media,
-            rules=config.media,
-            arkose=ArkoseServers(session, config.arkose.urls) if config.arkose.custom else None,
-            deletions=deletions,
-            keep_history=not conversation.delete_after_response or deletions is not None,
-            gpts=gpts,
-            uploads=Uploads(
-                session, root, blobs, UploadedFiles(redis, seal, config.files.cache_ttl), config
-            ),
-            confirm_actions=config.gpts.confirm_actions,
-        )
-        stack.push_async_callback(upstream.aclose)
-        worker = Worker(secrets.token_hex(8), redis, seal, upstream, config, blobs)
-        main = asyncio.create_task(worker.main())
-        stopping = False
+    try:
+        async with open_pandora(config, redis, seal, media, blobs) as upstream:
+            await _run(Worker(secrets.token_hex(8), redis, seal, upstream, config, blobs))
+    except asyncio.CancelledError:
+        logger.warning("stopped at once: what was held is left to its leases")
+    finally:
+        await redis.aclose()
 
-        def stop() -> None:
-            nonlocal stopping
-            main.cancel() if stopping else worker.drain()
-            stopping = True
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop)
-        try:
-            async with (
-                deletions.running() if deletions else contextlib.nullcontext(),
-                background(gpts.keep_asking([gpt.id for _, gpt in config.custom])),
-            ):
-                await main
-        except asyncio.CancelledError:
-            logger.warning("stopped at once: what was held is left to its leases")
-        finally:
-            await redis.aclose()
+async def _run(worker: Worker) -> None:
+    """Run a worker until the first signal drains it, or the second one stops it at once."""
+    main = asyncio.create_task(worker.main())
+    stopping = False
+
+    def stop() -> None:
+        nonlocal stopping
+        main.cancel() if stopping else worker.drain()
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    await main
 
 
 def main() -> None:

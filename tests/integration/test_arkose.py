@@ -7,6 +7,7 @@ import asyncio
 from tests.support.pandora import code, collect, job, new_pandora, simulated, text
 from wire.events import Failed
 from workers.pandora.arkose import ArkoseServers
+from workers.pandora.backend import Backend
 
 ASK = "[[sim arkose=1 words=2 interval=0 delay=0]]"
 
@@ -15,7 +16,7 @@ async def test_a_token_is_fetched_for_each_answer_and_spent_in_body_and_header(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with simulated() as (caller, session):
-        arkose = ArkoseServers(session, ["http://127.0.0.1:1", caller.url])
+        arkose = ArkoseServers(Backend(session, caller.url), ["http://127.0.0.1:1", caller.url])
         pandora = new_pandora(session, caller.url, arkose=arkose)
         for answers in (1, 2):
             assert text(await collect(pandora, job(ASK))) == "w0 w1"
@@ -27,7 +28,9 @@ async def test_a_token_is_fetched_for_each_answer_and_spent_in_body_and_header(
 
 async def test_gpt_3_5_is_asked_without_one(loop: asyncio.AbstractEventLoop) -> None:
     async with simulated() as (caller, session):
-        pandora = new_pandora(session, caller.url, arkose=ArkoseServers(session, [caller.url]))
+        pandora = new_pandora(
+            session, caller.url, arkose=ArkoseServers(Backend(session, caller.url), [caller.url])
+        )
         await collect(pandora, job("[[sim words=2 interval=0 delay=0]]", "gpt_3_5"))
         assert (await caller.stats())["arkose"] == 0
 
@@ -43,7 +46,11 @@ async def test_without_a_token_from_any_server_nothing_is_asked(
     port = listener.sockets[0].getsockname()[1]
     async with listener, simulated() as (caller, session):
         urls = [f"http://127.0.0.1:{port}", caller.url]
-        pandora = new_pandora(session, caller.url, arkose=ArkoseServers(session, urls, timeout=0.2))
+        pandora = new_pandora(
+            session,
+            caller.url,
+            arkose=ArkoseServers(Backend(session, caller.url), urls, timeout=0.2),
+        )
         for fault in ("empty", "html", "500"):
             await caller.control("script", {"token": fault})
             events = await collect(pandora, job(ASK))

@@ -26,13 +26,18 @@ from wire.events import Asked, Done, Event, Failed, Started
 from wire.gpts import GptInfos
 from wire.jobs import ChatJob
 from wire.seal import Seal
-from workers.pandora.client import backend
-from workers.pandora.conversations import History
+from workers.pandora.backend import Backend
+from workers.pandora.conversations import Conversations
 from workers.pandora.deletions import Deletions
 from workers.pandora.gpts import Gpts
 from workers.pandora.session import open_session
 from workers.pandora.translate.exchange import MAX_ROUNDS
-from workers.pandora.translate.placeholders import Confirm, ConfirmationWanted, Leave, choose_leave
+from workers.pandora.translate.placeholders import (
+    ConfirmPolicy,
+    Permission,
+    PermissionRequest,
+    choose_permission,
+)
 
 
 def ask(directive: str) -> ChatJob:
@@ -57,16 +62,16 @@ CALLED = '\n```\n{"id": 1}\n```\n\n```\n{"id": 2}\n```\nw0 w1'
     ],
 )
 async def test_the_answer_goes_on_after_an_action_was_allowed(
-    redis: ArqRedis, seal: Seal, confirm: Confirm, more: str, confirmations: int
+    redis: ArqRedis, seal: Seal, confirm: ConfirmPolicy, more: str, confirmations: int
 ) -> None:
     async with simulated() as (caller, session):
-        root = backend(caller.url)
-        deletions = Deletions(redis, seal, History(session, root).delete, SOON)
+        backend = Backend(session, caller.url)
+        deletions = Deletions(redis, seal, Conversations(backend).delete, SOON)
         pandora = new_pandora(
             session,
             caller.url,
-            gpts=Gpts(session, root, GptInfos(redis, seal, 60)),
-            confirm_actions=confirm,
+            gpts=Gpts(backend, GptInfos(redis, seal, 60)),
+            confirm=confirm,
             deletions=deletions,
         )
         async with deletions.running():
@@ -83,7 +88,7 @@ async def test_the_answer_goes_on_after_an_action_was_allowed(
 
 async def test_unasked_nothing_is_allowed_and_the_user_is_told(redis: ArqRedis, seal: Seal) -> None:
     async with simulated() as (caller, session):
-        gpts = Gpts(session, backend(caller.url), GptInfos(redis, seal, 60))
+        gpts = Gpts(Backend(session, caller.url), GptInfos(redis, seal, 60))
         events = await collect(new_pandora(session, caller.url, gpts=gpts), ask("tool=action"))
         assert events[-2:] == [Asked("example.com", "getThing"), Done("stop")]
         assert (await caller.stats())["confirmations"] == 0
@@ -93,8 +98,8 @@ async def test_a_gpt_that_asks_for_ever_is_not_allowed_for_ever(
     redis: ArqRedis, seal: Seal
 ) -> None:
     async with simulated() as (caller, session):
-        gpts = Gpts(session, backend(caller.url), GptInfos(redis, seal, 60))
-        pandora = new_pandora(session, caller.url, gpts=gpts, confirm_actions="allow")
+        gpts = Gpts(Backend(session, caller.url), GptInfos(redis, seal, 60))
+        pandora = new_pandora(session, caller.url, gpts=gpts, confirm="allow")
         events = await collect(pandora, ask(f"tool=action calls={MAX_ROUNDS + 2}"))
         assert events[-2:] == [Asked("example.com", "getThing"), Done("stop")]
         assert (await caller.stats())["confirmations"] == MAX_ROUNDS
@@ -122,7 +127,7 @@ async def test_an_upstream_too_busy_to_go_on_fails_the_answer_which_is_not_tried
         await exchange.send(refusal(429, json.dumps(detail).encode()))
 
     async with upstream(asks, is_busy) as (server, _), open_session() as session:
-        pandora = new_pandora(session, server.url, confirm_actions="always_allow")
+        pandora = new_pandora(session, server.url, confirm="always_allow")
         events = await collect(pandora, job("hi"))
     assert text(events) == "Let me see."
     assert isinstance(failed := events[-1], Failed)
@@ -147,8 +152,9 @@ async def test_an_upstream_too_busy_to_go_on_fails_the_answer_which_is_not_tried
     ],
 )
 def test_leave_is_given_only_as_the_operator_said_and_the_gpt_offers(
-    confirm: Confirm, offered: list[str], chosen: str | None
+    confirm: ConfirmPolicy, offered: list[str], chosen: str | None
 ) -> None:
-    leaves = [Leave(kind, "a2") for kind in offered]
-    leave = choose_leave(ConfirmationWanted("a2", "tool", "domain", "operation", leaves), confirm)
-    assert (leave.type if leave else None) == chosen
+    offers = [Permission(kind, "a2") for kind in offered]
+    request = PermissionRequest("a2", "tool", "domain", "operation", offers)
+    permission = choose_permission(request, confirm)
+    assert (permission.type if permission else None) == chosen

@@ -12,9 +12,9 @@ from arq.connections import ArqRedis
 from tests.support.line import SOON
 from tests.support.pandora import collect, job, new_pandora, simulated, text
 from wire.seal import Seal
-from workers.pandora.client import backend
-from workers.pandora.conversations import History
-from workers.pandora.deletions import Deletions
+from workers.pandora.backend import Backend
+from workers.pandora.conversations import Conversations
+from workers.pandora.deletions import ConversationRecord, Deletions
 
 FAST = "words=2 interval=0 delay=0"
 
@@ -47,7 +47,8 @@ async def test_a_conversation_is_hidden_after_its_answer_and_after_a_failed_one(
     redis: ArqRedis, seal: Seal, how: str
 ) -> None:
     async with simulated() as (caller, session):
-        deletions = Deletions(redis, seal, History(session, backend(caller.url)).delete, SOON)
+        conversations = Conversations(Backend(session, caller.url))
+        deletions = Deletions(redis, seal, conversations.delete, SOON)
         async with deletions.running():
             pandora = new_pandora(session, caller.url, deletions=deletions)
             events = await collect(pandora, job(f"[[sim {how} {FAST}]]"))
@@ -60,7 +61,8 @@ async def test_a_conversation_is_hidden_after_its_client_has_left(
     redis: ArqRedis, seal: Seal
 ) -> None:
     async with simulated() as (caller, session):
-        deletions = Deletions(redis, seal, History(session, backend(caller.url)).delete, SOON)
+        conversations = Conversations(Backend(session, caller.url))
+        deletions = Deletions(redis, seal, conversations.delete, SOON)
         async with deletions.running():
             pandora = new_pandora(session, caller.url, deletions=deletions)
             async with aclosing(pandora.answer(job("[[sim words=1000]]"))) as answer:
@@ -73,7 +75,8 @@ async def test_a_conversation_that_is_handed_over_is_known_before_anything_comes
     redis: ArqRedis, seal: Seal
 ) -> None:
     async with simulated() as (caller, session):
-        deletions = Deletions(redis, seal, History(session, backend(caller.url)).delete, SOON)
+        conversations = Conversations(Backend(session, caller.url))
+        deletions = Deletions(redis, seal, conversations.delete, SOON)
         async with deletions.running():
             pandora = new_pandora(session, caller.url, deletions=deletions)
             silent = job("[[sim account=websocket fault=silence]]")
@@ -98,7 +101,7 @@ async def test_what_a_dead_worker_left_behind_is_deleted_by_another_one(
 ) -> None:
     """The first one notes its conversation and is never heard of again."""
     dead = Deletions(redis, seal, Upstream().delete, SOON)
-    await dead.trace("fk-secret").note("conversation-1")
+    await ConversationRecord(dead, "fk-secret").note("conversation-1")
     upstream = Upstream()
     async with Deletions(redis, seal, upstream.delete, SOON).running():
         async with asyncio.timeout(30):
@@ -113,11 +116,11 @@ async def test_a_conversation_that_goes_on_is_left_alone_for_as_long_as_it_does(
     upstream = Upstream()
     deletions = Deletions(redis, seal, upstream.delete, SOON)
     async with deletions.running(), Deletions(redis, seal, upstream.delete, SOON).running():
-        trace = deletions.trace("fk-secret")
-        await trace.note("conversation-1")
+        record = ConversationRecord(deletions, "fk-secret")
+        await record.note("conversation-1")
         await asyncio.sleep(1)  # more than twice as long as a dead one would last
         assert upstream.asked == []
-        trace.end()
+        record.end()
         async with asyncio.timeout(30):
             await upstream.deleted.wait()
 
@@ -133,14 +136,14 @@ async def test_a_conversation_that_went_on_while_redis_was_away_is_left_alone(
         async with asyncio.timeout(30):
             while not await redis.exists("gateway:pulse"):
                 await asyncio.sleep(0.01)
-    trace = holder.trace("fk-secret")
-    await trace.note("conversation-1")
+    record = ConversationRecord(holder, "fk-secret")
+    await record.note("conversation-1")
     await asyncio.sleep(0.6)  # nobody calls
     await other._sweep()
     async with other.running(), holder.running():
         await asyncio.sleep(1)
         assert upstream.asked == []
-        trace.end()
+        record.end()
         async with asyncio.timeout(30):
             await upstream.deleted.wait()
 
@@ -158,15 +161,18 @@ async def test_a_slow_upstream_keeps_nobody_from_saying_what_goes_on(
 
     holder = Deletions(redis, seal, slowly, SOON)
     async with holder.running(), asyncio.timeout(30):
-        over, trace = holder.trace("fk-secret"), holder.trace("fk-secret")
+        over, record = (
+            ConversationRecord(holder, "fk-secret"),
+            ConversationRecord(holder, "fk-secret"),
+        )
         await over.note("conversation-1")
-        await trace.note("conversation-2")
+        await record.note("conversation-2")
         over.end()
         await stuck.wait()
         async with Deletions(redis, seal, upstream.delete, SOON).running():
             await asyncio.sleep(1)
             assert upstream.asked == []
-            trace.end()
+            record.end()
             await upstream.deleted.wait()
     assert upstream.asked == [("fk-secret", "conversation-2")]
 
@@ -177,9 +183,9 @@ async def test_what_is_refused_is_tried_again_and_given_up_in_the_end(
     async def run(upstream: Upstream, over: Callable[[], bool]) -> None:
         deletions = Deletions(redis, seal, upstream.delete, SOON, max_age=2.5, shortest_pause=0.05)
         async with deletions.running():
-            trace = deletions.trace("fk-secret")
-            await trace.note("conversation-1")
-            trace.end()
+            record = ConversationRecord(deletions, "fk-secret")
+            await record.note("conversation-1")
+            record.end()
             async with asyncio.timeout(30):
                 while not over():
                     await asyncio.sleep(0.01)
@@ -197,8 +203,8 @@ async def test_what_is_refused_is_tried_again_and_given_up_in_the_end(
 async def test_redis_holds_neither_bearer_nor_conversation_in_the_clear(
     redis: ArqRedis, seal: Seal
 ) -> None:
-    trace = Deletions(redis, seal, Upstream().delete, SOON).trace("fk-secret")
-    await trace.note("conversation-1")
+    record = ConversationRecord(Deletions(redis, seal, Upstream().delete, SOON), "fk-secret")
+    await record.note("conversation-1")
     dump = b""
     for key in await redis.keys("*"):
         kind = await redis.type(key)
@@ -222,9 +228,9 @@ async def test_a_redis_that_is_away_costs_no_answer(
         raise ConnectionError
 
     monkeypatch.setattr(deletions, "_note", away)
-    trace = deletions.trace("fk-secret")
-    await trace.note("conversation-1")
-    trace.end()
+    record = ConversationRecord(deletions, "fk-secret")
+    await record.note("conversation-1")
+    record.end()
     monkeypatch.setattr(deletions, "_note", working)
     async with deletions.running(), asyncio.timeout(30):
         await upstream.deleted.wait()

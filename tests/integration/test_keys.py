@@ -24,8 +24,8 @@ from wire.line.admission import Refused
 from wire.redis.client import connect
 from wire.seal import Seal
 from wire.upkeep.reconciler import reconcile
-from workers.pandora.deletions import Deletions
-from workers.pandora.files.uploaded import UploadedFiles
+from workers.pandora.deletions import ConversationRecord, Deletions
+from workers.pandora.files.uploaded import Uploaded, UploadedFiles
 from workers.worker import Worker
 
 ONE_SLOT = settings.Upstream(max_concurrency=1)
@@ -210,11 +210,11 @@ async def scenes(
         return False
 
     deletions = Deletions(redis, seal, never, LASTING)
-    await deletions.trace("bearer").note("conversation")
+    await ConversationRecord(deletions, "bearer").note("conversation")
     gpts = GptInfos(redis, seal, refresh=3600.0)
     await gpts.put("bearer", "g-1", b"info")
     await gpts.miss("bearer", "g-2")
-    await UploadedFiles(redis, seal, ttl=60.0).put("bearer", FILE, b"known")
+    await UploadedFiles(redis, seal, ttl=60.0).put("bearer", FILE, Uploaded("file-1", "a", "", 1))
     await step()
     return seen
 

@@ -9,7 +9,7 @@ import pytest
 
 from settings.urls import proxy_url
 from simulator.server import serve
-from tests.support.pandora import HANDED_OUT, MEDIA
+from tests.support.loopback import new_pandora
 from tests.support.proxies import LOGIN, proxy
 from wire import VERSION
 from wire.events import Delta, Event
@@ -37,7 +37,7 @@ async def test_an_answer_comes_through_a_proxy_that_looks_up_the_name(
     async with serve() as url, proxy(scheme) as passed:
         target = f"upstream.invalid:{url.rpartition(':')[2]}"
         async with open_session(proxy_url(f"{scheme}://{LOGIN}@{passed.address}")) as session:
-            pandora = Pandora(session, f"http://{target}", media=MEDIA, rules=HANDED_OUT)
+            pandora = new_pandora(session, f"http://{target}")
             assert await ask(pandora, f"[[sim words=3 {FAST}]]") == "w0 w1 w2"
         assert passed.targets == [target]
 
@@ -50,9 +50,7 @@ async def test_a_websocket_goes_through_the_proxy_as_well(
         target = f"upstream.invalid:{url.rpartition(':')[2]}"
         async with (
             open_session(proxy_url(f"{scheme}://{LOGIN}@{passed.address}")) as session,
-            aclosing(
-                Pandora(session, f"http://{target}", media=MEDIA, rules=HANDED_OUT)
-            ) as pandora,
+            aclosing(new_pandora(session, f"http://{target}")) as pandora,
         ):
             said = f"[[sim words=3 account=websocket {FAST}]]"
             assert await ask(pandora, said) == "w0 w1 w2"
@@ -67,7 +65,7 @@ async def test_a_proxy_that_refuses_the_password_shows_it_nowhere(
     async with serve() as url, proxy(scheme) as passed:
         async with open_session(proxy_url(f"{scheme}://user:hunter2@{passed.address}")) as session:
             with pytest.raises(UpstreamError) as caught:
-                await ask(Pandora(session, url, media=MEDIA, rules=HANDED_OUT), "hi")
+                await ask(new_pandora(session, url), "hi")
         assert passed.targets == []
     assert "hunter2" not in caplog.text + repr(caught.value.failed)
     assert "hunter2" not in repr(caught.value.failed)

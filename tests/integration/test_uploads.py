@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,8 @@ from wire import VERSION
 from wire.events import Delta, Failed, Started
 from wire.jobs import Attachment, ChatJob, Message
 from wire.seal import Seal
-from workers.pandora.client import Pandora, backend
+from workers.pandora.backend import Backend
+from workers.pandora.client import Pandora
 from workers.pandora.files.uploaded import UploadedFiles
 from workers.pandora.files.uploads import Uploads
 from workers.pandora.session import open_session
@@ -58,7 +59,7 @@ def client(redis: ArqRedis, seal: Seal, blobs: Blobs) -> Callable[..., Pandora]:
     ) -> Pandora:
         config = settings.Settings(files=settings.Files(**files), media=rules or settings.Media())
         known = UploadedFiles(redis, seal, config.files.cache_ttl)
-        uploads = Uploads(session, backend(url), blobs, known, config)
+        uploads = Uploads(Backend(session, url), blobs, known, config)
         return new_pandora(session, url, uploads=uploads)
 
     return make
@@ -102,14 +103,15 @@ async def test_pictures_stand_where_they_stood_and_documents_tell_their_tokens(
     client: Callable[..., Pandora], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[dict[str, Any]] = []
-    post = aiohttp.ClientSession.post
+    post = Backend.post_conversation
 
-    def note(self: aiohttp.ClientSession, url: str, **more: Any) -> Any:
-        if url.endswith("/conversation"):
-            sent.append(json.loads(more["data"]))
-        return post(self, url, **more)
+    async def note(
+        backend: Backend, bearer: str, body: bytes, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        sent.append(json.loads(body))
+        return await post(backend, bearer, body, headers)
 
-    monkeypatch.setattr(aiohttp.ClientSession, "post", note)
+    monkeypatch.setattr(Backend, "post_conversation", note)
     png, pdf = file(b"png", "image/png", **PICTURE), file(PDF, "application/pdf", "a.pdf")
     asked = ChatJob(
         VERSION,

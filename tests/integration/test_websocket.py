@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 
 import aiohttp
 import pytest
 
 from simulator.accounts import Limits
-from tests.support.pandora import HANDED_OUT, MEDIA
+from tests.support.pandora import HANDED_OUT, new_pandora
 from tests.support.simulator import FAST, Caller, calling
 from wire import VERSION
 from wire.events import Delta, Done, Event
 from wire.jobs import ChatJob, Message
-from workers.pandora.client import Pandora, Transport
+from workers.pandora.backend import Backend
+from workers.pandora.client import Pandora
 from workers.pandora.session import open_session
+from workers.pandora.transport import Mode
 from workers.upstream import UpstreamBusy, UpstreamError
 
 OVER = f"account=websocket {FAST}"
@@ -24,17 +26,10 @@ OVER = f"account=websocket {FAST}"
 
 @asynccontextmanager
 async def asking(
-    transport: Transport = "auto", limits: Limits | None = None
+    transport: Mode = "auto", limits: Limits | None = None
 ) -> AsyncIterator[tuple[Caller, Pandora]]:
     async with asyncio.timeout(30), calling(limits) as caller, open_session() as session:
-        pandora = Pandora(
-            session,
-            caller.url,
-            connect_timeout=2.0,
-            transport=transport,
-            media=MEDIA,
-            rules=HANDED_OUT,
-        )
+        pandora = new_pandora(session, caller.url, mode=transport, rules=HANDED_OUT)
         try:
             yield caller, pandora
         finally:
@@ -128,7 +123,7 @@ async def test_bodies_cut_anywhere_among_frames_of_others_give_the_same_answer(
 @pytest.mark.parametrize("transport", ["auto", "websocket"])
 @pytest.mark.parametrize("at", [0, 1, 3, 6, 9])
 async def test_a_broken_connection_is_taken_up_again_and_nothing_is_lost_or_doubled(
-    loop: asyncio.AbstractEventLoop, at: int, transport: Transport
+    loop: asyncio.AbstractEventLoop, at: int, transport: Mode
 ) -> None:
     async with asking(transport) as (caller, pandora):
         said = f"words=30 interval=0.005 delay=0 account=websocket socket=drop at_frame={at}"
@@ -255,12 +250,12 @@ async def test_a_busy_account_is_busy_and_an_error_in_the_stream_is_an_error(
 
 async def test_a_socket_that_nobody_needs_is_closed(loop: asyncio.AbstractEventLoop) -> None:
     async with asking() as (caller, pandora):
-        pandora._sockets._idle = 0.1
+        pandora._transport.sockets._idle = 0.1
         assert await text(pandora, f"words=3 {OVER}") == "w0 w1 w2"
-        (task,) = pandora._sockets._tasks
+        (task,) = pandora._transport.sockets._readers
         await asyncio.wait([task], timeout=30)
         await asyncio.sleep(0)
-        assert pandora._sockets._accounts == {}
+        assert pandora._transport.sockets._accounts == {}
         # The account is known to have sockets: the next one is there before the question.
         assert await text(pandora, f"words=3 {OVER}") == "w0 w1 w2"
         assert (await caller.stats())["registered"] == 1
@@ -287,16 +282,16 @@ async def test_frames_may_come_before_the_post_has_said_whose_they_are(
     async with asking("websocket") as (caller, pandora):
         await caller.control("script", {"account": "websocket", "bearer": "alice"})
         assert await text(pandora, f"words=1 {FAST}") == "w0"
-        post = pandora._post
+        post = Backend.post_conversation
 
         async def late(
-            asked: ChatJob, encode: Callable[[str | None], bytes]
+            backend: Backend, bearer: str, body: bytes, headers: Mapping[str, str]
         ) -> aiohttp.ClientResponse:
-            response = await post(asked, encode)
+            response = await post(backend, bearer, body, headers)
             await caller.until(lambda stats: stats["finished"] == 2)
             return response
 
-        monkeypatch.setattr(pandora, "_post", late)
+        monkeypatch.setattr(Backend, "post_conversation", late)
         assert await text(pandora, f"words=9 strangers=1 {FAST}") == "w0 w1 w2 w3 w4 w5 w6 w7 w8"
 
 

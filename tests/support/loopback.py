@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
 from unittest.mock import patch
 
 import aiohttp
@@ -15,6 +16,7 @@ from aiohttp.client_proto import ResponseHandler
 
 import settings
 from store.media import Media
+from tests.support import pandora
 from tests.support.pandora import HANDED_OUT, MEDIA
 from workers.pandora.client import Pandora
 from workers.pandora.session import open_session
@@ -190,14 +192,9 @@ class Server:
                 task.cancel()
 
 
-def new_pandora(
-    session: aiohttp.ClientSession,
-    url: str,
-    prefix: str = "",
-    media: Media = MEDIA,
-    rules: settings.Media = HANDED_OUT,
-) -> Pandora:
-    return Pandora(session, url, prefix, connect_timeout=2.0, media=media, rules=rules)
+def new_pandora(session: aiohttp.ClientSession, url: str, **more: Any) -> Pandora:
+    """Return a client that hands out the upstream's own addresses, unless told otherwise."""
+    return pandora.new_pandora(session, url, **{"rules": HANDED_OUT, **more})
 
 
 @asynccontextmanager
@@ -213,7 +210,9 @@ async def upstream(
     server.url = f"http://127.0.0.1:{port}"
     try:
         async with asyncio.timeout(DEADLINE), open_session() as session:
-            pandora = new_pandora(session, server.url + "/", prefix, media or MEDIA, rules)
+            pandora = new_pandora(
+                session, server.url + "/", prefix=prefix, media=media or MEDIA, rules=rules
+            )
             with server.traffic.watched():
                 yield server, pandora
     finally:

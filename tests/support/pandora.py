@@ -16,8 +16,17 @@ from tests.support.simulator import Caller
 from wire import VERSION
 from wire.events import Delta, Event, Failed
 from wire.jobs import ChatJob, Family, Message
+from workers.pandora.arkose import ArkoseServers
+from workers.pandora.backend import Backend
 from workers.pandora.client import Pandora
+from workers.pandora.deletions import Deletions
+from workers.pandora.files.downloads import Downloads
+from workers.pandora.files.uploads import Uploads
+from workers.pandora.gpts import Gpts
+from workers.pandora.questions import Questions
 from workers.pandora.session import open_session
+from workers.pandora.translate.placeholders import ConfirmPolicy
+from workers.pandora.transport import Mode, Transport
 from workers.upstream import UpstreamError
 
 HANDED_OUT = settings.Media(use_oaiusercontent_url=True)
@@ -26,10 +35,41 @@ HANDED_OUT = settings.Media(use_oaiusercontent_url=True)
 MEDIA = Media(MemoryStore(), 100_000, 60.0)
 
 
-def new_pandora(session: aiohttp.ClientSession, url: str, **more: Any) -> Pandora:
-    """Our client; what it is not told of, it has none of."""
-    media = Media(MemoryStore(), 100_000, 60.0)
-    return Pandora(session, url, media=media, rules=settings.Media(), **more)
+class _Absent:
+    """A part of the client that a test does without."""
+
+    async def upload(self, job: ChatJob) -> Any:
+        raise AssertionError("this test uploads no files")
+
+    async def find(self, id: str, bearer: str) -> Any:
+        raise AssertionError("this test knows no GPTs")
+
+
+def new_pandora(
+    session: aiohttp.ClientSession,
+    url: str,
+    *,
+    prefix: str = "",
+    mode: Mode = "auto",
+    media: Media = MEDIA,
+    rules: settings.Media | None = None,
+    arkose: ArkoseServers | None = None,
+    uploads: Uploads | None = None,
+    gpts: Gpts | None = None,
+    keep_history: bool = True,
+    deletions: Deletions | None = None,
+    confirm: ConfirmPolicy = "no",
+) -> Pandora:
+    """Return a client with the given parts only."""
+    backend = Backend(session, url, prefix, connect_timeout=2.0)
+    absent: Any = _Absent()
+    return Pandora(
+        Questions(uploads or absent, gpts or absent, keep_history=keep_history),
+        Transport(backend, mode, arkose),
+        Downloads(backend, media, rules or settings.Media()),
+        deletions,
+        confirm,
+    )
 
 
 @asynccontextmanager

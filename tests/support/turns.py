@@ -15,8 +15,12 @@ from settings import Bot
 from wire.events import Asked, Event, Failed, File, Image, decode_frame, encode_frame
 from wire.line.claims import Claim
 from wire.stream.outbox import Answer as Outgoing
-from workers.pandora.translate.message import Said
-from workers.pandora.translate.placeholders import ConfirmationWanted, FileWanted, ImageWanted
+from workers.pandora.translate.message import Output
+from workers.pandora.translate.placeholders import (
+    FilePlaceholder,
+    ImagePlaceholder,
+    PermissionRequest,
+)
 from workers.pandora.translate.records import read_record
 from workers.pandora.translate.sse import EventParser
 from workers.pandora.translate.turn import Translator
@@ -141,32 +145,32 @@ def wire(lines: Sequence[Line]) -> bytes:
     return "".join(f"data: {block}\n\n" for block in blocks).encode()
 
 
-def translate(*reads: bytes) -> list[Said]:
+def translate(*reads: bytes) -> list[Output]:
     """What a stream says that comes in these reads and then closes."""
     parser, translator = EventParser(), Translator("requested")
-    said: list[Said] = []
+    said: list[Output] = []
     for read in reads:
         for event in parser.feed(read):
             said += translator.feed(read_record(event))
     return said + translator.end_of_stream()
 
 
-def download(wanted: Said) -> Event:
+def download(wanted: Output) -> Event:
     """What the rim would have made of it; what is called "gone" cannot be had."""
     match wanted:
-        case ImageWanted(tool, pointer, prompt):
+        case ImagePlaceholder(tool, pointer, prompt):
             name = pointer.rpartition("/")[2]
             url = None if "gone" in name else f"https://img/{name}"
             return Image(tool, url, prompt=prompt)
-        case FileWanted(_, path):
+        case FilePlaceholder(_, path):
             return File(None if "gone" in path else f"https://files{path}")
-        case ConfirmationWanted(domain=domain, operation=operation):
+        case PermissionRequest(domain=domain, operation=operation):
             return Asked(domain, operation)
         case _:
             return wanted
 
 
-def shown(said: Sequence[Said], bot: Bot | None = None, flushes: Sequence[int] = ()) -> str:
+def shown(said: Sequence[Output], bot: Bot | None = None, flushes: Sequence[int] = ()) -> str:
     """The text that a client gets; the same streamed and whole, or this fails.
 
     Streamed event by event, and in batches that the worker has sent at these places.

@@ -38,7 +38,7 @@ def test_a_bare_frame_is_a_piece_and_asks_for_no_acknowledgement() -> None:
     assert frames.receive(json.dumps(bare(b"data: x"))) == Piece("r", "c", b"data: x", False)
     assert frames.receive(json.dumps(bare(b"", more=False))) == Piece("r", "c", b"", True)
     assert frames.ack(now=True) is None
-    assert frames.way_back() is None
+    assert frames.resumption() is None
 
 
 def test_numbered_frames_are_taken_once_and_acknowledged_in_groups() -> None:
@@ -63,13 +63,13 @@ def test_the_same_connection_may_come_back_with_a_new_token_and_another_is_a_los
     frames.receive(connected("one", "t1"))
     frames.receive(connected("one", "t2"))
     back = {"awps_connection_id": "one", "awps_reconnection_token": "t2"}
-    assert frames.way_back() == back
+    assert frames.resumption() == back
     frames.receive(connected("one", None))
-    assert frames.way_back() == back
+    assert frames.resumption() == back
     with pytest.raises(LostError):
         frames.receive(connected("two"))
     frames.receive('{"type":"system","event":"disconnected","message":"bye"}')
-    assert frames.way_back() is None
+    assert frames.resumption() is None
 
 
 @pytest.mark.parametrize(

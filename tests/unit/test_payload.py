@@ -12,7 +12,7 @@ from msgspec import Raw
 from wire import VERSION
 from wire.jobs import ChatJob, Family, Message
 from workers.pandora.gpts import Gizmo
-from workers.pandora.payload import encode_payload, upstream_model
+from workers.pandora.payload import Question, upstream_model
 
 TEXT = "你好 “quoted” \\ \u2028 \x00 😀 data: [DONE]\n\n"
 
@@ -29,9 +29,8 @@ def job(family: Family, *messages: Message) -> ChatJob:
 
 def test_a_conversation_becomes_one_request_with_each_message_in_its_own_role() -> None:
     ids = (f"id-{n}" for n in itertools.count(1))
-    body = encode_payload(
-        job("gpt_3_5", Message("system", "Be brief."), Message("user", TEXT)), lambda: next(ids)
-    )
+    question = Question(job("gpt_3_5", Message("system", "Be brief."), Message("user", TEXT)))
+    body = question.encode(new_id=lambda: next(ids))
     payload = json.loads(body)
     suggestions = payload.pop("suggestions")
     assert len(suggestions) == 4
@@ -74,7 +73,7 @@ def test_a_conversation_becomes_one_request_with_each_message_in_its_own_role() 
 def test_each_family_has_its_model_and_suggestions(
     family: Family, model: str, suggestions: int
 ) -> None:
-    payload = json.loads(encode_payload(job(family)))
+    payload = json.loads(Question(job(family)).encode())
     assert payload["model"] == upstream_model(family) == model
     assert len(payload["suggestions"]) == suggestions
 
@@ -83,21 +82,21 @@ def test_each_family_has_its_model_and_suggestions(
 def test_the_arkose_token_is_absent_for_gpt_4_so_that_the_upstream_may_add_one(
     family: Family,
 ) -> None:
-    assert "arkose_token" not in json.loads(encode_payload(job(family)))
+    assert "arkose_token" not in json.loads(Question(job(family)).encode())
 
 
 def test_an_arkose_token_is_put_into_the_body() -> None:
-    assert json.loads(encode_payload(job("gpt_4_s"), arkose_token="a|b"))["arkose_token"] == "a|b"
+    assert json.loads(Question(job("gpt_4_s")).encode("a|b"))["arkose_token"] == "a|b"
 
 
 def test_without_history_the_upstream_is_told_to_keep_nothing() -> None:
-    payload = json.loads(encode_payload(job("gpt_4_s"), keep_history=False))
+    payload = json.loads(Question(job("gpt_4_s"), keep_history=False).encode())
     assert payload["history_and_training_disabled"] is True
 
 
 def test_a_gpt_is_sent_back_whole_as_the_upstream_told_of_it() -> None:
     info = b'{"gizmo": {"id": "g-abc", "x": 1.50}, "tools": []}'
-    body = encode_payload(job("gpt_4_gizmo"), gizmo=Gizmo("g-abc", Raw(info)))
+    body = Question(job("gpt_4_gizmo"), gizmo=Gizmo("g-abc", Raw(info))).encode()
     payload = json.loads(body)
     assert info in body
     assert (payload["model"], "suggestions" in payload) == ("gpt-4-gizmo", False)
@@ -110,7 +109,7 @@ def test_a_gpt_is_sent_back_whole_as_the_upstream_told_of_it() -> None:
 
 
 def test_ids_are_random_uuids_and_the_bearer_stays_out_of_the_body() -> None:
-    first, second = (encode_payload(job("gpt_4_s")) for _ in range(2))
+    first, second = (Question(job("gpt_4_s")).encode() for _ in range(2))
     ids = set()
     for body in (first, second):
         payload = json.loads(body)

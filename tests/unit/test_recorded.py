@@ -11,8 +11,8 @@ import pytest
 
 from wire.events import Delta, Done, Drawing, Failed, Started
 from workers.pandora.refusals import judge
-from workers.pandora.translate.message import Said
-from workers.pandora.translate.placeholders import ImageWanted
+from workers.pandora.translate.message import Output
+from workers.pandora.translate.placeholders import ImagePlaceholder
 from workers.pandora.translate.records import Envelope, Mark, read_record
 from workers.pandora.translate.sse import EventParser, ServerSentEvent
 from workers.pandora.translate.turn import Translator
@@ -29,16 +29,16 @@ def recorded(name: str) -> bytes:
     return path.read_bytes()
 
 
-def translate(*reads: bytes) -> list[Said]:
+def translate(*reads: bytes) -> list[Output]:
     parser, translator = EventParser(), Translator("requested")
-    events: list[Said] = []
+    events: list[Output] = []
     for read in reads:
         for event in parser.feed(read):
             events += translator.feed(read_record(event))
     return [*events, *translator.end_of_stream()]
 
 
-def said(events: list[Said]) -> str:
+def said(events: list[Output]) -> str:
     return "".join(event.text for event in events if isinstance(event, Delta))
 
 
@@ -114,7 +114,7 @@ def test_the_recorded_chinese_events_give_their_final_text() -> None:
     assert events[-1] == Done("stop")
 
 
-def heard(name: str) -> list[list[Said]]:
+def heard(name: str) -> list[list[Output]]:
     """What each event of a file says when it comes alone."""
     lines = [line for line in recorded(name).split(b"\n") if line]
     records = [read_record(ServerSentEvent("message", line)) for line in lines]
@@ -128,11 +128,11 @@ def test_the_recorded_tool_events_give_their_images_and_code() -> None:
         Started("requested"),
         Delta("\n", "output"),
         Drawing(),
-        ImageWanted("python", "file-service://2073c3f9-f30e-4225-9728-6a3d2d7a41bd"),
+        ImagePlaceholder("python", "file-service://2073c3f9-f30e-4225-9728-6a3d2d7a41bd"),
     ]
     started, drawn = drawing
     assert started == Started("requested")
-    assert isinstance(drawn, ImageWanted)
+    assert isinstance(drawn, ImagePlaceholder)
     assert (drawn.tool, drawn.pointer) == ("dalle", "file-service://file-3lZoyavh3UZ9QJT5k1dJjk4J")
     assert drawn.prompt is not None
     assert drawn.prompt.startswith("A serene, luminous full moon")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wire.events import Failed, Fault
 from workers.pandora.refusals import DEFAULT_RETRY_AFTER, judge
-from workers.pandora.translate.error_body import MAX_SENTENCE, read_complaint
+from workers.pandora.translate.error_body import MAX_SENTENCE, read_error_body
 from workers.upstream import UpstreamBusy, UpstreamError
 
 BUSY = "Only one message at a time. Please allow any other responses to complete."
@@ -181,7 +181,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_any_value_can_be_read_as_a_complaint(value: object) -> None:
-    assert len(read_complaint(value).message) <= MAX_SENTENCE
+    assert len(read_error_body(value).message) <= MAX_SENTENCE
 
 
 @given(st.integers(200, 599), st.binary(max_size=80), st.text(max_size=10), st.text(max_size=5))

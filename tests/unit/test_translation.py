@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.events import Delta, Done, Failed, Fault, Finish, Started
-from workers.pandora.translate.message import Said
+from workers.pandora.translate.message import Output
 from workers.pandora.translate.records import Envelope, Mark, read_record
 from workers.pandora.translate.sse import EventParser, ServerSentEvent
 from workers.pandora.translate.turn import Translator
@@ -74,8 +74,8 @@ def moderation(*, blocked: bool) -> dict[str, object]:
     return {"conversation_id": "c", "message_id": "m", "moderation_response": verdict}
 
 
-def play(translator: Translator, script: Script) -> list[Said]:
-    events: list[Said] = []
+def play(translator: Translator, script: Script) -> list[Output]:
+    events: list[Output] = []
     for line in script:
         if line is None:
             events += translator.end_of_stream()
@@ -85,17 +85,17 @@ def play(translator: Translator, script: Script) -> list[Said]:
     return events
 
 
-def translate(*script: Line) -> list[Said]:
+def translate(*script: Line) -> list[Output]:
     return play(Translator("requested"), list(script))
 
 
-def said(events: list[Said]) -> str:
+def said(events: list[Output]) -> str:
     """The prose alone."""
     prose = (event for event in events if isinstance(event, Delta) and event.kind == "text")
     return "".join(event.text for event in prose)
 
 
-def answer(*texts: str, finish: Finish = "stop") -> list[Said]:
+def answer(*texts: str, finish: Finish = "stop") -> list[Output]:
     return [Started("slug"), *map(Delta, texts), Done(finish)]
 
 
@@ -497,7 +497,7 @@ def test_a_turn_cut_anywhere_gives_a_beginning_of_its_text_and_one_ending(
 )
 def test_noise_never_raises_and_never_ends_as_an_answer(noise: list[bytes]) -> None:
     translator = Translator("requested")
-    events: list[Said] = []
+    events: list[Output] = []
     for block in noise:
         for event in EventParser().feed(block):
             events += translator.feed(read_record(event))

@@ -34,10 +34,10 @@ from tests.support.turns import (
 )
 from wire.events import Delta, Failed, Refusal
 from workers.pandora.translate.placeholders import (
-    ConfirmationWanted,
-    FileWanted,
-    ImageWanted,
-    Leave,
+    FilePlaceholder,
+    ImagePlaceholder,
+    Permission,
+    PermissionRequest,
 )
 
 QUIET = Bot(enabled=True)
@@ -180,7 +180,7 @@ def test_a_link_to_a_file_that_is_gone_says_so_in_its_place() -> None:
 
 def test_the_path_in_a_link_is_decoded_and_may_hold_pairs_of_parentheses() -> None:
     said = translate(wire([text("[a](sandbox:/mnt/data/my%20file%20(1).csv)", "m"), DONE]))
-    assert FileWanted("m", "/mnt/data/my file (1).csv") in said
+    assert FilePlaceholder("m", "/mnt/data/my file (1).csv") in said
 
 
 @pytest.mark.parametrize(
@@ -334,12 +334,12 @@ def test_an_action_that_asks_for_leave_ends_with_what_it_asked_for() -> None:
         jit_plugin_data={"from_server": {"type": "confirm_action", "body": body}},
     )
     call = code('{"id":1}', recipient="example_com__jit_plugin.getThing")
-    wanted = ConfirmationWanted(
+    wanted = PermissionRequest(
         "a2",
         "example_com__jit_plugin.getThing",
         "example.com",
         "getThing",
-        [Leave("allow", "a2"), Leave("always_allow", "a2", "f" * 40)],
+        [Permission("allow", "a2"), Permission("always_allow", "a2", "f" * 40)],
     )
     assert translate(wire([call, asks, asks, DONE])).count(wanted) == 1
     assert answer(call, asks) == (
@@ -366,7 +366,7 @@ def test_a_refusal_to_draw_is_kept_for_those_who_need_the_reason() -> None:
 
 def test_images_carry_the_prompt_they_were_drawn_from() -> None:
     said = translate(wire([drawn("A", prompt="a serene moon"), DONE]))
-    assert ImageWanted("dalle", "file-service://A", "a serene moon") in said
+    assert ImagePlaceholder("dalle", "file-service://A", "a serene moon") in said
 
 
 def test_an_image_that_cannot_be_had_does_not_end_the_answer() -> None:

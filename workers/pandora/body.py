@@ -1,4 +1,4 @@
-"""The bytes of one answer's event stream, whichever way they come."""
+"""The bytes of one answer's event stream, over HTTP or over a WebSocket."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Body(Protocol):
     """Bytes in order, each once. Must be closed, which ends the answer upstream if it goes on."""
 
     async def read(self) -> bytes:
-        """The next bytes; b"" when they have ended, whole or broken off. Sets no deadline."""
+        """The next bytes; b"" at the end, complete or broken off. Sets no deadline."""
         ...
 
     async def finish(self) -> None:
-        """The answer is whole: come to the end of what follows it, normally nothing."""
+        """Read to the end of a complete answer: normally nothing follows."""
         ...
 
     async def close(self) -> None:
-        """Let go; closing it again does nothing more. Takes less than half a second."""
+        """Release the connection, in less than half a second. Safe to call again."""
         ...
 
 
@@ -35,10 +35,13 @@ class HttpBody:
 
     async def read(self) -> bytes:
         """See `Body`."""
-        return await read(self._response)
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError):
+            return salvage(self._response)
 
     async def finish(self) -> None:
-        """Keeps the connection, if its end comes soon."""
+        """Keep the connection, if the end of the body comes soon."""
         try:
             async with asyncio.timeout(_TAIL_TIMEOUT):
                 while await self.read():
@@ -54,24 +57,10 @@ class HttpBody:
         self._response.close()
 
 
-async def read(response: aiohttp.ClientResponse) -> bytes:
-    """The next bytes of a response; b"" when it has ended, whole or broken off."""
-    content = response.content
-    try:
-        return await content.readany()
-    except (aiohttp.ClientError, OSError):
-        # A broken connection makes `readany` forget what had arrived before, which may well be the
-        # whole answer. No public call reads it.
-        return content._read_nowait(-1)
+def salvage(response: aiohttp.ClientResponse) -> bytes:
+    """Bytes that arrived before the connection broke and have not been read.
 
-
-async def read_short(response: aiohttp.ClientResponse, limit: int, timeout: float) -> bytes:
-    """A body that should be small: what has come of it within the limits."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(timeout):
-            while len(body) < limit and (data := await read(response)):
-                body += data
-    except TimeoutError:
-        pass
-    return bytes(body)
+    `readany` forgets them once the connection is broken, and they may well be the whole answer. No
+    public call reads them.
+    """
+    return response.content._read_nowait(-1)

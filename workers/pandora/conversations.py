@@ -1,53 +1,51 @@
-"""What stays behind in an account: its history of conversations."""
+"""The conversations in an account's history."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from urllib.parse import quote
 
-import aiohttp
-import yarl
+import msgspec
+
+from workers.pandora.backend import Backend, UnreachableError
 
 TIMEOUT = 10.0
-"""Seconds that the upstream has to delete one conversation."""
+"""Seconds for the upstream to delete one conversation."""
 
 _POOL = "pk-"
 
 _log = logging.getLogger(__name__)
 
 
-class History:
-    """Asks under `root`, the upstream's URL up to `/backend-api`."""
+class _Visibility(msgspec.Struct, frozen=True):
+    is_visible: bool
 
-    def __init__(self, session: aiohttp.ClientSession, root: str) -> None:
-        self._session = session
-        self._root = root
+
+class Conversations:
+    """Conversations upstream."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     async def delete(self, bearer: str, conversation_id: str) -> bool:
-        """Delete a conversation as the web page does. Whether it is gone; raises nothing."""
-        path = f"{self._root}/conversation/{quote(conversation_id, safe='')}"
+        """Delete a conversation as the web page does; return whether it is gone. Raises nothing."""
+        path = f"/conversation/{quote(conversation_id, safe='')}"
+        hidden = _Visibility(is_visible=False)
         try:
-            async with (
-                asyncio.timeout(TIMEOUT),
-                self._session.patch(
-                    yarl.URL(path, encoded=True),
-                    json={"is_visible": False},
-                    headers={"Authorization": f"Bearer {bearer}"},
-                    allow_redirects=False,
-                ) as response,
-            ):
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = type(error).__name__
+            response = await self._backend.call(
+                "PATCH", path, bearer, json=hidden, timeout=TIMEOUT, max_bytes=0
+            )
+        except UnreachableError as error:
+            reason = error.reason
         else:
-            # A pool may have asked another of its accounts, which does not know it.
+            status = response.status
+            # A 404 of a pool may come from another of its accounts, which does not know the
+            # conversation.
             if status == 200 or (status == 404 and not bearer.startswith(_POOL)):
                 return True
             reason = f"http_{status}"
         _log.warning(
-            "The upstream did not delete a conversation: %s",
-            reason,
+            "The upstream did not delete a conversation",
             extra={"event": "deletion_refused", "reason": reason},
         )
         return False

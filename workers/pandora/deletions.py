@@ -1,17 +1,18 @@
-"""Conversations that are to be deleted upstream once they are over, remembered until they are.
+"""Conversations to delete upstream once they are over, recorded in Redis until they are deleted.
 
-A worker notes a conversation as soon as it knows its id, before anything of the answer is
-published, and says at every heartbeat that it still goes on. Once it is over, or nobody has said so
-for a lease period and a heartbeat, any worker deletes it: by then its worker is gone, or has closed
-it for want of a lease. Only a Redis that was away for everyone keeps workers from saying so while
-their conversations go on; so nothing is deleted for as long after a disturbance (`pulse.lua`).
+A worker records a conversation as soon as it knows its id, before anything of the answer is
+published, and renews the record at every heartbeat while the conversation goes on. Once it is over,
+or its record has not been renewed for a lease period and a heartbeat, any worker deletes it: by
+then its worker is dead, or has closed it for want of a lease. Only when Redis is unreachable for
+all workers do records expire while their conversations go on; so nothing is deleted for as long
+after a disturbance (`pulse.lua`).
 
-What fails is tried again, after as long as has passed since the end (five seconds at least, a
-quarter of an hour at most), until `MAX_AGE`: then Redis drops the record, and with it the bearer it
-holds.
+A failed deletion is tried again, after as long as has passed since the end (five seconds at least,
+a quarter of an hour at most), until `MAX_AGE`: then Redis drops the record, and with it the bearer
+it holds.
 
-Delivery: at least once. A conversation whose worker dies before the first event is not known, and
-stays; so does one whose worker dies while Redis is away.
+Delivery: at least once. A conversation is not known, and stays, if its worker dies before the first
+event, or while Redis is unreachable.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ MAX_AGE = 24 * 3600.0
 """Seconds after which a conversation that cannot be deleted stays."""
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 900.0
-"""Seconds between two tries to delete one conversation, at first and at most."""
+"""Seconds between two attempts to delete one conversation, at first and at most."""
 
-_PATIENCE = 1.0  # seconds that an answer waits for its conversation to be noted
-_LAST_WORDS = 2.0  # seconds for what is due when a worker stops
-_CLAIMED = 60.0  # seconds that a worker has for one try, before another one makes it
+_PATIENCE = 1.0  # seconds that an answer waits for its conversation to be recorded
+_LAST_WORDS = 2.0  # seconds for deletions that are due when a worker stops
+_CLAIMED = 60.0  # seconds that a worker has for one attempt, before another one makes it
 _AT_ONCE = 10
-_RETRY = 1.0  # seconds between two looks while Redis is away
+_RETRY = 1.0  # seconds between two attempts while Redis is unreachable
 
 Delete = Callable[[str, str], Awaitable[bool]]
-"""Deletes a conversation of a bearer, in less than `_CLAIMED`; whether nothing is left to do."""
+"""Deletes a conversation of a bearer, in less than `_CLAIMED`; returns whether it is done."""
 
 _SCRIPTS = Path(__file__).parent / "deletion_scripts"
 
@@ -61,31 +62,33 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
 _decoder = msgspec.msgpack.Decoder(_Record)
 
 
-class Trace:
-    """What one answer leaves behind upstream. Made by `Deletions.trace`."""
+class ConversationRecord:
+    """The upstream conversations created by one answer, deleted after it; ignored without
+    `deletions`."""
 
-    def __init__(self, deletions: Deletions, bearer: str) -> None:
+    def __init__(self, deletions: Deletions | None, bearer: str) -> None:
         self._deletions = deletions
         self._bearer = bearer
         self._ids: dict[str, str] = {}
 
     async def note(self, conversation_id: str) -> None:
-        """Have a conversation deleted once the trace ends. Raises nothing; cheap to repeat.
+        """Have a conversation deleted once the record ends. Raises nothing; cheap to repeat.
 
-        Returns when Redis knows of it, or cannot be reached now.
+        Returns once Redis has recorded it, or is found to be unreachable.
         """
-        if conversation_id and conversation_id not in self._ids:
+        if conversation_id and self._deletions and conversation_id not in self._ids:
             id = self._deletions.name(self._bearer, conversation_id)
             self._ids[conversation_id] = id
             await self._deletions.begin(id, self._bearer, conversation_id)
 
     def end(self) -> None:
-        """The answer is over, in whatever way."""
-        self._deletions.end(self._ids.values())
+        """Delete the conversations: the answer is over, in whatever way."""
+        if self._deletions:
+            self._deletions.end(self._ids.values())
 
 
 class Deletions:
-    """All that this gateway has to delete, seen from one worker, which deletes with `delete`."""
+    """All conversations that the gateway has to delete, as seen by one worker, by `delete`."""
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class Deletions:
         self._redis = redis
         self._seal = seal
         self._delete = delete
-        self._beat = config.heartbeat
+        self._heartbeat = config.heartbeat
         self._hold = config.lease + config.heartbeat
         self._max_age = max_age
         self._shortest_pause = shortest_pause
@@ -111,55 +114,51 @@ class Deletions:
         self._postpone = scripts["postpone"]
         self._going_on: dict[str, bytes] = {}
         self._over: dict[str, bytes] = {}
-        self._unnoted = Outage(logger, "note conversations to delete")
+        self._unrecorded = Outage(logger, "record conversations to delete")
         self._undeleted = Outage(logger, "delete conversations")
-        self._to_tell = asyncio.Event()
+        self._to_renew = asyncio.Event()
         self._to_sweep = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Delete in the background for as long as the context lasts, and what is due at its end."""
-        # Apart, as a slow upstream must not keep us from saying what goes on.
+        """Delete in the background while the context lasts, and what is due at its end."""
+        # In two tasks, as a slow upstream must not delay the renewals.
         async with background(
-            self._repeat(self._tell, self._to_tell, self._unnoted),
+            self._repeat(self._renew, self._to_renew, self._unrecorded),
             self._repeat(self._sweep, self._to_sweep, self._undeleted),
         ):
             yield
         with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(_LAST_WORDS):
-                await self._tell()
+                await self._renew()
                 await self._sweep()
 
-    def trace(self, bearer: str) -> Trace:
-        """For one answer; whoever asks for it ends it."""
-        return Trace(self, bearer)
-
     def name(self, bearer: str, conversation_id: str) -> str:
-        """What Redis calls a conversation."""
+        """The name of a conversation in Redis."""
         return self._seal.name("conversation", f"{bearer}:{conversation_id}")
 
     async def begin(self, id: str, bearer: str, conversation_id: str) -> None:
-        """See `Trace.note`."""
+        """See `ConversationRecord.note`."""
         plain = msgspec.msgpack.encode(_Record(VERSION, bearer, conversation_id))
         record = self._going_on[id] = self._seal.seal(plain, f"deletion {id}")
-        with self._unnoted.tolerated():  # else noted at the next heartbeat
+        with self._unrecorded.tolerated():  # recorded at the next heartbeat instead
             async with asyncio.timeout(_PATIENCE):
                 await self._remember(id, record, self._hold)
 
     def end(self, ids: Iterable[str]) -> None:
-        """See `Trace.end`."""
+        """See `ConversationRecord.end`."""
         for id in ids:
             if (record := self._going_on.pop(id, None)) is not None:
                 self._over[id] = record
-                self._to_tell.set()
+                self._to_renew.set()
 
     async def _repeat(
         self, step: Callable[[], Awaitable[None]], wake: asyncio.Event, outage: Outage
     ) -> None:
-        """Take a step at every heartbeat and whenever woken, for ever."""
+        """Take a step at every heartbeat and whenever woken, forever."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._beat):
+                async with asyncio.timeout(self._heartbeat):
                     await wake.wait()
             wake.clear()
             with outage.tolerated():
@@ -167,8 +166,8 @@ class Deletions:
             if outage.since is not None:
                 await asyncio.sleep(_RETRY)
 
-    async def _tell(self) -> None:
-        """Say of each conversation of ours whether it goes on."""
+    async def _renew(self) -> None:
+        """Renew the records of this worker's conversations; make those due that are over."""
         for id, record in list(self._going_on.items()):
             await self._remember(id, record, self._hold)
         for id, record in list(self._over.items()):
@@ -177,27 +176,33 @@ class Deletions:
             self._to_sweep.set()
 
     async def _sweep(self) -> None:
-        """Try each that is due, up to a number."""
-        well = (_ms(2 * self._beat), _ms(self._hold))
-        args = (self._prefix, _ms(_CLAIMED), _AT_ONCE, *well)
+        """Try to delete conversations that are due, up to a number."""
+        stable = (_ms(2 * self._heartbeat), _ms(self._hold))
+        args = (self._prefix, _ms(_CLAIMED), _AT_ONCE, *stable)
         due = await self._claim(keys=[self._due], args=args)
-        tries = [self._try(id.decode(), record, left) for id, record, left in due]
-        await asyncio.gather(*tries)
+        attempts = [self._attempt(id.decode(), record, left) for id, record, left in due]
+        await asyncio.gather(*attempts)
         if len(due) == _AT_ONCE:
             self._to_sweep.set()  # there may be more
 
-    async def _try(self, id: str, record: bytes | None, left: int) -> None:
-        if record is None:
-            logger.warning("a conversation could not be deleted in time and stays")
+    async def _attempt(self, id: str, sealed: bytes | None, left: int) -> None:
+        if sealed is None:
+            logger.warning(
+                "A conversation could not be deleted in time and stays",
+                extra={"event": "deletion_expired"},
+            )
             return
         try:
-            what = _decoder.decode(self._seal.open(record, f"deletion {id}"))
-            gone = await self._delete(what.bearer, what.conversation_id)
+            record = _decoder.decode(self._seal.open(sealed, f"deletion {id}"))
+            done = await self._delete(record.bearer, record.conversation_id)
         except (SealError, msgspec.MsgspecError) as error:
-            logger.error("a conversation to delete cannot be read and stays: %s", error)
-            gone = True
-        if gone:
-            # In this order, or somebody might find the id alone and take it for given up.
+            logger.error(
+                "A conversation to delete cannot be read and stays",
+                extra={"event": "deletion_unreadable", "reason": str(error)},
+            )
+            done = True
+        if done:
+            # In this order, or another worker might find the id alone and take it for expired.
             await self._redis.zrem(self._due, id)
             await self._redis.delete(self._prefix + id)
         else:

@@ -1,56 +1,55 @@
-"""What the upstream tells of a GPT, which a conversation with it has to send back whole."""
+"""The upstream's info about GPTs, which a conversation with a GPT has to send back whole."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
-import yarl
 
 from wire.events import Failed
 from wire.gpts import EVERYBODY, GptInfos
 from wire.redis.outage import REDIS_ERRORS
 from wire.seal import SealError
-from workers.pandora.refusals import error_of, judge
+from workers.pandora.backend import TOO_LARGE, UNREACHABLE, Backend, UnreachableError
+from workers.pandora.json_decoding import decode_json
+from workers.pandora.refusals import error_of
 from workers.upstream import UpstreamError
 
 TIMEOUT = 20.0
-"""Seconds that the upstream has to tell about one GPT."""
+"""Seconds for the upstream to return the info of one GPT."""
 
 RETRY = 60.0
-"""Seconds between two looks at what is not known, or not fresh."""
+"""Seconds between two attempts to refresh infos that are unknown or stale."""
 
 _MAX_BYTES = 1024 * 1024
 _UNREACHABLE = Failed(
     "upstream_error", "The GPT behind this model cannot be reached.", "gpt_unreachable"
 )
-_AWAY = Failed("upstream_down", "The upstream could not be reached.", "upstream_unreachable")
 
 _log = logging.getLogger(__name__)
 
 
-class _Inner(msgspec.Struct, frozen=True):
+class _Id(msgspec.Struct, frozen=True):
     id: str
 
 
 class _Info(msgspec.Struct, frozen=True):
-    gizmo: _Inner
+    gizmo: _Id
 
 
 class Gizmo(msgspec.Struct, frozen=True):
-    """A GPT by the upstream's own id, and all that it tells of it."""
+    """A GPT: the upstream's own id for it, and the whole info about it."""
 
     id: str
     info: msgspec.Raw
 
 
 class _RefusedError(Exception):
-    """The upstream did not tell. `final` if it would not tell again, either."""
+    """The upstream returned no info; `final` if another attempt would return none either."""
 
     def __init__(self, reason: str, failed: Failed = _UNREACHABLE, *, final: bool = False) -> None:
         super().__init__(reason)
@@ -59,96 +58,81 @@ class _RefusedError(Exception):
 
 
 class Gpts:
-    """Asks under `root`, the upstream's URL up to `/backend-api`, with `key_for_info`.
+    """Infos of GPTs, fetched with `key_for_info`, or without one with each client's own bearer."""
 
-    Without such a key each client's own bearer has to do.
-    """
-
-    def __init__(
-        self, session: aiohttp.ClientSession, root: str, infos: GptInfos, key_for_info: str = ""
-    ) -> None:
-        self._session = session
-        self._root = root
+    def __init__(self, backend: Backend, infos: GptInfos, key_for_info: str = "") -> None:
+        self._backend = backend
         self._infos = infos
         self._key = key_for_info
 
     async def find(self, id: str, bearer: str) -> Gizmo:
-        """What is known of a GPT, for a conversation of `bearer`.
+        """The GPT for a conversation of `bearer`, from Redis while it is fresh.
 
         Raises:
             UpstreamError: it cannot be reached.
         """
-        whose = EVERYBODY if self._key else bearer
-        known, fresh = await self._known(whose, id)
+        owner = EVERYBODY if self._key else bearer
+        known, fresh = await self._cached(owner, id)
         if known is not None and fresh:
             return known
         try:
-            info = await self._ask(id, self._key or bearer)
+            info = await self._fetch(id, self._key or bearer)
             found = _read(info)
         except _RefusedError as refused:
             _log.warning(
-                "The GPT %s cannot be reached: %s",
-                id,
-                refused,
+                "A GPT cannot be reached",
                 extra={"event": "gpt_unreachable", "gpt": id, "reason": str(refused)},
             )
             if known is not None and not refused.final:
                 return known
-            with suppress(*REDIS_ERRORS):  # listed or not, it has been refused here
-                await self._infos.miss(whose, id)
-            # What is wrong with the gateway's own key is not this client's fault.
+            with contextlib.suppress(*REDIS_ERRORS):  # listed or not, it has been refused here
+                await self._infos.miss(owner, id)
+            # A refusal of the gateway's own key is not this client's fault.
             ours = self._key and refused.failed.fault == "unauthorized"
             raise error_of(_UNREACHABLE if ours else refused.failed) from None
-        with suppress(*REDIS_ERRORS):  # else asked for again next time
-            await self._infos.put(whose, id, info)
+        with contextlib.suppress(*REDIS_ERRORS):  # fetched again next time
+            await self._infos.put(owner, id, info)
         return found
 
     async def keep_asking(self, ids: Sequence[str], retry: float = RETRY) -> None:
-        """Know these GPTs at all times. For ever; at once ends without a key to ask with."""
+        """Keep the infos of these GPTs fresh, forever. Without `key_for_info` return at once."""
         while self._key:
             for id in ids:
-                try:
+                with contextlib.suppress(UpstreamError):  # already logged, and marked
                     await self.find(id, self._key)
-                except UpstreamError:
-                    pass  # has been said, and marked
             await asyncio.sleep(retry)
 
-    async def _known(self, whose: str, id: str) -> tuple[Gizmo | None, bool]:
-        with suppress(*REDIS_ERRORS, SealError, _RefusedError):
-            if known := await self._infos.get(whose, id):
-                return _read(known[0]), known[1]
+    async def _cached(self, owner: str, id: str) -> tuple[Gizmo | None, bool]:
+        with contextlib.suppress(*REDIS_ERRORS, SealError, _RefusedError):
+            if cached := await self._infos.get(owner, id):
+                return _read(cached[0]), cached[1]
         return None, False
 
-    async def _ask(self, id: str, key: str) -> bytes:
-        url = yarl.URL(f"{self._root}/gizmos/{quote(id, safe='')}", encoded=True)
-        body = b""
+    async def _fetch(self, id: str, key: str) -> bytes:
+        path = f"/gizmos/{quote(id, safe='')}"
         try:
-            async with (
-                asyncio.timeout(TIMEOUT),
-                self._session.get(
-                    url, headers={"Authorization": f"Bearer {key}"}, allow_redirects=False
-                ) as response,
-            ):
-                async for data in response.content.iter_any():
-                    body += data
-                    if len(body) > _MAX_BYTES:
-                        raise _RefusedError("too_large", final=True)
-        except (TimeoutError, ValueError) as error:
-            raise _RefusedError(type(error).__name__) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise _RefusedError(type(error).__name__, _AWAY) from None
+            response = await self._backend.call(
+                "GET", path, key, timeout=TIMEOUT, max_bytes=_MAX_BYTES
+            )
+        except UnreachableError as error:
+            failed = _UNREACHABLE if error.timed_out else error.failed
+            raise _RefusedError(error.reason, failed) from None
+        if response.flaw == TOO_LARGE:
+            raise _RefusedError(TOO_LARGE, final=True)
+        if response.flaw:
+            raise _RefusedError(response.flaw, UNREACHABLE)
         status = response.status
         if status == 200:
-            return body
+            return response.body
         failed = _UNREACHABLE
         if status == 401:
-            judged = judge(status, response.content_type, body)
-            failed = judged.failed if isinstance(judged, UpstreamError) else failed
+            refusal = response.refusal()
+            failed = refusal.failed if isinstance(refusal, UpstreamError) else failed
         raise _RefusedError(f"http_{status}", failed, final=status in (401, 403, 404))
 
 
 def _read(info: bytes) -> Gizmo:
-    try:
-        return Gizmo(msgspec.json.decode(info, type=_Info).gizmo.id, msgspec.Raw(info))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _RefusedError("no_info") from None
+    decoded = decode_json(info, _Info)
+    if decoded is None:
+        raise _RefusedError("no_info")
+    return Gizmo(decoded.gizmo.id, msgspec.Raw(info))

@@ -1,4 +1,4 @@
-"""A job as the request Pandora-Next expects for its family (upstream-protocol.md, 2.2 and 2.3).
+"""The request bodies that Pandora-Next expects for a job (upstream-protocol.md, 2.2 to 2.4).
 
 Every job is a conversation of its own: no `conversation_id`, a random parent, and the client's
 messages in one request, each with its own role.
@@ -13,9 +13,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from wire.jobs import ChatJob, Family, Identity, Message, Role
-from workers.pandora.files.uploads import Uploaded
+from workers.pandora.files.uploaded import Uploaded
 from workers.pandora.gpts import Gizmo
-from workers.pandora.translate.placeholders import ConfirmationWanted, Leave
+from workers.pandora.translate.placeholders import Permission, PermissionRequest
 
 _SUGGESTIONS = (
     "Explain how a sundial tells the time.",
@@ -26,7 +26,7 @@ _SUGGESTIONS = (
 
 
 class _Kind(msgspec.Struct, frozen=True):
-    """One model family: its upstream model, and what the web page sends along with it."""
+    """One model family: its upstream model, and the fields that the web page sends with it."""
 
     model: str
     suggestions: tuple[str, ...] | UnsetType
@@ -61,7 +61,7 @@ class _Content(msgspec.Struct, frozen=True):
 
 
 class _Attachment(msgspec.Struct, frozen=True):
-    """A file beside a message; every picture is one, too."""
+    """A file of a message; every picture is one, too."""
 
     name: str
     id: str
@@ -109,7 +109,7 @@ class _UserAction(msgspec.Struct, frozen=True):
 
 
 class _Confirmation(msgspec.Struct, frozen=True):
-    """The message that answers an action's request for leave."""
+    """The message that answers an action's request for permission."""
 
     id: str
     author: _Tool
@@ -133,6 +133,9 @@ class _Payload(msgspec.Struct, frozen=True):
     conversation_id: str | UnsetType = UNSET
 
 
+NewId = Callable[[], str]
+
+
 def _uuid4() -> str:
     return str(uuid.uuid4())
 
@@ -147,44 +150,82 @@ def wants_arkose(family: Family) -> bool:
     return _KINDS[family].arkose_token is UNSET
 
 
-def encode_payload(
-    job: ChatJob,
-    new_id: Callable[[], str] = _uuid4,
-    *,
-    uploaded: Mapping[Identity, Uploaded] | None = None,
-    arkose_token: str | None = None,
-    keep_history: bool = True,
-    gizmo: Gizmo | None = None,
-) -> bytes:
-    """The JSON body of `POST /backend-api/conversation`.
+class Question(msgspec.Struct, frozen=True):
+    """A job, with its files as the upstream knows them and its GPT, if it has one.
 
-    `uploaded` are the job's files as the upstream knows them.
-
-    `new_id` makes the ids, first one for each message and then the parent's. Without an
-    `arkose_token` the upstream may add one of its own. Without `keep_history` it keeps nothing of
-    the conversation, and no files of its sandbox either. `gizmo` is the GPT that
-    answers, if it is one.
+    Without `keep_history` the upstream keeps nothing of the conversation, and no files of its
+    sandbox either.
     """
-    kind = _KINDS[job.family]
-    messages = [_message(message, new_id(), uploaded or {}) for message in job.messages]
-    payload = _Payload(
-        action="next",
-        messages=messages,
-        parent_message_id=new_id(),
-        model=kind.model,
-        timezone_offset_min=-480,
-        suggestions=kind.suggestions,
-        history_and_training_disabled=not keep_history,
-        conversation_mode=_GizmoMode(gizmo.info, gizmo.id) if gizmo else _Mode(),
-        force_paragen=False,
-        force_rate_limit=False,
-        arkose_token=arkose_token or kind.arkose_token,
-    )
-    return msgspec.json.encode(payload)
+
+    job: ChatJob
+    uploaded: Mapping[Identity, Uploaded] = {}
+    gizmo: Gizmo | None = None
+    keep_history: bool = True
+
+    def encode(self, arkose_token: str | None = None, new_id: NewId = _uuid4) -> bytes:
+        """The JSON body of `POST /backend-api/conversation`.
+
+        `new_id` makes the ids, first one for each message and then the parent's. Without an
+        `arkose_token` the upstream may add one of its own.
+        """
+        kind = _KINDS[self.job.family]
+        payload = _Payload(
+            action="next",
+            messages=[_message(message, new_id(), self.uploaded) for message in self.job.messages],
+            parent_message_id=new_id(),
+            model=kind.model,
+            timezone_offset_min=-480,
+            suggestions=kind.suggestions,
+            history_and_training_disabled=not self.keep_history,
+            conversation_mode=self._mode(),
+            force_paragen=False,
+            force_rate_limit=False,
+            arkose_token=arkose_token or kind.arkose_token,
+        )
+        return msgspec.json.encode(payload)
+
+    def encode_confirmation(
+        self,
+        conversation_id: str,
+        request: PermissionRequest,
+        permission: Permission,
+        arkose_token: str | None = None,
+        new_id: NewId = _uuid4,
+    ) -> bytes:
+        """The JSON body that continues a conversation after a permission was granted (2.4)."""
+        action = _UserAction(
+            _Choice(permission.type, permission.operation_hash or UNSET),
+            permission.target_message_id or request.message_id,
+        )
+        answer = _Confirmation(
+            new_id(),
+            # The tool, without its operation.
+            _Tool(request.tool.partition(".")[0]),
+            _Content("text", [""]),
+            {"jit_plugin_data": {"from_client": {"user_action": action}}},
+        )
+        payload = _Payload(
+            action="next",
+            messages=[answer],
+            parent_message_id=request.message_id,
+            model=upstream_model(self.job.family),
+            timezone_offset_min=-480,
+            suggestions=UNSET,
+            history_and_training_disabled=not self.keep_history,
+            conversation_mode=self._mode(),
+            force_paragen=False,
+            force_rate_limit=False,
+            arkose_token=arkose_token,
+            conversation_id=conversation_id,
+        )
+        return msgspec.json.encode(payload)
+
+    def _mode(self) -> _Mode | _GizmoMode:
+        return _GizmoMode(self.gizmo.info, self.gizmo.id) if self.gizmo else _Mode()
 
 
 def _message(message: Message, id: str, uploaded: Mapping[Identity, Uploaded]) -> _Message:
-    """A message with its pictures where they stand, and all its files beside it."""
+    """A message with its pictures in their places, and all its files attached."""
     parts: list[str | _Pointer] = []
     files: list[Uploaded] = []
     for part in message.parts:
@@ -218,46 +259,3 @@ def _attachment(file: Uploaded) -> _Attachment:
         height=file.height if file.is_picture else UNSET,
         fileTokenSize=UNSET if file.tokens is None else file.tokens,
     )
-
-
-def encode_confirmation(
-    job: ChatJob,
-    conversation_id: str,
-    wanted: ConfirmationWanted,
-    leave: Leave,
-    new_id: Callable[[], str] = _uuid4,
-    *,
-    arkose_token: str | None = None,
-    keep_history: bool = True,
-    gizmo: Gizmo | None = None,
-) -> bytes:
-    """The JSON body by which a conversation goes on after leave was given (2.4).
-
-    The rest as for `encode_payload`.
-    """
-    action = _UserAction(
-        _Choice(leave.type, leave.operation_hash or UNSET),
-        leave.target_message_id or wanted.message_id,
-    )
-    answer = _Confirmation(
-        new_id(),
-        # The tool, without its operation.
-        _Tool(wanted.tool.partition(".")[0]),
-        _Content("text", [""]),
-        {"jit_plugin_data": {"from_client": {"user_action": action}}},
-    )
-    payload = _Payload(
-        action="next",
-        messages=[answer],
-        parent_message_id=wanted.message_id,
-        model=upstream_model(job.family),
-        timezone_offset_min=-480,
-        suggestions=UNSET,
-        history_and_training_disabled=not keep_history,
-        conversation_mode=_GizmoMode(gizmo.info, gizmo.id) if gizmo else _Mode(),
-        force_paragen=False,
-        force_rate_limit=False,
-        arkose_token=arkose_token,
-        conversation_id=conversation_id,
-    )
-    return msgspec.json.encode(payload)

@@ -1,9 +1,9 @@
-"""Images and files of an answer, fetched from the upstream: a pointer in, the event out.
+"""Downloads of an answer's images and files: a placeholder in, the event in its place out.
 
-The upstream tells an address, which needs no authorization and ends after about an hour; what is
-there goes into our media store, or the address itself to the client (`use_oaiusercontent_url`).
-What the upstream refuses, or does not give in time, is an event too, without an address and with
-the reason: the answer goes on.
+The upstream returns an address that needs no authorization and expires after about an hour. Its
+content goes into our media store, or the address itself to the client (`use_oaiusercontent_url`).
+A download that is refused or late becomes an event without an address, with the reason: the answer
+goes on.
 """
 
 from __future__ import annotations
@@ -15,27 +15,26 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import aiohttp
 import msgspec
-import yarl
 
 import settings
 from store.media import Media, MediaError, MediaKind
 from wire.events import File, Image
 from wire.jobs import ChatJob
-from workers.pandora.translate.placeholders import FileWanted, ImageWanted
+from workers.pandora.backend import Backend, UnreachableError, reaching
+from workers.pandora.json_decoding import decode_json
+from workers.pandora.translate.placeholders import FilePlaceholder, ImagePlaceholder
 
 TIMEOUT = 20.0
-"""Seconds that the upstream has to tell where one image or file is."""
+"""Seconds for the upstream to return the address of one image or file."""
 
-_MAX_BYTES = 64 * 1024
 _USABLE = re.compile(r"https?://[^\s<>]+")
 
 _log = logging.getLogger(__name__)
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """`download_url`, or `error_code` in an answer whose status is 200 even so."""
+class _Location(msgspec.Struct, frozen=True):
+    """`download_url`, or an `error_code`, even with the status 200."""
 
     download_url: str | None = None
     error_code: str | None = None
@@ -46,122 +45,106 @@ class RefusedError(Exception):
 
 
 class Downloads:
-    """Asks under `root`, the upstream's URL up to `/backend-api`."""
+    """Downloads images and files into the media store."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, root: str, media: Media, rules: settings.Media
-    ) -> None:
-        self._session = session
-        self._root = root
+    def __init__(self, backend: Backend, media: Media, rules: settings.Media) -> None:
+        self._backend = backend
         self._media = media
         self._rules = rules
 
-    async def image(self, job: ChatJob, wanted: ImageWanted) -> Image:
-        """The image behind a pointer. Raises nothing."""
+    async def fetch(
+        self, job: ChatJob, conversation_id: str, placeholder: ImagePlaceholder | FilePlaceholder
+    ) -> Image | File:
+        """The event in the place of a placeholder. Sets its own deadlines, raises nothing."""
+        if isinstance(placeholder, ImagePlaceholder):
+            return await self._image(job, placeholder)
+        return await self._file(job, conversation_id, placeholder)
+
+    async def _image(self, job: ChatJob, wanted: ImagePlaceholder) -> Image:
         tool, prompt = wanted.tool, wanted.prompt
         file_id = quote(wanted.pointer.rpartition("://")[2], safe="")
         try:
-            url = await self._find(job.bearer, f"/files/{file_id}/download", {})
-            handed = url if self._rules.use_oaiusercontent_url else None
-            if handed and not job.copies:
-                return Image(tool, handed, prompt=prompt)
-            return Image(tool, handed, await self._fetch(url, "images", ""), prompt)
+            url = await self._locate(job.bearer, f"/files/{file_id}/download")
+            handed_out = url if self._rules.use_oaiusercontent_url else None
+            if handed_out and not job.copies:
+                return Image(tool, handed_out, prompt=prompt)
+            return Image(tool, handed_out, await self._store(url, "images"), prompt)
         except RefusedError as refused:
             return Image(tool, None, prompt=prompt, error=str(refused))
 
-    async def file(self, job: ChatJob, conversation_id: str, wanted: FileWanted) -> File:
-        """The file that a message of a conversation links to. Raises nothing."""
+    async def _file(self, job: ChatJob, conversation_id: str, wanted: FilePlaceholder) -> File:
         path = f"/conversation/{quote(conversation_id, safe='')}/interpreter/download"
         query = {"message_id": wanted.message_id, "sandbox_path": wanted.path}
         try:
-            url = await self._find(job.bearer, path, query)
+            url = await self._locate(job.bearer, path, query)
             if self._rules.use_oaiusercontent_url:
                 return File(url)
-            return File(None, await self._fetch(url, "files", wanted.path.rpartition("/")[2]))
+            return File(None, await self._store(url, "files", wanted.path.rpartition("/")[2]))
         except RefusedError as refused:
             return File(None, error=str(refused))
 
-    async def _fetch(self, url: str, kind: MediaKind, given: str) -> str:
-        """Put what is at an address into the store; its name there.
+    async def _locate(self, bearer: str, path: str, query: Mapping[str, str] | None = None) -> str:
+        """The address to download from.
 
         Raises:
-            RefusedError: it cannot be had, or not be kept.
+            RefusedError: the upstream returns none.
+        """
+        if query:
+            path += "?" + "&".join(f"{name}={quote(text, safe='')}" for name, text in query.items())
+        try:
+            response = await self._backend.call("GET", path, bearer, timeout=TIMEOUT)
+        except UnreachableError as error:
+            raise _refused("timeout" if error.timed_out else error.reason) from None
+        if response.flaw:
+            raise _refused(response.flaw)
+        location = decode_json(response.body, _Location) or _Location()
+        if location.download_url and _USABLE.fullmatch(location.download_url):
+            return location.download_url
+        raise _refused(location.error_code or f"http_{response.status}")
+
+    async def _store(self, url: str, kind: MediaKind, original_name: str = "") -> str:
+        """Download the content at an address into the store; its name there.
+
+        Raises:
+            RefusedError: it cannot be downloaded or stored.
         """
         url = by_file_server(url, self._rules)
         try:
             async with (
                 asyncio.timeout(self._rules.download_timeout),
-                aclosing(self._pieces(url)) as pieces,
+                aclosing(self._download(url)) as chunks,
             ):
-                return await self._media.put(kind, pieces, given)
+                return await self._media.put(kind, chunks, original_name)
         except (RefusedError, MediaError) as refused:
             code = str(refused)
         except TimeoutError:
             code = "timeout"
         raise _refused(code)
 
-    async def _pieces(self, url: str) -> AsyncGenerator[bytes, None]:
-        """What is at an address.
+    async def _download(self, url: str) -> AsyncGenerator[bytes, None]:
+        """The content at an address.
 
         Raises:
-            RefusedError: it is not there, or not whole, or too large by its own account.
+            RefusedError: it is missing, incomplete, or too large by its own declaration. Network
+                errors must not pass: they name the address, and the store's own look alike.
         """
         try:
-            async with self._session.get(
-                yarl.URL(url, encoded=True),
-                headers={"Accept-Encoding": "identity"},
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None),  # `_fetch` has one
-            ) as response:
-                if response.status != 200:
-                    raise RefusedError(f"http_{response.status}")
-                if (response.content_length or 0) > self._media.max_bytes:
-                    raise RefusedError("too_large")
-                async for piece in response.content.iter_any():
-                    yield piece
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # Not as it is: it names the address, and the store's own errors look alike.
-            raise RefusedError(type(error).__name__) from None
-
-    async def _find(self, bearer: str, path: str, query: Mapping[str, str]) -> str:
-        """The address to download from.
-
-        Raises:
-            RefusedError: there is none.
-        """
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                return await self._ask(bearer, path, query)
-        except RefusedError as refused:
-            code = str(refused)
-        except TimeoutError:
-            code = "timeout"
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            code = type(error).__name__
-        raise _refused(code)
-
-    async def _ask(self, bearer: str, path: str, query: Mapping[str, str]) -> str:
-        # yarl would take an encoded path for one to be encoded.
-        text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
-        url = yarl.URL(f"{self._root}{path}" + (f"?{text}" if text else ""), encoded=True)
-        async with self._session.get(
-            url, headers={"Authorization": f"Bearer {bearer}"}, allow_redirects=False
-        ) as response:
-            body = b""
-            async for data in response.content.iter_any():
-                body += data
-                if len(body) > _MAX_BYTES:
-                    raise RefusedError("too_large")
-            answer = _decode(body)
-            if answer.download_url and _USABLE.fullmatch(answer.download_url):
-                return answer.download_url
-            raise RefusedError(answer.error_code or f"http_{response.status}")
+            with reaching():
+                async with await self._backend.get(url) as response:
+                    if response.status != 200:
+                        raise RefusedError(f"http_{response.status}")
+                    if (response.content_length or 0) > self._media.max_bytes:
+                        raise RefusedError("too_large")
+                    async for chunk in response.content.iter_any():
+                        yield chunk
+        except UnreachableError as error:
+            raise RefusedError(error.reason) from None
 
 
 def by_file_server(url: str, rules: settings.Media) -> str:
-    """An upload's or download's address by way of Pandora's file server, if the operator says so.
+    """The address of an upload or download, by way of Pandora's file server if that is set.
 
-    Not where clients are given the upstream's own addresses.
+    Not where clients get the upstream's own addresses.
     """
     if not rules.use_pandora_file_server or rules.use_oaiusercontent_url:
         return url
@@ -170,17 +153,9 @@ def by_file_server(url: str, rules: settings.Media) -> str:
 
 
 def _refused(code: str) -> RefusedError:
-    # Neither path nor query: they name what the user works on.
+    # Neither path nor query is logged: they name what the user works on.
     _log.warning(
-        "An image or a file of an answer could not be had: %s",
-        code,
+        "An image or a file of an answer could not be downloaded",
         extra={"event": "download_failed", "reason": code},
     )
     return RefusedError(code)
-
-
-def _decode(body: bytes) -> _Answer:
-    try:
-        return msgspec.json.decode(body, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Answer()

@@ -1,18 +1,44 @@
-"""What is known of files that were uploaded for an account, so that none is uploaded twice."""
+"""Files that have been uploaded for an account, remembered so that none is uploaded twice."""
 
 from __future__ import annotations
 
+import contextlib
+
+import msgspec
 from arq.connections import ArqRedis
 
 from wire.jobs import Attachment
-from wire.seal import Seal
+from wire.redis.outage import REDIS_ERRORS
+from wire.seal import Seal, SealError
+from workers.pandora.files.use_cases import PICTURES
+
+
+class Uploaded(msgspec.Struct, frozen=True):
+    """A file in the upstream's own terms. `type` is "" for a type that it does not read itself.
+
+    A picture has a width and a height, a document the number of its tokens, if that is known.
+    """
+
+    id: str
+    name: str
+    type: str
+    size: int
+    width: int = 0
+    height: int = 0
+    tokens: int | None = None
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the model looks at it, as opposed to reading it."""
+        return self.type in PICTURES
 
 
 class UploadedFiles:
-    """The upstream's word for each file, in Redis, for `ttl` seconds; never with a `ttl` of 0.
+    """Uploaded files in Redis, each for `ttl` seconds; none with a `ttl` of 0.
 
-    A file is the same if its bytes, its type and its name are, and only to one bearer: another
-    account could not see it. The names in Redis tell neither.
+    A file is the same if its bytes, its type and its name are, and only for one bearer: another
+    account could not see it. The keys in Redis reveal none of these. Best effort: without Redis
+    nothing is known, and a file is uploaded again.
     """
 
     def __init__(self, redis: ArqRedis, seal: Seal, ttl: float) -> None:
@@ -20,25 +46,25 @@ class UploadedFiles:
         self._seal = seal
         self._ttl = round(ttl * 1000)
 
-    async def get(self, bearer: str, file: Attachment) -> bytes | None:
-        """What `put` was given for this file, None if it was given nothing or that has expired.
-
-        Raises:
-            SealError: it cannot be read.
-            redis.RedisError: Redis is away; so do the others.
-        """
+    async def get(self, bearer: str, file: Attachment) -> Uploaded | None:
+        """The file as it was uploaded before; None if it was not, or its time is over."""
         if not self._ttl:
             return None
         key = self._key(bearer, file)
-        box = await self._redis.get(key)
-        return None if box is None else self._seal.open(box, key)
+        with contextlib.suppress(*REDIS_ERRORS, SealError, msgspec.MsgspecError):
+            if sealed := await self._redis.get(key):
+                return msgspec.json.decode(self._seal.open(sealed, key), type=Uploaded)
+        return None
 
-    async def put(self, bearer: str, file: Attachment, known: bytes) -> None:
-        """Remember something of a file; the time begins anew."""
-        if self._ttl:
-            key = self._key(bearer, file)
-            await self._redis.set(key, self._seal.seal(known, key), px=self._ttl)
+    async def put(self, bearer: str, file: Attachment, uploaded: Uploaded) -> None:
+        """Remember an uploaded file; its time begins anew."""
+        if not self._ttl:
+            return
+        key = self._key(bearer, file)
+        sealed = self._seal.seal(msgspec.json.encode(uploaded), key)
+        with contextlib.suppress(*REDIS_ERRORS):
+            await self._redis.set(key, sealed, px=self._ttl)
 
     def _key(self, bearer: str, file: Attachment) -> str:
-        what = "\n".join((bearer, *file.identity))
-        return f"gateway:upload:{self._seal.name('upload', what)}"
+        identity = "\n".join((bearer, *file.identity))
+        return f"gateway:upload:{self._seal.name('upload', identity)}"

@@ -1,123 +1,63 @@
 """Files of a client's messages, uploaded to the upstream before the question is asked.
 
-Three steps (upstream-protocol.md, 1.7): the upstream is told of a file and gives an address, the
-bytes go there as they come out of our store, and the upstream is told that they are there. A
-document is then asked after until it has been read; only then its length in tokens is known.
+Three steps (upstream-protocol.md, 1.7): a file is announced to the upstream, which returns an
+address; its bytes go there as they come out of our store; the upload is reported complete. A
+document is then polled until the upstream has read it; only then is its length in tokens known.
 
-What was uploaded for an account before is used again, if the upstream still has it, which one `GET`
-tells; telling that the bytes are there works only once, so that is no way to find out.
+A file that was uploaded for an account before is used again, if the upstream still has it. A `GET`
+finds that out; reporting the upload complete would not, since that works only once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import mimetypes
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
-from typing import Literal
+from contextlib import aclosing
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
-import yarl
 
 import settings
 from store.blobs import Blobs
 from store.media import MediaError
 from wire.events import Failed, Fault
 from wire.jobs import Attachment, ChatJob, Identity
-from wire.redis.outage import REDIS_ERRORS
-from wire.seal import SealError
-from workers.pandora.body import read_short
+from workers.pandora.backend import Backend, UnreachableError
 from workers.pandora.files.downloads import by_file_server
-from workers.pandora.files.uploaded import UploadedFiles
-from workers.pandora.refusals import error_of, judge
+from workers.pandora.files.uploaded import Uploaded, UploadedFiles
+from workers.pandora.files.use_cases import UseCase, name_of, use_case
+from workers.pandora.json_decoding import decode_json
+from workers.pandora.refusals import error_of
 from workers.pandora.translate.error_body import shorten
 from workers.upstream import UpstreamBusy, UpstreamError
 
 TIMEOUT = 20.0
-"""Seconds that the upstream has for each small step."""
+"""Seconds for the upstream to answer each small step."""
 
 FIRST_POLL, LONGEST_POLL = 0.3, 3.0
-"""Seconds before a document is asked after again; each time twice as long."""
+"""Seconds between two polls of a document: at first, doubling, and at most."""
 
-_MAX_BYTES = 64 * 1024
-
-UseCase = Literal["multimodal", "my_files", "ace_upload"]
-
-_PICTURES = {
-    "image/jpeg": ".jpg",
-    "image/webp": ".webp",
-    "image/png": ".png",
-    "image/gif": ".gif",
-}
-"""What the model looks at, and how such a file's name ends."""
-
-_DOCUMENTS = {
-    "text/x-php": ".php",
-    "application/msword": ".doc",
-    "text/x-c": ".c",
-    "text/html": ".html",
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
-    "application/json": ".json",
-    "text/javascript": ".js",
-    "application/pdf": ".pdf",
-    "text/x-java": ".java",
-    "text/x-tex": ".tex",
-    "text/x-typescript": ".ts",
-    "text/x-sh": ".sh",
-    "text/x-csharp": ".cs",
-    "application/vnd.openxmlformats-officedocument.presentationml.presentation": ".pptx",
-    "text/x-c++": ".cpp",
-    "application/x-latext": ".latex",
-    "text/markdown": ".md",
-    "text/plain": ".txt",
-    "text/x-ruby": ".rb",
-    "text/x-script.python": ".py",
-}
-"""What the upstream reads and searches. Everything else is put beside the code interpreter."""
-
-_REFUSED = "The upstream would not take a file."
-_LOST = "The upstream did not take a file as it should."
+_REFUSED = "The upstream did not accept a file."
+_LOST = "The upstream did not accept a file as expected."
 _BROKEN_OFF = "The connection broke while a file was uploaded."
-_OURS = "A file was lost inside the gateway before it was uploaded."
+_FILE_LOST = "A file was lost inside the gateway before it was uploaded."
 
 _log = logging.getLogger(__name__)
 
 
-class Uploaded(msgspec.Struct, frozen=True):
-    """A file as the upstream knows it. `type` is "" for what it does not read itself.
-
-    A picture has a width and a height, a document the number of its tokens, if that is known.
-    """
-
-    id: str
-    name: str
-    type: str
-    size: int
-    width: int = 0
-    height: int = 0
-    tokens: int | None = None
-
-    @property
-    def is_picture(self) -> bool:
-        """Whether the model looks at it, as against reading it."""
-        return self.type in _PICTURES
-
-
-class _Asked(msgspec.Struct, frozen=True):
+class _Announcement(msgspec.Struct, frozen=True):
     file_name: str
     file_size: int
     use_case: UseCase
 
 
-class _Nothing(msgspec.Struct, frozen=True):
+class _Empty(msgspec.Struct, frozen=True):
     pass
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """What the upstream tells of a file, at any step. Null and left out are alike.
+class _FileState(msgspec.Struct, frozen=True):
+    """The upstream's answer about a file, at any step. Null and left out are alike.
 
     An error may come with the status 200.
     """
@@ -137,163 +77,115 @@ class _Answer(msgspec.Struct, frozen=True):
         return self.status != "error" and self.state in (None, "ready")
 
 
-def use_case(kind: str) -> UseCase:
-    """What the upstream does with files of a media type."""
-    if kind in _PICTURES:
-        return "multimodal"
-    return "my_files" if kind in _DOCUMENTS else "ace_upload"
-
-
-def name_of(file: Attachment) -> str:
-    """A file's name: the client's, or else, as the predecessor had it, its hash."""
-    if file.name:
-        return file.name
-    ends = _PICTURES.get(file.type) or _DOCUMENTS.get(file.type)
-    return file.sha256 + (ends or mimetypes.guess_extension(file.type) or "")
-
-
 class Uploads:
-    """Asks under `root`, the upstream's URL up to `/backend-api`."""
+    """Uploads the files of jobs."""
 
     def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        root: str,
-        blobs: Blobs,
-        known: UploadedFiles,
-        config: settings.Settings,
+        self, backend: Backend, blobs: Blobs, known: UploadedFiles, config: settings.Settings
     ) -> None:
-        self._session = session
-        self._root = root
+        self._backend = backend
         self._blobs = blobs
         self._known = known
         self._timeout = config.files.upload_timeout
         self._rules = config.media
 
-    async def all(self, job: ChatJob) -> dict[Identity, Uploaded]:
-        """The files of a job, by what makes them the same, ready to be asked about.
+    async def upload(self, job: ChatJob) -> dict[Identity, Uploaded]:
+        """Upload the files of a job, each once, until they can be asked about.
 
         Raises:
             UpstreamBusy: the account is in the middle of another answer.
-            UpstreamError: a file is refused, or cannot be brought there in time.
+            UpstreamError: a file is refused, or cannot be uploaded in time.
         """
         uploaded: dict[Identity, Uploaded] = {}
-        for file in job.attachments:
-            if file.identity not in uploaded:
-                uploaded[file.identity] = await self._one(job, file)
-        return uploaded
-
-    async def _one(self, job: ChatJob, file: Attachment) -> Uploaded:
         try:
-            known = await self._remembered(job.bearer, file)
-            if known is None:
-                known = await self._upload(job.bearer, file)
-                await self._remember(job.bearer, file, known)
-            if use_case(file.type) == "my_files" and known.tokens is None:
-                known = await self._indexed(job.bearer, known)
-                await self._remember(job.bearer, file, known)
-            return known
+            for file in job.attachments:
+                if file.identity not in uploaded:
+                    uploaded[file.identity] = await self._provide(job.bearer, file)
         except UpstreamError as error:
             reason = error.failed.code or error.failed.fault
             _log.warning(
-                "A file could not be uploaded: %s",
-                reason,
+                "A file could not be uploaded",
                 extra={"event": "upload_failed", "job": job.id, "reason": reason},
             )
             raise
+        return uploaded
 
-    # What is known already
+    async def _provide(self, bearer: str, file: Attachment) -> Uploaded:
+        """Upload a file, unless the upstream has it, and wait until it is read."""
+        uploaded = await self._known.get(bearer, file)
+        if uploaded is None or not await self._is_ready(bearer, uploaded):
+            uploaded = await self._upload(bearer, file)
+            await self._known.put(bearer, file, uploaded)
+        if use_case(file.type) == "my_files" and uploaded.tokens is None:
+            uploaded = await self._wait_until_read(bearer, uploaded)
+            await self._known.put(bearer, file, uploaded)
+        return uploaded
 
-    async def _remembered(self, bearer: str, file: Attachment) -> Uploaded | None:
-        """The file as it was uploaded before, if it was, and is there still."""
-        known = None
-        with suppress(*REDIS_ERRORS, SealError, msgspec.MsgspecError):
-            if box := await self._known.get(bearer, file):
-                known = msgspec.json.decode(box, type=Uploaded)
-        if known is None:
-            return None
+    async def _is_ready(self, bearer: str, uploaded: Uploaded) -> bool:
         try:
-            answer = await self._ask("GET", f"/files/{quote(known.id, safe='')}", bearer)
+            return (await self._ask("GET", _path(uploaded.id), bearer)).is_ready
         except (UpstreamError, UpstreamBusy):
-            return None  # uploading it again tells whether something is amiss
-        return known if answer.is_ready else None
-
-    async def _remember(self, bearer: str, file: Attachment, known: Uploaded) -> None:
-        with suppress(*REDIS_ERRORS):  # else uploaded again next time
-            await self._known.put(bearer, file, msgspec.json.encode(known))
-
-    # The steps
+            return False  # if something is wrong, uploading the file again finds out
 
     async def _upload(self, bearer: str, file: Attachment) -> Uploaded:
-        """Bring a file there."""
+        """The three steps."""
         case = use_case(file.type)
-        kind = "" if case == "ace_upload" else file.type
+        media_type = "" if case == "ace_upload" else file.type
         name = name_of(file)
-        place = await self._ask("POST", "/files", bearer, _Asked(name, file.size, case))
+        place = await self._ask("POST", "/files", bearer, _Announcement(name, file.size, case))
         if place.status == "error":
             raise _failed("bad_file", place.error_message or _REFUSED, place.error_code)
         if not place.file_id or not place.upload_url:
             raise _failed("upstream_error", _LOST, "upload_nowhere")
-        await self._put(by_file_server(place.upload_url, self._rules), file, kind)
-        path = f"/files/{quote(place.file_id, safe='')}/uploaded"
-        done = await self._ask("POST", path, bearer, _Nothing())
+        await self._send(by_file_server(place.upload_url, self._rules), file, media_type)
+        done = await self._ask("POST", f"{_path(place.file_id)}/uploaded", bearer, _Empty())
         if done.status == "error":
             raise _failed("upstream_error", done.error_message or _LOST, done.error_code)
-        return Uploaded(place.file_id, name, kind, file.size, file.width, file.height)
+        return Uploaded(place.file_id, name, media_type, file.size, file.width, file.height)
 
-    async def _indexed(self, bearer: str, known: Uploaded) -> Uploaded:
-        """Wait until a document has been read; with its length."""
-        path = f"/files/{quote(known.id, safe='')}"
+    async def _wait_until_read(self, bearer: str, document: Uploaded) -> Uploaded:
+        """Poll a document until the upstream has read it; return it with its length."""
         pause = FIRST_POLL
         try:
             async with asyncio.timeout(self._timeout):
                 while True:
-                    answer = await self._ask("GET", path, bearer)
-                    if answer.retrieval_index_status in (None, "success"):
-                        return msgspec.structs.replace(known, tokens=answer.file_size_tokens)
+                    state = await self._ask("GET", _path(document.id), bearer)
+                    if state.retrieval_index_status in (None, "success"):
+                        return msgspec.structs.replace(document, tokens=state.file_size_tokens)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LONGEST_POLL)
         except TimeoutError:
             message = "The upstream did not read a document in time."
             raise _failed("upstream_timeout", message, "file_not_read") from None
 
-    async def _put(self, url: str, file: Attachment, kind: str) -> None:
+    async def _send(self, url: str, file: Attachment, media_type: str) -> None:
         """The second step: the bytes, as they come out of the store."""
         lost: list[MediaError] = []
 
-        async def pieces() -> AsyncGenerator[bytes, None]:
-            # Whatever is raised here comes out of aiohttp as an error of the connection.
+        async def chunks() -> AsyncGenerator[bytes, None]:
+            # An exception raised here comes out of aiohttp as an error of the connection.
             try:
                 async with aclosing(self._blobs.read(file)) as content:
-                    async for piece in content:
-                        yield piece
+                    async for chunk in content:
+                        yield chunk
             except MediaError as error:
                 lost.append(error)
                 raise
 
+        headers = {
+            "Content-Type": media_type,
+            "Content-Length": str(file.size),  # the server refuses chunked transfers
+            "x-ms-blob-type": "BlockBlob",
+            "x-ms-version": "2020-04-08",
+        }
         try:
-            async with (
-                asyncio.timeout(self._timeout),
-                self._session.put(
-                    yarl.URL(url, encoded=True),
-                    data=pieces(),
-                    headers={
-                        "Content-Type": kind,
-                        "Content-Length": str(file.size),  # the host takes nothing in chunks
-                        "x-ms-blob-type": "BlockBlob",
-                        "x-ms-version": "2020-04-08",
-                    },
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None),
-                ) as response,
-            ):
-                status = response.status
-        except TimeoutError:
-            message = "The upstream did not take a file in time."
-            raise _failed("upstream_timeout", message, "upload_timeout") from None
-        except (aiohttp.ClientError, OSError, ValueError, MediaError):
+            status = await self._backend.put(url, chunks(), headers, self._timeout)
+        except (UnreachableError, MediaError) as error:
+            if isinstance(error, UnreachableError) and error.timed_out:
+                message = "The upstream did not accept a file in time."
+                raise _failed("upstream_timeout", message, "upload_timeout") from None
             if lost:
-                raise _failed("gateway_error", _OURS, "file_lost") from None
+                raise _failed("gateway_error", _FILE_LOST, "file_lost") from None
             raise _failed("upstream_down", _BROKEN_OFF, "upload_broken_off") from None
         if status == 413:
             raise _failed("bad_file", _REFUSED, "file_too_large")
@@ -302,49 +194,34 @@ class Uploads:
 
     async def _ask(
         self, method: str, path: str, bearer: str, body: msgspec.Struct | None = None
-    ) -> _Answer:
+    ) -> _FileState:
         """One of the small steps.
 
         Raises:
             UpstreamBusy: the account is in the middle of another answer.
-            UpstreamError: anything but an answer with the status 200.
+            UpstreamError: the response is anything but the state of a file with the status 200.
         """
-        headers = {"Authorization": f"Bearer {bearer}"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
         try:
-            async with (
-                asyncio.timeout(TIMEOUT),
-                self._session.request(
-                    method,
-                    yarl.URL(self._root + path, encoded=True),
-                    data=None if body is None else msgspec.json.encode(body),
-                    headers=headers,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                said = await read_short(response, _MAX_BYTES, TIMEOUT)
-        except TimeoutError:
-            message = "The upstream did not answer about a file in time."
-            raise _failed("upstream_timeout", message, "upload_timeout") from None
-        except (aiohttp.ClientError, OSError, ValueError):
-            message = "The upstream could not be reached."
-            raise _failed("upstream_down", message, "upstream_unreachable") from None
-        if response.status != 200:
-            raise _judged(response, said)
-        try:
-            return msgspec.json.decode(said, type=_Answer)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise _failed("upstream_error", _LOST, "upload_unreadable") from None
+            response = await self._backend.call(method, path, bearer, json=body, timeout=TIMEOUT)
+        except UnreachableError as error:
+            if error.timed_out:
+                message = "The upstream did not answer about a file in time."
+                raise _failed("upstream_timeout", message, "upload_timeout") from None
+            raise
+        if response.status == 200:
+            state = decode_json(response.body, _FileState)
+            if state is None:
+                raise _failed("upstream_error", _LOST, "upload_unreadable")
+            return state
+        refusal = response.refusal()
+        # In an answer to a question these are about our request; here they are about the file.
+        if response.status in (400, 413, 415) and isinstance(refusal, UpstreamError):
+            raise _failed("bad_file", refusal.failed.message, refusal.failed.code)
+        raise refusal
 
 
-def _judged(response: aiohttp.ClientResponse, said: bytes) -> UpstreamBusy | UpstreamError:
-    retry_after = response.headers.get("Retry-After")
-    judged = judge(response.status, response.content_type, said, retry_after)
-    # About a conversation these would be about what we send; about a file they are about the file.
-    if response.status in (400, 413, 415) and isinstance(judged, UpstreamError):
-        return _failed("bad_file", judged.failed.message, judged.failed.code)
-    return judged
+def _path(file_id: str) -> str:
+    return f"/files/{quote(file_id, safe='')}"
 
 
 def _failed(

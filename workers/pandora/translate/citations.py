@@ -1,7 +1,7 @@
-"""Which source a citation mark names, out of the metadata of its message.
+"""The sources of citation marks, read from the metadata of their message.
 
 Shapes after upstream-protocol.md, 3.6 and 6. They come undecoded, because so much in them may be
-missing or null: an odd entry must not cost the event that carries it.
+missing or null: an odd entry must not lose the event that carries it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Source(msgspec.Struct, frozen=True):
     matched: str = ""
 
     def fits(self, mark: CitationMark) -> bool:
-        """Whether it may be what the mark means."""
+        """Whether it may be the mark's source."""
         if self.matched or not mark.number:
             return self.matched == mark.text
         if not self.number:

@@ -1,8 +1,8 @@
-"""The v1 delta encoding: events that say how an envelope changes, instead of repeating all of it.
+"""The v1 delta encoding: events with changes to an envelope, instead of all of it each time.
 
 A stream has one document per message, an envelope as plain JSON, and operations on it by JSON
-pointer (upstream-protocol.md, 6). What an operation leaves out is that of the one before. What
-makes no sense, be it an operation or a step of a patch, changes nothing.
+pointer (upstream-protocol.md, 6). A field that an operation leaves out is that of the one before.
+An invalid operation, or step of a patch, changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Documents:
         """The envelope as it is after an operation.
 
         Raises:
-            DeltaError: the operation, or what it makes, is none that we know.
+            DeltaError: the operation, or its result, is of no known kind.
         """
         count = self._count if operation.c is None else operation.c
         whole = isinstance(operation.v, dict) and "message" in operation.v
@@ -59,7 +59,7 @@ def _keys(path: str) -> list[str]:
 
 
 def _apply(document: object, keys: list[str], name: str, value: object) -> object:
-    """The document after one operation; it is changed in place where that can be."""
+    """The document after one operation; it is changed in place where possible."""
     if name == "patch":
         if not isinstance(value, list):
             raise TypeError

@@ -1,4 +1,4 @@
-"""What the upstream says when it complains, out of any of the shapes it says it in.
+"""The upstream's error messages, read from any of the shapes they come in.
 
 Its errors, and those of the servers before it, come as `{"detail": "text"}`,
 `{"detail": {"message", "code", "clears_in"}}`, `{"detail": [{"loc", "msg", "type"}]}`,
@@ -18,7 +18,7 @@ MAX_SENTENCE = 500
 _MAX_DEPTH = 4  # of wrappings around the sentence; two have been seen
 
 
-class Complaint(msgspec.Struct, frozen=True):
+class ErrorBody(msgspec.Struct, frozen=True):
     """A sentence for the client ("" if there is none), a code, and the seconds until it clears."""
 
     message: str = ""
@@ -26,8 +26,8 @@ class Complaint(msgspec.Struct, frozen=True):
     clears_in: float | None = None
 
 
-def read_complaint(value: object) -> Complaint:
-    """The complaint in a decoded JSON value, an empty one if it holds nothing we know."""
+def read_error_body(value: object) -> ErrorBody:
+    """The error in a decoded JSON value, an empty one if it has no known shape."""
     for _ in range(_MAX_DEPTH):
         match value:
             case {"error": inner} if inner:
@@ -39,31 +39,31 @@ def read_complaint(value: object) -> Complaint:
             case _:
                 break
     if isinstance(value, str):
-        return Complaint(shorten(value))
+        return ErrorBody(shorten(value))
     if not isinstance(value, dict):
-        return Complaint()
+        return ErrorBody()
     match value:
         case {"message": str(message)}:
-            return Complaint(shorten(message), _code(value.get("code")), _seconds(value))
+            return ErrorBody(shorten(message), _code(value.get("code")), _seconds(value))
         case {"msg": str(message)}:
             # A validation error. Its `ctx` can quote the whole request and is left out.
             loc = value.get("loc")
-            where = ".".join(map(str, loc)) if isinstance(loc, list) else ""
-            sentence = f"{where}: {message}" if where else message
-            return Complaint(shorten(sentence), _code(value.get("type")))
+            field = ".".join(map(str, loc)) if isinstance(loc, list) else ""
+            sentence = f"{field}: {message}" if field else message
+            return ErrorBody(shorten(sentence), _code(value.get("type")))
         case _:
-            return Complaint("", _code(value.get("code")), _seconds(value))
+            return ErrorBody("", _code(value.get("code")), _seconds(value))
 
 
-def fault_of(complaint: Complaint) -> Fault:
-    """Whose fault a complaint is that came without a status, inside a stream."""
-    sentence = complaint.message.lower()
-    if complaint.code == "account_deactivated":
+def fault_of(error: ErrorBody) -> Fault:
+    """The fault behind an error that came without a status, inside a stream."""
+    sentence = error.message.lower()
+    if error.code == "account_deactivated":
         return "unauthorized"
     if "unusual activity" in sentence:
         return "forbidden"
     if (
-        complaint.code == "model_cap_exceeded"
+        error.code == "model_cap_exceeded"
         or "too many" in sentence
         or "rate limit" in sentence
         or "only one message at a time" in sentence
@@ -73,7 +73,7 @@ def fault_of(complaint: Complaint) -> Fault:
 
 
 def shorten(sentence: str) -> str:
-    """The sentence, cut to what a client should have to read."""
+    """Cut a sentence to a length that can be shown to a client."""
     sentence = sentence.strip()
     return sentence if len(sentence) <= MAX_SENTENCE else sentence[: MAX_SENTENCE - 1] + "…"
 

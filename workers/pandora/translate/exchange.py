@@ -1,17 +1,15 @@
-"""One answer as it is heard, over as many streams as its confirmations take. No I/O."""
+"""One answer, over as many streams as its confirmations take. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from wire.events import Done, Ending, Event, Failed
-from workers.pandora.translate.message import Said
+from wire.events import Asked, Break, Done, Ending, Event, Failed
+from workers.pandora.translate.message import Output
 from workers.pandora.translate.placeholders import (
-    Confirm,
-    ConfirmationWanted,
-    Leave,
-    Wanted,
-    choose_leave,
+    ConfirmPolicy,
+    Permission,
+    PermissionRequest,
+    Placeholder,
+    choose_permission,
 )
 from workers.pandora.translate.records import Mark, read_record
 from workers.pandora.translate.sse import (
@@ -23,69 +21,78 @@ from workers.pandora.translate.sse import (
 from workers.pandora.translate.turn import Translator
 
 MAX_ROUNDS = 10
-"""Actions that are allowed within one answer; of the next one the user is told."""
+"""Actions that are allowed within one answer; the next one is reported to the user."""
 
 _TOO_LARGE = Failed("upstream_error", "The upstream sent an event too large to read.")
 
-Granted = tuple[ConfirmationWanted, Leave]
-"""An action that asked for leave, and the leave that it is given."""
+Granted = tuple[PermissionRequest, Permission]
+"""A request of an action, and the permission to answer it with."""
 
 
 class Exchange:
-    """What the upstream says in one answer. `model` is its own name for what was asked.
+    """Translation of one answer. `model` is the upstream's name for the requested model.
+
+    `ending` is set with the last output. `granted` is set when a stream has ended with a request
+    that the operator allows: the answer goes on in another stream, after `resume`.
 
     `translator` is for looking only.
     """
 
-    def __init__(self, model: str, confirm: Confirm) -> None:
+    def __init__(self, model: str, confirm: ConfirmPolicy) -> None:
         self.translator = Translator(model)
+        self.ending: Ending | None = None
+        self.granted: Granted | None = None
         self._confirm = confirm
         self._parser = EventParser(MAX_EVENT_BYTES)
-        self._granted: Granted | None = None
+        self._pending: Granted | None = None
         self._rounds = 0
 
-    def hear(self, data: bytes) -> tuple[list[Said], bool]:
-        """What the next bytes say, b"" being the end of the stream; whether they show life."""
-        said: list[Said] = []
-        if not data:
-            # The predecessor knew errors that come as bare JSON, as if they were a stream.
-            rest = self._parser.rest
-            if rest.startswith(b"{"):
-                said += self.translator.feed(read_record(ServerSentEvent("message", rest)))
-            return said + self.translator.end_of_stream(), False
+    def feed(self, data: bytes) -> tuple[list[Event | Placeholder], bool]:
+        """The outputs of the next bytes (b"" at the end of the stream), and if they show life."""
+        translated, alive = self._translate(data) if data else (self._end_of_stream(), False)
+        outputs = [
+            self._decide(output) if isinstance(output, PermissionRequest) else output
+            for output in translated
+        ]
+        if outputs and isinstance(last := outputs[-1], Done | Failed):
+            if self._pending and last == Done("stop"):
+                self.granted = self._pending
+                outputs.pop()
+            else:
+                self.ending = last
+        return outputs, alive
+
+    def resume(self) -> None:
+        """Go on with the stream that follows after `granted` was sent."""
+        self._parser = EventParser(MAX_EVENT_BYTES)
+        self.translator.resume()
+        self.granted = self._pending = None
+        self._rounds += 1
+
+    def _translate(self, data: bytes) -> tuple[list[Output], bool]:
+        outputs: list[Output] = []
         alive = False
         try:
             for event in self._parser.feed(data):
                 record = read_record(event)
                 alive = alive or record is not Mark.PING
-                said += self.translator.feed(record)
+                outputs += self.translator.feed(record)
         except EventTooLargeError:
-            said = self.translator.fail(_TOO_LARGE)
-        return said, alive
+            outputs = self.translator.fail(_TOO_LARGE)
+        return outputs, alive
 
-    def grant(self, one: Wanted) -> bool:
-        """Give leave, if that is what is wanted and the operator lets us."""
-        if not isinstance(one, ConfirmationWanted) or self._rounds >= MAX_ROUNDS:
-            return False
-        leave = choose_leave(one, self._confirm)
-        if leave is None:
-            return False
-        self._granted = one, leave
-        return True
+    def _end_of_stream(self) -> list[Output]:
+        outputs: list[Output] = []
+        # The predecessor knew errors that come as bare JSON, as if they were a stream.
+        remainder = self._parser.remainder
+        if remainder.startswith(b"{"):
+            outputs += self.translator.feed(read_record(ServerSentEvent("message", remainder)))
+        return outputs + self.translator.end_of_stream()
 
-    def unanswered(self, events: Sequence[Event]) -> Granted | None:
-        """The leave to answer with where these events end the turn that asked for it."""
-        return self._granted if events and events[-1] == Done("stop") else None
-
-    def go_on(self) -> None:
-        """That answer was sent: what comes is the beginning of another stream."""
-        self._parser = EventParser(MAX_EVENT_BYTES)
-        self.translator.go_on()
-        self._granted = None
-        self._rounds += 1
-
-
-def ending_of(events: Sequence[Event]) -> Ending | None:
-    """The ending that some events end with."""
-    last = events[-1] if events else None
-    return last if isinstance(last, Done | Failed) else None
+    def _decide(self, request: PermissionRequest) -> Asked | Break:
+        """Replace a request by a break if permission is granted, else by `Asked`."""
+        permission = choose_permission(request, self._confirm)
+        if permission is None or self._rounds >= MAX_ROUNDS:
+            return Asked(request.domain, request.operation)
+        self._pending = request, permission
+        return Break()

@@ -1,9 +1,9 @@
-"""What stands for something else inside a text, found however the text was cut.
+"""Markers inside a text, to be replaced by events, found however the text was cut.
 
 The strategy: one pattern finds whole markers; where it fails at a character that may open one, a
-second says whether the text could still become a marker, and if so everything from there is held
-back until more text comes or `rest` is asked for. A marker has a greatest length, judged on the
-text and not on its pieces: so all cuts of a text give the same answer, and a text that only looks
+second decides whether the text could still become a marker, and if so everything from there is
+held back until more text comes, or until `flush`. A marker has a maximum length, measured in the
+text and not in its pieces: so all cuts of a text give the same result, and a text that only looks
 like a marker is not held back for long.
 """
 
@@ -31,14 +31,14 @@ class CitationMark(msgspec.Struct, frozen=True):
 
 
 class SandboxLink(msgspec.Struct, frozen=True):
-    """`(sandbox:/mnt/data/x)`, with its parentheses: the address of a file the code has made."""
+    """`(sandbox:/mnt/data/x)`, with its parentheses: the address of a file made by the code."""
 
     text: str
     path: str
 
 
 class Displayed(msgspec.Struct, frozen=True):
-    """`<<ImageDisplayed>>`: an image that the code displays, in the place of its output."""
+    """`<<ImageDisplayed>>`: an image that the code displays, within its output."""
 
 
 Found = str | CitationMark | SandboxLink | Displayed
@@ -85,17 +85,17 @@ class Markers:
         self._whole = _WHOLE[kind]
         self._begun = _BEGUN[kind]
         self._held = ""
-        self._at = 0  # where what is held stands in the text
+        self._at = 0  # position of the held text in the whole text
 
     def feed(self, text: str) -> list[Found]:
-        """What this next piece of text completes, in order; no piece of it is empty."""
+        """The texts and markers that the next piece completes, in order; no text is empty."""
         if not self._held and self._opening.search(text) is None:
             self._at += len(text)
             return [text] if text else []
         return self._cut(self._held + text, last=False)
 
-    def rest(self) -> list[Found]:
-        """What is held back, now that nothing more is to come for the time being."""
+    def flush(self) -> list[Found]:
+        """The text held back, when no more is expected for the time being."""
         return self._cut(self._held, last=True) if self._held else []
 
     def _cut(self, text: str, *, last: bool) -> list[Found]:

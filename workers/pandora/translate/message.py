@@ -1,16 +1,16 @@
-"""One message of the upstream turned into what it says that is new: a small machine of its own.
+"""One message of the upstream translated into outputs: a small machine of its own.
 
-Each record of a message repeats all of its text, so what is new is what lies beyond the text
+Each record of a message repeats all of its text, so the new text is everything beyond the text
 already taken **for that message id**; an empty repetition in mid-text changes nothing, and a text
 that comes only with the finished record is taken from there.
 
-What has been said cannot be withdrawn. Should a text ever change under way (never recorded), the
-client gets what the new text has beyond the length already taken, so that no position in the text
-is lost or doubled, and `rewritten` says that it happened.
+Outputs cannot be withdrawn. Should a text ever change under way (never recorded), the client gets
+the part of the new text beyond the length already taken, so that no position in the text is lost or
+doubled, and `rewritten` records it.
 
 Three things are held back, and never lost: U+FFFD at the end of a running text, which is half of a
-character still to come; what may become a marker (`markers`); and, after a citation whose source
-has not been named yet, up to `PATIENCE` characters of text. `rest` gives all of it.
+character still to come; a possible beginning of a marker (`markers`); and, after a citation without
+a source so far, up to `PATIENCE` characters of text. `flush` returns all of it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from wire.events import Citation, Delta, Drawing, Event, Finish
 from workers.pandora.translate.citations import find_source, read_sources
 from workers.pandora.translate.markers import CitationMark, Displayed, Found, Markers, SandboxLink
 from workers.pandora.translate.placeholders import (
-    FileWanted,
-    ImageWanted,
-    Wanted,
+    FilePlaceholder,
+    ImagePlaceholder,
+    PermissionRequest,
+    Placeholder,
     read_displayed,
     read_drawn,
 )
 from workers.pandora.translate.records import Message, Metadata
 
-Said = Event | Wanted
-"""An event, or what the rim will turn into one."""
+Output = Event | Placeholder | PermissionRequest
+"""An event, or a value that will be replaced by one."""
 
 PATIENCE = 500
 """Characters that a citation may hold back while its source is not known."""
@@ -40,8 +41,8 @@ PATIENCE = 500
 _HALF = "\ufffd"
 
 
-class Speech:
-    """What one message says."""
+class MessageTranslator:
+    """Translates one message."""
 
     kind: ClassVar[Literal["text", "code", "output", "images"]]
 
@@ -54,8 +55,8 @@ class Speech:
         self._text = ""  # as last seen
         self._taken = ""
 
-    def hear(self, message: Message) -> list[Said]:
-        """What a record of this message adds."""
+    def feed(self, message: Message) -> list[Output]:
+        """The outputs that a record of this message adds."""
         if message.status != "in_progress" and message.finished:
             self.finished = True
             self.ends_turn = self.ends_turn or message.end_turn is True
@@ -65,14 +66,14 @@ class Speech:
             self._text = text
         if not self.finished and text.endswith(_HALF):
             text = text.rstrip(_HALF)
-        return self._say(self._beyond(text), message)
+        return self._translate(self._beyond(text), message)
 
-    def rest(self) -> list[Said]:
-        """What is held back, once nothing more is expected of it."""
-        return self._say_all(self._beyond(self._text))
+    def flush(self) -> list[Output]:
+        """The outputs held back, once nothing more is expected of the message."""
+        return self._translate_last(self._beyond(self._text))
 
     def _beyond(self, text: str) -> str:
-        """What `text` has beyond what was taken of it."""
+        """The part of `text` beyond the part already taken."""
         new = text[len(self._taken) :]
         if text.startswith(self._taken):
             self._taken = text
@@ -81,14 +82,14 @@ class Speech:
             self._taken += new
         return new
 
-    def _say(self, new: str, message: Message) -> list[Said]:
+    def _translate(self, new: str, message: Message) -> list[Output]:
         raise NotImplementedError
 
-    def _say_all(self, new: str) -> list[Said]:
+    def _translate_last(self, new: str) -> list[Output]:
         raise NotImplementedError
 
 
-class Prose(Speech):
+class TextTranslator(MessageTranslator):
     """The assistant to the user: text, citations, and links into the sandbox."""
 
     kind = "text"
@@ -96,11 +97,11 @@ class Prose(Speech):
     def __init__(self, id: str) -> None:
         super().__init__(id)
         self._markers = Markers("text")
-        self._found: deque[Found] = deque()  # not said yet, for want of a source
-        self._metadata: Metadata | None = None  # the last that named any
+        self._found: deque[Found] = deque()  # held back behind a citation without a source
+        self._metadata: Metadata | None = None  # the last with sources
         self._numbers: dict[str, str] = {}
 
-    def _say(self, new: str, message: Message) -> list[Said]:
+    def _translate(self, new: str, message: Message) -> list[Output]:
         metadata = message.metadata
         if metadata is not None and (metadata.citations or metadata.content_references):
             self._metadata = metadata
@@ -110,14 +111,14 @@ class Prose(Speech):
         self._found += found
         return self._resolve(PATIENCE)
 
-    def _say_all(self, new: str) -> list[Said]:
+    def _translate_last(self, new: str) -> list[Output]:
         self._found += self._markers.feed(new)
-        self._found += self._markers.rest()
+        self._found += self._markers.flush()
         return self._resolve(-1)
 
-    def _resolve(self, patience: int) -> list[Said]:
-        """Say what was found, up to a citation that may wait for its source."""
-        said: list[Said] = []
+    def _resolve(self, patience: int) -> list[Output]:
+        """The outputs found, up to a citation that may wait for its source."""
+        outputs: list[Output] = []
         while self._found:
             match self._found[0]:
                 case CitationMark() as mark:
@@ -125,15 +126,15 @@ class Prose(Speech):
                     waiting = sum(len(found) for found in self._found if isinstance(found, str))
                     if citation is None and waiting <= patience:
                         break
-                    said.append(citation or Citation(mark.number, None))
+                    outputs.append(citation or Citation(mark.number, None))
                 case SandboxLink(_, path):
-                    said.append(FileWanted(self.id, unquote(path)))
+                    outputs.append(FilePlaceholder(self.id, unquote(path)))
                 case str(text):
-                    said.append(Delta(text))
+                    outputs.append(Delta(text))
                 case Displayed():
-                    pass  # stands in outputs alone
+                    pass  # only found in printed output
             self._found.popleft()
-        return said
+        return outputs
 
     def _citation(self, mark: CitationMark) -> Citation | None:
         source = find_source(read_sources(self._metadata), mark)
@@ -145,20 +146,20 @@ class Prose(Speech):
         return Citation(number, source.url)
 
 
-class Code(Speech):
+class CodeTranslator(MessageTranslator):
     """The assistant to a tool."""
 
     kind = "code"
 
-    def _say(self, new: str, message: Message) -> list[Said]:
-        return self._say_all(new)
+    def _translate(self, new: str, message: Message) -> list[Output]:
+        return self._translate_last(new)
 
-    def _say_all(self, new: str) -> list[Said]:
+    def _translate_last(self, new: str) -> list[Output]:
         return [Delta(new, "code")] if new else []
 
 
-class Output(Speech):
-    """What code has printed, its errors included, and then the images it has displayed."""
+class PrintedTranslator(MessageTranslator):
+    """Text printed by code, its errors included, and then the images it has displayed."""
 
     kind = "output"
 
@@ -167,22 +168,22 @@ class Output(Speech):
         self._markers = Markers("output")
         self._images = _Images()
 
-    def _say(self, new: str, message: Message) -> list[Said]:
-        said = _printed(self._markers.feed(new))
+    def _translate(self, new: str, message: Message) -> list[Output]:
+        outputs = _printed(self._markers.feed(new))
         self._images.known = read_displayed(message.metadata) or self._images.known
-        return said + self._images.new() if self.finished else said
+        return outputs + self._images.new() if self.finished else outputs
 
-    def _say_all(self, new: str) -> list[Said]:
-        found = self._markers.feed(new) + self._markers.rest()
+    def _translate_last(self, new: str) -> list[Output]:
+        found = self._markers.feed(new) + self._markers.flush()
         return _printed(found) + self._images.new()
 
 
-class Trouble(Output):
-    """The sandbox's own error, which may take the place of an output under its id."""
+class ErrorTranslator(PrintedTranslator):
+    """The sandbox's own error, which may replace a printed output under the same id."""
 
 
-class Drawings(Speech):
-    """A tool's images; its words are for the model."""
+class ImagesTranslator(MessageTranslator):
+    """A tool's images; its text is for the model."""
 
     kind = "images"
 
@@ -190,36 +191,36 @@ class Drawings(Speech):
         super().__init__(id)
         self._images = _Images()
 
-    def _say(self, new: str, message: Message) -> list[Said]:
+    def _translate(self, new: str, message: Message) -> list[Output]:
         self._images.known = read_drawn(message) or self._images.known
         return self._images.new()
 
-    def _say_all(self, new: str) -> list[Said]:
+    def _translate_last(self, new: str) -> list[Output]:
         return []
 
 
 class _Images:
-    """The images of one message, of which each record repeats those before."""
+    """The images of one message, all of which are repeated by each record."""
 
     def __init__(self) -> None:
-        self.known: list[ImageWanted] = []
+        self.known: list[ImagePlaceholder] = []
         self._given = 0
 
-    def new(self) -> list[Said]:
+    def new(self) -> list[Output]:
         new = self.known[self._given :]
         self._given += len(new)
         return [*new]
 
 
-def _printed(found: list[Found]) -> list[Said]:
+def _printed(found: list[Found]) -> list[Output]:
     return [Delta(piece, "output") if isinstance(piece, str) else Drawing() for piece in found]
 
 
 def _finish(message: Message) -> Finish:
     details = message.metadata.finish_details if message.metadata is not None else None
     if details is not None and details.type in ("max_tokens", "interrupted"):
-        # OpenAI's dialect has no word for an interruption. "length" tells the client what it has to
-        # know, that the answer is not complete; "stop" would be a lie.
+        # OpenAI's API has no word for an interruption. "length" says that the answer is not
+        # complete, which is what the client has to know; "stop" would be a lie.
         return "length"
     if message.status == "finished_partial_completion":
         return "length"

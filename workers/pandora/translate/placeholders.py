@@ -1,7 +1,7 @@
-"""What the translation asks the rim for, in the place of the event it will become.
+"""Placeholders in the translation, for events that take I/O or the operator's permission to make.
 
-The upstream names images and files by its own pointers, and asks for leave to call an action. Who
-holds the conversation turns each of these into one event of ours (`client`, `downloads`).
+The upstream names images and files by its own pointers, and requests permission to call an action.
+Each is replaced by one event of ours: by `files/downloads`, or, for a permission, by `exchange`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from workers.pandora.translate.records import Message, Metadata
 _MAX_WORDS = 200  # characters of an action's domain and operation
 
 
-class ImageWanted(msgspec.Struct, frozen=True):
+class ImagePlaceholder(msgspec.Struct, frozen=True):
     """An `Image`, by its asset pointer: `file-service://file-X` or `sediment://file_X`."""
 
     tool: Literal["dalle", "python"]
@@ -23,44 +23,44 @@ class ImageWanted(msgspec.Struct, frozen=True):
     prompt: str | None = None
 
 
-class FileWanted(msgspec.Struct, frozen=True):
+class FilePlaceholder(msgspec.Struct, frozen=True):
     """A `File` of the sandbox, by the message that links to it."""
 
     message_id: str
     path: str
 
 
-class Leave(msgspec.Struct, frozen=True):
-    """One way to answer: `type` is "allow", "always_allow", "deny" or "oauth_redirect"."""
+class Permission(msgspec.Struct, frozen=True):
+    """An answer offered: `type` is "allow", "always_allow", "deny" or "oauth_redirect"."""
 
     type: str
     target_message_id: str
     operation_hash: str | None = None
 
 
-class ConfirmationWanted(msgspec.Struct, frozen=True):
-    """Leave to call an action, or, if nobody gives it, an `Asked`. The turn ends after it.
+class PermissionRequest(msgspec.Struct, frozen=True):
+    """A request for permission to call an action, or an `Asked` without it. The turn ends after it.
 
-    `tool` is the name of the author that a message with the answer has to bear.
+    `tool` is the author's name for a message with the answer.
     """
 
     message_id: str
     tool: str
     domain: str
     operation: str
-    leaves: list[Leave]
+    offers: list[Permission]
 
 
-Wanted = ImageWanted | FileWanted | ConfirmationWanted
+Placeholder = ImagePlaceholder | FilePlaceholder
 
-Confirm = Literal["no", "allow", "always_allow"]
-"""How the operator answers actions that ask for leave (`settings.Gpts`)."""
+ConfirmPolicy = Literal["no", "allow", "always_allow"]
+"""The operator's answer to actions that request permission (`settings.Gpts`)."""
 
 
-def choose_leave(wanted: ConfirmationWanted, confirm: Confirm) -> Leave | None:
-    """The answer to give, None for none. What may not be allowed for good is allowed this once."""
-    offered = {leave.type: leave for leave in wanted.leaves}
-    match confirm:
+def choose_permission(request: PermissionRequest, policy: ConfirmPolicy) -> Permission | None:
+    """The answer to give, None for none. Without an offer to allow always, allow this once."""
+    offered = {offer.type: offer for offer in request.offers}
+    match policy:
         case "no":
             return None
         case "allow":
@@ -69,7 +69,7 @@ def choose_leave(wanted: ConfirmationWanted, confirm: Confirm) -> Leave | None:
             return offered.get("always_allow") or offered.get("allow")
 
 
-def read_drawn(message: Message) -> list[ImageWanted]:
+def read_drawn(message: Message) -> list[ImagePlaceholder]:
     """The images among a message's parts."""
     content = message.content
     name = message.author.name if message.author else None
@@ -80,13 +80,13 @@ def read_drawn(message: Message) -> list[ImageWanted]:
             continue
         match part.metadata:
             case {"dalle": {"prompt": str(prompt)}}:
-                images.append(ImageWanted(tool, part.asset_pointer, prompt))
+                images.append(ImagePlaceholder(tool, part.asset_pointer, prompt))
             case _:
-                images.append(ImageWanted(tool, part.asset_pointer))
+                images.append(ImagePlaceholder(tool, part.asset_pointer))
     return images
 
 
-def read_displayed(metadata: Metadata | None) -> list[ImageWanted]:
+def read_displayed(metadata: Metadata | None) -> list[ImagePlaceholder]:
     """The images that code has displayed so far."""
     match metadata.aggregate_result if metadata else None:
         case {"messages": list(messages)}:
@@ -97,38 +97,38 @@ def read_displayed(metadata: Metadata | None) -> list[ImageWanted]:
     for entry in messages:
         match entry:
             case {"message_type": "image", "image_url": str(pointer)} if pointer:
-                images.append(ImageWanted("python", pointer))
+                images.append(ImagePlaceholder("python", pointer))
     return images
 
 
-def read_confirmation(message: Message) -> ConfirmationWanted | None:
-    """The leave that a tool's message asks for, if it does."""
+def read_permission_request(message: Message) -> PermissionRequest | None:
+    """The request in a tool's message, if it has one."""
     metadata = message.metadata
     match metadata.jit_plugin_data if metadata else None:
         case {"from_server": {"type": "confirm_action" | "oauth_required", "body": dict(body)}}:
             pass
         case _:
             return None
-    given = body.get("actions")
-    return ConfirmationWanted(
+    offers = body.get("actions")
+    return PermissionRequest(
         message_id=message.id,
         tool=(message.author.name if message.author else None) or "",
         domain=_words(body.get("domain")),
         operation=_words(body.get("operation")),
-        leaves=[_leave(one) for one in given if isinstance(one, dict)]
-        if isinstance(given, list)
+        offers=[_permission(offer) for offer in offers if isinstance(offer, dict)]
+        if isinstance(offers, list)
         else [],
     )
 
 
-def _leave(given: dict[str, object]) -> Leave:
-    kind = given.get("type")
-    match given.get(kind) if isinstance(kind, str) else None:
+def _permission(offer: dict[str, object]) -> Permission:
+    kind = offer.get("type")
+    match offer.get(kind) if isinstance(kind, str) else None:
         case dict(details):
             target, hashed = details.get("target_message_id"), details.get("operation_hash")
         case _:
             target, hashed = None, None
-    return Leave(
+    return Permission(
         type=kind if isinstance(kind, str) else "",
         target_message_id=target if isinstance(target, str) else "",
         operation_hash=hashed if isinstance(hashed, str) else None,

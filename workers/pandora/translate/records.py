@@ -1,11 +1,11 @@
-"""The upstream's own events, decoded: only the fields that somebody reads.
+"""The upstream's own events, decoded: only the fields that are used.
 
-Shapes after upstream-protocol.md, 3.2 and 3.3. What cannot be decoded is `Mark.UNKNOWN` and changes
-nothing: the upstream adds kinds of events as it likes.
+Shapes after upstream-protocol.md, 3.2 and 3.3. An event that cannot be decoded is `Mark.UNKNOWN`
+and changes nothing: the upstream adds kinds of events as it likes.
 
-JSON with half a character in it (a byte that is no UTF-8, half of a surrogate pair) is read with
+JSON with half a character in it (a byte that is not UTF-8, half of a surrogate pair) is read with
 U+FFFD in that place, rather than dropped: texts are cumulative, so one such byte would otherwise
-cost the whole rest of the answer.
+lose all the remaining answer.
 
 `gc=False`: these are trees, and short-lived ones, so the garbage collector need not walk them.
 """
@@ -22,14 +22,14 @@ from workers.pandora.translate.sse import ServerSentEvent
 
 
 class Author(msgspec.Struct, frozen=True, gc=False):
-    """`role`: "system", "user", "assistant" or "tool", whose name says which."""
+    """`role`: "system", "user", "assistant" or "tool", with the tool's name."""
 
     role: str = ""
     name: str | None = None
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
-    """A part of a content that is not text. `wanted` reads its `metadata`."""
+    """A part of a content that is not text. `placeholders` reads its `metadata`."""
 
     content_type: str | None = None
     asset_pointer: str | None = None
@@ -50,7 +50,7 @@ class FinishDetails(msgspec.Struct, frozen=True, gc=False):
 
 
 class Metadata(msgspec.Struct, frozen=True, gc=False):
-    """The last four are known to be odd at times and are read leniently, by who needs them."""
+    """The last four are known to be odd at times and are read leniently where they are used."""
 
     model_slug: str | None = None
     finish_details: FinishDetails | None = None
@@ -76,12 +76,12 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def finished(self) -> bool:
-        """Whether no more of it is to come."""
+        """Whether the message is complete."""
         return self.status in ("finished_successfully", "finished_partial_completion")
 
     @property
     def is_code(self) -> bool:
-        """Whether its content says so, whoever it is for."""
+        """Whether its content is code, for any recipient."""
         return self.content is not None and self.content.content_type == "code"
 
     @property
@@ -109,9 +109,9 @@ class Moderation(msgspec.Struct, frozen=True, gc=False):
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """What one event carries: a message, an error, or something beside them.
+    """The content of one event: a message, an error, or something else.
 
-    `error` and `detail` are a sentence or an object; `complaint.read_complaint` knows their shapes.
+    `error` and `detail` are a sentence or an object; `error_body` knows their shapes.
     """
 
     message: Message | None = None
@@ -133,8 +133,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 class Operation(msgspec.Struct, frozen=True, gc=False):
     """A change to an envelope, in the v1 delta encoding: `delta_encoding` applies it.
 
-    `p`ath, `o`peration and the `c`ount of the message it is about are those of the operation before
-    where they are missing.
+    Where `p`ath, `o`peration or the `c`ount of its message are missing, they are those of the
+    operation before.
     """
 
     v: object
@@ -144,7 +144,7 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
 
 
 class Mark(enum.Enum):
-    """An event that says all it has to say by being there."""
+    """An event without content of its own."""
 
     DONE = "done"
     PING = "ping"
@@ -159,7 +159,7 @@ _ping = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")  # the data of a ping tha
 
 
 def read_record(event: ServerSentEvent) -> Record:
-    """What an event of the upstream says. Never raises, whatever the upstream sent."""
+    """Decode an event of the upstream. Never raises, whatever the upstream sent."""
     if event.event == "ping":
         return Mark.PING
     data = event.data
@@ -187,7 +187,7 @@ def _mend(data: bytes) -> str:
     """The same JSON with U+FFFD for every half of a character.
 
     Raises:
-        ValueError: it is no JSON even so.
+        ValueError: it is not JSON even so.
     """
     # The standard library takes the lone surrogates that msgspec refuses; UTF-16 can carry them
     # to the one place that replaces them.

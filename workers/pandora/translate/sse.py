@@ -1,4 +1,4 @@
-"""Server-sent events out of bytes, however the network cut them.
+"""Server-sent events parsed from bytes, however the network cut them.
 
 The strategy: a block ends at an empty line, so the bytes are split at the LF pairs in one call, and
 a block that is a single `data:` line, as every recorded one is, is not looked at any further.
@@ -36,8 +36,8 @@ class EventTooLargeError(ValueError):
 class EventParser:
     """Cuts one stream into events.
 
-    There is nothing to close: a block that the end of the stream left unfinished is no event. It
-    stays in `rest`, since it may be what somebody said who does not speak in events.
+    There is nothing to close: a block left unfinished by the end of the stream is not an event. It
+    stays in `remainder`, since a server that does not send events may have sent it.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -72,9 +72,9 @@ class EventParser:
             data = bytes(held)
             held.clear()
 
-        *blocks, rest = data.split(b"\n\n")
-        held += rest
-        self._check(len(rest))
+        *blocks, remainder = data.split(b"\n\n")
+        held += remainder
+        self._check(len(remainder))
         if blocks and self._at_start:
             self._at_start = False
             blocks[0] = blocks[0].removeprefix(_BOM)
@@ -89,7 +89,7 @@ class EventParser:
         return events
 
     @property
-    def rest(self) -> bytes:
+    def remainder(self) -> bytes:
         """See above."""
         return bytes(self._held)
 

@@ -1,21 +1,22 @@
-"""The upstream's records turned into our events: one small machine, no I/O.
+"""The upstream's records translated into our events: one small machine, no I/O.
 
-A turn is a row of messages, each with its own id and its own `Speech`; what they say follows each
-other with nothing between. Who speaks to whom decides what a message is, then its content:
+A turn is a sequence of messages, each with its own id and its own `MessageTranslator`; their
+outputs follow each other with nothing between. Author and recipient decide the kind of a message,
+then its content:
 
-    assistant -> all          text                         prose
+    assistant -> all          text                         text
     assistant -> anybody      code                         code
     assistant -> a tool       text                         code (a request to draw)
     tool                      execution output, stderr     output
     python                    system error                 output
     tool                      parts with pointers          images
-    tool                      a request for leave          what is asked
+    tool                      a request for permission     the request
     dalle                     text, and no image was made  a refusal
     anything else                                          nothing
 
-When another message begins to speak, or the answer ends, what the one before has held back is said
-first. Images, files and leave are asked for by values (`wanted`), which stand where their events
-will.
+When the next message has its first output, or the answer ends, everything that the message before
+holds back comes first. Images, files and permissions are values in the place of their events
+(`placeholders`).
 
     running --text--> running
     running --[DONE]--------------------------------> Done
@@ -23,29 +24,37 @@ will.
     running --end of stream, anything else----------> Failed
     running --error---------------------------------> Failed
     ended   --anything------------------------------> nothing
-    ended   --leave was given, the turn goes on-----> running
+    ended   --permission was granted----------------> running
 """
 
 from __future__ import annotations
 
 from wire.events import Break, Done, Failed, Finish, Refusal, Started
 from workers.pandora.translate.delta_encoding import DeltaError, Documents
-from workers.pandora.translate.error_body import fault_of, read_complaint, shorten
-from workers.pandora.translate.message import Code, Drawings, Output, Prose, Said, Speech, Trouble
-from workers.pandora.translate.placeholders import read_confirmation
+from workers.pandora.translate.error_body import fault_of, read_error_body, shorten
+from workers.pandora.translate.message import (
+    CodeTranslator,
+    ErrorTranslator,
+    ImagesTranslator,
+    MessageTranslator,
+    Output,
+    PrintedTranslator,
+    TextTranslator,
+)
+from workers.pandora.translate.placeholders import read_permission_request
 from workers.pandora.translate.records import Envelope, Mark, Message, Operation, Record
 
 BROKEN_OFF = Failed("upstream_error", "The upstream broke off its answer.", "answer_broken_off")
-_NO_SENTENCE = "The upstream reported an error without saying which."
+_NO_SENTENCE = "The upstream reported an error without a message."
 _TO_USER = ("all", None)
 _DALLE = "dalle"
 
 
 class Translator:
-    """Translates one answer. Lists come out in order; `Failed`, if any, is the last of all.
+    """Translates one answer. Lists are in order; `Failed`, if any, is the last of all.
 
-    For the rim: `conversation_id`, as far as it is known. For counting, once it has `ended`:
-    `unknown`, the records nobody understood; `unfinished`, whether `[DONE]` came without a finished
+    `conversation_id` is set as soon as it is known. Anomalies, once it has `ended`: `unknown`, the
+    number of records of no known kind; `unfinished`, whether `[DONE]` came without a finished
     message; `rewritten`, whether a text changed under way.
     """
 
@@ -58,21 +67,21 @@ class Translator:
         self._started = False
         self._blocked = False
         self._documents = Documents()
-        self._speeches: dict[str, Speech] = {}
-        self._speaker: Speech | None = None  # who said something last
-        self._last: Speech | None = None  # of the assistant to the user
-        self._call: Speech | None = None  # of the assistant to a tool that has not answered
+        self._messages: dict[str, MessageTranslator] = {}
+        self._current: MessageTranslator | None = None  # that had the latest output
+        self._last: MessageTranslator | None = None  # of the assistant to the user
+        self._call: MessageTranslator | None = None  # of the assistant to a tool, unanswered
         self._turn_goes_on = False
         self._drawn = False  # since the last request to draw
-        self._heard: set[str] = set()  # tool messages that are dealt with
+        self._handled: set[str] = set()  # tool messages
 
     @property
     def rewritten(self) -> bool:
         """See above."""
-        return any(speech.rewritten for speech in self._speeches.values())
+        return any(message.rewritten for message in self._messages.values())
 
-    def feed(self, record: Record) -> list[Said]:
-        """What a record makes; nothing after the end."""
+    def feed(self, record: Record) -> list[Output]:
+        """The outputs of a record; none after the end."""
         if self.ended:
             return []
         if isinstance(record, Envelope):
@@ -90,36 +99,42 @@ class Translator:
                     self.unknown += 1
                     return []
             case Mark.DONE:
-                last = self._speaker or self._last
-                self.unfinished = not (last.finished if last else self._heard)
+                last = self._current or self._last
+                self.unfinished = not (last.finished if last else self._handled)
                 return self._done()
 
-    def go_on(self) -> None:
-        """The turn, ended by a request for leave, goes on in another stream."""
+    def resume(self) -> None:
+        """Go on in another stream with a turn that a request for permission ended."""
         self.ended = False
         self._last = None
         self._turn_goes_on = True
         self._documents = Documents()
 
-    def end_of_stream(self) -> list[Said]:
-        """The ending of a stream that closed, or broke, without saying `[DONE]`."""
+    def end_of_stream(self) -> list[Output]:
+        """The ending of a stream that closed, or broke, without `[DONE]`."""
         if self.ended:
             return []
         last = self._last
         # `end_turn` has been seen on messages that others followed, so it does not count once the
         # assistant has turned to a tool. A blocked answer has nothing left to lose.
-        whole = last is not None and last.ends_turn and not self._turn_goes_on
-        return self._done() if whole or self._blocked else self.fail(BROKEN_OFF)
+        complete = last is not None and last.ends_turn and not self._turn_goes_on
+        return self._done() if complete or self._blocked else self.fail(BROKEN_OFF)
 
-    def _envelope(self, envelope: Envelope) -> list[Said]:
+    def fail(self, failed: Failed) -> list[Output]:
+        """An unexpected ending, after everything that was held back."""
+        outputs = self._begin(self._turn_to(None))
+        self.ended = True
+        return [*outputs, failed]
+
+    def _envelope(self, envelope: Envelope) -> list[Output]:
         if envelope.conversation_id:
             self.conversation_id = envelope.conversation_id
         message = envelope.message
-        complaint = envelope.error or (envelope.detail if message is None else None)
-        if complaint:
-            said = read_complaint(complaint)
+        body = envelope.error or (envelope.detail if message is None else None)
+        if body:
+            error = read_error_body(body)
             return self.fail(
-                Failed(fault_of(said), said.message or _NO_SENTENCE, said.code, said.clears_in)
+                Failed(fault_of(error), error.message or _NO_SENTENCE, error.code, error.clears_in)
             )
         if envelope.blocks:
             self._blocked = True
@@ -133,85 +148,81 @@ class Translator:
             case _:
                 return []
 
-    def _assistant(self, message: Message) -> list[Said]:
-        speaker = self._speaker
-        if speaker is not None and speaker.id == message.id:  # goes on: as nearly always
-            self._turn_goes_on = speaker is not self._last
-            said = speaker.hear(message)
-            return said if self._started and not self._blocked else self._say(said)
+    def _assistant(self, message: Message) -> list[Output]:
+        current = self._current
+        if current is not None and current.id == message.id:  # goes on: as nearly always
+            self._turn_goes_on = current is not self._last
+            outputs = current.feed(message)
+            return outputs if self._started and not self._blocked else self._begin(outputs)
         if message.metadata is not None and message.metadata.model_slug:
             self._model = message.metadata.model_slug
         to_user = message.recipient in _TO_USER
         self._turn_goes_on = not to_user
         if not to_user:
             self._drawn = False
-        speech = self._speech(message, Prose if to_user and not message.is_code else Code)
+        is_text = to_user and not message.is_code
+        translator = self._translator(message, TextTranslator if is_text else CodeTranslator)
         if to_user:
-            self._last = speech
-        self._call = None if to_user else speech
-        return self._hear(speech, message)
+            self._last = translator
+        self._call = None if to_user else translator
+        return self._feed(translator, message)
 
-    def _tool(self, message: Message, name: str) -> list[Said]:
+    def _tool(self, message: Message, name: str) -> list[Output]:
         self._call = None
         content_type = message.content.content_type if message.content is not None else ""
         if content_type in ("execution_output", "stderr"):
-            return self._hear(self._speech(message, Output), message)
+            return self._feed(self._translator(message, PrintedTranslator), message)
         if content_type == "system_error" and name == "python":
-            return self._hear(self._speech(message, Trouble), message)
+            return self._feed(self._translator(message, ErrorTranslator), message)
         if content_type == "multimodal_text":
-            said = self._hear(self._speech(message, Drawings), message)
-            self._drawn = self._drawn or bool(said)
-            return said
-        if message.id in self._heard:
+            outputs = self._feed(self._translator(message, ImagesTranslator), message)
+            self._drawn = self._drawn or bool(outputs)
+            return outputs
+        if message.id in self._handled:
             return []
-        if (confirmation := read_confirmation(message)) is not None:
-            self._heard.add(message.id)
-            return self._say([*self._turn_to(None), confirmation])
+        if (request := read_permission_request(message)) is not None:
+            self._handled.add(message.id)
+            return self._begin([*self._turn_to(None), request])
         if name.startswith(_DALLE) and not self._drawn and message.finished and message.text:
-            self._heard.add(message.id)
-            return self._say([*self._turn_to(None), Refusal(shorten(message.text))])
+            self._handled.add(message.id)
+            return self._begin([*self._turn_to(None), Refusal(shorten(message.text))])
         return []
 
-    def _speech(self, message: Message, kind: type[Speech]) -> Speech:
-        speech = self._speeches.get(message.id)
-        if speech is None or (type(speech) is not kind and message.text):
-            speech = self._speeches[message.id] = kind(message.id)
-        return speech
+    def _translator(self, message: Message, kind: type[MessageTranslator]) -> MessageTranslator:
+        translator = self._messages.get(message.id)
+        if translator is None or (type(translator) is not kind and message.text):
+            translator = self._messages[message.id] = kind(message.id)
+        return translator
 
-    def _hear(self, speech: Speech, message: Message) -> list[Said]:
-        said = speech.hear(message)
-        if speech is not self._speaker:
-            if not said and not message.text:
+    def _feed(self, translator: MessageTranslator, message: Message) -> list[Output]:
+        outputs = translator.feed(message)
+        if translator is not self._current:
+            if not outputs and not message.text:
                 return []
-            said = [*self._turn_to(speech), *said]
-        return self._say(said)
+            outputs = [*self._turn_to(translator), *outputs]
+        return self._begin(outputs)
 
-    def _turn_to(self, speaker: Speech | None) -> list[Said]:
-        """What the speaker before has held back, and what parts the two."""
-        before, self._speaker = self._speaker, speaker
+    def _turn_to(self, translator: MessageTranslator | None) -> list[Output]:
+        """The outputs that the message before holds back, and the break between the two."""
+        before, self._current = self._current, translator
         if before is None:
             return []
-        same = speaker is not None and speaker.kind == before.kind != "text"
-        return [*before.rest(), *([Break()] if same else [])]
+        same = translator is not None and translator.kind == before.kind != "text"
+        return [*before.flush(), *([Break()] if same else [])]
 
-    def _say(self, said: list[Said]) -> list[Said]:
-        if not said or self._blocked:
+    def _begin(self, outputs: list[Output]) -> list[Output]:
+        """The same outputs, after `Started` if they are the first; none of a blocked answer."""
+        if not outputs or self._blocked:
             return []
         if self._started:
-            return said
+            return outputs
         self._started = True
-        return [Started(self._model), *said]
+        return [Started(self._model), *outputs]
 
-    def _done(self) -> list[Said]:
-        rest = self._say(self._turn_to(None))
+    def _done(self) -> list[Output]:
+        outputs = self._begin(self._turn_to(None))
         self.ended = True
         last = self._call or self._last  # a call that was cut off leaves the answer incomplete
         finish: Finish = "stop" if last is None else last.finish
-        begin: list[Said] = [] if self._started else [Started(self._model)]
-        return [*rest, *begin, Done("content_filter" if self._blocked else finish)]
-
-    def fail(self, failed: Failed) -> list[Said]:
-        """An ending that was not foreseen, after all that was held back."""
-        rest = self._say(self._turn_to(None))
-        self.ended = True
-        return [*rest, failed]
+        begin: list[Output] = [] if self._started else [Started(self._model)]
+        return [*outputs, *begin, Done("content_filter" if self._blocked else finish)]

@@ -1,11 +1,11 @@
 """The frames of a WebSocket, in either shape, as pieces of answers: a small machine, no I/O.
 
-Bare frames carry a piece each. Those of the reliable subprotocol are numbered: what has been
-acknowledged is not sent again, and what comes again after a reconnection is dropped by its number.
-Which shape it is, each frame says itself.
+Bare frames carry a piece each. Those of the reliable subprotocol are numbered: acknowledged frames
+are not sent again, and frames repeated after a reconnection are dropped by their number. The shape
+can be seen from each frame.
 
     new --connected--> known --connected, same id--> known
-                             --connected, other id--> LostError: what was missed will not come
+                             --connected, other id--> LostError: the missed frames will not come
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Literal
 
 import msgspec
 
+from workers.pandora.json_decoding import decode_json
+
 RELIABLE = "json.reliable.webpubsub.azure.v1"
 """The subprotocol to offer."""
 
 ACK_EVERY = 16
-"""Frames between acknowledgements. The service cuts off who owes it about a thousand."""
+"""Frames between acknowledgements. The service disconnects a client about a thousand behind."""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -32,7 +34,7 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class LostError(Exception):
-    """The connection came back as another one; frames are missing."""
+    """The connection was replaced by another one; frames are missing."""
 
 
 class _Data(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ class _Data(msgspec.Struct, frozen=True):
 
 
 class _Frame(_Data, frozen=True):
-    """All that a frame of any shape may hold."""
+    """The fields of a frame of any shape."""
 
     event: str = ""
     sequenceId: int | None = None  # noqa: N815 - the service's spelling
@@ -58,7 +60,7 @@ class _Ack(msgspec.Struct, frozen=True, tag_field="type", tag="sequenceAck"):
 
 
 class Frames:
-    """The frames of one connection, over as many sockets as it takes. `odd` counts the others."""
+    """The frames of one connection, over any number of sockets. `odd` counts unreadable frames."""
 
     def __init__(self) -> None:
         self.odd = 0
@@ -68,14 +70,13 @@ class Frames:
         self._acknowledged = 0
 
     def receive(self, text: str | bytes) -> Piece | None:
-        """The piece in a frame; None for one that has none or has been received before.
+        """The piece in a frame; None for a frame without one, or a repeated one.
 
         Raises:
             LostError: see above.
         """
-        try:
-            frame = msgspec.json.decode(text, type=_Frame)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        frame = decode_json(text, _Frame)
+        if frame is None:
             self.odd += 1
             return None
         if frame.type == "system":
@@ -88,15 +89,15 @@ class Frames:
         return self._piece(frame)
 
     def ack(self, *, now: bool = False) -> str | None:
-        """The acknowledgement to send: when enough frames wait for it, or, `now`, any does."""
-        owed = self._highest - self._acknowledged
-        if owed < (1 if now else ACK_EVERY):
+        """The acknowledgement to send, if enough frames are unacknowledged, or, with `now`, any."""
+        unacknowledged = self._highest - self._acknowledged
+        if unacknowledged < (1 if now else ACK_EVERY):
             return None
         self._acknowledged = self._highest
         return msgspec.json.encode(_Ack(self._highest)).decode()
 
-    def way_back(self) -> dict[str, str] | None:
-        """What to add to the address to take the connection up again; None if it cannot be."""
+    def resumption(self) -> dict[str, str] | None:
+        """The query that resumes the connection; None if it cannot be resumed."""
         if self._connection is None or self._token is None:
             return None
         return {
@@ -124,7 +125,7 @@ class Frames:
                 self.odd += 1
                 return None
             body = base64.b64decode(data.body, validate=True)
-        except (ValueError, RecursionError):  # which the errors of base64 and msgspec are, too
+        except (ValueError, RecursionError):  # of base64 and of msgspec, too
             self.odd += 1
             return None
         return Piece(data.response_id or "", data.conversation_id or "", body, not data.more_body)

@@ -1,7 +1,7 @@
-"""Where an answer comes that its POST only announces: the account's WebSocket and our part of it.
+"""An answer that its POST only announces: the WebSocket's address, and the answer's ids in it.
 
-The address carries the user it is for in its token (a JWT). One bearer may stand for several users,
-as a pool does, and each has a socket of its own. Pure, like what is beside it.
+The address names its user in its token (a JWT). One bearer may have several users, as a pool does,
+and each of them has a socket of its own. Pure.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from workers.pandora.json_decoding import decode_json
+
 
 class Address(msgspec.Struct, frozen=True):
-    """Where a user's WebSocket is. `expires_at` is a POSIX time, None if it was not said.
+    """Address of a user's WebSocket. `expires_at` is a POSIX time, None if unknown.
 
-    Whoever has `url` can read along, so it is never shown.
+    Anybody with the `url` can read the user's answers, so it is never shown.
     """
 
     url: str
@@ -35,8 +37,13 @@ class Handover(msgspec.Struct, frozen=True):
     request_id: str | None
     address: Address | None
 
+    @property
+    def id(self) -> str:
+        """The id by which its frames are found."""
+        return self.response_id or self.conversation_id
 
-class _Said(msgspec.Struct, frozen=True):
+
+class _Announcement(msgspec.Struct, frozen=True):
     wss_url: str | None = None
     expires_at: str | None = None
     response_id: str | None = None
@@ -49,14 +56,14 @@ class _Claims(msgspec.Struct, frozen=True):
 
 
 def read_address(body: bytes) -> Address | None:
-    """The address in the answer of register-websocket; None if it is none we can use."""
-    said = _decode(body)
-    return _address(said) if said is not None else None
+    """The address in the response of register-websocket; None if it is not usable."""
+    announcement = decode_json(body, _Announcement)
+    return None if announcement is None else _address(announcement)
 
 
 def read_handover(body: bytes) -> Handover | None:
-    """What a conversation's POST said with 200 and JSON; None if no answer comes in frames."""
-    said = _decode(body)
+    """The handover in the JSON body of a question's response with 200; None if it has none."""
+    said = decode_json(body, _Announcement)
     if said is None or not (said.response_id or (said.wss_url and said.conversation_id)):
         return None
     return Handover(
@@ -67,14 +74,7 @@ def read_handover(body: bytes) -> Handover | None:
     )
 
 
-def _decode(body: bytes) -> _Said | None:
-    try:
-        return msgspec.json.decode(body, type=_Said)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _address(said: _Said) -> Address | None:
+def _address(said: _Announcement) -> Address | None:
     try:
         url = urlsplit(said.wss_url or "")
         usable = url.scheme in ("ws", "wss") and bool(url.hostname) and url.port != 0
@@ -88,11 +88,11 @@ def _address(said: _Said) -> Address | None:
 def _user(url: str) -> str:
     """The user in the address's token, "" if it cannot be read."""
     token = parse_qs(urlsplit(url).query).get("access_token", [""])[0]
-    _, _, rest = token.partition(".")
-    claims, _, _ = rest.partition(".")
+    _, _, remainder = token.partition(".")
+    claims, _, _ = remainder.partition(".")
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(claims + "=="), type=_Claims).sub
-    except (ValueError, RecursionError):  # which the errors of base64 and msgspec are, too
+    except (ValueError, RecursionError):  # of base64 and of msgspec, too
         return ""
 
 

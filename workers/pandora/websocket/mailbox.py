@@ -1,7 +1,8 @@
-"""The answers that come over one WebSocket, each into the mail of the job that waits for it.
+"""The answers that come over one WebSocket, each put into the mail of the job that waits for it.
 
-Others answer to nobody here: they belong to somebody's browser. But while a POST of the account is
-under way, a frame may come before the POST has told us its id; so long all are kept, up to a limit.
+Frames of other responses belong to the user's browser tabs and are ignored. But while a POST of the
+account is under way, a frame may arrive before the response with its id; meanwhile all are kept, up
+to a limit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ FULL = 8 * 1024 * 1024
 class Mail:
     """One answer's bytes, on their way from the socket to their reader.
 
-    `ended` is said by the last frame, `lost` when the socket is gone for good.
+    `ended` is set by the last frame, `lost` when the socket is gone for good.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class Mail:
         self._room.set()
 
     async def read(self) -> bytes:
-        """What has come, waiting for the first of it; b"" at the end, whole or broken off."""
+        """Wait for bytes and return all there are; b"" at the end, complete or broken off."""
         while not self._bytes and not (self.ended or self.lost):
             self._changed.clear()
             await self._changed.wait()
@@ -42,11 +43,11 @@ class Mail:
         return data
 
     async def room(self) -> None:
-        """Wait while its reader is too far behind."""
+        """Wait while the reader is too far behind."""
         await self._room.wait()
 
     def put(self, body: bytes, *, last: bool) -> None:
-        """A piece has come."""
+        """Add the body of a piece."""
         if self.closed or self.ended:
             return
         self._bytes += body
@@ -56,34 +57,34 @@ class Mail:
         self._changed.set()
 
     def lose(self) -> None:
-        """No more will come."""
+        """Mark the end: no more pieces will come."""
         self.lost = True
         self._changed.set()
 
     def close(self) -> None:
-        """Nobody reads any more."""
+        """Drop all bytes, now and later: there is no reader any more."""
         self.closed = True
         self._bytes.clear()
         self._room.set()
 
 
 class Mailbox:
-    """All answers of one socket. `expecting` says whether a POST is under way."""
+    """All answers of one socket. `expecting` returns whether a POST is under way."""
 
     def __init__(self, expecting: Callable[[], bool]) -> None:
         self._expecting = expecting
         self._lost = False
         self._mails: dict[str, Mail] = {}
-        self._early: dict[str, list[Piece] | None] = {}  # None: too much of it
+        self._early: dict[str, list[Piece] | None] = {}  # None: overflowed
         self._early_bytes = 0
 
     @property
     def empty(self) -> bool:
-        """Whether nobody waits for anything here."""
+        """Whether no job waits for an answer here."""
         return not self._mails
 
     def claim(self, id: str) -> Mail:
-        """The mail of a response or conversation id, with what has come of it already."""
+        """The mail of a response or conversation id, with the pieces that arrived early."""
         mail = self._mails[id] = Mail()
         for name in self._names(id):
             early = self._early.pop(name)
@@ -98,12 +99,12 @@ class Mailbox:
         return mail
 
     def release(self, id: str) -> None:
-        """Nobody waits for this id any more."""
+        """Close the mail of an id: its job has ended."""
         if mail := self._mails.pop(id, None):
             mail.close()
 
     def deliver(self, piece: Piece) -> Mail | None:
-        """Put a piece where it belongs, and tell where that is."""
+        """Put a piece into its mail, and return that."""
         mail = self._mails.get(piece.response_id) or self._mails.get(piece.conversation_id)
         if mail is not None:
             mail.put(piece.body, last=piece.last)
@@ -112,12 +113,12 @@ class Mailbox:
         return mail
 
     def forget_early(self) -> None:
-        """No POST is under way any more."""
+        """Drop early pieces: no POST is under way any more."""
         self._early.clear()
         self._early_bytes = 0
 
     def lose(self) -> None:
-        """The socket is gone for good."""
+        """Lose all mail: the socket is gone for good."""
         self._lost = True
         for mail in self._mails.values():
             mail.lose()
@@ -136,7 +137,7 @@ class Mailbox:
             return
         self._early_bytes += len(piece.body)
         if self._early_bytes > EARLY_BYTES or len(self._early) > EARLY_ANSWERS:
-            # An answer with a hole would be worse than none.
+            # An answer with a gap would be worse than none.
             self._early_bytes -= sum(len(one.body) for one in (*kept, piece))
             self._early[piece.response_id] = None
         else:

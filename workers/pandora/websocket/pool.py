@@ -1,8 +1,8 @@
 """The WebSockets of all accounts that this process holds conversations on, shared by their jobs.
 
 A socket is opened when an answer is handed over to it, or before the question is asked
-(`prepare`), and closed when nobody has waited for anything over it for a while. Accounts are told
-apart by their bearer, which stays in this process' memory.
+(`prepare`), and closed when it has been idle for a while. Accounts are told apart by their bearer,
+which stays in this process' memory.
 """
 
 from __future__ import annotations
@@ -13,30 +13,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import aiohttp
 import msgspec
 
 from runtime.logs import describe_traceback
 from wire.events import Failed
-from workers.pandora.body import read_short
-from workers.pandora.websocket.connection import Socket, UnreachableError
+from workers.pandora.backend import Backend, UnreachableError
+from workers.pandora.json_decoding import decode_json
+from workers.pandora.websocket.connection import Socket
 from workers.pandora.websocket.handover import Address, Handover, read_address
 from workers.pandora.websocket.mailbox import Mail
 from workers.pandora.websocket.stopping import Stops
 from workers.upstream import UpstreamError
 
 IDLE = 60.0
-"""Seconds that a socket is kept which nobody needs."""
+"""Seconds that an unused socket is kept."""
 
 _REMEMBERED = 600.0
-"""Seconds for which we believe that an account still has sockets, or still has none."""
+"""Seconds for which an account counts as one with sockets, or without, after it has shown that."""
 
 _MOST_REMEMBERED = 10_000
-_ADDRESS_BYTES = 64 * 1024
 
 _NOWHERE = Failed(
     "upstream_error",
-    "The upstream announced its answer over WebSocket without saying where.",
+    "The upstream announced its answer over WebSocket without an address.",
     "websocket_nowhere",
 )
 _UNREACHABLE = Failed(
@@ -58,11 +57,29 @@ class _Account:
         return self.posts > 0
 
     def find(self, address: Address | None) -> Socket | None:
-        """The user's socket; that of any user if it was not said whose."""
+        """The user's socket; that of any user without an address."""
         for user, socket in self.sockets.items():
             if socket.usable and (address is None or address.user == user):
                 return socket
         return None
+
+
+class _RecentBearers:
+    """Bearers that were added within the last `_REMEMBERED` seconds."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def add(self, bearer: str) -> None:
+        if bearer not in self._until and len(self._until) >= _MOST_REMEMBERED:
+            del self._until[next(iter(self._until))]
+        self._until[bearer] = time.monotonic() + _REMEMBERED
+
+    def discard(self, bearer: str) -> None:
+        self._until.pop(bearer, None)
+
+    def __contains__(self, bearer: str) -> bool:
+        return self._until.get(bearer, 0.0) >= time.monotonic()
 
 
 class SocketBody:
@@ -83,41 +100,31 @@ class SocketBody:
         return await self._mail.read()
 
     async def finish(self) -> None:
-        """Nothing to wait for: what still comes is nobody's."""
+        """Return at once: frames that follow are ignored."""
         self._finished = True
 
     async def close(self) -> None:
-        """Have it stopped upstream if it has not ended."""
-        self._socket.mailbox.release(_id(self._handover))
+        """Stop the answer upstream if it has not ended."""
+        self._socket.mailbox.release(self._handover.id)
         if not (self._finished or self._mail.ended):
             await self._stops.stop(self._bearer, self._handover)
 
 
 class Sockets:
-    """Asks under `root`, the upstream's URL up to `/backend-api`."""
+    """The WebSockets of all accounts. To be closed by `aclose`."""
 
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        root: str,
-        connect_timeout: float,
-        idle: float = IDLE,
-    ) -> None:
-        self._session = session
-        self._url = f"{root}/register-websocket"
-        self._connect_timeout = connect_timeout
+    def __init__(self, backend: Backend, idle: float = IDLE) -> None:
+        self._backend = backend
         self._idle = idle
-        self._stops = Stops(session, root)
+        self._stops = Stops(backend)
         self._accounts: dict[str, _Account] = {}
-        # Bearers of accounts that have shown to be with or without sockets, and until when that
-        # is believed.
-        self._with: dict[str, float] = {}
-        self._without: dict[str, float] = {}
-        self._tasks: dict[asyncio.Task[None], Socket] = {}
+        self._with_sockets = _RecentBearers()
+        self._without_sockets = _RecentBearers()
+        self._readers: dict[asyncio.Task[None], Socket] = {}
 
     @contextmanager
     def expecting(self, bearer: str) -> Iterator[None]:
-        """While a POST is under way: frames that come before its answer are kept."""
+        """Keep frames that arrive before the response of the POST made within this context."""
         account = self._accounts.setdefault(bearer, _Account())
         account.posts += 1
         try:
@@ -130,50 +137,44 @@ class Sockets:
             self._tidy(bearer, account)
 
     async def prepare(self, bearer: str, *, always: bool) -> None:
-        """Have a socket open, if the account has any, before its POST; within `expecting`.
+        """Open a socket before the POST, if the account has any; within `expecting`.
 
-        Unless `always`, only for an account that has handed over an answer lately: what is sent
-        while its socket is still being opened may be lost.
+        Unless `always`, only for an account that has handed over an answer recently: frames that
+        are sent while its socket is still being opened may be lost.
 
-        Raises nothing: whatever is wrong, the POST's answer says what can be done.
+        Raises nothing: after a failure the response of the POST shows what can be done.
         """
         account = self._accounts[bearer]
-        if not always and self._with.get(bearer, 0.0) < time.monotonic():
+        if not (always or bearer in self._with_sockets):
             return
         async with account.lock:
-            if account.find(None) or self._without.get(bearer, 0.0) > time.monotonic():
+            if account.find(None) or bearer in self._without_sockets:
                 return
             try:
                 address = await self._register(bearer)
                 if address is not None:
                     await self._open(bearer, account, self._socket(account, address), address)
-                return
             except UnreachableError as error:
-                reason = str(error)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                reason = type(error).__name__
-        _log.warning(
-            "No WebSocket could be had before asking: %s",
-            reason,
-            extra={"event": "upstream_socket_not_had", "reason": reason},
-        )
+                _log.warning(
+                    "No WebSocket could be opened before the question",
+                    extra={"event": "upstream_socket_not_had", "reason": error.reason},
+                )
 
     async def receive(self, bearer: str, handover: Handover) -> SocketBody:
         """The answer that a POST handed over; within the POST's `expecting`.
 
         Raises:
-            UpstreamError: its frames cannot be had. It has been stopped.
+            UpstreamError: its frames cannot be received. It has been stopped.
         """
-        _remember(self._with, bearer)
-        self._without.pop(bearer, None)
+        self._with_sockets.add(bearer)
+        self._without_sockets.discard(bearer)
         try:
             socket, mail = await self._claim(bearer, self._accounts[bearer], handover)
         except UnreachableError as error:
             await self.stop(bearer, handover)
             _log.warning(
-                "The upstream's WebSocket could not be reached: %s",
-                error,
-                extra={"event": "upstream_socket_unreachable", "reason": str(error)},
+                "The upstream's WebSocket could not be reached",
+                extra={"event": "upstream_socket_unreachable", "reason": error.reason},
             )
             raise UpstreamError(_UNREACHABLE) from None
         except BaseException:
@@ -182,16 +183,16 @@ class Sockets:
         return SocketBody(self._stops, bearer, handover, socket, mail)
 
     async def stop(self, bearer: str, handover: Handover) -> None:
-        """Stop an answer that nobody will read. Raises nothing."""
+        """Stop an answer that has no reader. Raises nothing."""
         await self._stops.stop(bearer, handover)
 
     async def aclose(self) -> None:
         """Close all sockets."""
         await self._stops.aclose()
-        for socket in self._tasks.values():
+        for socket in self._readers.values():
             socket.close()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._readers:
+            await asyncio.wait(self._readers)
 
     async def _claim(
         self, bearer: str, account: _Account, handover: Handover
@@ -200,79 +201,57 @@ class Sockets:
         async with account.lock:
             socket = account.find(address)
             if socket is not None:
-                return socket, socket.mailbox.claim(_id(handover))
+                return socket, socket.mailbox.claim(handover.id)
             if address is None:
                 raise UpstreamError(_NOWHERE)
             socket = self._socket(account, address)
-            mail = socket.mailbox.claim(_id(handover))  # before anything can come
+            mail = socket.mailbox.claim(handover.id)  # before any frame can arrive
             await self._open(bearer, account, socket, address)
             return socket, mail
 
     def _socket(self, account: _Account, address: Address) -> Socket:
-        return Socket(self._session, address, self._connect_timeout, account.expecting)
+        return Socket(self._backend, address, account.expecting)
 
     async def _open(self, bearer: str, account: _Account, socket: Socket, address: Address) -> None:
-        """Connect, in the place of the user's socket before, which may still serve its answers."""
-        task = await socket.open()
-        self._tasks[task] = socket
+        """Connect, and replace the user's former socket, which may still serve its answers."""
+        reader = await socket.open()
+        self._readers[reader] = socket
         account.sockets[address.user] = socket
-        watch = self._watch(socket)
+        idling = asyncio.create_task(self._close_when_idle(socket))
 
-        def ended(task: asyncio.Task[None]) -> None:
-            watch.cancel()
-            del self._tasks[task]
+        def ended(reader: asyncio.Task[None]) -> None:
+            idling.cancel()
+            del self._readers[reader]
             if account.sockets.get(address.user) is socket:
                 del account.sockets[address.user]
             self._tidy(bearer, account)
-            if not task.cancelled() and (error := task.exception()):
-                _log.error("A WebSocket's reader met a bug: %s", describe_traceback(error))
+            if not reader.cancelled() and (error := reader.exception()):
+                _log.error(
+                    "A WebSocket's reader failed because of a bug: %s",
+                    describe_traceback(error),
+                    extra={"event": "upstream_socket_bug", "reason": type(error).__name__},
+                )
 
-        task.add_done_callback(ended)
+        reader.add_done_callback(ended)
 
-    def _watch(self, socket: Socket) -> asyncio.Task[None]:
-        """Close a socket that nobody has needed for a while."""
-
-        async def watch() -> None:
-            needed = time.monotonic()
-            while time.monotonic() - needed < self._idle:
-                await asyncio.sleep(self._idle / 4)
-                if socket.wanted:
-                    needed = time.monotonic()
-            socket.close()
-
-        return asyncio.create_task(watch())
+    async def _close_when_idle(self, socket: Socket) -> None:
+        used = time.monotonic()
+        while time.monotonic() - used < self._idle:
+            await asyncio.sleep(self._idle / 4)
+            if socket.wanted:
+                used = time.monotonic()
+        socket.close()
 
     async def _register(self, bearer: str) -> Address | None:
-        """Ask where the account's socket is. Raises what aiohttp raises."""
-        async with (
-            asyncio.timeout(self._connect_timeout),
-            self._session.post(
-                self._url, headers={"Authorization": f"Bearer {bearer}"}, allow_redirects=False
-            ) as response,
-        ):
-            body = await read_short(response, _ADDRESS_BYTES, self._connect_timeout)
-            if response.status == 404 or (response.status == 200 and not _is_json(body)):
-                _remember(self._without, bearer)
-            return read_address(body) if response.status == 200 else None
+        """Ask for the address of the account's socket. Raises UnreachableError."""
+        response = await self._backend.call(
+            "POST", "/register-websocket", bearer, timeout=self._backend.connect_timeout
+        )
+        is_json = decode_json(response.body, msgspec.Raw) is not None
+        if response.status == 404 or (response.status == 200 and not is_json):
+            self._without_sockets.add(bearer)
+        return read_address(response.body) if response.status == 200 else None
 
     def _tidy(self, bearer: str, account: _Account) -> None:
         if not (account.posts or account.sockets) and self._accounts.get(bearer) is account:
             del self._accounts[bearer]
-
-
-def _id(handover: Handover) -> str:
-    return handover.response_id or handover.conversation_id
-
-
-def _remember(known: dict[str, float], bearer: str) -> None:
-    if bearer not in known and len(known) >= _MOST_REMEMBERED:
-        del known[next(iter(known))]
-    known[bearer] = time.monotonic() + _REMEMBERED
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True

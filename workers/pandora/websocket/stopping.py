@@ -1,20 +1,20 @@
-"""Stopping an answer that comes in frames: leaving its socket would not, others use it too."""
+"""Stopping an answer that comes in frames: its socket stays open, because other answers use it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 
-import aiohttp
 import msgspec
 
+from workers.pandora.backend import Backend, UnreachableError
 from workers.pandora.websocket.handover import Handover
 
 _PATIENCE = 0.4
-"""Seconds that a job waits for its answer to be stopped; its slot is held so long."""
+"""Seconds that a job waits for its answer to be stopped; its slot is held meanwhile."""
 
 _TIMEOUT = 5.0
-"""Seconds that the upstream has to stop it, while nobody waits any more."""
+"""Seconds for the upstream to stop it, after which the stop is given up."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,24 +25,23 @@ class _Stop(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Stops:
-    """Asks under `root`, the upstream's URL up to `/backend-api`. Best effort: raises nothing."""
+    """Stops of answers that are under way. Best effort: raises nothing."""
 
-    def __init__(self, session: aiohttp.ClientSession, root: str) -> None:
-        self._session = session
-        self._url = f"{root}/stop_conversation"
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def stop(self, bearer: str, handover: Handover) -> None:
         """Stop an answer, and wait for it a little."""
         if not handover.conversation_id:
             return
-        task = asyncio.create_task(self._ask(bearer, handover))
+        task = asyncio.create_task(self._post(bearer, handover))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.wait([task], timeout=_PATIENCE)
 
     async def aclose(self) -> None:
-        """Wait a little for what is under way, and give up the rest."""
+        """Wait a little for the stops under way, and cancel the remaining ones."""
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks, timeout=_PATIENCE)
@@ -51,26 +50,18 @@ class Stops:
         if late:
             await asyncio.wait(late)
 
-    async def _ask(self, bearer: str, handover: Handover) -> None:
+    async def _post(self, bearer: str, handover: Handover) -> None:
         body = _Stop(handover.conversation_id, handover.request_id)
-        headers = {"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"}
         try:
-            async with (
-                asyncio.timeout(_TIMEOUT),
-                self._session.post(
-                    self._url,
-                    data=msgspec.json.encode(body),
-                    headers=headers,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                reason = f"http_{response.status}"
-                if response.status in (200, 404):  # 404: it has ended by itself
-                    return
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = type(error).__name__
+            response = await self._backend.call(
+                "POST", "/stop_conversation", bearer, json=body, timeout=_TIMEOUT, max_bytes=0
+            )
+            if response.status in (200, 404):  # 404: it has ended by itself
+                return
+            reason = f"http_{response.status}"
+        except UnreachableError as error:
+            reason = error.reason
         _log.warning(
-            "An answer could not be stopped upstream: %s",
-            reason,
+            "An answer could not be stopped upstream",
             extra={"event": "upstream_not_stopped", "reason": reason},
         )

@@ -1,0 +1,215 @@
+"""The upstream's HTTP API: one way to call it, with its bearer, deadlines, size caps and failures.
+
+Every request to the upstream, and to the servers it refers to (files, Arkose tokens), goes through
+`Backend`: in one session, through the operator's proxy, without following redirects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import aiohttp
+import msgspec
+import yarl
+
+from wire.events import Failed
+from workers.pandora.body import salvage
+from workers.pandora.refusals import judge
+from workers.upstream import UpstreamBusy, UpstreamError
+
+SMALL = 64 * 1024
+"""Bytes that most answers of the API stay far below."""
+
+TOO_LARGE = "too_large"
+
+UNREACHABLE = Failed("upstream_down", "The upstream could not be reached.", "upstream_unreachable")
+
+
+class UnreachableError(UpstreamError):
+    """The server could not be reached, sent no response, or was too slow.
+
+    `reason` is the exception's name and `detail` adds the system's own words. Nothing else of it is
+    safe to show: the text names the address, and some quote the request's headers.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(UNREACHABLE, passing=True)
+        self.reason = type(error).__name__
+        self.timed_out = isinstance(error, TimeoutError)
+        strerror = error.strerror if isinstance(error, OSError) else None
+        self.detail = f"{self.reason} ({strerror})" if strerror else self.reason
+
+
+class Response(msgspec.Struct, frozen=True):
+    """A response and as much of its body as arrived within the limits.
+
+    `flaw` is "" for a whole body, otherwise `TOO_LARGE` or the name of the exception that ended it.
+    """
+
+    status: int
+    content_type: str
+    retry_after: str | None
+    body: bytes = b""
+    flaw: str = ""
+
+    def refusal(self) -> UpstreamBusy | UpstreamError:
+        """The error to raise for it."""
+        return judge(self.status, self.content_type, self.body, self.retry_after)
+
+
+class Backend:
+    """The API below `/backend-api` of one server.
+
+    A `target` is a path of this API, or the URL of another server. It is sent as it is, so it must
+    be encoded already.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        api_prefix: str = "",
+        connect_timeout: float = 10.0,
+    ) -> None:
+        prefix = api_prefix.strip("/")
+        root = base_url.rstrip("/") + (f"/{prefix}" if prefix else "") + "/backend-api"
+        self.connect_timeout = connect_timeout
+        self._root = str(yarl.URL(root))
+        self._session = session
+
+    async def call(
+        self,
+        method: str,
+        target: str,
+        bearer: str = "",
+        *,
+        json: msgspec.Struct | None = None,
+        form: Mapping[str, str] | None = None,
+        timeout: float,
+        max_bytes: int = SMALL,
+    ) -> Response:
+        """Send a request and read its response, of which the body stays small.
+
+        With a `max_bytes` of 0 the body is not read.
+
+        Raises:
+            UnreachableError: no response came within `timeout` seconds.
+        """
+        data = form if json is None else msgspec.json.encode(json)
+        headers = {} if json is None else {"Content-Type": "application/json"}
+        with reaching():
+            async with asyncio.timeout(timeout):
+                response = await self._send(method, target, bearer, headers, data)
+                return await read_response(response, max_bytes)
+
+    async def put(
+        self, url: str, chunks: AsyncIterable[bytes], headers: Mapping[str, str], timeout: float
+    ) -> int:
+        """Upload chunks to another server and return the status of its response.
+
+        Raises:
+            UnreachableError: as for `call`, also for an exception of `chunks`.
+        """
+        with reaching():
+            async with asyncio.timeout(timeout):
+                response = await self._send("PUT", url, "", headers, chunks)
+                return (await read_response(response, 0)).status
+
+    async def get(self, url: str) -> aiohttp.ClientResponse:
+        """Begin a download from another server. The caller sets a deadline and closes it.
+
+        Raises:
+            UnreachableError: no response came.
+        """
+        with reaching():
+            return await self._send("GET", url, "", {"Accept-Encoding": "identity"})
+
+    async def post_conversation(
+        self, bearer: str, body: bytes, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Send a question; the response is the answer's stream, to be closed by the caller.
+
+        Raises:
+            UnreachableError: no response came. Only connecting has a deadline.
+        """
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",  # a compressor in between would hold tokens back
+            **headers,
+        }
+        with reaching():
+            return await self._send(
+                "POST", "/conversation", bearer, headers, body, self.connect_timeout
+            )
+
+    async def open_websocket(
+        self, url: str, *, protocol: str, heartbeat: float, max_frame: int
+    ) -> aiohttp.ClientWebSocketResponse:
+        """Connect to one of the upstream's WebSockets; `protocol` is offered.
+
+        Raises:
+            UnreachableError: there is no connection within the time to connect.
+        """
+        with reaching():
+            async with asyncio.timeout(self.connect_timeout):
+                return await self._session.ws_connect(
+                    yarl.URL(url, encoded=True),
+                    protocols=(protocol,),
+                    heartbeat=heartbeat,
+                    max_msg_size=max_frame,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                )
+
+    async def _send(
+        self,
+        method: str,
+        target: str,
+        bearer: str,
+        headers: Mapping[str, str],
+        data: bytes | Mapping[str, str] | AsyncIterable[bytes] | None = None,
+        connect_timeout: float | None = None,
+    ) -> aiohttp.ClientResponse:
+        url = self._root + target if target.startswith("/") else target
+        authorization = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        return await self._session.request(
+            method,
+            yarl.URL(url, encoded=True),
+            data=data,
+            headers={**authorization, **headers},
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=connect_timeout, sock_connect=connect_timeout
+            ),
+        )
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Translate failures of the network to UnreachableError, without a cause: see there."""
+    try:
+        yield
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise UnreachableError(error) from None
+
+
+async def read_response(
+    response: aiohttp.ClientResponse, max_bytes: int, timeout: float | None = None
+) -> Response:
+    """Read a response that should be small, as far as it comes within the limits, and close it."""
+    body, flaw = b"", ""
+    try:
+        async with asyncio.timeout(timeout):
+            while 0 < max_bytes >= len(body) and not response.content.at_eof():
+                body += await response.content.readany()
+    except (aiohttp.ClientError, OSError) as error:
+        body += salvage(response)
+        flaw = type(error).__name__
+    finally:
+        response.close()
+    if len(body) > max_bytes:
+        body, flaw = body[:max_bytes], TOO_LARGE
+    retry_after = response.headers.get("Retry-After")
+    return Response(response.status, response.content_type, retry_after, body, flaw)

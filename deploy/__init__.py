@@ -1,1 +1,1 @@
-"""How the gateway comes onto a machine; `python -m local` is what `make run` runs."""
+"""Files that install the gateway on a machine. `make run` is in local/."""

@@ -1,4 +1,4 @@
-"""A real Redis server of our own, for `make run`, the tests and the benchmarks."""
+"""A real Redis server as a child process, for `make run`, the tests and the benchmarks."""
 
 import importlib.util
 import itertools
@@ -24,13 +24,13 @@ STOP_TIMEOUT = 5.0
 
 
 class EmbeddedRedisError(Exception):
-    """No Redis server could be found, or it did not start; the message says what it printed."""
+    """No Redis server was found, or it did not start. The message includes its output."""
 
 
 def find_server() -> Path:
-    """The server to run: `valkey-server` or `redis-server` on PATH, else the one a package ships.
+    """Find a server: `valkey-server` or `redis-server` on PATH, or one that a package ships.
 
-    A server older than 6.2 is passed over. The packages' own Python code is not imported.
+    Servers older than 6.2 are skipped. The packages' own Python code is not imported.
     """
     for name in ("valkey-server", "redis-server"):
         found = shutil.which(name)
@@ -51,10 +51,10 @@ def find_server() -> Path:
 class EmbeddedRedis:
     """A Redis server on 127.0.0.1: `with EmbeddedRedis() as server: connect(server.url)`.
 
-    `directory` holds its files, by default a temporary one that goes with it. Port 0 takes a free
-    one. With `appendonly` each write is on disk before it is answered, so that `kill` and `restart`
-    lose nothing; without, every start begins empty. It dies with the thread that started it (see
-    `runtime/children.py`).
+    `directory` holds its files; the default is a temporary one, removed at the end. Port 0 takes a
+    free one. With `appendonly` each write is on disk before it is answered, so that `kill` and
+    `restart` lose nothing; without, every start is empty. The server dies with the thread that
+    started it (see `runtime/children.py`).
     """
 
     process: subprocess.Popen[bytes]
@@ -122,7 +122,7 @@ class EmbeddedRedis:
         self.start()
 
     def close(self) -> None:
-        """Stop it, and remove its directory if that is temporary."""
+        """Stop it, and remove its directory if it is temporary."""
         self.stop()
         self._remove_directory()
 
@@ -135,8 +135,8 @@ class EmbeddedRedis:
         with redis.Redis(HOST, self.port, socket_timeout=1.0) as client:
             while self.process.poll() is None and time.monotonic() < deadline:
                 try:
-                    # Not any server that has the port, but ours; and one that has read its files,
-                    # which PING tells.
+                    # Ours, and not another server on that port; and ready: PING is refused while it
+                    # loads its files.
                     if client.ping() and client.info("server")["process_id"] == self.process.pid:
                         return
                 except (redis.ConnectionError, redis.TimeoutError):
@@ -147,7 +147,7 @@ class EmbeddedRedis:
 
 
 def _version(server: str) -> tuple[int, int]:
-    """As `server --version` tells: "Redis server v=7.0.15 sha=...", "Valkey server v=8.1.1 ..."."""
+    """Parse `server --version`: "Redis server v=7.0.15 sha=...", "Valkey server v=8.1.1 ..."."""
     try:
         done = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
@@ -157,11 +157,10 @@ def _version(server: str) -> tuple[int, int]:
 
 
 def free_port() -> int:
-    """A port that is free now, below the range from which the system gives ports to outgoing
-    connections.
+    """Find a port that is free now, below the range that the system uses for outgoing connections.
 
-    Within that range a client that keeps calling a stopped server can be given the very port it
-    calls, connect to itself, and so keep the server from coming back.
+    Within that range, a client that keeps connecting to a stopped server can be assigned that very
+    port, connect to itself, and so keep the server from starting again.
     """
     for number in _ports:
         port = 20_000 + number % 12_000
@@ -171,8 +170,8 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
-    raise AssertionError("it counts for ever")
+    raise AssertionError("the count is endless")
 
 
-# Of several processes that look at once, each begins elsewhere.
+# Processes that search at the same time begin at different ports.
 _ports = itertools.count(os.getpid() * 100)

@@ -71,6 +71,12 @@ class Server(Section, frozen=True):
         self._normalize("api_prefix", prefix)
         self._normalize("public_url", http_url)
 
+    @property
+    def local_url(self) -> str:
+        """URL of the front end for clients on the same machine, without `api_prefix`."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
 
 class Redis(Section, frozen=True):
     url: RedisUrl | None = None

@@ -17,7 +17,7 @@ help:
 	@echo "make run      run the whole gateway here; Ctrl-C stops it"
 	@echo "make test     run all tests"
 	@echo "make chaos    kill parts of a gateway at random while it serves (SEED=1: the same plan again)"
-	@echo "make check    check format, lint, types and imports"
+	@echo "make check    check format, lint, types, imports and Lua scripts"
 	@echo "make english  check the English of code and documents"
 	@echo "make bench    run the benchmarks"
 	@echo "make format   format the code and apply the fixes of the linter"
@@ -42,6 +42,7 @@ check: $(DEV)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m tests.lua
 
 english: $(DEV)
 	@$(BIN)/python -m tests.english

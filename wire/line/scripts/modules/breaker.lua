@@ -1,4 +1,4 @@
--- needs: clock, durations, hash, keys
+-- needs: clock, durations, keys
 -- The circuit breaker: when the upstream fails for every account, it gets no jobs for a while, and
 -- then one job at a time until one is answered.
 local breaker = {}

@@ -1,4 +1,4 @@
--- needs: caps, channels, clock, fairness, hash, keys
+-- needs: caps, channels, fairness, hash, keys
 -- Places of waiting jobs. A waiting job is in exactly one place:
 --   line:<account>:<lane>:<family>  its account has no free seat, is cooling down, or is parked for
 --                            this family; ordered by fair shares among the key's users

@@ -63,7 +63,7 @@ def open_blobs(config: settings.Settings, seal: Seal) -> Blobs:
 
 
 class Blobs:
-    """Blobs of jobs. One that is older than `ttl` seconds belongs to no job any more."""
+    """Blobs of jobs. A blob older than `ttl` seconds belongs to no job any more."""
 
     def __init__(self, store: ObjectStore, seal: Seal, ttl: float) -> None:
         self._store = store

@@ -67,7 +67,7 @@ class ObjectName(msgspec.Struct, frozen=True):
 
     @property
     def is_picture(self) -> bool:
-        """Whether a browser may show it."""
+        """True if a browser may show it."""
         return self.extension in PICTURES
 
 

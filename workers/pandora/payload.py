@@ -118,17 +118,17 @@ class _Confirmation(msgspec.Struct, frozen=True):
     recipient: str = "all"
 
 
-class _Payload(msgspec.Struct, frozen=True):
-    action: str
+class _Payload(msgspec.Struct, frozen=True, kw_only=True):
+    action: str = "next"
     messages: list[_Message] | list[_Confirmation]
     parent_message_id: str
     model: str
-    timezone_offset_min: int
-    suggestions: tuple[str, ...] | UnsetType
+    timezone_offset_min: int = -480
+    suggestions: tuple[str, ...] | UnsetType = UNSET
     history_and_training_disabled: bool
     conversation_mode: _Mode | _GizmoMode
-    force_paragen: bool
-    force_rate_limit: bool
+    force_paragen: bool = False
+    force_rate_limit: bool = False
     arkose_token: str | UnsetType | None
     conversation_id: str | UnsetType = UNSET
 
@@ -146,7 +146,7 @@ def upstream_model(family: Family) -> str:
 
 
 def wants_arkose(family: Family) -> bool:
-    """Whether the upstream may want an Arkose token for a family's model."""
+    """True if the upstream may want an Arkose token for a family's model."""
     return _KINDS[family].arkose_token is UNSET
 
 
@@ -170,16 +170,12 @@ class Question(msgspec.Struct, frozen=True):
         """
         kind = _KINDS[self.job.family]
         payload = _Payload(
-            action="next",
             messages=[_message(message, new_id(), self.uploaded) for message in self.job.messages],
             parent_message_id=new_id(),
             model=kind.model,
-            timezone_offset_min=-480,
             suggestions=kind.suggestions,
             history_and_training_disabled=not self.keep_history,
             conversation_mode=self._mode(),
-            force_paragen=False,
-            force_rate_limit=False,
             arkose_token=arkose_token or kind.arkose_token,
         )
         return msgspec.json.encode(payload)
@@ -205,16 +201,11 @@ class Question(msgspec.Struct, frozen=True):
             {"jit_plugin_data": {"from_client": {"user_action": action}}},
         )
         payload = _Payload(
-            action="next",
             messages=[answer],
             parent_message_id=request.message_id,
             model=upstream_model(self.job.family),
-            timezone_offset_min=-480,
-            suggestions=UNSET,
             history_and_training_disabled=not self.keep_history,
             conversation_mode=self._mode(),
-            force_paragen=False,
-            force_rate_limit=False,
             arkose_token=arkose_token,
             conversation_id=conversation_id,
         )

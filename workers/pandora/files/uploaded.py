@@ -29,7 +29,7 @@ class Uploaded(msgspec.Struct, frozen=True):
 
     @property
     def is_picture(self) -> bool:
-        """Whether the model looks at it, as opposed to reading it."""
+        """True if the model looks at it, as opposed to reading it."""
         return self.type in PICTURES
 
 

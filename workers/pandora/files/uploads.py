@@ -73,7 +73,7 @@ class _FileState(msgspec.Struct, frozen=True):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the file is there, to be used."""
+        """True if the file is there, to be used."""
         return self.status != "error" and self.state in (None, "ready")
 
 

@@ -22,7 +22,7 @@ class Source(msgspec.Struct, frozen=True):
     matched: str = ""
 
     def fits(self, mark: CitationMark) -> bool:
-        """Whether it may be the mark's source."""
+        """True if it may be the mark's source."""
         if self.matched or not mark.number:
             return self.matched == mark.text
         if not self.number:

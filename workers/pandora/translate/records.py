@@ -76,12 +76,12 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def finished(self) -> bool:
-        """Whether the message is complete."""
+        """True if the message is complete."""
         return self.status in ("finished_successfully", "finished_partial_completion")
 
     @property
     def is_code(self) -> bool:
-        """Whether its content is code, for any recipient."""
+        """True if its content is code, for any recipient."""
         return self.content is not None and self.content.content_type == "code"
 
     @property
@@ -123,7 +123,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def blocks(self) -> bool:
-        """Whether the upstream's moderation withdraws the answer."""
+        """True if the upstream's moderation withdraws the answer."""
         if self.moderation_response is not None:
             return self.moderation_response.blocked is True
         # The bare event, without a verdict in it, has been read as "blocked" by 2024 clients.

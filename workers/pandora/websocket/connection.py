@@ -52,13 +52,13 @@ class Socket:
 
     @property
     def usable(self) -> bool:
-        """Whether new answers may come over it."""
+        """True if new answers may come over it."""
         alive = self._task is not None and not self._task.done()
         return alive and not self._closing and time.time() < self._expires_at - _MARGIN
 
     @property
     def wanted(self) -> bool:
-        """Whether a job waits for frames that may come over it."""
+        """True if a job waits for frames that may come over it."""
         return not self.mailbox.empty or self._expecting()
 
     async def open(self) -> asyncio.Task[None]:

@@ -80,7 +80,7 @@ class Mailbox:
 
     @property
     def empty(self) -> bool:
-        """Whether no job waits for an answer here."""
+        """True if no job waits for an answer here."""
         return not self._mails
 
     def claim(self, id: str) -> Mail:

@@ -1,7 +1,7 @@
 """The WebSockets of all accounts that this process holds conversations on, shared by their jobs.
 
 A socket is opened when an answer is handed over to it, or before the question is asked
-(`prepare`), and closed when it has been idle for a while. Accounts are told apart by their bearer,
+(`prepare`), and closed when it has been idle for a while. Accounts are identified by their bearer,
 which stays in this process' memory.
 """
 

@@ -6,8 +6,6 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from arq.connections import ArqRedis
-
 from app.chat import Chat
 from app.files.attachments import Attachments
 from app.health import Health
@@ -28,7 +26,7 @@ from wire.gpts import GptInfos
 from wire.line.front_end import FrontEndLine
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
-from wire.redis.client import connect
+from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.stream.inbox import Inbox
 from wire.upkeep.reaper import keep_reaping
@@ -42,7 +40,7 @@ def build_server(
     config: Settings,
     seal: Seal,
     *,
-    redis: ArqRedis | None = None,
+    redis: Redis | None = None,
     media: Media | None = None,
     blobs: Blobs | None = None,
     budget: MemoryBudget | None = None,

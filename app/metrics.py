@@ -16,7 +16,6 @@ import hmac
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-from arq.connections import ArqRedis
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -33,6 +32,7 @@ from settings import Settings
 from wire.line import metrics
 from wire.line.metrics import Tallies
 from wire.line.snapshot import Snapshot, TakeSnapshot
+from wire.redis.client import Redis
 from wire.redis.outage import REDIS_ERRORS
 
 PATIENCE = 2.0
@@ -44,7 +44,7 @@ OPEN_METRICS = "application/openmetrics-text"
 class Metrics:
     """Handler of `GET /metrics`."""
 
-    def __init__(self, redis: ArqRedis, take_snapshot: TakeSnapshot, config: Settings) -> None:
+    def __init__(self, redis: Redis, take_snapshot: TakeSnapshot, config: Settings) -> None:
         self._redis = redis
         self._take_snapshot = take_snapshot
         self._slots = config.upstream.max_concurrency

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from arq.connections import ArqRedis
-
 from benchmarks.virtual import Kind, World, about, exponential, on_redis, quantile, world
+from wire.redis.client import Redis
 
 SEEDS = (1, 2, 3)
 MEAN = 20.0
@@ -44,7 +43,7 @@ class LightWait:
 
 
 async def light_waits(
-    redis: ArqRedis,
+    redis: Redis,
     seed: int,
     *,
     cap: int,
@@ -91,7 +90,7 @@ class Shares:
         return max(abs(part - 1) for part in self.fair.values())
 
 
-async def shares(redis: ArqRedis, seed: int, kinds: Kinds, *, fifo: bool = True) -> Shares:
+async def shares(redis: Redis, seed: int, kinds: Kinds, *, fifo: bool = True) -> Shares:
     """Let them all have jobs waiting, for a long time."""
 
     async def play(in_order: bool) -> dict[str, float]:
@@ -156,7 +155,7 @@ class Lanes:
     image_wait: float
 
 
-async def lanes(redis: ArqRedis, seed: int, span: float = LONG) -> Lanes:
+async def lanes(redis: Redis, seed: int, span: float = LONG) -> Lanes:
     """Three slots are the chats', one is the images', and what one leaves the other may use."""
     made = await world(redis, seed, slots=SLOTS)
     chat = Kind("chat", about(made.random, MEAN), cap=SLOTS)
@@ -194,7 +193,7 @@ LOADS: dict[str, Kinds] = {
 }
 
 
-async def _main(redis: ArqRedis) -> None:
+async def _main(redis: Redis) -> None:
     print(
         f"Fairness with {SLOTS} slots; FIFO: the same load in the order of arrival; seeds {SEEDS}"
     )

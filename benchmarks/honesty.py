@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from arq.connections import ArqRedis
-
 from benchmarks.virtual import Job, Kind, World, about, exponential, on_redis, quantile, world
+from wire.redis.client import Redis
 
 CAPS = (1, 3, 8)
 SEEDS = (1, 2)
@@ -117,7 +116,7 @@ SHAPES = {"even": about, "exponential": exponential}
 
 
 async def honesty(
-    redis: ArqRedis,
+    redis: Redis,
     mix: Mix,
     shape: str,
     cap: int,
@@ -131,7 +130,7 @@ async def honesty(
     return await made.run_until_started(begin, begin + span)
 
 
-async def _main(redis: ArqRedis) -> None:
+async def _main(redis: Redis) -> None:
     print(f"How far off predictions were, by the actual wait, of those above {LONG} service times")
     print(f"  (targets: median {TARGETS[0]:.0%}, p90 {TARGETS[1]:.0%}; means over seeds {SEEDS})")
     print(f"  {'mix':10} {'lengths':12} cap      n   median   p90   bias")

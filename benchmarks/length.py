@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from statistics import median
 
-from arq.connections import ArqRedis
-
 import settings
 from benchmarks.line import WholeLine
 from local.redis import HOST, EmbeddedRedis
@@ -17,7 +15,7 @@ from wire import VERSION
 from wire.line.admission import Accepted, NewJob
 from wire.line.claims import Claim
 from wire.line.presence import Presence
-from wire.redis.client import connect
+from wire.redis.client import Redis, connect
 from wire.seal import Seal
 
 LENGTHS = (100, 10_000, 100_000)
@@ -42,12 +40,12 @@ class Cost:
 OPERATIONS = ("enqueue", "claim", "finish", "cancel", "look")
 
 
-async def _spent(redis: ArqRedis) -> int:
+async def _spent(redis: Redis) -> int:
     stats = await redis.info("commandstats")
     return int(stats["cmdstat_evalsha"]["usec"])
 
 
-async def cost(redis: ArqRedis, length: int, keys: int, operations: int = TIMES) -> Cost:
+async def cost(redis: Redis, length: int, keys: int, operations: int = TIMES) -> Cost:
     """Fill the line with so many jobs of so many keys, and see what each operation takes."""
     return _median([took async for took in _rounds(redis, length, keys, operations)])
 
@@ -57,7 +55,7 @@ def _median(rounds: list[dict[str, int]]) -> Cost:
 
 
 async def _rounds(
-    redis: ArqRedis, length: int, keys: int, operations: int
+    redis: Redis, length: int, keys: int, operations: int
 ) -> AsyncIterator[dict[str, int]]:
     """Fill the line; then do each operation once a round, and say what it took."""
     await redis.flushdb()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from arq.connections import ArqRedis
-
 import settings
 from wire.jobs import Lane
 from wire.line import keys
@@ -11,6 +9,7 @@ from wire.line.front_end import FrontEndLine
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
+from wire.redis.client import Redis
 from wire.seal import Seal
 
 CLOCK_KEY = "test:clock"
@@ -26,7 +25,7 @@ class WholeLine(FrontEndLine, WorkerLine, UpkeepLine):
 
     def __init__(
         self,
-        redis: ArqRedis,
+        redis: Redis,
         seal: Seal,
         config: settings.Queue,
         upstream: settings.Upstream | None = None,

@@ -6,10 +6,9 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from arq.connections import ArqRedis
-
 from benchmarks.virtual import Kind, exponential, on_redis, world
 from wire.line.admission import Refused
+from wire.redis.client import Redis
 
 SEEDS = (1, 2, 3)
 MEAN = 20.0
@@ -43,7 +42,7 @@ class Kept:
 
 
 async def promises(
-    redis: ArqRedis,
+    redis: Redis,
     seed: int,
     limit: str,
     *,
@@ -97,7 +96,7 @@ async def promises(
     return kept
 
 
-async def _main(redis: ArqRedis) -> None:
+async def _main(redis: Redis) -> None:
     print("Callers who were refused and came back when told (whole seconds): how many were let in")
     print(f"  (target: {TARGET:.0%}); longest: outside, in service times; liars never come back")
     for limit, mean in [(limit, MEAN) for limit in LIMITS] + [("max_waiting", 0.2)]:

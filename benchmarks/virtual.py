@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from arq.connections import ArqRedis
-
 import settings
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
@@ -29,7 +27,7 @@ from wire.jobs import Family, Lane
 from wire.line.admission import Accepted, NewJob, Refused
 from wire.line.claims import Claim
 from wire.line.presence import Presence
-from wire.redis.client import connect
+from wire.redis.client import Redis, connect
 from wire.seal import Seal
 
 FRAMES = {"front": b"frame"}
@@ -245,7 +243,7 @@ def about(random: Random, mean: float, spread: float = 0.3) -> Callable[[], floa
 
 
 async def world(
-    redis: ArqRedis, seed: int, *, slots: int = 4, chat: int = 3, images: int = 1, **limits: Any
+    redis: Redis, seed: int, *, slots: int = 4, chat: int = 3, images: int = 1, **limits: Any
 ) -> World:
     """An empty line with a worker. Limits are those of `settings.Queue`, wide by default."""
     await redis.flushall()
@@ -272,7 +270,7 @@ def quantile(values: Iterable[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else float("nan")
 
 
-def on_redis(work: Callable[[ArqRedis], Awaitable[None]]) -> None:
+def on_redis(work: Callable[[Redis], Awaitable[None]]) -> None:
     """Do something with a Redis of our own."""
 
     async def connected(url: str) -> None:

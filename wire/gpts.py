@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from arq.connections import ArqRedis
-
+from wire.redis.client import Redis
 from wire.seal import Seal
 
 EVERYBODY = ""
@@ -26,7 +25,7 @@ MISSED = 180.0
 class GptInfos:
     """The infos in Redis; they are to be asked for again after `refresh` seconds."""
 
-    def __init__(self, redis: ArqRedis, seal: Seal, refresh: float) -> None:
+    def __init__(self, redis: Redis, seal: Seal, refresh: float) -> None:
         self._redis = redis
         self._seal = seal
         self._kept = round(KEPT * 1000)

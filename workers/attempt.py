@@ -22,8 +22,6 @@ class Attempt:
         self.claim = claim
         self.answer = Answer(claim)
         self.stopped: Stop | None = None
-        self.settled = False
-        """Whether its job has been ended or put back, or somebody else will see to that."""
         self.held: list[str] = []
         """What the job has in the store of large parts, once that is known."""
         self._conversation: asyncio.Task[object] | None = None

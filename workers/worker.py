@@ -1,10 +1,9 @@
-"""The worker: arq's, with the line's own claiming, leases and endings.
+"""One worker: claims jobs, runs an attempt at each, and sees that every attempt is settled.
 
-arq runs the jobs (its record of a job, its function table, its tasks). What differs: jobs are
-claimed in one script together with their lease, so no running job stays in the waiting set; the
-loop is woken by pub/sub and polls only as a safety net; it outlives a Redis that is away; and every
-job that is claimed here gets its one ending here, or goes back to its place, on every path
-(`workers/settlement.py`).
+arq runs the claimed jobs (`workers/arq.py`). The rest is ours: jobs are claimed in one script
+together with their lease, so no running job stays in the queue; the loop is woken by pub/sub and
+polls only as a safety net; it outlives an unreachable Redis; and every job that is claimed here is
+finished here or requeued, on every path (`workers/settlement.py`).
 """
 
 from __future__ import annotations
@@ -13,31 +12,30 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import Any, get_args
+from functools import partial
 
 import msgspec
-from arq.connections import ArqRedis
-from arq.worker import Worker as ArqWorker
-from arq.worker import func
 
 from runtime.tasks import background
 from settings import Settings
 from store.blobs import Blobs
 from store.media import MediaError
 from wire.events import Ending, Failed
-from wire.jobs import Lane, decode_job
+from wire.jobs import decode_job
 from wire.line import keys
 from wire.line.commands import Attach, Cancel, Command, decode_command
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
-from wire.redis.outage import REDIS_ERRORS
+from wire.redis.client import Redis
+from wire.redis.outage import REDIS_ERRORS, trouble
 from wire.redis.subscription import Subscription
 from wire.seal import Seal
 from wire.stream.outbox import Outbox
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
 from workers import chat
+from workers.arq import ArqRunner
 from workers.attempt import Attempt
 from workers.leases import Leases
 from workers.settlement import Settlement
@@ -45,16 +43,13 @@ from workers.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
+POLL = 0.5
+"""Seconds between two looks for claimable jobs, should no nudge arrive."""
+
 LOST = Failed("gateway_error", "Redis has lost the request.", code="job_lost")
 
 
-async def _hold(ctx: dict[str, Any]) -> None:
-    """arq's function for each lane: the rest came with the claim. See `Worker._run` for `score`."""
-    worker: Worker = ctx["worker"]
-    await worker.hold(ctx["job_id"], ctx["score"])
-
-
-class Worker(ArqWorker):
+class Worker:
     """Holds up to `workers.max_jobs` conversations. `id` names it in Redis.
 
     What a job has among the `blobs` is removed with its ending.
@@ -63,34 +58,24 @@ class Worker(ArqWorker):
     def __init__(
         self,
         id: str,
-        redis: ArqRedis,
+        redis: Redis,
         seal: Seal,
         upstream: Upstream,
         config: Settings,
         blobs: Blobs | None = None,
     ) -> None:
-        super().__init__(
-            [func(_hold, name=lane) for lane in get_args(Lane)],
-            redis_pool=redis,
-            handle_signals=False,
-            max_jobs=config.workers.max_jobs,
-            # Our own deadlines end a job; arq's is a net far below them.
-            job_timeout=config.upstream.max_duration + 3600,
-            max_tries=2**31,  # the line counts attempts; arq would end a job without a word
-            retry_jobs=False,
-            keep_result=0,
-            log_results=False,
-            job_serializer=msgspec.msgpack.Encoder(enc_hook=repr).encode,
-            job_deserializer=msgspec.msgpack.decode,
-        )
-        self.ctx["worker"] = self
         self.id = id
         scripts = Scripts(redis, seal.fingerprint)
         self.line = WorkerLine(scripts, config.queue, config.upstream)
-        self._upkeep = UpkeepLine(scripts, config.queue, config.upstream)
         self.outbox = Outbox(redis, self.line, seal, config.queue.max_log_bytes)
         self.leases = Leases(self.line, seal, id, config.workers.max_jobs, config.queue)
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        """The tasks of all attempts, by their jobs; of one job, the latest."""
+        self._upkeep = UpkeepLine(scripts, config.queue, config.upstream)
         self._settlement = Settlement(self.line, self.outbox, seal, blobs, config)
+        # Our own deadlines finish a job; arq's is only a backstop, far longer.
+        self._arq = ArqRunner(redis, config.upstream.max_duration + 3600)
+        self._redis = redis
         self._seal = seal
         self._upstream = upstream
         self._blobs = blobs
@@ -102,34 +87,39 @@ class Worker(ArqWorker):
         self._overtaken: list[Command] = []
 
     async def main(self) -> None:
-        """Work until `drain` is called, and finish what is held then."""
+        """Work until `drain` is called, then settle the attempts that still run."""
         reaping = keep_reaping(self._upkeep, self._seal, self._config.queue.heartbeat)
         reconciling = keep_reconciling(self._upkeep, self._config.queue.heartbeat)
         beside = background(self.leases.keep(), self._listen(), reaping, reconciling)
         async with self.outbox.running(), beside:
-            logger.info("worker %s takes up to %d jobs", self.id, self.max_jobs)
+            logger.info(
+                "worker %s takes up to %d jobs",
+                self.id,
+                self._config.workers.max_jobs,
+                extra={"event": "worker_started"},
+            )
             while not self._draining:
                 await self._wait_for_work()
-                # That Redis is away is said where leases are renewed.
+                # An outage of Redis is logged where leases are renewed.
                 with contextlib.suppress(*REDIS_ERRORS):
-                    await self._poll_iteration()
+                    await self._claim()
             await self._drain()
         with contextlib.suppress(*REDIS_ERRORS):
             await self.line.presences.remove_worker(self.id)
 
     def drain(self) -> None:
-        """Take no more jobs and end `main` when those held are done, or their time is up."""
+        """Claim nothing more; `main` returns when all attempts are settled or their time is up."""
         self._draining = True
         self._wake.set()
 
     async def _wait_for_work(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.poll_delay_s):
+            async with asyncio.timeout(POLL):
                 await self._wake.wait()
         self._wake.clear()
 
-    async def _poll_iteration(self) -> None:
-        want = self.max_jobs - len(self.tasks)
+    async def _claim(self) -> None:
+        want = self._config.workers.max_jobs - len(self.tasks)
         if want <= 0:
             return
         self._overtaken.clear()
@@ -145,7 +135,7 @@ class Worker(ArqWorker):
 
     async def _listen(self) -> None:
         own = keys.worker(self.id)
-        subscription = Subscription(self.pool, own, self.line.nudge_channel)
+        subscription = Subscription(self._redis, own, self.line.nudge_channel)
         async for message in subscription.messages():
             if message is not None and message[0] == own:
                 self._receive(message[1])
@@ -175,21 +165,26 @@ class Worker(ArqWorker):
             case Attach(front_end=front_end):
                 attempt.answer.attach(front_end)
 
-    # One attempt, from its claim to its ending.
-
     async def _run(self, attempt: Attempt, before: asyncio.Task[None] | None) -> None:
-        """Run an attempt, when the one `before` is over: we may get a job again that we have lost,
-        or given back, while its former conversation is still being closed."""
+        """Run an attempt and settle it, after the one `before` at the same job.
+
+        A job that this worker has lost or requeued may be claimed here again while the former
+        conversation is still being closed.
+        """
         job, number = attempt.claim.id, attempt.claim.attempt
         try:
             if before is not None:
                 await asyncio.wait([before])
-            await self.run_job(job, number)  # arq passes it on as the score, and only logs it
-            if not attempt.settled:  # arq ended it without calling our function
+            if not await self._arq.run_claimed(job, number, partial(self._hold, attempt)):
                 await self._settlement.end(attempt, LOST)
         except REDIS_ERRORS as error:
-            # Not begun: its lease runs out, and it goes back to its place.
-            logger.warning("job %s not started, Redis is away: %s", job, type(error).__name__)
+            # Nothing was begun: its lease expires, and it is requeued.
+            logger.warning(
+                "job %s not started, Redis fails: %s",
+                job,
+                trouble(error),
+                extra={"event": "job_not_started"},
+            )
         finally:
             self.leases.drop(attempt)
             del self._attempts[job, number]
@@ -197,9 +192,8 @@ class Worker(ArqWorker):
                 del self.tasks[job]
             self._wake.set()
 
-    async def hold(self, job: str, number: int) -> None:
-        """Hold the conversation of an attempt at a claimed job and give it its ending."""
-        attempt = self._attempts[job, number]
+    async def _hold(self, attempt: Attempt) -> None:
+        """Hold the conversation of an attempt and settle it."""
         conversation = asyncio.create_task(self._converse(attempt))
         attempt.converse(conversation)
         try:
@@ -207,7 +201,6 @@ class Worker(ArqWorker):
         finally:
             conversation.cancel()  # only if we are torn down ourselves
         await self._settlement.settle(attempt, conversation)
-        attempt.settled = True
 
     async def _converse(self, attempt: Attempt) -> Ending:
         claim = attempt.claim
@@ -223,7 +216,12 @@ class Worker(ArqWorker):
         )
 
     async def _drain(self) -> None:
-        logger.info("worker %s stops, %d jobs are held", self.id, len(self.tasks))
+        logger.info(
+            "worker %s stops, %d jobs still run",
+            self.id,
+            len(self.tasks),
+            extra={"event": "worker_stops"},
+        )
         self.leases.take_no_more()
         with contextlib.suppress(*REDIS_ERRORS):
             await self.line.presences.remove_worker(self.id)
@@ -232,11 +230,3 @@ class Worker(ArqWorker):
         self.leases.stop_all("drain")
         if self.tasks:
             await asyncio.wait(self.tasks.values(), timeout=self._config.redis.outage_grace)
-
-    # arq's own bookkeeping, which the line has done in the scripts that ended the job.
-
-    async def finish_job(self, *args: object, **kwargs: object) -> None:
-        """Nothing to do: the ending's script has removed what arq keeps of a job."""
-
-    async def finish_failed_job(self, *args: object, **kwargs: object) -> None:
-        """As above; `_run` sees that the job has no ending yet and gives it one."""

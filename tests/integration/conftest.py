@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from arq.connections import ArqRedis
 from obstore.store import MemoryStore
 
 import settings
@@ -20,7 +19,7 @@ from store.media import Media, open_media
 from tests.support.line import LASTING, has_worker
 from tests.support.sanic_adapter import Client, SanicClient, new_app, started
 from tests.support.scripted import ScriptedUpstream
-from wire.redis.client import connect
+from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from workers.worker import Worker
 
@@ -33,7 +32,7 @@ def redis_server() -> Iterator[EmbeddedRedis]:
 
 
 @pytest.fixture
-async def redis(redis_server: EmbeddedRedis, loop: object) -> AsyncIterator[ArqRedis]:
+async def redis(redis_server: EmbeddedRedis, loop: object) -> AsyncIterator[Redis]:
     """A client of an empty Redis."""
     client = connect(redis_url(redis_server.url))
     await client.flushall()
@@ -48,7 +47,7 @@ def seal() -> Seal:
 
 
 @pytest.fixture
-async def queue(redis: ArqRedis, seal: Seal, config: settings.Settings) -> WholeLine:
+async def queue(redis: Redis, seal: Seal, config: settings.Settings) -> WholeLine:
     """A line which a front end called `front` and a worker called `w` use."""
     line = WholeLine(redis, seal, config.queue, settings.Upstream(max_concurrency=100))
     await line.presences.show_front_end("front")
@@ -82,7 +81,7 @@ def blobs(seal: Seal) -> Blobs:
 
 @pytest.fixture
 async def worker(
-    redis: ArqRedis,
+    redis: Redis,
     redis_server: EmbeddedRedis,
     seal: Seal,
     upstream: ScriptedUpstream,
@@ -101,7 +100,7 @@ async def worker(
 
 @pytest.fixture
 async def front(
-    redis: ArqRedis,
+    redis: Redis,
     redis_server: EmbeddedRedis,
     seal: Seal,
     config: settings.Settings,

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from arq.connections import ArqRedis
 from msgspec.structs import replace
 
 import settings
@@ -20,10 +19,11 @@ from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.line.admission import Accepted, Refused
 from wire.line.claims import Claim
+from wire.redis.client import Redis
 from wire.seal import Seal
 
 
-async def line(redis: ArqRedis, seal: Seal, slots: int = 1, **more: Any) -> WholeLine:
+async def line(redis: Redis, seal: Seal, slots: int = 1, **more: Any) -> WholeLine:
     """A line of a worker with so many slots, under other limits than usual."""
     queue = WholeLine(redis, seal, replace(QUICK, **more), settings.Upstream(max_concurrency=slots))
     await queue.presences.show_front_end("front")
@@ -49,7 +49,7 @@ async def refused(queue: WholeLine, id: str, account: str, reason: str, **more: 
 
 
 async def test_no_more_wait_than_may_and_each_is_told_another_moment(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     queue = await line(redis, seal, max_waiting=3, max_wait=3600.0)
     await fill(queue, 3)
@@ -59,7 +59,7 @@ async def test_no_more_wait_than_may_and_each_is_told_another_moment(
 
 
 async def test_no_more_of_one_key_wait_than_may_and_others_come_in(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     queue = await line(redis, seal, slots=100, max_waiting_per_key=3, max_wait=3600.0)
     await fill(queue, 3)
@@ -68,7 +68,7 @@ async def test_no_more_of_one_key_wait_than_may_and_others_come_in(
     await fill(queue, 1, "light")
 
 
-async def test_no_more_is_kept_in_memory_than_may(redis: ArqRedis, seal: Seal) -> None:
+async def test_no_more_is_kept_in_memory_than_may(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal, max_bytes=1000)
     await fill(queue, 2, bytes=400)
     await refused(queue, "large", "other", "too_many_bytes", bytes=300)
@@ -77,7 +77,7 @@ async def test_no_more_is_kept_in_memory_than_may(redis: ArqRedis, seal: Seal) -
     assert isinstance(await queue.enqueue(new("large", "large", bytes=300), b"body"), Accepted)
 
 
-async def test_nobody_is_let_in_to_wait_longer_than_they_may(redis: ArqRedis, seal: Seal) -> None:
+async def test_nobody_is_let_in_to_wait_longer_than_they_may(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal, max_wait=40.0)
     await learn(redis, 15.0)
     waits = [admitted.wait for admitted in await fill(queue, 3)]
@@ -87,9 +87,7 @@ async def test_nobody_is_let_in_to_wait_longer_than_they_may(redis: ArqRedis, se
     assert isinstance(await queue.enqueue(new("patient", "light"), b"body"), Accepted)
 
 
-async def test_nobody_is_refused_for_a_wait_that_is_only_guessed(
-    redis: ArqRedis, seal: Seal
-) -> None:
+async def test_nobody_is_refused_for_a_wait_that_is_only_guessed(redis: Redis, seal: Seal) -> None:
     """A gateway that had just begun thought that answers take 15 s, and refused what it could have
     served in a second. Who sets a limit of their own is refused all the same."""
     queue = await line(redis, seal, max_wait=1.0)
@@ -99,14 +97,14 @@ async def test_nobody_is_refused_for_a_wait_that_is_only_guessed(
     await refused(queue, "impatient", "light", "wait_too_long", max_wait=1.0)
 
 
-async def learn(redis: ArqRedis, seconds: float) -> None:
+async def learn(redis: Redis, seconds: float) -> None:
     """Let the line know how long answers take."""
     took = round(seconds * 1000)
     known = {"chat n": 50, "chat mean": took, "chat square": took * took}
     await redis.hset("gateway:service", mapping=known)  # type: ignore[misc]  # redis-py: sync or async
 
 
-async def test_who_is_refused_is_not_remembered_for_long(redis: ArqRedis, seal: Seal) -> None:
+async def test_who_is_refused_is_not_remembered_for_long(redis: Redis, seal: Seal) -> None:
     """Any bearer may ask: each that was made up took memory in Redis for a day."""
     queue = WholeLine(redis, seal, QUICK)  # without a worker
     for _ in range(2):
@@ -118,9 +116,7 @@ async def test_who_is_refused_is_not_remembered_for_long(redis: ArqRedis, seal: 
     assert await redis.pttl("gateway:account:made-up") > 60_000
 
 
-async def test_who_waits_for_nothing_is_answered_now_or_refused(
-    redis: ArqRedis, seal: Seal
-) -> None:
+async def test_who_waits_for_nothing_is_answered_now_or_refused(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal, slots=2)
     await fill(queue, 1, max_wait=0.0)
     await claim(queue)
@@ -131,7 +127,7 @@ async def test_who_waits_for_nothing_is_answered_now_or_refused(
 
 
 async def test_whoever_has_a_seat_and_a_slot_comes_in_though_the_line_is_full(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     queue = await line(redis, seal, slots=4, max_waiting=3)
     await fill(queue, 1)
@@ -142,7 +138,7 @@ async def test_whoever_has_a_seat_and_a_slot_comes_in_though_the_line_is_full(
     await fill(queue, 1, "light")
 
 
-async def test_who_obeys_comes_in(redis: ArqRedis, seal: Seal) -> None:
+async def test_who_obeys_comes_in(redis: Redis, seal: Seal) -> None:
     """However many others come in between who were told nothing."""
     queue = await line(redis, seal, max_waiting=2, max_wait=3600.0)
     clock = asyncio.get_running_loop().time
@@ -184,7 +180,7 @@ async def test_who_obeys_comes_in(redis: ArqRedis, seal: Seal) -> None:
             assert isinstance(admission, Accepted), (id, admission)
 
 
-async def test_without_a_worker_nobody_comes_in(redis: ArqRedis, seal: Seal) -> None:
+async def test_without_a_worker_nobody_comes_in(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal)
     await queue.presences.remove_worker("steady")
     assert await refused(queue, "job", "account", "no_worker") <= QUICK.lease
@@ -210,7 +206,7 @@ def bearer(name: str, **more: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_full_line_is_a_429_that_says_when_to_come_back(
-    client: Client, upstream: ScriptedUpstream, redis: ArqRedis, *, stream: bool
+    client: Client, upstream: ScriptedUpstream, redis: Redis, *, stream: bool
 ) -> None:
     all_told = asyncio.Event()
     upstream.script = (HELLO[:1], all_told, HELLO[1:])
@@ -261,7 +257,7 @@ async def test_a_limit_that_is_none_is_a_400(client: Client, wrong: str) -> None
 
 
 async def test_without_a_worker_it_is_a_503_at_once(
-    front: Client, redis: ArqRedis, seal: Seal
+    front: Client, redis: Redis, seal: Seal
 ) -> None:
     await WholeLine(redis, seal, QUICK).presences.remove_worker("steady")
     response: httpx.Response = await front.post(CHAT, json=BODY, headers=bearer("a"))

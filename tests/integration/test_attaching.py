@@ -6,12 +6,12 @@ import asyncio
 
 import msgspec
 import pytest
-from arq.connections import ArqRedis
 
 import settings
 from benchmarks.line import WholeLine
 from tests.support.line import QUICK, claim, field, finish, has_worker, new, present
 from wire.line.admission import Accepted, Attached, Clash, NewJob
+from wire.redis.client import Redis
 from wire.seal import Seal
 from wire.upkeep.reaper import reap
 
@@ -19,7 +19,7 @@ GRACE = 1.0
 
 
 @pytest.fixture
-async def queue(redis: ArqRedis, seal: Seal) -> WholeLine:
+async def queue(redis: Redis, seal: Seal) -> WholeLine:
     """A line in which a job waits a moment for its client to come back."""
     config = settings.Queue(
         lease=4.0, heartbeat=QUICK.heartbeat, resume_grace=GRACE, keep_result=2.0
@@ -49,7 +49,7 @@ async def gone(queue: WholeLine, id: str, *, present_again: bool = True) -> None
             await asyncio.sleep(0.05)
 
 
-async def test_the_same_key_leads_to_the_same_job(queue: WholeLine, redis: ArqRedis) -> None:
+async def test_the_same_key_leads_to_the_same_job(queue: WholeLine, redis: Redis) -> None:
     assert isinstance(await queue.enqueue(named("first"), b"body"), Accepted)
     for _ in range(3):  # one request, whose reply from Redis was lost
         assert await queue.enqueue(named("again", front="other"), b"body") == Attached("first")
@@ -97,7 +97,7 @@ async def test_a_reader_that_was_only_frozen_keeps_it(queue: WholeLine) -> None:
 
 
 async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
-    queue: WholeLine, redis: ArqRedis
+    queue: WholeLine, redis: Redis
 ) -> None:
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)

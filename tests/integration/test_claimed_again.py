@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
-from arq.connections import ArqRedis
 
 import settings
 from benchmarks.line import WholeLine
 from tests.support.line import enqueue_chat
 from wire.events import Done, Event, Started
 from wire.jobs import ChatJob
+from wire.redis.client import Redis
 from wire.seal import Seal
 from workers.worker import Worker
 
@@ -57,7 +57,7 @@ def config() -> settings.Settings:
 
 
 async def test_a_job_that_its_worker_lost_and_got_again_has_one_conversation_and_a_lease(
-    queue: WholeLine, redis: ArqRedis, seal: Seal, worker: Worker, upstream: SlowToClose
+    queue: WholeLine, redis: Redis, seal: Seal, worker: Worker, upstream: SlowToClose
 ) -> None:
     """A worker that was frozen for longer than a lease claimed its own job again while it still
     closed the conversation; that one's end then took the new attempt's lease along."""

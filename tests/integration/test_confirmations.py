@@ -6,7 +6,6 @@ import asyncio
 import json
 
 import pytest
-from arq.connections import ArqRedis
 
 from app.openai.text import AnswerText
 from settings import Bot
@@ -25,6 +24,7 @@ from tests.support.pandora import collect, job, new_pandora, simulated, text
 from wire.events import Asked, Done, Event, Failed, Started
 from wire.gpts import GptInfos
 from wire.jobs import ChatJob
+from wire.redis.client import Redis
 from wire.seal import Seal
 from workers.pandora.backend import Backend
 from workers.pandora.conversations import Conversations
@@ -62,7 +62,7 @@ CALLED = '\n```\n{"id": 1}\n```\n\n```\n{"id": 2}\n```\nw0 w1'
     ],
 )
 async def test_the_answer_goes_on_after_an_action_was_allowed(
-    redis: ArqRedis, seal: Seal, confirm: ConfirmPolicy, more: str, confirmations: int
+    redis: Redis, seal: Seal, confirm: ConfirmPolicy, more: str, confirmations: int
 ) -> None:
     async with simulated() as (caller, session):
         backend = Backend(session, caller.url)
@@ -86,7 +86,7 @@ async def test_the_answer_goes_on_after_an_action_was_allowed(
             await caller.until(lambda stats: stats["hidden"] == 1)  # it is one conversation
 
 
-async def test_unasked_nothing_is_allowed_and_the_user_is_told(redis: ArqRedis, seal: Seal) -> None:
+async def test_unasked_nothing_is_allowed_and_the_user_is_told(redis: Redis, seal: Seal) -> None:
     async with simulated() as (caller, session):
         gpts = Gpts(Backend(session, caller.url), GptInfos(redis, seal, 60))
         events = await collect(new_pandora(session, caller.url, gpts=gpts), ask("tool=action"))
@@ -94,9 +94,7 @@ async def test_unasked_nothing_is_allowed_and_the_user_is_told(redis: ArqRedis, 
         assert (await caller.stats())["confirmations"] == 0
 
 
-async def test_a_gpt_that_asks_for_ever_is_not_allowed_for_ever(
-    redis: ArqRedis, seal: Seal
-) -> None:
+async def test_a_gpt_that_asks_for_ever_is_not_allowed_for_ever(redis: Redis, seal: Seal) -> None:
     async with simulated() as (caller, session):
         gpts = Gpts(Backend(session, caller.url), GptInfos(redis, seal, 60))
         pandora = new_pandora(session, caller.url, gpts=gpts, confirm="allow")

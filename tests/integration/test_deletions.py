@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 import pytest
-from arq.connections import ArqRedis
 
 from tests.support.line import SOON
 from tests.support.pandora import collect, job, new_pandora, simulated, text
+from wire.redis.client import Redis
 from wire.seal import Seal
 from workers.pandora.backend import Backend
 from workers.pandora.conversations import Conversations
@@ -35,7 +35,7 @@ class Upstream:
         return True
 
 
-async def emptied(redis: ArqRedis) -> None:
+async def emptied(redis: Redis) -> None:
     """Wait until nothing is remembered."""
     async with asyncio.timeout(30):
         while await redis.keys("gateway:deletion*"):
@@ -44,7 +44,7 @@ async def emptied(redis: ArqRedis) -> None:
 
 @pytest.mark.parametrize("how", ["", "fault=cut at=900", "fault=error_after", "fault=no_done"])
 async def test_a_conversation_is_hidden_after_its_answer_and_after_a_failed_one(
-    redis: ArqRedis, seal: Seal, how: str
+    redis: Redis, seal: Seal, how: str
 ) -> None:
     async with simulated() as (caller, session):
         conversations = Conversations(Backend(session, caller.url))
@@ -57,9 +57,7 @@ async def test_a_conversation_is_hidden_after_its_answer_and_after_a_failed_one(
             await emptied(redis)
 
 
-async def test_a_conversation_is_hidden_after_its_client_has_left(
-    redis: ArqRedis, seal: Seal
-) -> None:
+async def test_a_conversation_is_hidden_after_its_client_has_left(redis: Redis, seal: Seal) -> None:
     async with simulated() as (caller, session):
         conversations = Conversations(Backend(session, caller.url))
         deletions = Deletions(redis, seal, conversations.delete, SOON)
@@ -72,7 +70,7 @@ async def test_a_conversation_is_hidden_after_its_client_has_left(
 
 
 async def test_a_conversation_that_is_handed_over_is_known_before_anything_comes_of_it(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     async with simulated() as (caller, session):
         conversations = Conversations(Backend(session, caller.url))
@@ -97,7 +95,7 @@ async def test_history_off_leaves_nothing_to_delete(loop: asyncio.AbstractEventL
 
 
 async def test_what_a_dead_worker_left_behind_is_deleted_by_another_one(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     """The first one notes its conversation and is never heard of again."""
     dead = Deletions(redis, seal, Upstream().delete, SOON)
@@ -111,7 +109,7 @@ async def test_what_a_dead_worker_left_behind_is_deleted_by_another_one(
 
 
 async def test_a_conversation_that_goes_on_is_left_alone_for_as_long_as_it_does(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     upstream = Upstream()
     deletions = Deletions(redis, seal, upstream.delete, SOON)
@@ -126,7 +124,7 @@ async def test_a_conversation_that_goes_on_is_left_alone_for_as_long_as_it_does(
 
 
 async def test_a_conversation_that_went_on_while_redis_was_away_is_left_alone(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     """Nobody could say that it goes on; whoever comes back first must not take that for its end."""
     upstream = Upstream()
@@ -149,7 +147,7 @@ async def test_a_conversation_that_went_on_while_redis_was_away_is_left_alone(
 
 
 async def test_a_slow_upstream_keeps_nobody_from_saying_what_goes_on(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     upstream = Upstream()
     stuck = asyncio.Event()
@@ -178,7 +176,7 @@ async def test_a_slow_upstream_keeps_nobody_from_saying_what_goes_on(
 
 
 async def test_what_is_refused_is_tried_again_and_given_up_in_the_end(
-    redis: ArqRedis, seal: Seal, caplog: pytest.LogCaptureFixture
+    redis: Redis, seal: Seal, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run(upstream: Upstream, over: Callable[[], bool]) -> None:
         deletions = Deletions(redis, seal, upstream.delete, SOON, max_age=2.5, shortest_pause=0.05)
@@ -201,7 +199,7 @@ async def test_what_is_refused_is_tried_again_and_given_up_in_the_end(
 
 
 async def test_redis_holds_neither_bearer_nor_conversation_in_the_clear(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     record = ConversationRecord(Deletions(redis, seal, Upstream().delete, SOON), "fk-secret")
     await record.note("conversation-1")
@@ -218,7 +216,7 @@ async def test_redis_holds_neither_bearer_nor_conversation_in_the_clear(
 
 
 async def test_a_redis_that_is_away_costs_no_answer(
-    redis: ArqRedis, seal: Seal, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, seal: Seal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream = Upstream()
     deletions = Deletions(redis, seal, upstream.delete, SOON)

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from arq.connections import ArqRedis
 
 import settings
 from benchmarks.line import WholeLine
@@ -25,7 +24,7 @@ from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
 from wire.gpts import EVERYBODY, GptInfos
-from wire.redis.client import connect
+from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from workers.upstream import UpstreamBusy, UpstreamError
 from workers.worker import Worker
@@ -227,7 +226,7 @@ async def test_one_account_is_asked_one_thing_at_a_time_and_a_pool_three(
     [("comment", ": queued position=1"), ("empty_delta", 'data: {"id"'), ("off", 'data: {"id"')],
 )
 async def test_keep_alives_are_what_the_settings_say(
-    front: Client, config: settings.Settings, kind: str, first: str, redis: ArqRedis
+    front: Client, config: settings.Settings, kind: str, first: str, redis: Redis
 ) -> None:
     msgspec.structs.force_setattr(config.stream, "keepalive", kind)
     async with front.session.stream(
@@ -284,7 +283,7 @@ async def test_waiting_ends_at_its_deadline(front: Client) -> None:
     ],
 )
 async def test_whoever_else_reads_it_is_told_that_it_waited_too_long(
-    front: Client, redis: ArqRedis, config: settings.Settings
+    front: Client, redis: Redis, config: settings.Settings
 ) -> None:
     """The first reader's front end ended the job without a word: who had come back to it later
     waited on, for a minute and ten minutes at worst."""
@@ -303,7 +302,7 @@ async def test_whoever_else_reads_it_is_told_that_it_waited_too_long(
 
 async def test_readiness_tells_what_is_missing(
     front: Client,
-    redis: ArqRedis,
+    redis: Redis,
     redis_server: EmbeddedRedis,
     seal: Seal,
     config: settings.Settings,
@@ -329,7 +328,7 @@ async def test_readiness_tells_what_is_missing(
 
 
 async def test_a_full_redis_is_called_full(
-    front: Client, redis: ArqRedis, caplog: pytest.LogCaptureFixture
+    front: Client, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It can still be read: /readyz said `ok`, and then that no worker was alive."""
     await redis.config_set("maxmemory", 1)
@@ -351,7 +350,7 @@ async def test_a_full_redis_is_called_full(
 
 
 async def test_nothing_is_in_the_clear_in_redis(
-    client: Client, redis: ArqRedis, upstream: ScriptedUpstream
+    client: Client, redis: Redis, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = ([Started("m"), Delta("the secret answer")], 0.8, [Done("stop")])
     messages = [{"role": "user", "content": "the secret prompt"}]
@@ -677,7 +676,7 @@ async def test_a_host_that_is_none_does_not_reach_the_text(
 
 
 async def test_a_gpt_is_a_model_unless_it_cannot_be_reached(
-    client: Client, upstream: ScriptedUpstream, redis: ArqRedis, seal: Seal
+    client: Client, upstream: ScriptedUpstream, redis: Redis, seal: Seal
 ) -> None:
     async def listed(**headers: str) -> list[str]:
         models = (await client.get("/v1/models", headers=headers)).json()["data"]

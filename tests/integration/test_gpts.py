@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from arq.connections import ArqRedis
 
 from runtime.tasks import background
 from tests.support.pandora import code, collect, job, new_pandora, simulated, text
 from wire.gpts import EVERYBODY, KEPT, GptInfos
+from wire.redis.client import Redis
 from wire.seal import Seal
 from workers.pandora.backend import Backend
 from workers.pandora.gpts import Gpts
@@ -20,7 +20,7 @@ GPT = job(ASK, "gpt_4_gizmo", gpt="g-abc")
 
 
 @pytest.fixture
-def infos(redis: ArqRedis, seal: Seal) -> GptInfos:
+def infos(redis: Redis, seal: Seal) -> GptInfos:
     return GptInfos(redis, seal, refresh=3600)
 
 
@@ -43,7 +43,7 @@ async def test_the_whole_info_is_sent_back_and_asked_for_once(
 
 
 async def test_an_info_is_asked_for_again_in_time_and_outlives_an_upstream_in_trouble(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     infos = GptInfos(redis, seal, refresh=3600)
 
@@ -112,7 +112,7 @@ async def test_with_a_key_of_its_own_a_worker_knows_all_gpts_and_retries_those_i
         assert (await caller.stats())["gizmos"] == 2
 
 
-async def test_redis_holds_no_info_in_the_clear(infos: GptInfos, redis: ArqRedis) -> None:
+async def test_redis_holds_no_info_in_the_clear(infos: GptInfos, redis: Redis) -> None:
     await infos.put("fk-secret", "g-abc", b'{"gizmo": {"id": "g-abc"}}')
     (key,) = await redis.keys("*")
     value = await redis.get(key)

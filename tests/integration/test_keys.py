@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from arq.connections import ArqRedis
-
 import settings
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
@@ -21,7 +19,7 @@ from wire import VERSION
 from wire.gpts import GptInfos
 from wire.jobs import Attachment, ChatJob, encode_job
 from wire.line.admission import Refused
-from wire.redis.client import connect
+from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.upkeep.reconciler import reconcile
 from workers.pandora.deletions import ConversationRecord, Deletions
@@ -67,7 +65,7 @@ class Seen(NamedTuple):
     left: float | None
 
 
-async def look(redis: ArqRedis) -> list[Seen]:
+async def look(redis: Redis) -> list[Seen]:
     seen = []
     async for name in redis.scan_iter(count=1000):
         key = name.decode()
@@ -100,7 +98,7 @@ def check(seen: Seen) -> None:
 
 
 async def scenes(
-    redis: ArqRedis, server: EmbeddedRedis, queue: WholeLine, seal: Seal, upstream: ScriptedUpstream
+    redis: Redis, server: EmbeddedRedis, queue: WholeLine, seal: Seal, upstream: ScriptedUpstream
 ) -> list[Seen]:
     """Everything that the line can do, once; what stood in Redis after each step."""
     seen: list[Seen] = []
@@ -186,9 +184,8 @@ async def scenes(
         await queue.cancel(name)
 
     # A real worker, with arq's own keys; images.
-    worker = Worker(
-        "real", connect(redis_url(server.url)), seal, upstream, settings.Settings(queue=LASTING)
-    )
+    connection = connect(redis_url(server.url))
+    worker = Worker("real", connection, seal, upstream, settings.Settings(queue=LASTING))
     main = asyncio.create_task(worker.main())
     seen_running = asyncio.Event()
     upstream.script = (HELLO[:1], seen_running, HELLO[1:])
@@ -203,7 +200,7 @@ async def scenes(
         seen_running.set()
         worker.drain()
         await main
-    await worker.pool.aclose()
+    await connection.aclose()
 
     # What is beside the line.
     async def never(bearer: str, conversation_id: str) -> bool:
@@ -223,7 +220,7 @@ FILE = Attachment(name="a.txt", type="text/plain", size=1, sha256="0", content=b
 
 
 async def test_the_table_of_keys_is_what_stands_in_redis(
-    redis: ArqRedis,
+    redis: Redis,
     redis_server: EmbeddedRedis,
     queue: WholeLine,
     seal: Seal,

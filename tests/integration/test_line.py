@@ -7,17 +7,17 @@ Except for the last test, the figures depend on the seeds and the scripts alone.
 from __future__ import annotations
 
 import pytest
-from arq.connections import ArqRedis
 
 from benchmarks import fairness, honesty, length, promises
 from benchmarks.virtual import Job, Kind, world
 from wire.line.admission import Refused
+from wire.redis.client import Redis
 
 
 @pytest.mark.parametrize("of_one_key", [False, True])
 @pytest.mark.parametrize("cap", [3, 100])
 async def test_a_light_flow_waits_at_most_two_service_times_behind_200_jobs(
-    redis: ArqRedis, cap: int, *, of_one_key: bool
+    redis: Redis, cap: int, *, of_one_key: bool
 ) -> None:
     made = await fairness.light_waits(redis, 1, cap=cap, of_one_key=of_one_key, fifo=False)
     assert made.jobs == 20
@@ -25,12 +25,12 @@ async def test_a_light_flow_waits_at_most_two_service_times_behind_200_jobs(
 
 
 @pytest.mark.parametrize("load", ["two keys, cap 100", "weights 1:3", "long and short jobs"])
-async def test_slot_time_is_shared_as_the_weights_say(redis: ArqRedis, load: str) -> None:
+async def test_slot_time_is_shared_as_the_weights_say(redis: Redis, load: str) -> None:
     shares = await fairness.shares(redis, 1, fairness.LOADS[load], fifo=False)
     assert shares.worst <= fairness.CLOSE, shares
 
 
-async def test_a_lane_gets_its_slots_and_lends_them(redis: ArqRedis) -> None:
+async def test_a_lane_gets_its_slots_and_lends_them(redis: Redis) -> None:
     lanes = await fairness.lanes(redis, 1, span=1000)
     assert lanes.chat == pytest.approx(3, abs=0.2)
     assert lanes.images == pytest.approx(1, abs=0.2)
@@ -39,7 +39,7 @@ async def test_a_lane_gets_its_slots_and_lends_them(redis: ArqRedis) -> None:
 
 
 @pytest.mark.parametrize("mix", [honesty.families, honesty.mixed])
-async def test_predictions_are_near_what_happens(redis: ArqRedis, mix: honesty.Mix) -> None:
+async def test_predictions_are_near_what_happens(redis: Redis, mix: honesty.Mix) -> None:
     jobs = await honesty.honesty(redis, mix, "even", 3, seed=2)
     got = honesty.Honesty.of(jobs)
     assert got.counted > 250
@@ -52,7 +52,7 @@ async def test_predictions_are_near_what_happens(redis: ArqRedis, mix: honesty.M
     [("max_waiting", 8, 20.0), ("max_wait", 60, 20.0), ("max_waiting", 8, 0.2)],
 )
 async def test_who_comes_back_when_told_is_let_in(
-    redis: ArqRedis, limit: str, keys: int, mean: float
+    redis: Redis, limit: str, keys: int, mean: float
 ) -> None:
     """Also beside many light keys, when an answer of their own has taken long meanwhile, and when
     answers are so short that others of their key come all the time."""
@@ -62,7 +62,7 @@ async def test_who_comes_back_when_told_is_let_in(
 
 
 async def test_a_promise_is_kept_whatever_its_key_owes_and_the_key_owes_it_on(
-    redis: ArqRedis,
+    redis: Redis,
 ) -> None:
     made = await world(redis, 1, slots=1, max_wait=40.0)
     heavy = Kind("heavy", lambda: 15.0)
@@ -84,14 +84,14 @@ async def test_a_promise_is_kept_whatever_its_key_owes_and_the_key_owes_it_on(
     assert returned.waited <= 80.0
 
 
-async def test_who_never_keeps_a_promise_does_not_keep_others_out(redis: ArqRedis) -> None:
+async def test_who_never_keeps_a_promise_does_not_keep_others_out(redis: Redis) -> None:
     kept = await promises.promises(redis, 1, "max_waiting", load=0.9, liars=4)
     assert kept.part >= promises.TARGET, kept
     assert kept.longest <= 60
 
 
 @pytest.mark.parametrize("keys", [5, 2000])
-async def test_a_long_line_costs_no_more_than_a_short_one(redis: ArqRedis, keys: int) -> None:
+async def test_a_long_line_costs_no_more_than_a_short_one(redis: Redis, keys: int) -> None:
     """Medians of Redis' own time; what grew with the length would be some twenty times as much."""
     short = await length.cost(redis, 100, min(keys, 100), operations=25)
     long = await length.cost(redis, 2000, keys, operations=25)

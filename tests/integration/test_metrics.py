@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from arq.connections import ArqRedis
 
 import settings
 from app.http.framework import OpenAIErrors
@@ -24,7 +23,7 @@ from wire.line.metrics import HISTOGRAMS
 from wire.line.scripts import modules
 from wire.line.scripts.linking import link
 from wire.line.snapshot import LaneSnapshot, Snapshot, TakeSnapshot
-from wire.redis.client import connect
+from wire.redis.client import Redis, connect
 from wire.seal import Seal
 
 TOKEN = "a-token-of-the-operator"
@@ -32,7 +31,7 @@ TOKEN = "a-token-of-the-operator"
 Get = Callable[..., Awaitable[httpx.Response]]
 
 
-async def run(redis: ArqRedis, script: str, *args: str | int | float) -> bytes:
+async def run(redis: Redis, script: str, *args: str | int | float) -> bytes:
     linked = link(f"-- needs: metrics, vocabulary\n{script}", modules("0123abcd"))
     result: bytes = await redis.register_script(linked)(args=args)
     return result
@@ -41,12 +40,12 @@ async def run(redis: ArqRedis, script: str, *args: str | int | float) -> bytes:
 # Counting
 
 
-async def test_the_scripts_have_the_declared_bounds(redis: ArqRedis) -> None:
+async def test_the_scripts_have_the_declared_bounds(redis: Redis) -> None:
     bounds = json.loads(await run(redis, "return cjson.encode(vocabulary.bounds)"))
     assert bounds == {histogram.name: list(histogram.bounds) for histogram in HISTOGRAMS}
 
 
-async def test_counts_add_up_over_any_number_of_callers(redis: ArqRedis) -> None:
+async def test_counts_add_up_over_any_number_of_callers(redis: Redis) -> None:
     script = """
         local queue = ARGV[1]
         metrics.count('gateway_endings_total', {reason = 'done', lane = 'chat'})
@@ -59,7 +58,7 @@ async def test_counts_add_up_over_any_number_of_callers(redis: ArqRedis) -> None
     assert sum(endings.values()) == 60
 
 
-async def test_observations_fall_into_their_buckets_bounds_included(redis: ArqRedis) -> None:
+async def test_observations_fall_into_their_buckets_bounds_included(redis: Redis) -> None:
     script = "metrics.observe('gateway_wait_seconds', {lane = 'chat'}, tonumber(ARGV[1]))"
     for seconds in (0, 0.1, 0.101, 5, 599.5, 601, -3):
         await run(redis, script, seconds)
@@ -70,7 +69,7 @@ async def test_observations_fall_into_their_buckets_bounds_included(redis: ArqRe
 
 
 async def test_an_estimate_is_judged_in_seconds_and_if_the_wait_was_long_as_a_part_of_it(
-    redis: ArqRedis,
+    redis: Redis,
 ) -> None:
     script = "metrics.observe_forecast({lane = 'chat'}, tonumber(ARGV[1]), tonumber(ARGV[2]))"
     await run(redis, script, 30, 20)
@@ -82,7 +81,7 @@ async def test_an_estimate_is_judged_in_seconds_and_if_the_wait_was_long_as_a_pa
 
 
 @pytest.mark.parametrize("word", ["Bearer eyJhbGci.x", 'a"} 1\nb{c="', "UPPER", "", "a-b"])
-async def test_nothing_but_a_plain_word_becomes_a_label(redis: ArqRedis, word: str) -> None:
+async def test_nothing_but_a_plain_word_becomes_a_label(redis: Redis, word: str) -> None:
     await run(
         redis, "metrics.count('gateway_endings_total', {lane = 'chat', reason = ARGV[1]})", word
     )
@@ -91,7 +90,7 @@ async def test_nothing_but_a_plain_word_becomes_a_label(redis: ArqRedis, word: s
     }
 
 
-async def test_a_number_that_cannot_be_kept_stops_no_script(redis: ArqRedis) -> None:
+async def test_a_number_that_cannot_be_kept_stops_no_script(redis: Redis) -> None:
     await redis.set(keys.metrics, b"not a hash")
     script = "metrics.count('gateway_jobs_total', {lane = 'chat'}) return 'went on'"
     assert await run(redis, script) == b"went on"
@@ -101,7 +100,7 @@ async def test_a_number_that_cannot_be_kept_stops_no_script(redis: ArqRedis) -> 
 
 
 async def test_the_census_counts_jobs_leases_workers_and_accounts(
-    redis: ArqRedis, queue: WholeLine, seal: Seal
+    redis: Redis, queue: WholeLine, seal: Seal
 ) -> None:
     def census(chat: LaneSnapshot, resting: int = 0) -> Snapshot:
         lanes = {"chat": chat, "images": LaneSnapshot()}
@@ -137,12 +136,12 @@ async def served(handler: Metrics, sanic_client: SanicClient) -> AsyncIterator[G
 
 
 @pytest.fixture
-def take_census(redis: ArqRedis, queue: WholeLine, seal: Seal) -> TakeSnapshot:
+def take_census(redis: Redis, queue: WholeLine, seal: Seal) -> TakeSnapshot:
     return queue.snapshot
 
 
 async def test_the_answer_is_in_the_format_that_is_asked_for(
-    redis: ArqRedis, take_census: TakeSnapshot, sanic_client: SanicClient
+    redis: Redis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     async with served(Metrics(redis, take_census, settings.Settings()), sanic_client) as get:
         plain, odd = await get(), await get(accept="text/plain;version=x.y;escaping=z")
@@ -156,7 +155,7 @@ async def test_the_answer_is_in_the_format_that_is_asked_for(
 
 
 async def test_while_redis_is_away_the_answer_says_so_and_shows_no_old_numbers(
-    redis: ArqRedis, take_census: TakeSnapshot, sanic_client: SanicClient
+    redis: Redis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     nowhere = connect(redis_url("redis://127.0.0.1:1/0"))
     async with served(Metrics(nowhere, take_census, settings.Settings()), sanic_client) as get:
@@ -168,7 +167,7 @@ async def test_while_redis_is_away_the_answer_says_so_and_shows_no_old_numbers(
 
 
 async def test_a_redis_that_does_not_answer_delays_it_by_no_more_than_its_patience(
-    redis: ArqRedis, sanic_client: SanicClient, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, sanic_client: SanicClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.metrics.PATIENCE", 0.2)
 
@@ -185,7 +184,7 @@ async def test_a_redis_that_does_not_answer_delays_it_by_no_more_than_its_patien
 
 
 async def test_with_a_token_only_its_bearer_may_read(
-    redis: ArqRedis, take_census: TakeSnapshot, sanic_client: SanicClient
+    redis: Redis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     config = settings.Settings(metrics=settings.Metrics(token=Secret(TOKEN)))
     async with served(Metrics(redis, take_census, config), sanic_client) as get:

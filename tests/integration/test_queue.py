@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from arq.connections import ArqRedis
 
 import settings
 from benchmarks.line import WholeLine
@@ -33,6 +32,7 @@ from wire.line.claims import Claim, Requeued
 from wire.line.commands import Cancel, decode_command
 from wire.line.presence import Presence
 from wire.line.view import UnknownReply
+from wire.redis.client import Redis
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, end_waiting
 
@@ -74,7 +74,7 @@ async def test_an_account_holds_no_more_than_its_cap_and_blocks_nobody(queue: Wh
     assert ids(await claim(queue)) == ["full-1"]
 
 
-async def test_a_claimed_job_is_out_of_the_waiting_set(queue: WholeLine, redis: ArqRedis) -> None:
+async def test_a_claimed_job_is_out_of_the_waiting_set(queue: WholeLine, redis: Redis) -> None:
     await enqueue(queue, "job")
     assert await redis.zcard(queue.queue_key("chat")) == 1
     await claim(queue)
@@ -82,7 +82,7 @@ async def test_a_claimed_job_is_out_of_the_waiting_set(queue: WholeLine, redis: 
 
 
 async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
-    queue: WholeLine, redis: ArqRedis
+    queue: WholeLine, redis: Redis
 ) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
@@ -155,7 +155,7 @@ async def test_a_busy_account_rests_and_its_job_comes_first_after_it(queue: Whol
 
 
 async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
-    queue: WholeLine, redis: ArqRedis
+    queue: WholeLine, redis: Redis
 ) -> None:
     await enqueue(queue, "job")
 
@@ -223,7 +223,7 @@ async def test_nothing_is_reclaimed_for_a_lease_period_after_everybody_was_away(
     assert await finish(queue, claimed)
 
 
-async def test_a_cancelled_job_leaves_the_line_at_once(queue: WholeLine, redis: ArqRedis) -> None:
+async def test_a_cancelled_job_leaves_the_line_at_once(queue: WholeLine, redis: Redis) -> None:
     for n in range(3):
         await enqueue(queue, f"job-{n}")
     assert await queue.cancel("job-0") == "cancelled"
@@ -241,7 +241,7 @@ async def test_a_cancellation_that_overtakes_its_job_still_counts(queue: WholeLi
 
 
 async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
-    queue: WholeLine, redis: ArqRedis
+    queue: WholeLine, redis: Redis
 ) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue, worker="w")
@@ -257,7 +257,7 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
 
 
 async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
-    queue: WholeLine, redis: ArqRedis
+    queue: WholeLine, redis: Redis
 ) -> None:
     await enqueue(queue, "kept", account="a")
     await enqueue(queue, "orphan", account="b", front="dead")
@@ -310,7 +310,7 @@ async def test_racing_workers_never_share_a_job(queue: WholeLine, count: int) ->
 
 @pytest.mark.parametrize("running", [False, True])
 async def test_a_job_whose_record_expired_does_not_keep_its_seat(
-    queue: WholeLine, redis: ArqRedis, *, running: bool
+    queue: WholeLine, redis: Redis, *, running: bool
 ) -> None:
     """All roles were away for longer than a day, or Redis evicted the record: the account was
     blocked for ever."""
@@ -323,7 +323,7 @@ async def test_a_job_whose_record_expired_does_not_keep_its_seat(
 
 
 async def test_a_job_cancelled_while_it_goes_back_to_the_line_is_to_be_ended_instead(
-    queue: WholeLine, redis: ArqRedis
+    queue: WholeLine, redis: Redis
 ) -> None:
     """It was closed without a word: who had withdrawn it waited, and it came to life again."""
     puts_back: list[Callable[[Claim], Awaitable[Requeued]]] = [
@@ -349,7 +349,7 @@ async def test_whoever_enqueues_is_known_to_be_alive(queue: WholeLine) -> None:
 
 
 async def test_a_worker_that_stops_is_no_reason_to_let_requests_in(
-    queue: WholeLine, redis: ArqRedis, seal: Seal
+    queue: WholeLine, redis: Redis, seal: Seal
 ) -> None:
     await queue.presences.remove_worker("steady")
     stopping = Presence("w", VERSION, seal.fingerprint, 0)
@@ -359,7 +359,7 @@ async def test_a_worker_that_stops_is_no_reason_to_let_requests_in(
 
 
 async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     config = settings.Queue(lease=QUICK.lease, heartbeat=QUICK.heartbeat, max_wait=0.1)
     line = WholeLine(redis, seal, config)
@@ -384,7 +384,7 @@ async def test_an_open_circuit_shows_in_the_census(queue: WholeLine) -> None:
 
 
 async def test_a_clock_that_is_set_back_stops_nothing_for_long(
-    queue: WholeLine, redis: ArqRedis
+    queue: WholeLine, redis: Redis
 ) -> None:
     """Redis' clock was set back by an hour: for that hour nothing was claimed, nor were the slots
     of dead workers had back."""

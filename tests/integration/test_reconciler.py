@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from arq.connections import ArqRedis
 
 from benchmarks.line import WholeLine
 from tests.support.line import claim, enqueue
 from wire.line.claims import Claim
+from wire.redis.client import Redis
 from wire.upkeep.reconciler import reconcile
 
 
-async def look(queue: WholeLine, redis: ArqRedis) -> int:
+async def look(queue: WholeLine, redis: Redis) -> int:
     await redis.delete("gateway:reconciler")
     return await reconcile(queue, 1)
 
@@ -30,7 +30,7 @@ async def scene(queue: WholeLine) -> list[Claim]:
     return list(claims.values())
 
 
-async def test_a_healthy_line_is_left_alone(queue: WholeLine, redis: ArqRedis) -> None:
+async def test_a_healthy_line_is_left_alone(queue: WholeLine, redis: Redis) -> None:
     await scene(queue)
     assert await look(queue, redis) == 0
     assert await queue.repairs() == 0
@@ -57,10 +57,10 @@ async def test_a_healthy_line_is_left_alone(queue: WholeLine, redis: ArqRedis) -
     ids=lambda damage: " ".join(map(str, damage)),
 )
 async def test_damage_is_put_right_and_told(
-    queue: WholeLine, redis: ArqRedis, damage: tuple[str | int, ...]
+    queue: WholeLine, redis: Redis, damage: tuple[str | int, ...]
 ) -> None:
     running = await scene(queue)
-    await redis.execute_command(*damage)  # type: ignore[no-untyped-call]
+    await redis.execute_command(*damage)
     assert await look(queue, redis) > 0
     assert await queue.repairs() > 0
     assert await look(queue, redis) == 0, "once is enough"
@@ -78,15 +78,13 @@ async def test_damage_is_put_right_and_told(
             running = await claim(queue)
 
 
-async def test_of_many_processes_one_looks(queue: WholeLine, redis: ArqRedis) -> None:
+async def test_of_many_processes_one_looks(queue: WholeLine, redis: Redis) -> None:
     await redis.zadd("gateway:leases:chat", {"nobody": 1, "no one": 1})
     looks = await asyncio.gather(*(reconcile(queue, 60) for _ in range(5)))
     assert sorted(looks) == [0, 0, 0, 0, 2]
 
 
-async def test_an_account_whose_rest_is_forgotten_goes_on(
-    queue: WholeLine, redis: ArqRedis
-) -> None:
+async def test_an_account_whose_rest_is_forgotten_goes_on(queue: WholeLine, redis: Redis) -> None:
     """Nobody gave its free seat to its waiting jobs, until another of its jobs came or ended."""
     await enqueue(queue, "first", account="a")
     (first,) = await claim(queue)
@@ -98,7 +96,7 @@ async def test_an_account_whose_rest_is_forgotten_goes_on(
 
 
 async def test_what_has_ended_is_neither_claimed_nor_ended_again(
-    queue: WholeLine, redis: ArqRedis
+    queue: WholeLine, redis: Redis
 ) -> None:
     """Such a claim has no request in it: no worker could read the script's reply."""
     await enqueue(queue, "job", account="a")

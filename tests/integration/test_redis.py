@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from arq.connections import ArqRedis
 from redis.asyncio.connection import AbstractConnection
 
 from local.redis import EmbeddedRedis
 from runtime.tasks import background
 from settings.redis_url import redis_url
-from wire.redis.client import connect
+from wire.redis.client import Redis, connect
 from wire.redis.outage import REDIS_ERRORS, is_down_for_everyone
 
 
-async def test_a_cancellation_in_the_middle_of_a_command_is_never_lost(redis: ArqRedis) -> None:
+async def test_a_cancellation_in_the_middle_of_a_command_is_never_lost(redis: Redis) -> None:
     """redis-py looks at its socket under `asyncio.timeout(0)` before every command; a cancellation
     that came at that moment was taken for the time-out, and a loop went on for ever."""
 
@@ -32,7 +31,7 @@ async def test_a_cancellation_in_the_middle_of_a_command_is_never_lost(redis: Ar
         assert done, f"lost after {turns % 40} turns of the loop"
 
 
-async def test_a_loop_in_the_background_ends_with_its_context(redis: ArqRedis) -> None:
+async def test_a_loop_in_the_background_ends_with_its_context(redis: Redis) -> None:
     async def forever() -> None:
         while True:
             async with redis.pipeline() as pipe:

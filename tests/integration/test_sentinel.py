@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from arq.connections import ArqRedis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,7 +23,7 @@ from runtime.tasks import background
 from settings.redis_url import SentinelUrl, redis_url
 from tests.support.gateway import frozen
 from tests.support.watched import WatchedRedis, watched_redis
-from wire.redis.client import Client, connect
+from wire.redis.client import Redis, connect
 from wire.redis.outage import REDIS_ERRORS, is_down_for_everyone
 from wire.redis.sentinel import SLACK, Master, Sentinels
 from wire.redis.subscription import Subscription
@@ -41,7 +40,7 @@ def watched() -> Iterator[WatchedRedis]:
 
 
 @asynccontextmanager
-async def client_of(url: str) -> AsyncIterator[Client]:
+async def client_of(url: str) -> AsyncIterator[Redis]:
     client = connect(redis_url(url))
     try:
         yield client
@@ -59,13 +58,13 @@ async def served(call: Callable[[], Awaitable[object]]) -> object:
             await asyncio.sleep(0.05)
 
 
-async def port_of(client: Client) -> int:
+async def port_of(client: Redis) -> int:
     return int((await client.info("server"))["tcp_port"])
 
 
 async def test_a_client_follows_when_its_master_is_killed(watched: WatchedRedis) -> None:
     async with client_of(watched.url) as client:
-        assert isinstance(client, Client)
+        assert isinstance(client, Redis)
         await asyncio.gather(*(client.set(f"key-{n}", n) for n in range(60)))
         await client.wait(1, 1000)
         watched.master.kill()
@@ -197,7 +196,7 @@ def sentinels(*fakes: FakeSentinel) -> Sentinels:
 
 
 async def test_password_and_database_are_those_of_the_master(
-    fakes: list[FakeSentinel], redis: ArqRedis, redis_server: EmbeddedRedis
+    fakes: list[FakeSentinel], redis: Redis, redis_server: EmbeddedRedis
 ) -> None:
     fakes[0].says = (redis_server.port, 0)
     address = f"127.0.0.1:{fakes[0].port}"
@@ -214,7 +213,7 @@ async def test_password_and_database_are_those_of_the_master(
 
 
 async def test_a_master_that_became_a_replica_is_not_used(
-    fakes: list[FakeSentinel], redis: ArqRedis, redis_server: EmbeddedRedis
+    fakes: list[FakeSentinel], redis: Redis, redis_server: EmbeddedRedis
 ) -> None:
     fakes[0].says = (redis_server.port, 0)
     async with client_of(f"redis+sentinel://127.0.0.1:{fakes[0].port}/main") as client:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from arq.connections import ArqRedis
 from msgspec.structs import replace
 
 import settings
@@ -22,12 +21,13 @@ from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.jobs import Lane
 from wire.line.admission import Accepted
 from wire.line.claims import Claim
+from wire.redis.client import Redis
 from wire.seal import Seal
 
 IMAGES = "/v1/images/generations"
 
 
-async def line(redis: ArqRedis, seal: Seal, slots: int = 1, **more: Any) -> WholeLine:
+async def line(redis: Redis, seal: Seal, slots: int = 1, **more: Any) -> WholeLine:
     config = replace(QUICK, max_wait=36_000.0, **more)
     queue = WholeLine(redis, seal, config, settings.Upstream(max_concurrency=slots))
     await queue.presences.show_front_end("front")
@@ -51,7 +51,7 @@ async def order(queue: WholeLine, count: int) -> list[str]:
     return ids
 
 
-async def test_keys_get_slots_by_their_weights(redis: ArqRedis, seal: Seal) -> None:
+async def test_keys_get_slots_by_their_weights(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal)
     for n in range(40):
         await enqueue(queue, f"heavy-{n}", "heavy", weight=3.0)
@@ -60,7 +60,7 @@ async def test_keys_get_slots_by_their_weights(redis: ArqRedis, seal: Seal) -> N
     assert 27 <= served["heavy"] <= 33
 
 
-async def test_users_of_a_key_share_its_part_and_no_more(redis: ArqRedis, seal: Seal) -> None:
+async def test_users_of_a_key_share_its_part_and_no_more(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal)
     for n in range(30):
         await enqueue(queue, f"bot/busy-{n}", "bot", user="busy")
@@ -74,7 +74,7 @@ async def test_users_of_a_key_share_its_part_and_no_more(redis: ArqRedis, seal: 
     assert abs(users["bot/busy"] - users["bot/calm"]) <= 2, "though one came with 30 first"
 
 
-async def test_a_tier_is_a_larger_or_smaller_part(redis: ArqRedis, seal: Seal) -> None:
+async def test_a_tier_is_a_larger_or_smaller_part(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal)
     for n in range(40):
         for tier, share in SHARES.items():
@@ -86,7 +86,7 @@ async def test_a_tier_is_a_larger_or_smaller_part(redis: ArqRedis, seal: Seal) -
 
 
 async def test_strict_priority_goes_first_however_much_of_it_comes(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     """The key's virtual clock ran off with the first band, so that later ones were mixed."""
     queue = await line(redis, seal)
@@ -120,7 +120,7 @@ async def lanes(queue: WholeLine, count: int, each: int) -> dict[Lane, list[Clai
 
 
 async def test_each_lane_has_its_reserve_and_borrows_what_the_other_leaves(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     queue = await line(redis, seal, slots=4, chat_slots=3, images_slots=1)
     held = await lanes(queue, 6, 0)
@@ -185,7 +185,7 @@ async def test_slow_images_do_not_shut_out_chat(client: Client, upstream: Script
 
 
 async def test_a_keys_images_that_wait_for_their_lane_do_not_hold_up_its_chats(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     queue = await line(redis, seal)
     for id in ("image-0", "image-1"):
@@ -196,7 +196,7 @@ async def test_a_keys_images_that_wait_for_their_lane_do_not_hold_up_its_chats(
 
 
 async def test_a_chat_is_told_how_long_its_keys_image_before_it_may_take(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     queue = await line(redis, seal)
     await enqueue(queue, "image", lane="images")
@@ -207,7 +207,7 @@ async def test_a_chat_is_told_how_long_its_keys_image_before_it_may_take(
 
 
 async def test_weights_users_and_tiers_of_requests_reach_the_line(
-    client: Client, upstream: ScriptedUpstream, redis: ArqRedis
+    client: Client, upstream: ScriptedUpstream, redis: Redis
 ) -> None:
     upstream.script = (HELLO,)
     asked: list[dict[str, Any]] = [

@@ -12,7 +12,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from arq.connections import ArqRedis
 from obstore.store import MemoryStore
 
 import settings
@@ -26,7 +25,7 @@ from tests.support.requests import BODY, CHAT, messages, said
 from tests.support.sanic_adapter import Client, SanicClient, new_app, started
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Delta, Done, Event, Started
-from wire.redis.client import connect
+from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.stream.reply import Reply
 from workers.worker import Worker
@@ -57,7 +56,7 @@ def upstream() -> ScriptedUpstream:
 
 @pytest.fixture
 async def client(
-    redis: ArqRedis,
+    redis: Redis,
     redis_server: EmbeddedRedis,
     seal: Seal,
     upstream: ScriptedUpstream,

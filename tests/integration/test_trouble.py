@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from arq.connections import ArqRedis
 from msgspec.structs import replace
 
 import settings
@@ -24,7 +23,7 @@ from wire.events import Delta, Event, Failed, Started
 from wire.jobs import ChatJob
 from wire.line.admission import Accepted, Refused
 from wire.line.claims import Claim
-from wire.redis.client import connect
+from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from workers.upstream import UpstreamError
 from workers.worker import Worker
@@ -98,7 +97,7 @@ async def ask(client: Client, bearer: str = "one", **more: Any) -> httpx.Respons
 
 
 async def test_a_busy_pool_holds_half_as_many_then_one_then_rests_and_grows_back(
-    queue: WholeLine, redis: ArqRedis
+    queue: WholeLine, redis: Redis
 ) -> None:
     await fill_pool(queue, 11)
     held = await claim(queue)
@@ -128,7 +127,7 @@ async def fill_pool(queue: WholeLine, count: int) -> None:
         await enqueue(queue, f"job-{n}", "pool", cap=3)
 
 
-async def test_an_account_that_holds_one_rests(queue: WholeLine, redis: ArqRedis) -> None:
+async def test_an_account_that_holds_one_rests(queue: WholeLine, redis: Redis) -> None:
     await fill_pool(queue, 2)
     (first,) = await claim(queue, want=1)
     assert await queue.cool_down(first, 30, 60) == "requeued"
@@ -158,7 +157,7 @@ async def test_a_used_up_family_waits_and_all_others_go_on(
 
 
 async def test_whoever_has_not_the_time_to_wait_for_that_is_told_at_once(
-    redis: ArqRedis, front: Client, upstream: Judged, start_worker: Callable[[], None]
+    redis: Redis, front: Client, upstream: Judged, start_worker: Callable[[], None]
 ) -> None:
     upstream.first(1, CAPPED)
     tasks = []
@@ -187,7 +186,7 @@ def patient(config: settings.Settings, on_model_cap: Any) -> settings.Settings:
     ids=["not at all", "longer than anybody may wait"],
 )
 async def test_what_is_not_waited_for_is_refused_also_to_those_that_wait_already(
-    redis: ArqRedis, front: Client, upstream: Judged, seconds: int, start_worker: Callable[[], None]
+    redis: Redis, front: Client, upstream: Judged, seconds: int, start_worker: Callable[[], None]
 ) -> None:
     used_up = Failed("rate_limited", "used up", "model_cap_exceeded", retry_after=seconds)
     capped = UpstreamError(used_up, capped_for=seconds)
@@ -223,7 +222,7 @@ async def test_what_is_not_waited_for_is_refused_also_to_those_that_wait_already
 
 
 async def test_a_dead_account_ends_all_that_wait_for_it_at_once(
-    redis: ArqRedis, front: Client, upstream: Judged, start_worker: Callable[[], None]
+    redis: Redis, front: Client, upstream: Judged, start_worker: Callable[[], None]
 ) -> None:
     upstream.judge = lambda job: UNAUTHORIZED if job.bearer == "one" else HELLO
     models = ["gpt-4-s", "gpt-3.5-turbo", "gpt-4-mobile", "gpt-4-s"]
@@ -306,7 +305,7 @@ async def open_circuit(queue: WholeLine, failures: int = 3) -> None:
         )
 
 
-async def breaking_line(redis: ArqRedis, seal: Seal) -> WholeLine:
+async def breaking_line(redis: Redis, seal: Seal) -> WholeLine:
     upstream = settings.Upstream(circuit_failures=3, max_concurrency=10)
     queue = WholeLine(redis, seal, QUICK, upstream)
     await queue.presences.show_front_end("front")
@@ -314,7 +313,7 @@ async def breaking_line(redis: ArqRedis, seal: Seal) -> WholeLine:
     return queue
 
 
-async def half_open(redis: ArqRedis) -> None:
+async def half_open(redis: Redis) -> None:
     """Let the time pass for which the upstream is left alone."""
     until = float(await field(redis, "gateway:breaker", "until") or 0)
     await redis.hset("gateway:breaker", "until", str(until - 3_600_000))  # type: ignore[misc]  # redis-py: sync or async
@@ -328,7 +327,7 @@ async def refusal(queue: WholeLine, id: str) -> Refused:
 
 
 async def test_as_many_jobs_that_fail_alike_open_the_circuit_one_answer_closes_it(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     queue = await breaking_line(redis, seal)
     await open_circuit(queue, 2)
@@ -357,7 +356,7 @@ async def open_circuit_with(queue: WholeLine, id: str) -> None:
     await queue.finish(failing.id, failing.attempt, "failed", b"entry", {}, upstream_failed=True)
 
 
-async def test_a_failed_probe_opens_it_for_twice_as_long(redis: ArqRedis, seal: Seal) -> None:
+async def test_a_failed_probe_opens_it_for_twice_as_long(redis: Redis, seal: Seal) -> None:
     queue = await breaking_line(redis, seal)
     await open_circuit(queue)
     await half_open(redis)
@@ -367,7 +366,7 @@ async def test_a_failed_probe_opens_it_for_twice_as_long(redis: ArqRedis, seal: 
     assert 9 < (await refusal(queue, "early")).retry_after <= 10
 
 
-async def test_one_job_that_is_tried_several_times_counts_once(redis: ArqRedis, seal: Seal) -> None:
+async def test_one_job_that_is_tried_several_times_counts_once(redis: Redis, seal: Seal) -> None:
     queue = await breaking_line(redis, seal)
     await enqueue(queue, "job")
     for _ in range(5):
@@ -380,7 +379,7 @@ async def test_one_job_that_is_tried_several_times_counts_once(redis: ArqRedis, 
 
 @pytest.mark.parametrize("how", ["rest", "park", "unauthorized", "bad_file"])
 async def test_an_account_that_is_refused_shows_that_the_upstream_answers(
-    redis: ArqRedis, seal: Seal, how: str
+    redis: Redis, seal: Seal, how: str
 ) -> None:
     """The probe's account was busy: it went back to wait, and while it waited nobody else could
     come in."""
@@ -402,7 +401,7 @@ async def test_an_account_that_is_refused_shows_that_the_upstream_answers(
 
 
 async def test_what_cannot_be_claimed_does_not_hold_the_circuit_open(
-    redis: ArqRedis, seal: Seal
+    redis: Redis, seal: Seal
 ) -> None:
     """A job whose account was used up for hours waited, and so nobody could be the probe."""
     queue = await breaking_line(redis, seal)

@@ -12,7 +12,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from arq.connections import ArqRedis
 from obstore.store import MemoryStore
 
 import settings
@@ -23,6 +22,7 @@ from tests.support.simulator import Caller
 from wire import VERSION
 from wire.events import Delta, Failed, Started
 from wire.jobs import Attachment, ChatJob, Message
+from wire.redis.client import Redis
 from wire.seal import Seal
 from workers.pandora.backend import Backend
 from workers.pandora.client import Pandora
@@ -51,7 +51,7 @@ def blobs(seal: Seal) -> Blobs:
 
 
 @pytest.fixture
-def client(redis: ArqRedis, seal: Seal, blobs: Blobs) -> Callable[..., Pandora]:
+def client(redis: Redis, seal: Seal, blobs: Blobs) -> Callable[..., Pandora]:
     """Makes a client of the upstream that can upload."""
 
     def make(
@@ -157,7 +157,7 @@ async def test_pictures_stand_where_they_stood_and_documents_tell_their_tokens(
 
 
 async def test_a_file_is_uploaded_once_for_each_account_and_again_when_it_is_gone(
-    client: Callable[..., Pandora], redis: ArqRedis
+    client: Callable[..., Pandora], redis: Redis
 ) -> None:
     pdf = file(PDF, "application/pdf")
     async with simulated() as (caller, session):
@@ -182,7 +182,7 @@ async def test_a_file_is_uploaded_once_for_each_account_and_again_when_it_is_gon
 
 
 async def test_nothing_is_remembered_where_the_operator_wants_that(
-    client: Callable[..., Pandora], redis: ArqRedis
+    client: Callable[..., Pandora], redis: Redis
 ) -> None:
     async with simulated() as (caller, session):
         pandora = client(session, caller.url, cache_ttl=0)

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from arq.connections import ArqRedis
 
 import settings
 from benchmarks.line import WholeLine
@@ -19,6 +18,7 @@ from wire.events import Delta, Done, Ending, Event, Failed, Started
 from wire.line import keys, metrics
 from wire.line.claims import Claim
 from wire.line.commands import Attach
+from wire.redis.client import Redis
 from wire.seal import Seal
 from wire.stream import log
 from wire.stream.inbox import Inbox
@@ -31,7 +31,7 @@ BACKLOG = 1 << 20
 
 
 @pytest.fixture
-async def inbox(redis: ArqRedis, queue: WholeLine, seal: Seal) -> AsyncIterator[Inbox]:
+async def inbox(redis: Redis, queue: WholeLine, seal: Seal) -> AsyncIterator[Inbox]:
     inbox = Inbox(redis, queue, seal, "front", outage_grace=60.0, max_backlog=BACKLOG)
     async with inbox.running():
         await inbox.subscribed.wait()
@@ -39,7 +39,7 @@ async def inbox(redis: ArqRedis, queue: WholeLine, seal: Seal) -> AsyncIterator[
 
 
 @pytest.fixture
-async def outbox(redis: ArqRedis, queue: WholeLine, seal: Seal) -> AsyncIterator[Outbox]:
+async def outbox(redis: Redis, queue: WholeLine, seal: Seal) -> AsyncIterator[Outbox]:
     outbox = Outbox(redis, queue, seal, max_log_bytes=1 << 24)
     async with outbox.running():
         yield outbox
@@ -106,7 +106,7 @@ async def test_an_outage_is_one_line_in_the_log_and_loses_nothing(
     inbox: Inbox,
     outbox: Outbox,
     queue: WholeLine,
-    redis: ArqRedis,
+    redis: Redis,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -145,7 +145,7 @@ async def test_an_outage_is_one_line_in_the_log_and_loses_nothing(
 
 
 async def test_an_ending_that_was_lost_is_found(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -159,7 +159,7 @@ async def test_an_ending_that_was_lost_is_found(
 
 
 async def test_a_subscription_that_is_cut_misses_nothing(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -176,7 +176,7 @@ async def test_a_subscription_that_is_cut_misses_nothing(
 
 
 async def test_a_log_without_its_middle_is_an_error_and_not_a_hole(
-    redis: ArqRedis, queue: WholeLine, seal: Seal, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, queue: WholeLine, seal: Seal, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox = Inbox(redis, queue, seal, "front", outage_grace=0.5, max_backlog=BACKLOG)
     async with inbox.running():
@@ -197,7 +197,7 @@ async def test_a_log_without_its_middle_is_an_error_and_not_a_hole(
 
 
 async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis
 ) -> None:
     again: list[str] = []
 
@@ -222,7 +222,7 @@ async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
 
 
 async def test_a_stale_attempt_publishes_nothing(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis, seal: Seal
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis, seal: Seal
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -239,7 +239,7 @@ async def test_a_stale_attempt_publishes_nothing(
 
 
 async def test_a_frame_that_is_not_for_us_is_dropped(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis
 ) -> None:
     with inbox.open("job") as reply:
         await redis.publish(keys.front_end("front"), b"garbage")
@@ -252,7 +252,7 @@ async def test_a_frame_that_is_not_for_us_is_dropped(
 
 
 @contextlib.asynccontextmanager
-async def another(redis: ArqRedis, queue: WholeLine, seal: Seal, name: str) -> AsyncIterator[Inbox]:
+async def another(redis: Redis, queue: WholeLine, seal: Seal, name: str) -> AsyncIterator[Inbox]:
     """The inbox of one more front end."""
     inbox = Inbox(redis, queue, seal, name, outage_grace=60.0, max_backlog=BACKLOG)
     async with inbox.running():
@@ -302,7 +302,7 @@ async def test_one_reader_may_go_and_the_other_stay(
 
 
 async def test_a_front_end_that_is_attached_in_the_middle_gets_all_of_it_too(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis, seal: Seal
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis, seal: Seal
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
         with inbox.open("job") as reply:
@@ -324,7 +324,7 @@ async def test_a_front_end_that_is_attached_in_the_middle_gets_all_of_it_too(
 
 
 async def test_whom_the_worker_has_not_heard_of_follows_the_log(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis, seal: Seal
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis, seal: Seal
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
         await enqueue(queue, "job")
@@ -343,7 +343,7 @@ async def test_whom_the_worker_has_not_heard_of_follows_the_log(
             assert text(await everything(after)) == words(0, 30)
 
 
-async def answered(redis: ArqRedis, queue: WholeLine, seal: Seal, pieces: list[str]) -> None:
+async def answered(redis: Redis, queue: WholeLine, seal: Seal, pieces: list[str]) -> None:
     """A job that has ended, with each piece of its answer in an entry of its own."""
     still = Outbox(redis, queue, seal, max_log_bytes=1 << 24)  # writes no log by itself
     await enqueue(queue, "job")
@@ -359,7 +359,7 @@ async def answered(redis: ArqRedis, queue: WholeLine, seal: Seal, pieces: list[s
 
 
 async def test_a_long_log_is_read_page_by_page(
-    inbox: Inbox, queue: WholeLine, redis: ArqRedis, seal: Seal
+    inbox: Inbox, queue: WholeLine, redis: Redis, seal: Seal
 ) -> None:
     await answered(redis, queue, seal, [f"{n} " for n in range(3 * log.PAGE)])
     with inbox.open("job", attached=True) as late:
@@ -369,7 +369,7 @@ async def test_a_long_log_is_read_page_by_page(
 
 @pytest.mark.parametrize("config", [settings.Settings(queue=QUICK)], ids=["quick"])
 async def test_the_ending_of_a_dead_workers_job_reaches_every_front_end(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: ArqRedis, seal: Seal
+    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis, seal: Seal
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
         with inbox.open("job") as reply, other.open("job") as late:
@@ -389,7 +389,7 @@ async def test_the_ending_of_a_dead_workers_job_reaches_every_front_end(
                 assert failed.code == "worker_lost"
 
 
-async def attach(redis: ArqRedis, job: str, front: str, attempt: int | None = None) -> None:
+async def attach(redis: Redis, job: str, front: str, attempt: int | None = None) -> None:
     """What the line does when a front end joins a job that is there already."""
     key = f"gateway:job:{job}"
     fronts, state, worker, current = (
@@ -409,7 +409,7 @@ def upstream() -> ScriptedUpstream:
 
 
 async def test_a_worker_that_is_told_of_a_front_end_publishes_to_it(
-    inbox: Inbox, queue: WholeLine, redis: ArqRedis, seal: Seal, worker: Worker
+    inbox: Inbox, queue: WholeLine, redis: Redis, seal: Seal, worker: Worker
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
         with inbox.open("job") as reply:
@@ -426,7 +426,7 @@ async def test_a_worker_that_is_told_of_a_front_end_publishes_to_it(
 async def test_an_attach_may_overtake_the_reply_to_the_claim(
     inbox: Inbox,
     queue: WholeLine,
-    redis: ArqRedis,
+    redis: Redis,
     seal: Seal,
     worker: Worker,
     monkeypatch: pytest.MonkeyPatch,
@@ -452,7 +452,7 @@ async def test_an_attach_may_overtake_the_reply_to_the_claim(
 async def test_commands_for_an_earlier_attempt_or_unknown_ones_change_nothing(
     inbox: Inbox,
     queue: WholeLine,
-    redis: ArqRedis,
+    redis: Redis,
     seal: Seal,
     worker: Worker,
     caplog: pytest.LogCaptureFixture,
@@ -475,7 +475,7 @@ SMALL = 4000
 
 
 @pytest.fixture
-async def tight(redis: ArqRedis, queue: WholeLine, seal: Seal) -> AsyncIterator[Outbox]:
+async def tight(redis: Redis, queue: WholeLine, seal: Seal) -> AsyncIterator[Outbox]:
     """An outbox whose logs are soon full."""
     outbox = Outbox(redis, queue, seal, max_log_bytes=SMALL)
     async with outbox.running():
@@ -498,12 +498,12 @@ async def overfill(outbox: Outbox, queue: WholeLine, answer: Answer) -> list[Del
     return said
 
 
-async def logged(redis: ArqRedis, job: str) -> int:
+async def logged(redis: Redis, job: str) -> int:
     return sum(len(fields[b"box"]) for _, fields in await redis.xrange(keys.log(job)))
 
 
 async def test_a_full_log_is_written_no_further_and_its_readers_miss_nothing(
-    inbox: Inbox, tight: Outbox, queue: WholeLine, redis: ArqRedis
+    inbox: Inbox, tight: Outbox, queue: WholeLine, redis: Redis
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -518,7 +518,7 @@ async def test_a_full_log_is_written_no_further_and_its_readers_miss_nothing(
 
 
 async def test_the_ending_of_an_answer_whose_log_is_full_is_found_if_nothing_else_was_lost(
-    inbox: Inbox, tight: Outbox, queue: WholeLine, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
+    inbox: Inbox, tight: Outbox, queue: WholeLine, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -562,7 +562,7 @@ async def test_what_is_lost_behind_a_full_log_is_an_error_at_once(
 
 @pytest.mark.parametrize("config", [settings.Settings(queue=QUICK)], ids=["quick"])
 async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
-    inbox: Inbox, tight: Outbox, queue: WholeLine, seal: Seal, redis: ArqRedis
+    inbox: Inbox, tight: Outbox, queue: WholeLine, seal: Seal, redis: Redis
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
@@ -582,7 +582,7 @@ async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
 
 
 async def test_a_log_is_read_no_faster_than_the_client_reads(
-    redis: ArqRedis, queue: WholeLine, seal: Seal
+    redis: Redis, queue: WholeLine, seal: Seal
 ) -> None:
     pieces = [f"{n:04} " * 100 for n in range(3 * log.PAGE)]
     await answered(redis, queue, seal, pieces)

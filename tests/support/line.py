@@ -6,7 +6,6 @@ import asyncio
 import time
 from typing import Any
 
-from arq.connections import ArqRedis
 from msgspec.structs import replace
 
 import settings
@@ -16,6 +15,7 @@ from wire.jobs import ChatJob, encode_job
 from wire.line.admission import Accepted, NewJob
 from wire.line.claims import Claim, StalledJob
 from wire.line.presence import Presence
+from wire.redis.client import Redis
 from wire.seal import Seal
 
 QUICK = settings.Queue(lease=1.2, heartbeat=0.2, max_waiting_per_key=1000)
@@ -56,7 +56,7 @@ async def finish(queue: WholeLine, claim: Claim) -> bool:
     return await queue.finish(claim.id, claim.attempt, "done", ENTRY, FRAMES)
 
 
-async def field(redis: ArqRedis, key: str, name: str) -> bytes | None:
+async def field(redis: Redis, key: str, name: str) -> bytes | None:
     """One field of a hash."""
     (value,) = await redis.hmget(key, [name])  # type: ignore[misc]  # redis-py: sync or async
     return value  # type: ignore[no-any-return]
@@ -78,7 +78,7 @@ async def lapse(queue: WholeLine, *held: Claim) -> tuple[int, list[StalledJob]]:
     return done
 
 
-async def now(redis: ArqRedis) -> int:
+async def now(redis: Redis) -> int:
     """Redis' own time, in milliseconds."""
     seconds, micros = await redis.time()
     return int(seconds * 1000 + micros // 1000)
@@ -98,7 +98,7 @@ def ids(claims: list[Claim]) -> list[str]:
     return [c.id for c in claims]
 
 
-async def has_worker(redis: ArqRedis, seal: Seal) -> None:
+async def has_worker(redis: Redis, seal: Seal) -> None:
     """Let the line believe that there is a worker, and for long, so that jobs may come in and out.
 
     In an empty Redis, claims give nothing for two heartbeats.

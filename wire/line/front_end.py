@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Literal, cast, get_args
 
 import msgspec
-from arq.jobs import serialize_job
 
 import settings
-from wire.jobs import Lane
 from wire.line import keys
 from wire.line.admission import (
     Accepted,
@@ -41,10 +39,6 @@ class FrontEndLine(LineView):
     ) -> None:
         super().__init__(scripts, config, upstream)
         self._limits = msgspec.msgpack.encode(Limits.of(config, upstream, self.presences.ttl))
-        self._arq_job = {
-            lane: serialize_job(lane, (), {}, None, 0, serializer=msgspec.msgpack.encode)
-            for lane in get_args(Lane)
-        }
 
     async def enqueue(self, job: NewJob, body: bytes) -> Admission | None:
         """Admit a job to the line, or refuse it; `body` is its sealed request.
@@ -52,7 +46,7 @@ class FrontEndLine(LineView):
         None if a job with this id is known already.
         """
         described = msgspec.msgpack.encode(msgspec.structs.asdict(job) | _for_redis(job))
-        reply = await self._run("enqueue", described, self._limits, body, self._arq_job[job.lane])
+        reply = await self._run("enqueue", described, self._limits, body)
         match reply:
             case [b"accepted", int(place), int(wait)]:
                 return Accepted(place, wait / 1000)

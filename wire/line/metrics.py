@@ -18,12 +18,12 @@ from itertools import product
 from typing import Final, get_args
 
 import msgspec
-from arq.connections import ArqRedis
 
 from wire.events import Fault
 from wire.jobs import Family, Lane
 from wire.line import keys
 from wire.line.admission import RefusalReason
+from wire.redis.client import Redis
 
 OTHER = "other"
 
@@ -155,7 +155,7 @@ class Tallies(msgspec.Struct, frozen=True):
     histograms: dict[str, dict[tuple[str, ...], Distribution]]
 
 
-async def read(redis: ArqRedis) -> Tallies:
+async def read(redis: Redis) -> Tallies:
     """What has been counted until now.
 
     Raises:

@@ -8,10 +8,10 @@ process is told what concerns it.
 from __future__ import annotations
 
 import msgspec
-from arq.connections import ArqRedis
 
 import settings
 from wire.line import keys
+from wire.redis.client import Redis
 
 
 class Presence(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class Presence(msgspec.Struct, frozen=True):
 class Presences:
     """The presences of all processes. Each lasts for `ttl` ms: a lease period and a heartbeat."""
 
-    def __init__(self, redis: ArqRedis, fingerprint: str, config: settings.Queue) -> None:
+    def __init__(self, redis: Redis, fingerprint: str, config: settings.Queue) -> None:
         self._redis = redis
         self._fingerprint = fingerprint
         self.ttl = round(config.lease * 1000) + round(config.heartbeat * 1000)

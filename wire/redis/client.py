@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from arq.connections import ArqRedis
+import redis.asyncio
 from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
 from redis.exceptions import ConnectionError
 
@@ -44,13 +44,13 @@ class SteadyConnection(AbstractConnection):
             await super().disconnect(nowait)
 
 
-class Client(ArqRedis):
-    """arq's client, whose commands can be cancelled safely.
+class Redis(redis.asyncio.Redis):
+    """A client whose commands can be cancelled safely.
 
-    redis-py looks at its socket under `asyncio.timeout(0)` before it sends a command, and Python
-    takes a cancellation that comes at that moment for the time-out: it is lost, and whoever waits
-    for the task to end waits for ever. So a command runs in a task of its own, which is left alone
-    when its caller is cancelled; its connection also stays usable that way.
+    redis-py checks its socket under `asyncio.timeout(0)` before it sends a command, and Python
+    takes a cancellation that arrives just then for the time-out: it is lost, and a caller that
+    waits for the task to end waits forever. So each command runs in a task of its own, which goes
+    on when its caller is cancelled; its connection also stays usable that way.
     """
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -58,16 +58,15 @@ class Client(ArqRedis):
         command = asyncio.ensure_future(
             super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         )
-        # Should nobody wait for it any more, its failure is nobody's business either.
+        # Without this asyncio logs the failure of a command whose caller was cancelled.
         command.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(command)
 
 
-def connect(url: RedisUrl, connections: int = 50) -> Client:
+def connect(url: RedisUrl, connections: int = 50) -> Redis:
     """A client with at most `connections` sockets; it connects at first use and reconnects itself.
 
-    arq's own `create_pool` is not used: it tries five times and gives up, and it drops options. A
-    URL with Sentinels gives a client that follows the master (see `wire/redis/sentinel.py`).
+    A URL with Sentinels gives a client that follows the master (see `wire/redis/sentinel.py`).
     """
     options: dict[str, Any] = {
         "max_connections": connections,
@@ -82,6 +81,6 @@ def connect(url: RedisUrl, connections: int = 50) -> Client:
         pool = BlockingConnectionPool.from_url(url.text, **options)
     # Of whatever class the URL asks for: TCP, TLS, a Unix socket, a master.
     pool.connection_class = type("Connection", (SteadyConnection, pool.connection_class), {})
-    client = Client(pool)
-    client.auto_close_connection_pool = True  # the pool is nobody else's
+    client = Redis(connection_pool=pool)
+    client.auto_close_connection_pool = True
     return client

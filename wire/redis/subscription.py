@@ -7,9 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator
 
-from arq.connections import ArqRedis
-
-from wire.redis.client import TIMEOUT
+from wire.redis.client import TIMEOUT, Redis
 from wire.redis.outage import REDIS_ERRORS, Outage
 
 logger = logging.getLogger(__name__)
@@ -20,7 +18,7 @@ _PING = b"ping"
 class Subscription:
     """Messages of some channels. The first of them is this process's own."""
 
-    def __init__(self, redis: ArqRedis, *channels: str) -> None:
+    def __init__(self, redis: Redis, *channels: str) -> None:
         self._redis = redis
         self._channels = channels
         self.confirmed = asyncio.Event()

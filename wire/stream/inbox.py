@@ -22,12 +22,12 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Literal
 
 import msgspec
-from arq.connections import ArqRedis
 
 from runtime.tasks import background
 from wire.events import UNNUMBERED, decode_frame
 from wire.line import keys
 from wire.line.front_end import FrontEndLine
+from wire.redis.client import Redis
 from wire.redis.outage import REDIS_ERRORS
 from wire.redis.subscription import Subscription
 from wire.seal import Seal, SealError
@@ -59,7 +59,7 @@ class Inbox:
 
     def __init__(
         self,
-        redis: ArqRedis,
+        redis: Redis,
         line: FrontEndLine,
         seal: Seal,
         front_end: str,

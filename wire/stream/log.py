@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from arq.connections import ArqRedis
-
 from wire.events import Batch, decode_frame, encode_frame
 from wire.line import keys
+from wire.redis.client import Redis
 from wire.seal import Seal
 
 PAGE = 100
@@ -26,7 +25,7 @@ def seal_entry(seal: Seal, batch: Batch) -> bytes:
     return seal.seal(encode_frame([batch]), keys.log(batch.job))
 
 
-async def append(redis: ArqRedis, entries: Mapping[str, bytes]) -> None:
+async def append(redis: Redis, entries: Mapping[str, bytes]) -> None:
     """Write one sealed entry to the log of each of these jobs, all in one round trip."""
     async with redis.pipeline(transaction=False) as pipe:
         for job, entry in entries.items():
@@ -43,7 +42,7 @@ class Entry(NamedTuple):
     batch: Batch
 
 
-async def read(redis: ArqRedis, seal: Seal, job: str, after: str = "") -> list[Entry]:
+async def read(redis: Redis, seal: Seal, job: str, after: str = "") -> list[Entry]:
     """What is logged of a job after a place, by default all; oldest first, a `PAGE` at most."""
     key = keys.log(job)
     entries = await redis.xrange(key, f"({after}" if after else "-", count=PAGE)

@@ -18,14 +18,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
-from arq.connections import ArqRedis
-
 from runtime.tasks import background
 from wire.events import Batch, Delta, Ending, Event, Failed, encode_frame
 from wire.line import keys
 from wire.line.claims import Claim
 from wire.line.status import EndState
 from wire.line.worker import WorkerLine
+from wire.redis.client import Redis
 from wire.redis.outage import Outage
 from wire.seal import Seal
 from wire.stream import log
@@ -102,7 +101,7 @@ class Answer:
 class Outbox:
     """Publishes what a worker's attempts say."""
 
-    def __init__(self, redis: ArqRedis, line: WorkerLine, seal: Seal, max_log_bytes: int) -> None:
+    def __init__(self, redis: Redis, line: WorkerLine, seal: Seal, max_log_bytes: int) -> None:
         self._redis = redis
         self._line = line
         self._seal = seal

@@ -24,12 +24,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 import msgspec
-from arq.connections import ArqRedis
 
 import settings
 from runtime.tasks import background
 from wire import VERSION
 from wire.line.scripts import load, modules
+from wire.redis.client import Redis
 from wire.redis.outage import REDIS_ERRORS, Outage
 from wire.seal import Seal, SealError
 
@@ -92,7 +92,7 @@ class Deletions:
 
     def __init__(
         self,
-        redis: ArqRedis,
+        redis: Redis,
         seal: Seal,
         delete: Delete,
         config: settings.Queue,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from arq.connections import ArqRedis
-
 from runtime.tasks import background
 from settings import Settings
 from store.blobs import Blobs
 from store.media import Media
 from wire.gpts import GptInfos
+from wire.redis.client import Redis
 from wire.seal import Seal
 from workers.pandora.arkose import ArkoseServers
 from workers.pandora.backend import Backend
@@ -29,7 +28,7 @@ from workers.pandora.transport import Transport
 
 @asynccontextmanager
 async def open_pandora(
-    config: Settings, redis: ArqRedis, seal: Seal, media: Media, blobs: Blobs
+    config: Settings, redis: Redis, seal: Seal, media: Media, blobs: Blobs
 ) -> AsyncIterator[Pandora]:
     """The upstream, with everything that it runs in the background, for as long as it is open."""
     upstream, conversation = config.upstream, config.conversation

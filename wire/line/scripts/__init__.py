@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from arq.connections import ArqRedis
 from redis.commands.core import AsyncScript
 
 from wire.jobs import Lane
 from wire.line import keys
 from wire.line.metrics import HISTOGRAMS
 from wire.line.scripts.linking import link
+from wire.redis.client import Redis
 
 _FOLDER = Path(__file__).parent
 
@@ -41,7 +41,7 @@ def _vocabulary() -> str:
     return "\n".join(["return {", f"  lanes = {{{lanes}}},", "  bounds = {", *bounds, "  },", "}"])
 
 
-def load(redis: ArqRedis, folder: Path, modules: Mapping[str, str]) -> dict[str, AsyncScript]:
+def load(redis: Redis, folder: Path, modules: Mapping[str, str]) -> dict[str, AsyncScript]:
     """The scripts of a folder, by name, each linked with the modules that it needs."""
     return {
         name: redis.register_script(link(script, modules)) for name, script in read(folder).items()
@@ -55,7 +55,7 @@ class Scripts:
     """
 
     def __init__(
-        self, redis: ArqRedis, fingerprint: str, replaced: Mapping[str, str] | None = None
+        self, redis: Redis, fingerprint: str, replaced: Mapping[str, str] | None = None
     ) -> None:
         self.redis = redis
         self.fingerprint = fingerprint

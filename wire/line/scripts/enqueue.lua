@@ -1,8 +1,8 @@
 -- needs: admission, channels, clock, durations, fairness, forecast, hash, jobs, keys, line, metrics
--- Admit a new job to the line, or refuse it. ARGV: the job and the limits, as msgpack; its sealed request;
--- arq's record. Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch'} |
--- {'lost'} | {'refused', reason, retry time in ms from now}.
-local job, limits, body, arq_job = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3], ARGV[4]
+-- Admit a new job to the line, or refuse it. ARGV: the job and the limits, as msgpack; its sealed request.
+-- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch'} | {'lost'} |
+-- {'refused', reason, retry time in ms from now}.
+local job, limits, body = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3]
 local id, lane, account, family = job.id, job.lane, job.account, job.family
 
 redis.call('SET', keys.front_end(job.front_end), '', 'PX', limits.front_ttl) -- its front end is alive
@@ -62,7 +62,6 @@ redis.call('HSET', keys.job(id), 'state', 'waiting', 'lane', lane, 'account', ac
 if job.promised then redis.call('HSET', keys.job(id), 'promised', 1) end
 if not forecast.has_learned(lane) then redis.call('HSET', keys.job(id), 'guessed', 1) end
 redis.call('PEXPIRE', keys.job(id), durations.DAY)
-redis.call('SET', keys.arq_job(id), arq_job, 'PX', durations.DAY)
 if job.idem then
   redis.call('HSET', keys.job(id), 'idem', job.idem, 'grace', limits.grace, 'keep', limits.keep)
   redis.call('SET', job.idem, id .. ' ' .. job.digest, 'PX', durations.DAY)

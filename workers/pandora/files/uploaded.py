@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 
 import msgspec
-from arq.connections import ArqRedis
 
 from wire.jobs import Attachment
+from wire.redis.client import Redis
 from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal, SealError
 from workers.pandora.files.use_cases import PICTURES
@@ -41,7 +41,7 @@ class UploadedFiles:
     nothing is known, and a file is uploaded again.
     """
 
-    def __init__(self, redis: ArqRedis, seal: Seal, ttl: float) -> None:
+    def __init__(self, redis: Redis, seal: Seal, ttl: float) -> None:
         self._redis = redis
         self._seal = seal
         self._ttl = round(ttl * 1000)

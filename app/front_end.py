@@ -98,13 +98,13 @@ def build_server(
 
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
-        tasks = (
+        upkeep_tasks = background(
             keep_reaping(upkeep, seal, config.queue.heartbeat),
             keep_reconciling(upkeep, config.queue.heartbeat),
             keep_sweeping(media.sweep, "images and files", SWEEP_INTERVAL),
             keep_sweeping(blobs.sweep, "blobs of jobs", SWEEP_INTERVAL),
         )
-        async with attachments.running(), heartbeat.running(), background(*tasks), line.running():
+        async with attachments.running(), heartbeat.running(), upkeep_tasks, line.running():
             yield
 
     return Server(config, routes, health, running, line.fail_all)

@@ -203,7 +203,7 @@ class Line:
 class Ticket:
     """One job in the line, and its events. `place` is its initial one.
 
-    The job with this `id` may be one that was accepted earlier, under the same idempotency key.
+    Under an idempotency key, `id` may be that of a job that was accepted earlier.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """`GET /images/{name}` and `GET /files/{name}`: downloads from the media store.
 
 Anyone with the URL may download, since bots and browsers send no key with a link; the names cannot
-be guessed. The content was made by strangers, so browsers are told to display only pictures and to
-execute nothing.
+be guessed. The content was made by strangers, so the headers make browsers display only pictures
+and execute nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ LONGEST_CACHED = 86_400
 
 
 class MediaDownloads:
-    """Handler for one shelf of the store. Each piece may wait `timeout` seconds for the client."""
+    """Handler for one kind of media. Each piece may wait `timeout` seconds for the client."""
 
-    def __init__(self, media: Media, shelf: MediaKind, timeout: float) -> None:
+    def __init__(self, media: Media, kind: MediaKind, timeout: float) -> None:
         self._media = media
-        self._shelf: MediaKind = shelf
+        self._kind: MediaKind = kind
         self._timeout = timeout
 
     async def __call__(self, request: Request, name: str) -> HTTPResponse | None:
@@ -37,30 +37,30 @@ class MediaDownloads:
             MediaError: The store fails.
         """
         name = unquote(name)
-        kept = await self._media.find(self._shelf, name)
-        if kept is None:
+        stored = await self._media.find(self._kind, name)
+        if stored is None:
             raise NotFound("No such file, or it has expired.")
-        headers = _headers(kept, self._media.ttl)
+        headers = _headers(stored, self._media.ttl)
         if request.method == "HEAD":
-            return raw(b"", headers=headers, content_type=kept.type)
+            return raw(b"", headers=headers, content_type=stored.type)
         stream = await ResponseStream.begin(
-            request, self._timeout, headers | {"content-type": kept.type}
+            request, self._timeout, headers | {"content-type": stored.type}
         )
-        async for piece in self._media.read(self._shelf, name):
+        async for piece in self._media.read(self._kind, name):
             await stream.send(piece)
         await stream.end()
         return None
 
 
-def _headers(kept: StoredObject, ttl: float) -> dict[str, str]:
-    cached = max(0, min(LONGEST_CACHED, int(ttl - kept.age)))
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", kept.filename)
-    how = "inline" if kept.inline else "attachment"
-    coded = quote(kept.filename, safe="")
+def _headers(stored: StoredObject, ttl: float) -> dict[str, str]:
+    max_age = max(0, min(LONGEST_CACHED, int(ttl - stored.age)))
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", stored.filename)
+    disposition = "inline" if stored.inline else "attachment"
+    encoded = quote(stored.filename, safe="")
     return {
-        "content-length": str(kept.size),
-        "content-disposition": f"{how}; filename=\"{plain}\"; filename*=UTF-8''{coded}",
+        "content-length": str(stored.size),
+        "content-disposition": f"{disposition}; filename=\"{plain}\"; filename*=UTF-8''{encoded}",
         "content-security-policy": "default-src 'none'; sandbox",
         "x-content-type-options": "nosniff",
-        "cache-control": f"private, max-age={cached}, immutable",
+        "cache-control": f"private, max-age={max_age}, immutable",
     }

@@ -183,7 +183,8 @@ def _is_image(kind: str) -> bool:
 
 def _plain(name: str) -> str:
     """Return a client's name for a file, without folders and unprintable characters."""
-    bare = re.split(r"[/\\]", name)[-1]
+    start = max(name.rfind("/"), name.rfind("\\")) + 1
+    bare = name[start : start + 10 * _LONGEST_NAME]  # a client may send a name of many megabytes
     return re.sub(r"[^\w .,()+@=-]", "_", bare).strip(" .")[:_LONGEST_NAME]
 
 

@@ -3,7 +3,7 @@
 An enqueued request counts towards `queue.max_bytes`; until then, the bytes that its client sends
 and those that are fetched for it count here. They count as they arrive, so a client that announces
 a large body, or sends slowly, takes nothing from others. When the budget is used up, requests that
-need more wait, in order. Only the request that holds the most continues: so one can always finish,
+need more wait, in order. Only the request that has the most continues: so one can always finish,
 no two wait for each other, and the total is never more than the budget and the largest request.
 """
 

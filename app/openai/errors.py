@@ -304,7 +304,7 @@ def clash_error(clash: Clash) -> ApiError:
 
 
 LONGEST_RETRY = 60.0
-"""Seconds. Official SDKs ignore a longer `Retry-After` and retry at once, in vain."""
+"""Seconds. Official SDKs ignore a longer `Retry-After` and retry at once."""
 
 
 class JobFailed(ApiError):

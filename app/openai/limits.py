@@ -51,7 +51,7 @@ class Limits:
 
     def end(self) -> str:
         """Return the text that was held back, at the end of an answer within its limits."""
-        return self._last(self._stops.held if self._stops is not None else "", None)
+        return self._last(self._stops.pending if self._stops is not None else "", None)
 
     def _last(self, text: str, finish: Finish | None) -> str:
         self.finish = finish
@@ -70,18 +70,18 @@ class _StopSequences:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]  # an empty one would stop nothing
         self.met = False
-        self.held = ""
+        self.pending = ""
 
     def add(self, text: str) -> str:
-        text = self.held + text
+        text = self.pending + text
         found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             # As if the text were added character by character: the first one to be complete.
             self.met = True
-            self.held = ""
+            self.pending = ""
             return text[: min(found)[1]]
         possible = min(_possible_start(stop, text) for stop in self._stops)
-        self.held = text[possible:]
+        self.pending = text[possible:]
         return text[:possible]
 
 

@@ -1,9 +1,10 @@
-"""How a client names its job and says how far it has come."""
+"""Idempotency keys, digests of requests, and ids of messages."""
 
 from __future__ import annotations
 
 import json
 import random
+import threading
 
 import pytest
 from hypothesis import given
@@ -96,6 +97,21 @@ def test_a_long_body_is_compared_as_it_stands_and_not_decoded_again() -> None:
     long = b'{"a":"' + b"x" * 70_000 + b'"}'
     assert request_digest(SEAL, PATH, long) == request_digest(SEAL, PATH, bytearray(long))
     assert request_digest(SEAL, PATH, long) != request_digest(SEAL, PATH, long.replace(b":", b": "))
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(1_000, True), (1_000_000, False)])
+async def test_the_digest_of_a_long_body_does_not_block_the_event_loop(
+    size: int, blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def note(*_: object) -> str:
+        threads.append(threading.current_thread())
+        return "digest"
+
+    monkeypatch.setattr("app.idempotency.request_digest", note)
+    await read_idempotency({"idempotency-key": "a"}, PATH, b"1" * size, SEAL)
+    assert (threads == [threading.main_thread()]) is blocks
 
 
 @pytest.mark.parametrize(

@@ -36,15 +36,15 @@ def main() -> None:
 
 
 async def _serve(limits: Limits, args: argparse.Namespace) -> None:
-    told_to_stop = asyncio.Event()
+    stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     serving = serve(
         limits, host=args.host, port=args.port, side_port=args.side_port, prefix=args.prefix
     )
     async with serving as url:
         print(f"simulator ready on {url}", flush=True)
-        await told_to_stop.wait()
+        await stopping.wait()
 
 
 if __name__ == "__main__":

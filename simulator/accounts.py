@@ -1,4 +1,4 @@
-"""The caps: who may hold how many conversations at once, and the count of all that happened."""
+"""Caps on the conversations of each account and of all, and their counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simulator.errors import BUSY, TOO_MANY, RefusedError
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How many conversations may be open at once. Bearers that begin with `pk-` are pools."""
+    """Caps on open conversations. Bearers that begin with `pk-` are pools."""
 
     total: int = 64
     per_account: int = 1
@@ -21,7 +21,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """What `GET /simulator/stats` shows. The package docstring explains the counters."""
+    """Counters of `GET /simulator/stats`; docs/simulator.md explains them."""
 
     active: int
     peak: int
@@ -38,7 +38,7 @@ class Stats(msgspec.Struct, frozen=True):
 
 @dataclass
 class _Tally:
-    """The counters since one reset. A conversation counts where it started."""
+    """Counters since a reset. A conversation counts for the tally in which it started."""
 
     peak: int = 0
     peak_per_account: int = 0
@@ -53,7 +53,7 @@ class _Tally:
 
 
 class Accounts:
-    """Enforces the caps. No method waits, so a check and what follows it cannot be torn apart."""
+    """Enforces the caps. No method awaits, so nothing happens between a check and the next call."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -62,7 +62,7 @@ class Accounts:
         self._tally = _Tally()
 
     def check(self, bearer: str) -> None:
-        """Raises RefusedError (429) if the bearer may not start a conversation now."""
+        """Raise RefusedError (429) if the bearer may not start a conversation now."""
         pool = bearer.startswith("pk-")
         cap = self._limits.per_pool if pool else self._limits.per_account
         if self._active[bearer] >= cap:
@@ -78,7 +78,7 @@ class Accounts:
     def hold(self, bearer: str, linger: float = 0.0) -> Hold:
         """Start a conversation: `with accounts.hold(bearer) as hold`. Call `check` just before.
 
-        If its client leaves, its account stays busy for `linger` seconds.
+        If its client disconnects, its account stays busy for `linger` seconds.
         """
         tally = self._tally
         self._active[bearer] += 1
@@ -89,11 +89,11 @@ class Accounts:
         return Hold(self, bearer, linger, tally)
 
     def release(self, bearer: str) -> None:
-        """A conversation is over for its client."""
+        """End a conversation for its client."""
         _less(self._active, bearer)
 
     def orphan(self, bearer: str, linger: float) -> None:
-        """A conversation goes on for so many seconds without its client."""
+        """Continue a conversation for `linger` seconds without its client."""
         self._orphans[bearer] += 1
         asyncio.get_running_loop().call_later(linger, _less, self._orphans, bearer)
 
@@ -102,7 +102,7 @@ class Accounts:
         self._tally.errors += 1
 
     def stats(self) -> Stats:
-        """The counters now."""
+        """Return the counters."""
         tally = self._tally
         return Stats(
             active=self._active.total(),
@@ -119,13 +119,13 @@ class Accounts:
         )
 
     def reset(self) -> None:
-        """All counters to zero. Open conversations stay active, and end in the old count."""
+        """Set all counters to zero. Open conversations stay active, and end in the old tally."""
         most = max(self._active.values(), default=0)
         self._tally = _Tally(peak=self._active.total(), peak_per_account=most)
 
 
 class Hold:
-    """One open conversation. It ends once: finished when told so, aborted when the client left."""
+    """One open conversation. It ends once: finished by `finish`, or aborted by an exception."""
 
     def __init__(self, accounts: Accounts, bearer: str, linger: float, tally: _Tally) -> None:
         self._accounts = accounts
@@ -135,7 +135,7 @@ class Hold:
         self._open = True
 
     def finish(self) -> None:
-        """The script is at its end; the account is free again."""
+        """End the conversation at the end of its script, and free the account."""
         if self._open:
             self._release()
             self._tally.finished += 1

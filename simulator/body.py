@@ -1,4 +1,4 @@
-"""The body of a streamed answer on its way to the client."""
+"""Writing of a streamed answer's body, in its time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from simulator.transport import Transport
 
 
 class CutError(Exception):
-    """The body has come to the byte where the connection is to close; `rest` is still to go."""
+    """The body has reached the byte at which the connection closes; `rest` is still to be sent."""
 
     def __init__(self, rest: bytes) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class CutError(Exception):
 
 
 class Body:
-    """Written in time, with pings while nothing else is due, and cut where the script says."""
+    """A body that is written on time, with pings in between, and cut if the script says so."""
 
     def __init__(self, transport: Transport, script: Script, clock: Clock) -> None:
         self._write = transport.write
@@ -29,7 +29,7 @@ class Body:
         self._last = clock.now()
 
     async def write(self, when: float, data: bytes) -> None:
-        """Write data at a time of the clock. Raises CutError when the cut falls into it."""
+        """Write data at a time of the clock. Raises CutError if the cut is in it."""
         await self.wait(when)
         if self._cut_at is not None:
             self.spend(data)
@@ -48,7 +48,7 @@ class Body:
         await self._clock.until(when)
 
     def spend(self, data: bytes) -> None:
-        """Count data that is about to be written. Raises CutError when the cut falls into it."""
+        """Count data that is about to be written. Raises CutError if the cut is in it."""
         if self._cut_at is None:
             return
         if self._sent + len(data) >= self._cut_at:
@@ -56,6 +56,6 @@ class Body:
         self._sent += len(data)
 
     async def stay(self) -> None:
-        """Send nothing but pings until the client leaves."""
+        """Send nothing but pings until the client disconnects."""
         while True:
             await self.wait(self._clock.now() + 3600)

@@ -1,4 +1,4 @@
-"""What the server insists on in `POST /conversation` beyond its shape."""
+"""Checks of `POST /conversation` beyond its schema."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ GIZMO_MODEL = "gpt-4-gizmo"
 
 
 def check_conversation(asked: Payload, bearer: str, history: History) -> Conversation | None:
-    """The conversation that goes on, None for a new one.
+    """Return the conversation that is continued, or None for a new one.
 
     Raises RefusedError: 404 for a conversation that is not the bearer's, 422 for a confirmation
-    that nobody asked for or that names the wrong action.
+    that was not asked for or that names the wrong action.
     """
-    going_on: Conversation | None = None
+    continued: Conversation | None = None
     if asked.conversation_id:
-        going_on = history.find(asked.conversation_id, bearer)
-        if going_on is None:
+        continued = history.find(asked.conversation_id, bearer)
+        if continued is None:
             raise RefusedError(NO_CONVERSATION)
     choice = asked.choice
     if choice is not None:
-        _check_choice(asked, choice, going_on)
-    return going_on
+        _check_choice(asked, choice, continued)
+    return continued
 
 
-def _check_choice(asked: Payload, choice: UserAction, going_on: Conversation | None) -> None:
-    if going_on is None or going_on.asked is None:
+def _check_choice(asked: Payload, choice: UserAction, continued: Conversation | None) -> None:
+    if continued is None or continued.asked is None:
         raise RefusedError(invalid(["messages", 0], "no action waits for a confirmation"))
     where: list[str | int] = ["messages", 0, "metadata", "jit_plugin_data"]
-    if choice.target_message_id != going_on.asked.id:
+    if choice.target_message_id != continued.asked.id:
         raise RefusedError(invalid([*where, "target_message_id"], "not the message that asked"))
-    if asked.parent_message_id != going_on.asked.id:
+    if asked.parent_message_id != continued.asked.id:
         raise RefusedError(invalid(["parent_message_id"], "not the message that asked"))
     if choice.data.type == "always_allow":
-        if choice.data.operation_hash != going_on.operation_hash:
+        if choice.data.operation_hash != continued.operation_hash:
             raise RefusedError(invalid([*where, "operation_hash"], "not the operation's"))
-        if getattr(going_on.asked.step, "consequential", False):
+        if getattr(continued.asked.step, "consequential", False):
             raise RefusedError(invalid([*where, "type"], "always_allow was not offered"))
 
 
 def check_gizmo(asked: Payload) -> None:
-    """Raises RefusedError (422) when a GPT's model comes without the GPT."""
+    """Raise RefusedError (422) if a GPT's model is named without the GPT."""
     mode = asked.conversation_mode
     if asked.model != GIZMO_MODEL:
         return
@@ -58,8 +58,10 @@ def check_gizmo(asked: Payload) -> None:
 
 
 def check_files(asked: Payload, bearer: str, files: Files) -> None:
-    """Raises RefusedError (422) for a file that the messages refer to and that is not there, not
-    the bearer's, not wholly uploaded, no image where one must be, or of another size than was said.
+    """Check the files that the messages refer to.
+
+    Raises RefusedError (422) for one that does not exist, is not the bearer's, is not completely
+    uploaded, is not an image although it must be, or has another size than declared.
     """
     for n, message in enumerate(asked.messages):
         for m, attachment in enumerate(message.metadata.attachments):
@@ -85,19 +87,19 @@ def _ready(file_id: str, bearer: str, files: Files, where: list[str | int]) -> F
 
 
 class Arkose:
-    """The tokens handed out; each is good for one conversation."""
+    """Tokens that were given; each is valid for one conversation."""
 
     def __init__(self) -> None:
         self._unspent: set[str] = set()
 
     def add(self, token: str) -> None:
-        """A token has been handed out."""
+        """Record a token that was given."""
         self._unspent.add(token)
 
     def spend(self, token: str | None, header: str | None) -> None:
-        """Take the token of a request, which stands in its body and in its header.
+        """Spend the token of a request, which is in its body and in its header.
 
-        Raises RefusedError (403, as the real server does) when it is missing or worthless.
+        Raises RefusedError (403, like the real server) if it is missing or invalid.
         """
         if token is None or token not in self._unspent or header != token:
             raise RefusedError(detail(403, UNUSUAL_ACTIVITY))

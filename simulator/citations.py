@@ -12,14 +12,14 @@ FORMAT = {"name": "tether_og", "regex": _MARKER.pattern}
 
 
 def metadata(step: Text, text: str, *, finished: bool) -> Event:
-    """What a text event's metadata says of the markers that are complete in it."""
+    """Make the metadata of a text event for the markers that are complete in it."""
     if step.cite == "never" or (step.cite == "late" and not finished):
         return {}
     return {"citations": [_citation(step, found) for found in _MARKER.finditer(text)]}
 
 
 def page(number: int) -> str:
-    """The address that a marker of this number stands for."""
+    """Return the address that the marker of this number refers to."""
     return f"https://example.org/{number}"
 
 
@@ -38,9 +38,9 @@ def _citation(step: Text, found: re.Match[str]) -> Event:
         "evidence_text": found[3],
     }
     if step.source == "file":
-        what: Event = {"type": "file", "name": "a.pdf", "id": f"file-{number}"}
-        what |= {"source": "my_files", "text": "What stands there."}
+        source: Event = {"type": "file", "name": "a.pdf", "id": f"file-{number}"}
+        source |= {"source": "my_files", "text": "The text of the page."}
     else:
-        what = {"type": "webpage", "title": f"Page {number}", "url": page(number)}
-        what |= {"text": "What stands there.", "pub_date": None}
-    return entry | {"metadata": what | {"extra": None if step.cite == "no_extra" else extra}}
+        source = {"type": "webpage", "title": f"Page {number}", "url": page(number)}
+        source |= {"text": "The text of the page.", "pub_date": None}
+    return entry | {"metadata": source | {"extra": None if step.cite == "no_extra" else extra}}

@@ -1,4 +1,4 @@
-"""What is in the files the simulator hands out: small real ones, or big ones made as they go."""
+"""Contents of the simulator's files: small real ones, and large ones made on the fly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of one file: a beginning, then a filler over and over up to the size."""
+    """Bytes of one file: a beginning, then a filler repeated up to the size."""
 
     head: bytes
     filler: bytes
@@ -27,7 +27,7 @@ class Content:
     mime: str
 
     def pieces(self) -> Iterator[bytes]:
-        """All of it, at most 64 KB at a time."""
+        """Yield all bytes, at most 64 KB at a time."""
         at = min(len(self.head), self.size)
         for start in range(0, at, _PIECE):
             yield self.head[start : min(start + _PIECE, at)]
@@ -41,13 +41,13 @@ class Content:
 
 
 def picture(width: int, height: int, number: int, size: int = 0) -> Content:
-    """A PNG with stripes, another one for each number; zeros follow its end up to the size."""
+    """Make a PNG with stripes that depend on the number; zeros follow its end up to the size."""
     head = png(width, height, number)
     return Content(head, b"\0", max(size, len(head)), "image/png")
 
 
 def document(name: str, size: int = 0) -> Content:
-    """A file of the type its name says. `size` 0 is as small as can be."""
+    """Make a file of the type that its name says. `size` 0 is the smallest possible."""
     ending = name.rpartition(".")[2].lower()
     mime = _TYPES.get(ending, "application/octet-stream")
     if ending == "png":
@@ -59,16 +59,16 @@ def document(name: str, size: int = 0) -> Content:
         head = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
         return Content(head, b"%\n", size or len(head), mime)
     head = f"This is {name}, made by the simulator.\n".encode()
-    return Content(head, b"And on it goes.\n", size or len(head), mime)
+    return Content(head, b"And so on.\n", size or len(head), mime)
 
 
 def uploaded(data: bytes, mime: str) -> Content:
-    """A file that somebody has uploaded."""
+    """Make the content of an uploaded file."""
     return Content(data, b"\0", len(data), mime or "application/octet-stream")
 
 
 def png(width: int, height: int, number: int) -> bytes:
-    """A real PNG of that size, one bit a pixel, in two colours that depend on the number."""
+    """Make a real PNG, one bit per pixel, in two colours that depend on the number."""
     header = struct.pack(">IIBBBBB", width, height, 1, 3, 0, 0, 0)
     colour = bytes((number * 67 % 256, number * 131 % 256, 200))
     stripe = b"\xf0" if number % 2 else b"\xcc"

@@ -1,4 +1,4 @@
-"""`/backend-api/conversation`: takes a POST, plays the script on the wire, and keeps the caps."""
+"""`/backend-api/conversation`: the script of each POST is played, within the caps."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from simulator.body import Body, CutError
 from simulator.checks import check_conversation, check_files, check_gizmo
 from simulator.errors import NO_CONVERSATION, RefusedError, named
 from simulator.events import Turn
+from simulator.handlers import answer, bearer_of, side_host
 from simulator.history import Conversation
-from simulator.http import answer, bearer_of, side_host
 from simulator.layout import place
 from simulator.payload import Payload
 from simulator.reply import Reply, reply
 from simulator.sample import sample
 from simulator.script import Script, parse_directive
-from simulator.sockets import SocketTransport
 from simulator.state import State
 from simulator.steps import Step
-from simulator.transport import HttpTransport, Transport
+from simulator.transport import HttpTransport, SocketTransport, Transport
 
 
-class Stopping(msgspec.Struct, frozen=True):
+class StopRequest(msgspec.Struct, frozen=True):
     """The body of `POST /stop_conversation`."""
 
     conversation_id: str
@@ -45,14 +44,14 @@ class Conversations:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def post(self, request: web.Request) -> web.StreamResponse:
-        """Start a conversation and stay with it to its end, or leave it to the account's socket."""
+        """Start a conversation, and answer it here or over the account's socket."""
         state = self._state
         bearer = bearer_of(request)
         asked = payload.decode(await request.read())
         known = self._checked(asked, bearer)
         directive, rest = parse_directive(asked.prompt.text if asked.prompt else "")
         state.accounts.check(bearer)
-        # Nothing waits from here to `hold`, so nobody can come in between.
+        # Nothing awaits from here to `hold`, so no other request can come in between.
         if asked.choice is not None and known is not None:
             script = known.script
         else:
@@ -70,12 +69,12 @@ class Conversations:
             state.history.remember(turn.conversation_id, known)
         reply = self._reply(script, asked, turn, known)
         over_socket = (script.account or state.scripts.standing(bearer).account) == "websocket"
-        # `stop_conversation` ends an answer over a socket for good.
+        # `stop_conversation` ends an answer over a socket at once, so it never lingers.
         hold = state.accounts.hold(bearer, 0.0 if over_socket else script.linger)
         if script.fault in ("hang", "reset"):
             return await _unanswered(script, hold, request)
         if over_socket:
-            # A confirmation's answer comes over the socket that the client has already.
+            # A confirmation is answered over the socket that the client already has.
             address = self._address(bearer, request) if asked.choice is None else {}
             return self._over_socket(script, reply, turn.conversation_id, hold, address)
         response = _stream_response()
@@ -83,12 +82,12 @@ class Conversations:
             with hold:
                 await _perform(script, reply, HttpTransport(request, response), hold, state)
         except ConnectionError:
-            # The client left between two writes: aborted, counted, and no error of ours.
+            # The client disconnected between two writes: counted as aborted, and not an error.
             pass
         return response
 
     async def patch(self, request: web.Request) -> web.Response:
-        """Hide or rename a conversation, which changes nothing but the counts."""
+        """Hide or rename a conversation; only the counts change."""
         state = self._state
         known = state.history.find(request.match_info["id"], bearer_of(request))
         if known is None:
@@ -104,7 +103,7 @@ class Conversations:
         """End the answer that a conversation is sending over a socket."""
         bearer = bearer_of(request)
         try:
-            asked = msgspec.json.decode(await request.read(), type=Stopping)
+            asked = msgspec.json.decode(await request.read(), type=StopRequest)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise RefusedError(NO_CONVERSATION) from None
         task = self._running.get(asked.conversation_id)
@@ -124,7 +123,7 @@ class Conversations:
             await asyncio.wait(tasks)
 
     def _checked(self, asked: Payload, bearer: str) -> Conversation | None:
-        """The conversation that goes on, None for a new one. Raises RefusedError."""
+        """Return the conversation that is continued, or None for a new one. Raises RefusedError."""
         state = self._state
         try:
             known = check_conversation(asked, bearer, state.history)
@@ -144,7 +143,7 @@ class Conversations:
             raise
 
     def _reply(self, script: Script, asked: Payload, turn: Turn, known: Conversation) -> Reply:
-        """The answer to this request, with what it makes remembered."""
+        """Make the answer to this request, and remember what it offers."""
         state = self._state
         steps = _steps(script, asked, known)
         if asked.choice is not None:
@@ -168,7 +167,7 @@ class Conversations:
         hold: Hold,
         address: dict[str, str | None],
     ) -> web.Response:
-        """Say that the answer comes over the socket, and let it."""
+        """Answer over the socket in the background, and say so in the response."""
         state = self._state
         bearer = hold.bearer
         response_id = f"{uuid4().hex[:16]}-SIM"
@@ -192,7 +191,7 @@ class Conversations:
         return web.json_response({**address, **ids})
 
     def _address(self, bearer: str, request: web.Request) -> dict[str, str | None]:
-        """Where the account's socket is, and the id by which its frames could be asked for."""
+        """Return the address of the account's socket, and an id for requesting its frames."""
         state = self._state
         host = side_host(request, state.side_port)
         address: dict[str, str | None] = {**state.hub.register(bearer, host)}
@@ -247,7 +246,7 @@ def _stream_response() -> web.StreamResponse:
 
 
 async def _unanswered(script: Script, hold: Hold, request: web.Request) -> web.StreamResponse:
-    """Hang until the client leaves, or reset the connection."""
+    """Hang until the client disconnects, or reset the connection."""
     with hold:
         if script.fault == "hang":
             await asyncio.Event().wait()
@@ -259,7 +258,7 @@ async def _unanswered(script: Script, hold: Hold, request: web.Request) -> web.S
 async def _perform(
     script: Script, reply: Reply, transport: Transport, hold: Hold, state: State
 ) -> None:
-    """Send one answer in its time."""
+    """Send one answer at the script's pace."""
     clock = state.clock
     start = clock.now() + script.delay
     await transport.open()
@@ -267,9 +266,9 @@ async def _perform(
     try:
         await body.write(start, reply.lead)
         sent = 0
-        for act in reply.acts:
-            start += act.pause
-            while beat := b"".join(islice(act.events, script.burst)):
+        for segment in reply.segments:
+            start += segment.pause
+            while beat := b"".join(islice(segment.events, script.burst)):
                 if 0 < script.gate <= sent:
                     since = clock.now()
                     await state.gate.wait()
@@ -282,7 +281,7 @@ async def _perform(
         tail = reply.tail()
         body.spend(tail)
     except CutError as cut:
-        # Freed first: a client that sees the end must be able to start the next one at once.
+        # Freed first: a client that sees the end can start the next conversation at once.
         hold.finish()
         await transport.cut(cut.rest)
         return
@@ -295,7 +294,7 @@ def _reset(request: web.Request) -> None:
     transport = request.transport
     if transport is None:
         return
-    # Lingering for no time at all turns the close into a reset.
+    # Lingering for zero seconds turns the close into a reset.
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

@@ -1,4 +1,4 @@
-"""The counts of what happens beside conversations."""
+"""Counters of everything but conversations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 @dataclass
 class Counts:
-    """Shown by `GET /simulator/stats`; the package docstring explains them."""
+    """Counters of `GET /simulator/stats`; docs/simulator.md explains them."""
 
     uploads: int = 0
     downloads: int = 0
@@ -25,6 +25,6 @@ class Counts:
     invalid: int = 0
 
     def clear(self) -> None:
-        """All to zero."""
+        """Set all counters to zero."""
         for counter in fields(self):
             setattr(self, counter.name, 0)

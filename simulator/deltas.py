@@ -1,4 +1,4 @@
-"""Events as bytes, in the two encodings the server has had: whole ones, and v1's differences."""
+"""The two encodings of events that the server has used: whole events, and v1's differences."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ _SHORTEST = 22
 
 
 class Encoding(Protocol):
-    """What a reply is encoded with. Events must come in the order in which they are sent."""
+    """Encoding of a reply. Events must be encoded in the order in which they are sent."""
 
     def begin(self) -> bytes:
-        """What comes before all events."""
+        """Encode the beginning of a stream."""
 
     def event(self, event: Event) -> bytes:
-        """One event; it may come to nothing."""
+        """Encode one event; the result may be empty."""
 
     def done(self, conversation_id: str) -> bytes:
-        """The end of a whole answer."""
+        """Encode the end of a complete answer."""
 
 
 class Whole:
-    """2023: each event repeats its whole message. Keeps no state."""
+    """Encoding of 2023: each event repeats its whole message. Stateless."""
 
     def __init__(self, *, raw: bool, crlf: bool) -> None:
         self._encode = json.JSONEncoder(ensure_ascii=not raw).encode
         self._end = b"\r\n\r\n" if crlf else b"\n\n"
 
     def begin(self) -> bytes:
-        """Nothing."""
+        """Return nothing."""
         return b""
 
     def event(self, event: Event) -> bytes:
-        """The event."""
+        """Encode the event itself."""
         return b"data: " + self._encode(event).encode() + self._end
 
     def done(self, conversation_id: str) -> bytes:
-        """`[DONE]`."""
+        """Encode `[DONE]`."""
         return b"data: [DONE]" + self._end
 
 
 class V1:
-    """Late 2024: each event says what has changed since the one before it.
+    """Encoding of late 2024: each event has the changes since the one before it.
 
-    A key `p` or `o` that would be the same as in the event before is left out.
+    A key `p` or `o` is left out if it is the same as in the event before.
     """
 
     def __init__(self, *, raw: bool, crlf: bool) -> None:
@@ -60,11 +60,11 @@ class V1:
         self._operation: str | None = None
 
     def begin(self) -> bytes:
-        """The event that names the encoding."""
+        """Encode the event that names the encoding."""
         return b"event: delta_encoding" + self._line + b'data: "v1"' + self._line * 2
 
     def event(self, event: Event) -> bytes:
-        """The difference to the event before, or the event as it is when it holds no message."""
+        """Encode the difference to the event before, or the whole event if it has no message."""
         message = event.get("message")
         if not isinstance(message, dict):
             typed = {"type": "moderation"} | event if "moderation_response" in event else event
@@ -87,15 +87,15 @@ class V1:
         return self._delta(change)
 
     def done(self, conversation_id: str) -> bytes:
-        """The typed end, an empty data line as recorded, and `[DONE]`."""
+        """Encode the typed end, an empty data line as recorded, and `[DONE]`."""
         end: Event = {"type": "message_stream_complete", "conversation_id": conversation_id}
         two = self._line * 2
         return self._data(end) + b"data: " + two + b"data: [DONE]" + two
 
     def _root(self, event: Event) -> bytes:
-        """A new message: the first says that it is added, later ones show it by their `c` alone."""
+        """Encode a new message: the first is marked as added, later ones only have a new `c`."""
         how = {} if self._roots else {"p": "", "o": "add"}
-        # What a reader takes for the last path after this differs, so the next event names its own.
+        # Readers disagree about the last path after this, so the next event names its own.
         self._path = self._operation = None
         self._roots += 1
         return self._delta({**how, "v": event, "c": self._roots - 1})
@@ -104,13 +104,13 @@ class V1:
         return b"event: delta" + self._line + self._data(value)
 
     def _data(self, value: Event) -> bytes:
-        # Short lines were filled with blanks, against guessing the words from the lengths.
+        # Short lines were padded with blanks, so that words could not be guessed from the lengths.
         line = b"data: " + self._encode(value).encode()
         return line.ljust(_SHORTEST) + self._line * 2
 
 
 def differences(path: str, old: object, new: object) -> Iterator[Event]:
-    """The operations that turn an old JSON value into a new one, in v1's terms."""
+    """Yield the operations that turn an old JSON value into a new one, in v1's terms."""
     if old == new and type(old) is type(new):
         return
     match old, new:

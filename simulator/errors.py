@@ -1,4 +1,4 @@
-"""Every error answer of the real server, by name, as ready bytes."""
+"""The error answers of the real server, by name, as bytes."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
 
 
 class RefusedError(Exception):
-    """The request gets this error answer instead of a conversation."""
+    """The request is refused with this error answer."""
 
     def __init__(self, answer: ErrorAnswer) -> None:
         super().__init__(f"HTTP {answer.status}")
         self.answer = answer
 
 
-def detail(status: int, what: object) -> ErrorAnswer:
-    """`{"detail": what}`, the shape of nearly all of them."""
-    return ErrorAnswer(status, msgspec.json.encode({"detail": what}))
+def detail(status: int, content: object) -> ErrorAnswer:
+    """Make `{"detail": content}`, the form of nearly all errors."""
+    return ErrorAnswer(status, msgspec.json.encode({"detail": content}))
 
 
 def _auth(message: str, code: str) -> ErrorAnswer:
-    what = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    return detail(401, what)
+    content = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return detail(401, content)
 
 
 def _page(status: int, title: str, text: str, head: str = "") -> ErrorAnswer:
@@ -82,7 +82,7 @@ TOO_MANY = detail(429, "Too many requests in 1 hour. Try again later.")
 
 
 def bad_json(body: bytes) -> ErrorAnswer:
-    """The answer to a body that is not JSON: where the parser stopped, and the body itself."""
+    """Make the answer to a body that is not JSON: the parser's position, and the body itself."""
     try:
         json.loads(body)
     except json.JSONDecodeError as error:
@@ -106,29 +106,29 @@ def bad_json(body: bytes) -> ErrorAnswer:
 
 
 def bad_field(sentence: str) -> ErrorAnswer:
-    """The answer to JSON of another shape. The real sentences differ; the frame is theirs."""
+    """Make the answer to JSON that does not fit the schema. The real one words it differently."""
     return detail(422, [{"loc": ["body"], "msg": sentence, "type": "type_error"}])
 
 
 def invalid(loc: list[str | int], sentence: str) -> ErrorAnswer:
-    """The answer to a field that has the right shape and makes no sense."""
+    """Make the answer to a field of the right type with an invalid value."""
     item = {"loc": ["body", *loc], "msg": sentence, "type": "value_error"}
     return detail(422, [item])
 
 
 def web_page(status: int) -> ErrorAnswer:
-    """A page for people where JSON should be."""
+    """Make an HTML page, in place of JSON."""
     return _page(status, "ChatGPT", "Please enable JavaScript")
 
 
 def storage(status: int, code: str) -> ErrorAnswer:
-    """How the file host refuses."""
+    """Make an error of the file host."""
     xml = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code></Error>'
     return ErrorAnswer(status, xml.encode(), "application/xml")
 
 
 def named(name: ErrorName, clears_in: int) -> ErrorAnswer:
-    """The error a script asks for. `clears_in` are the seconds that `cap` speaks of."""
+    """Make the error that a script names. `clears_in` are the seconds in the body of `cap`."""
     match name:
         case "token_expired":
             return _auth(
@@ -151,7 +151,7 @@ def named(name: ErrorName, clears_in: int) -> ErrorAnswer:
         case "cloudflare":
             return _page(
                 403,
-                "Just a moment...",
+                "Just a moment...",  # english: ok
                 '<form id="challenge-form"><div id="cf-please-wait"></div></form>'
                 "<script>window._cf_chl_opt = {};</script>",
                 '<meta http-equiv="refresh" content="375">\n',

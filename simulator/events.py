@@ -7,7 +7,7 @@ import msgspec
 from simulator.errors import UNUSUAL_ACTIVITY
 from simulator.payload import Message
 from simulator.script import Script
-from simulator.steps import Placed
+from simulator.steps import PlacedStep
 
 Event = dict[str, object]
 
@@ -19,7 +19,7 @@ _FINISH = {
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """What one answer is about. Ids and times come from outside, so nothing here is chance."""
+    """Ids and times of one answer. They are given, so rendering is deterministic."""
 
     conversation_id: str
     system_id: str
@@ -35,7 +35,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Events:
-    """Makes the events of one turn."""
+    """Factory for the events of one turn."""
 
     def __init__(self, script: Script, turn: Turn) -> None:
         self._script = script
@@ -43,7 +43,7 @@ class Events:
 
     def assistant(
         self,
-        placed: Placed,
+        placed: PlacedStep,
         content: object,
         status: str,
         extra: Event | None = None,
@@ -52,7 +52,7 @@ class Events:
         recipient: str = "all",
         pad: str = "",
     ) -> Event:
-        """One event of an assistant's message. `extra` goes into its metadata."""
+        """Make an event of an assistant's message. `extra` goes into its metadata."""
         turn = self._turn
         metadata: Event = {
             "inline_gizmo_id": None,
@@ -66,14 +66,14 @@ class Events:
         message = {
             "id": placed.id,
             "author": {"role": "assistant", "name": None, "metadata": {}},
-            # The time moves once, in the very last event of a message.
+            # The time changes once, in the very last event of a message.
             "create_time": turn.finished if "timestamp_" in metadata else turn.created,
             "update_time": None,
             "content": content,
             "status": status,
             "end_turn": end_turn,
             "weight": 1.0,
-            # The recorded keys of 2023 come in the order of the alphabet.
+            # The recorded keys of 2023 are in alphabetical order.
             "metadata": dict(sorted(metadata.items())),
             "recipient": recipient,
         }
@@ -81,7 +81,7 @@ class Events:
 
     def tool(
         self,
-        placed: Placed,
+        placed: PlacedStep,
         name: str,
         content: object,
         extra: Event | None = None,
@@ -92,7 +92,7 @@ class Events:
         weight: float = 1.0,
         recipient: str = "all",
     ) -> Event:
-        """One event of a tool's message. `extra` goes into its metadata."""
+        """Make an event of a tool's message. `extra` goes into its metadata."""
         turn = self._turn
         metadata: Event = {
             "message_type": turn.action,
@@ -114,19 +114,19 @@ class Events:
         return self._envelope(message)
 
     def finish_status(self) -> str:
-        """How the turn's last message is finished."""
+        """Return the status of the turn's last message."""
         if self._script.finish == "max_tokens":
             return "finished_partial_completion"
         return "finished_successfully"
 
     def finishes(self, *, last: bool) -> list[Event]:
-        """What the three finished events of a text add to its metadata."""
+        """Return the additions of the three finished events of a text to its metadata."""
         details: Event = {"finish_details": _FINISH[self._script.finish if last else "stop"]}
         complete = details | {"is_complete": True}
         return [details, complete, complete | {"timestamp_": "absolute"}]
 
     def echoes(self) -> list[Event]:
-        """The hidden system message and the user's own, where the script wants them."""
+        """Make the hidden system message and the user's own, if the script has them."""
         prompt = self._turn.prompt
         if not self._script.echoes or prompt is None:
             return []
@@ -179,7 +179,7 @@ class Events:
         return self._envelope(message)
 
     def moderation(self, *, completion: bool) -> Event:
-        """The verdict on the prompt or on the completion."""
+        """Make the verdict on the prompt or on the completion."""
         turn = self._turn
         blocked = self._script.block == ("completion" if completion else "prompt")
         return {
@@ -196,7 +196,7 @@ class Events:
         }
 
     def title(self) -> list[Event]:
-        """The title of a new conversation, where the script wants it."""
+        """Make the title of a new conversation, if the script has it."""
         if not self._script.title:
             return []
         title = "A talk with the simulator"
@@ -204,7 +204,7 @@ class Events:
         return [{"type": "title_generation", "title": title, "conversation_id": conversation_id}]
 
     def error(self) -> Event:
-        """The error event."""
+        """Make the error event."""
         return self._envelope(None, UNUSUAL_ACTIVITY)
 
     def _envelope(self, message: object, error: str | None = None) -> Event:

@@ -1,4 +1,4 @@
-"""The endpoints of files: the API's part, and the host that stores the bytes."""
+"""Endpoints of files: those of the API, and the host that stores the bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simulator import content
 from simulator.errors import NO_CONVERSATION, NOT_FOUND, RefusedError, bad_json, detail, storage
 from simulator.errors import invalid as invalid_field
 from simulator.files import File, Intake
-from simulator.http import bearer_of, side_host
+from simulator.handlers import bearer_of, side_host
 from simulator.state import State
 
 _EXPIRY = "2099-01-01T00%3A00%3A00Z"
@@ -34,7 +34,7 @@ class FilesApi:
         self._state = state
 
     async def create(self, request: web.Request) -> web.Response:
-        """First step: hand out an address to upload to."""
+        """First step: return an address for the upload."""
         bearer = bearer_of(request)
         body = await request.read()
         script = self._state.scripts.standing(bearer)
@@ -56,7 +56,7 @@ class FilesApi:
         return web.json_response({"status": "success", "upload_url": url, "file_id": file.id})
 
     async def uploaded(self, request: web.Request) -> web.Response:
-        """Third step: the bytes are there. It works once."""
+        """Third step: accept the uploaded bytes. It works once."""
         file = self._file(request)
         if file.state == "ready":
             self._state.counts.invalid += 1
@@ -68,7 +68,7 @@ class FilesApi:
         return web.json_response(self._success(request, file))
 
     async def info(self, request: web.Request) -> web.Response:
-        """How far the server is with a file; a document is indexed after some polls."""
+        """Return the state of a file; a document is indexed after some polls."""
         file = self._file(request)
         indexing = file.use_case == "my_files" and file.polls < file.script.index
         file.polls += 1
@@ -91,7 +91,7 @@ class FilesApi:
         )
 
     async def download(self, request: web.Request) -> web.Response:
-        """Hand out the address of a file's bytes."""
+        """Return the address of a file's bytes."""
         file = self._file(request)
         match file.script.download:
             case None:
@@ -105,7 +105,7 @@ class FilesApi:
         return web.json_response(self._success(request, file))
 
     async def sandbox(self, request: web.Request) -> web.Response:
-        """The same for a file in the sandbox, which a message must link to."""
+        """Return the same for a file in the sandbox, to which a message must have a link."""
         bearer = bearer_of(request)
         known = self._state.history.find(request.match_info["id"], bearer)
         if known is None:
@@ -147,19 +147,19 @@ class FilesApi:
         }
 
     def _address(self, request: web.Request, file: File, query: str) -> str:
-        """A signed address on the storage host, under the name by which the client came here."""
+        """Make a signed address on the storage host, under the host name that the client used."""
         host = side_host(request, self._state.side_port)
         return f"http://{host}/{file.id}?{query}&sig={file.signature}"
 
 
 class Storage:
-    """The host that stores the bytes. It knows signatures and no bearers."""
+    """The host that stores the bytes. It checks signatures and knows no bearers."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     async def put(self, request: web.Request) -> web.Response:
-        """Second step of an upload: take the bytes."""
+        """Second step of an upload: receive the bytes."""
         file = self._file(request, "cw")
         if request.headers.get("x-ms-blob-type") != "BlockBlob":
             raise RefusedError(storage(400, "MissingRequiredHeader"))
@@ -174,7 +174,7 @@ class Storage:
         return web.Response(status=201)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """The bytes of a file."""
+        """Send the bytes of a file."""
         file = self._file(request, "r")
         fault = file.script.blob
         if fault in ("403", "404", "500"):
@@ -197,7 +197,7 @@ class Storage:
                 return response
             left -= len(piece)
             if left == 0:
-                # Before the last bytes go out, so that who has them all sees the count.
+                # Before the last bytes are sent, so that a client that has them all sees the count.
                 self._state.counts.downloads += 1
             await response.write(piece)
         await response.write_eof()
@@ -206,7 +206,7 @@ class Storage:
     async def _break(
         self, request: web.Request, response: web.StreamResponse, piece: bytes, *, stall: bool
     ) -> None:
-        """Send half of a piece, and then nothing or not even that."""
+        """Send half of a piece, then stall or close the connection."""
         await response.write(piece[: len(piece) // 2])
         if stall:
             await asyncio.Event().wait()

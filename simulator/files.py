@@ -1,4 +1,4 @@
-"""The files the server keeps: uploaded ones in three steps, and those that tools have made."""
+"""Files of the server: uploaded in three steps, or made by tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simulator import content
 from simulator.content import Content
 from simulator.script import Script
 
-State = Literal["expected", "stored", "ready"]
+FileState = Literal["expected", "stored", "ready"]
 _REMEMBERED = 5000
 _KEPT_BYTES = 8 * 1024 * 1024
 
@@ -25,7 +25,7 @@ class File:
     owner: str
     name: str
     use_case: str
-    state: State
+    state: FileState
     size: int
     content: Content | None
     script: Script
@@ -36,7 +36,7 @@ class File:
     signature: str = field(default_factory=lambda: uuid4().hex)
 
     def shown(self) -> dict[str, str | int]:
-        """What `GET /simulator/files` tells of it."""
+        """Describe it for `GET /simulator/files`."""
         return {
             "id": self.id,
             "owner": self.owner,
@@ -50,7 +50,7 @@ class File:
 
 
 class Intake:
-    """Takes an upload in, piece by piece; a big one is digested and not kept."""
+    """Receiver of an upload. A large one is hashed and not kept."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -58,7 +58,7 @@ class Intake:
         self._kept: bytearray | None = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """The next piece."""
+        """Add the next piece."""
         self.size += len(data)
         self._digest.update(data)
         if self._kept is not None:
@@ -67,7 +67,7 @@ class Intake:
                 self._kept = None
 
     def store(self, file: File, mime: str) -> None:
-        """The file has been taken in whole."""
+        """Record the received bytes as the content of `file`."""
         file.state = "stored"
         file.size = self.size
         file.mime = mime
@@ -82,11 +82,11 @@ class Files:
         self._files: dict[str, File] = {}
 
     def expect(self, owner: str, name: str, size: int, use_case: str, script: Script) -> File:
-        """A file that its owner is about to upload."""
+        """Add a file that its owner is about to upload."""
         return self._keep(File(_file_id(), owner, name, use_case, "expected", size, None, script))
 
     def make(self, owner: str, name: str, made: Content, script: Script) -> File:
-        """A file that a tool has made for the owner."""
+        """Add a file that a tool has made for the owner."""
         return self._keep(
             File(
                 _file_id(),
@@ -102,16 +102,16 @@ class Files:
         )
 
     def get(self, file_id: str) -> File | None:
-        """The file of this id, whoever owns it."""
+        """Return the file of this id, of any owner."""
         return self._files.get(file_id)
 
     def owned(self, file_id: str, owner: str) -> File | None:
-        """The file of this id, if it is the owner's."""
+        """Return the file of this id, if it is the owner's."""
         file = self._files.get(file_id)
         return file if file is not None and file.owner == owner else None
 
     def all(self) -> list[File]:
-        """Every file, oldest first."""
+        """Return every file, oldest first."""
         return list(self._files.values())
 
     def clear(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from simulator.errors import RefusedError, detail, web_page
-from simulator.http import bearer_of
+from simulator.handlers import bearer_of
 from simulator.state import State
 
 _IMAGES = ["image/jpeg", "image/webp", "image/png", "image/gif"]
@@ -18,7 +18,7 @@ class Gizmos:
         self._state = state
 
     async def get(self, request: web.Request) -> web.Response:
-        """What is known of one GPT."""
+        """Describe one GPT."""
         fault = self._state.scripts.standing(bearer_of(request)).gizmo
         gizmo_id = request.match_info["id"]
         if fault == "html":

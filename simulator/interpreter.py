@@ -1,9 +1,9 @@
-"""What python's messages say: the output, and `aggregate_result` with its images and errors."""
+"""Contents of python's messages: the output, and `aggregate_result` with images and errors."""
 
 from __future__ import annotations
 
 from simulator.events import Event
-from simulator.steps import Output, Placed
+from simulator.steps import Output, PlacedStep
 
 _TRACEBACK = [
     "---------------------------------------------------------------------------",
@@ -20,7 +20,7 @@ _STATUS = {
 
 
 def output_text(step: Output) -> str:
-    """The text that is shown: the output and one line for each image, or the traceback."""
+    """Return the visible text: the output and one line for each image, or the traceback."""
     shown = step.text + "\n<<ImageDisplayed>>" * step.images
     if step.crash == "exception":
         shown += "\n".join(_TRACEBACK)
@@ -28,12 +28,12 @@ def output_text(step: Output) -> str:
 
 
 def running(step: Output, run_id: str, start: float) -> Event:
-    """The aggregate result while the code runs."""
+    """Make the aggregate result while the code runs."""
     return _aggregate(step, run_id, start, "running", [], [], None)
 
 
-def ended(placed: Placed, step: Output, run_id: str, start: float) -> Event:
-    """The aggregate result at the end."""
+def ended(placed: PlacedStep, step: Output, run_id: str, start: float) -> Event:
+    """Make the aggregate result at the end."""
     end = start + 1
     messages: list[Event] = []
     parent: Event = {"msg_id": run_id, "version": "5.3"}

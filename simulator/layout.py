@@ -1,4 +1,4 @@
-"""Gives the steps of a turn what chance and the file store decide: their ids and their images."""
+"""Placing of a turn's steps: each gets its ids, and its images in the file store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import uuid4
 from simulator import content
 from simulator.files import Files
 from simulator.script import Script
-from simulator.steps import Image, Output, Pictures, Placed, Step
+from simulator.steps import Image, Output, Pictures, PlacedStep, Step
 
 _CHART = (640, 480)
 
@@ -20,9 +20,9 @@ def place(
     *,
     parent_id: str,
     last_id: str,
-) -> tuple[Placed, ...]:
-    """The steps in order, each the child of the one before; the last one gets the given id."""
-    placed: list[Placed] = []
+) -> tuple[PlacedStep, ...]:
+    """Place the steps in order, each as the child of the one before; the last has the given id."""
+    placed: list[PlacedStep] = []
     for n, step in enumerate(steps, 1):
         own_id = last_id if n == len(steps) else str(uuid4())
         match step:
@@ -33,7 +33,7 @@ def place(
                 images = _images(step.images, (int(width), int(height)), script, files, owner)
             case _:
                 images = ()
-        placed.append(Placed(step, own_id, parent_id, images))
+        placed.append(PlacedStep(step, own_id, parent_id, images))
         parent_id = own_id
     return tuple(placed)
 

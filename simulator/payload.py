@@ -1,4 +1,4 @@
-"""The body of `POST /backend-api/conversation`, as far as an answer depends on it."""
+"""Schema of `POST /backend-api/conversation`, as far as an answer depends on it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from simulator.errors import MISSING_MODEL, RefusedError, bad_field, bad_json
 
 
 class Author(msgspec.Struct, frozen=True):
-    """Who speaks: system, user, assistant or tool."""
+    """Author of a message: system, user, assistant or tool."""
 
     role: str
     name: str | None = None
 
 
 class ImagePart(msgspec.Struct, frozen=True):
-    """An image inside a message. The fields a client leaves out are filled in, as upstream does."""
+    """An image inside a message. Missing fields get defaults, as upstream."""
 
     asset_pointer: str
     content_type: str = "image_asset_pointer"
@@ -36,33 +36,33 @@ class Content(msgspec.Struct, frozen=True):
 
 
 class ActionChoice(msgspec.Struct, frozen=True):
-    """What the user chose when an action asked for leave."""
+    """The user's choice when an action asked for permission."""
 
     type: Literal["allow", "always_allow", "deny"]
     operation_hash: str | None = None
 
 
 class UserAction(msgspec.Struct, frozen=True):
-    """The choice, and the message that asked."""
+    """The choice, and the id of the message that asked."""
 
     data: ActionChoice
     target_message_id: str
 
 
 class FromClient(msgspec.Struct, frozen=True):
-    """What a client adds to an action's message."""
+    """The client's addition to an action's message."""
 
     user_action: UserAction
 
 
 class PluginData(msgspec.Struct, frozen=True):
-    """The frame around it."""
+    """The object around that addition."""
 
     from_client: FromClient
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """What travels beside a message."""
+    """Metadata of a message."""
 
     attachments: tuple[dict[str, str | int | float | None], ...] = ()
     jit_plugin_data: PluginData | None = None
@@ -78,24 +78,24 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """Its text parts in one string."""
+        """Its text parts, joined."""
         return "".join(part for part in self.content.parts if isinstance(part, str))
 
 
 class GizmoName(msgspec.Struct, frozen=True):
-    """Which GPT is meant."""
+    """Id of a GPT."""
 
     id: str
 
 
 class GizmoInfo(msgspec.Struct, frozen=True):
-    """The answer of `/gizmos/{id}`, which a client sends back whole; `{}` when it goes on."""
+    """The answer of `/gizmos/{id}`, which a client sends back; `{}` in a continued conversation."""
 
     gizmo: GizmoName | None = None
 
 
 class Mode(msgspec.Struct, frozen=True):
-    """Whom the conversation is with: the assistant or a GPT."""
+    """Partner of the conversation: the assistant or a GPT."""
 
     kind: str
     gizmo_id: str | None = None
@@ -103,7 +103,7 @@ class Mode(msgspec.Struct, frozen=True):
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """The request. `conversation_id` is there only when a conversation goes on."""
+    """The request. Only a continued conversation has a `conversation_id`."""
 
     model: str
     messages: tuple[Message, ...] = ()
@@ -116,12 +116,12 @@ class Payload(msgspec.Struct, frozen=True):
 
     @property
     def prompt(self) -> Message | None:
-        """The last user message, None when there is none (action `continue`)."""
+        """The last user message; None if there is none (action `continue`)."""
         return next((m for m in reversed(self.messages) if m.author.role == "user"), None)
 
     @property
     def choice(self) -> UserAction | None:
-        """The answer to an action's question, None in any other request."""
+        """The choice about an action; None in any other request."""
         if not self.messages or self.messages[-1].author.role != "tool":
             return None
         data = self.messages[-1].metadata.jit_plugin_data
@@ -146,7 +146,7 @@ class Patch(msgspec.Struct, frozen=True):
 
 
 def decode_patch(body: bytes) -> Patch:
-    """Read a patch. Raises RefusedError (422) for anything else."""
+    """Decode a patch. Raises RefusedError (422) for anything else."""
     try:
         return msgspec.json.decode(body, type=Patch)
     except msgspec.ValidationError as error:
@@ -156,7 +156,7 @@ def decode_patch(body: bytes) -> Patch:
 
 
 def decode(body: bytes) -> Payload:
-    """Read a request body. Raises RefusedError (422, or 400 when it is not even text)."""
+    """Decode a request body. Raises RefusedError (422, or 400 if it is not even text)."""
     try:
         return msgspec.json.decode(body, type=Payload)
     except msgspec.ValidationError as error:

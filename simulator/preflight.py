@@ -1,4 +1,4 @@
-"""Two small endpoints that come before a conversation: Arkose tokens and socket registration."""
+"""Endpoints that are used before a conversation: Arkose tokens and socket registration."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from uuid import uuid4
 from aiohttp import web
 
 from simulator.errors import RefusedError, detail, invalid, web_page
-from simulator.http import bearer_of, side_host
+from simulator.handlers import bearer_of, side_host
 from simulator.state import State
 
 
-class Doors:
-    """The handlers."""
+class Preflight:
+    """Handlers of both."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     async def arkose(self, request: web.Request) -> web.Response:
-        """A token, for the form `type=gpt-4`."""
+        """Give a token for the form `type=gpt-4`."""
         form = await request.post()
         if form.get("type") != "gpt-4":
             raise RefusedError(invalid(["type"], "the type must be gpt-4"))
@@ -26,7 +26,7 @@ class Doors:
             case "html":
                 raise RefusedError(web_page(200))
             case "500":
-                raise RefusedError(detail(500, "No token can be had."))
+                raise RefusedError(detail(500, "No token is available."))
             case "empty":
                 return web.json_response({"token": ""})
             case None:
@@ -37,7 +37,7 @@ class Doors:
         return web.json_response({"token": token})
 
     async def register(self, request: web.Request) -> web.Response:
-        """The address of the account's socket."""
+        """Give an address for the account's socket."""
         bearer = bearer_of(request)
         fault = self._state.scripts.standing(bearer).register
         if fault == "html":

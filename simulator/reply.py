@@ -1,8 +1,8 @@
-"""Script in, wire bytes out: one whole answer, without any I/O.
+"""Render a script as the bytes of one whole answer, without any I/O.
 
-Each text event repeats the whole text so far, so its cost must not be that of encoding it anew:
-the JSON around the text is built once per message and cut in two, the escaped text grows by its
-new piece, and an event is the three joined.
+Each text event repeats the whole text so far, so it must not be encoded anew each time: the JSON
+around the text is built once per message and split in two, the escaped text grows by its new piece,
+and an event is the three joined.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from simulator import citations
 from simulator.deltas import V1, Encoding, Whole
 from simulator.events import Event, Events, Turn
 from simulator.script import Script
-from simulator.steps import Code, Placed, Text
+from simulator.steps import Code, PlacedStep, Text
 from simulator.toolwork import work
 
 _TEXT = "@text@"
 _PAD = "@pad@"
 
 _Grown = Callable[[str | None, str], Event]
-"""Makes the event of a message that has grown to this text (None: no parts), with this pad."""
+"""Makes the event of a message that has grown to a text (None: no parts), with a pad."""
 
 
 @dataclass(frozen=True)
-class Act:
-    """What one step sends: so many events, after a pause of so many seconds."""
+class Segment:
+    """Events of one step: `count` of them, after `pause` seconds."""
 
     pause: float
     count: int
@@ -38,23 +38,23 @@ class Act:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer on the wire: what comes first, what each step sends, and what comes last.
+    """Bytes of one answer: a beginning, a segment for each step, and an end.
 
-    To be read in this order, each once: what is encoded may depend on what went before.
+    Read them once and in this order: later bytes may depend on earlier ones.
     """
 
     lead: bytes
-    acts: Iterable[Act]
+    segments: Iterable[Segment]
     tail: Callable[[], bytes]
 
 
-def reply(script: Script, turn: Turn, steps: tuple[Placed, ...]) -> Reply:
-    """The whole answer. Faults of content are in it; faults of the connection are the caller's."""
+def reply(script: Script, turn: Turn, steps: tuple[PlacedStep, ...]) -> Reply:
+    """Render the whole answer. Faults of content are in it; the caller makes the others."""
     return _Renderer(script, turn, steps).reply()
 
 
 def pings(script: Script) -> Iterator[bytes]:
-    """Pings without end, the named event and the comment in turn, each with the time it is made."""
+    """Yield pings forever: the named event and the comment in turn, each with the current time."""
     end = b"\r\n\r\n" if script.crlf else b"\n\n"
     while True:
         yield f"event: ping\r\ndata: {datetime.now(UTC).replace(tzinfo=None)}\r\n\r\n".encode()
@@ -63,7 +63,7 @@ def pings(script: Script) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class _Part:
-    """One step: its first event, how many follow it, those, and what finishes a last message."""
+    """One step: its first event, the number of further ones, those, and its finished events."""
 
     pause: float
     first: Event
@@ -73,9 +73,9 @@ class _Part:
 
 
 class _Renderer:
-    """Turns the steps of one turn into bytes."""
+    """Renders the steps of one turn."""
 
-    def __init__(self, script: Script, turn: Turn, steps: tuple[Placed, ...]) -> None:
+    def __init__(self, script: Script, turn: Turn, steps: tuple[PlacedStep, ...]) -> None:
         self._script = script
         self._turn = turn
         self._steps = steps
@@ -86,7 +86,9 @@ class _Renderer:
     def reply(self) -> Reply:
         parts = [self._part(step, last=step is self._steps[-1]) for step in self._steps]
         finish = parts[-1].finish
-        acts = [self._act(part, first=part is parts[0], last=part is parts[-1]) for part in parts]
+        segments = [
+            self._segment(part, first=part is parts[0], last=part is parts[-1]) for part in parts
+        ]
         fault = self._script.fault
         if fault == "error_before":
             return Reply(self._wire.begin(), (), lambda: self._tail([], error=True))
@@ -96,18 +98,18 @@ class _Renderer:
         lead = self._wire.begin() + self._encode([*self._events.echoes(), *opening])
         match fault:
             case "no_done":
-                return Reply(lead, acts, lambda: self._tail(finish, done=False, ended=True))
+                return Reply(lead, segments, lambda: self._tail(finish, done=False, ended=True))
             case "done_unfinished":
-                return Reply(lead, acts, lambda: self._tail([]))
+                return Reply(lead, segments, lambda: self._tail([]))
             case "unfinished_eof":
-                return Reply(lead, acts, lambda: self._tail([], done=False))
+                return Reply(lead, segments, lambda: self._tail([], done=False))
             case "error_after":
-                half = _first(acts, sum(act.count for act in acts) // 2)
+                half = _first(segments, sum(segment.count for segment in segments) // 2)
                 return Reply(lead, half, lambda: self._tail([], error=True))
             case "silence":
-                return Reply(lead, _first(acts, self._script.at_word), lambda: b"")
+                return Reply(lead, _first(segments, self._script.at_word), lambda: b"")
             case _:
-                return Reply(lead, acts, lambda: self._tail(finish, ended=True))
+                return Reply(lead, segments, lambda: self._tail(finish, ended=True))
 
     def _tail(
         self, finish: list[Event], *, ended: bool = False, done: bool = True, error: bool = False
@@ -122,17 +124,17 @@ class _Renderer:
     def _encode(self, events: Iterable[Event]) -> bytes:
         return b"".join(map(self._wire.event, events))
 
-    def _act(self, part: _Part, *, first: bool, last: bool) -> Act:
-        """What a step sends itself: the first event may be in the lead, the finish in the tail."""
+    def _segment(self, part: _Part, *, first: bool, last: bool) -> Segment:
+        """Make a step's segment, without events that are in the lead or in the tail."""
         start = [] if first else [part.first]
         finish = [] if last else part.finish
         if not start and not finish:
-            return Act(part.pause, part.count, part.rest)
+            return Segment(part.pause, part.count, part.rest)
         count = len(start) + part.count + len(finish)
         encoded = chain(map(self._wire.event, start), part.rest, map(self._wire.event, finish))
-        return Act(part.pause, count, encoded)
+        return Segment(part.pause, count, encoded)
 
-    def _part(self, placed: Placed, *, last: bool) -> _Part:
+    def _part(self, placed: PlacedStep, *, last: bool) -> _Part:
         match placed.step:
             case Text():
                 return self._text(placed, placed.step, last=last)
@@ -143,7 +145,7 @@ class _Renderer:
                 encoded = map(self._wire.event, rest)
                 return _Part(placed.step.pause, first, len(rest), encoded, [])
 
-    def _text(self, placed: Placed, step: Text, *, last: bool) -> _Part:
+    def _text(self, placed: PlacedStep, step: Text, *, last: bool) -> _Part:
         pieces = step.pieces or tuple(self._script.cut(step.text))
 
         def event(shown: str | None, pad: str = "") -> Event:
@@ -168,7 +170,7 @@ class _Renderer:
         empty_at = self._script.empty_at
         return self._growing(step.pause, event, pieces, grow(event, pieces, empty_at), finish)
 
-    def _code(self, placed: Placed, step: Code) -> _Part:
+    def _code(self, placed: PlacedStep, step: Code) -> _Part:
         pieces = self._script.cut(step.text)
 
         def event(shown: str | None, pad: str = "", *, finished: bool = False) -> Event:
@@ -202,7 +204,7 @@ class _Renderer:
         return _Part(pause, event("", ""), len(pieces), growth, finish)
 
     def _grow(self, event: _Grown, pieces: Sequence[str], empty_at: int) -> Iterator[bytes]:
-        """The growing events of a message, where what is around the text changes, too."""
+        """Yield the growing events of a message in which more than the text changes."""
         shown = ""
         pads = cycle("A" * length for length in self._pad_lengths())
         for n, piece in enumerate(pieces, 1):
@@ -214,7 +216,7 @@ class _Renderer:
             yield encoded
 
     def _grow_split(self, event: _Grown, pieces: Sequence[str], empty_at: int) -> Iterator[bytes]:
-        """The same, fast; the empty ones of `empty_at` ride with the event before them."""
+        """Do the same fast; the empty events of `empty_at` are joined to the one before them."""
         escape = json.JSONEncoder(ensure_ascii=not self._script.raw).encode
         head, tail = self._wire.event(event(_TEXT, _PAD)).split(_TEXT.encode(), 1)
         pads = [b"A" * length for length in self._pad_lengths()]
@@ -236,10 +238,10 @@ class _Renderer:
         return [max(1, length) for length in lengths]
 
 
-def _first(acts: Iterable[Act], most: int) -> Iterator[Act]:
-    """The acts up to so many events."""
-    for act in acts:
+def _first(segments: Iterable[Segment], most: int) -> Iterator[Segment]:
+    """Yield the segments up to `most` events in all."""
+    for segment in segments:
         if most <= 0:
             return
-        yield Act(act.pause, min(act.count, most), islice(act.events, most))
-        most -= act.count
+        yield Segment(segment.pause, min(segment.count, most), islice(segment.events, most))
+        most -= segment.count

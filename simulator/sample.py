@@ -1,4 +1,4 @@
-"""The answer when nobody wrote a script."""
+"""The answer if there is no script."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ _HAN = re.compile("[\u4e00-\u9fff]")
 
 
 def sample(prompt: str) -> Script:
-    """A sample answer in the prompt's language, always the same."""
+    """Return the sample answer in the prompt's language."""
     return _CHINESE if _HAN.search(prompt) else _ENGLISH

@@ -1,4 +1,4 @@
-"""What to answer: a frozen Script, read from a directive in a prompt or from a control call."""
+"""Scripts of answers, read from a directive in a prompt or from a control call."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Fault = Literal[
 
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One scripted answer. The package docstring explains every key."""
+    """One scripted answer. docs/simulator.md explains every key."""
 
     words: Annotated[int, Meta(ge=0, le=1_000_000)] = 12
     text: str | None = None
@@ -96,18 +96,18 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: Literal["empty", "html", "500"] | None = None
 
     def pieces(self) -> list[str]:
-        """What each text event adds to the answer."""
+        """Return the addition of each text event to the answer."""
         if self.text is None:
             return [f" w{n}" if n else "w0" for n in range(self.words)]
         return self.cut(self.text)
 
     def cut(self, text: str) -> list[str]:
-        """A text in pieces of `step` characters."""
+        """Cut a text into pieces of `step` characters."""
         return [text[at : at + self.step] for at in range(0, len(text), self.step)]
 
 
 class PostedScript(Script, frozen=True, forbid_unknown_fields=True):
-    """A script from the control endpoint: for one bearer or for all, for n times or for good."""
+    """A script from the control endpoint, for one bearer or all, n times or forever."""
 
     bearer: str | None = None
     times: AtLeastOne | None = None
@@ -120,9 +120,9 @@ _KEYS = tuple(field.encode_name for field in msgspec.structs.fields(Script))
 
 
 def parse_directive(prompt: str) -> tuple[Script | None, str]:
-    """The script inside a prompt, None without one, and the prompt without it, stripped.
+    """Return the script inside a prompt, or None, and the prompt without it, stripped.
 
-    Raises RefusedError (400) when the directive cannot be understood.
+    Raises RefusedError (400) if the directive is invalid.
     """
     found = _DIRECTIVE.search(prompt)
     if found is None:
@@ -145,7 +145,7 @@ def parse_directive(prompt: str) -> tuple[Script | None, str]:
 
 
 def parse_posted(body: bytes) -> PostedScript:
-    """The script in a control call's body. Raises RefusedError (400) when it makes no sense."""
+    """Decode the script in a control call's body. Raises RefusedError (400) if it is invalid."""
     try:
         return msgspec.json.decode(body, type=PostedScript, strict=False)
     except msgspec.ValidationError as error:
@@ -176,7 +176,7 @@ class ScriptBook:
         self._scripts[script.bearer] = script
 
     def take(self, bearer: str) -> Script | None:
-        """The script for the bearer's next conversation, counted as one time; None if none."""
+        """Return the script, if any, for the bearer's next conversation, and count it."""
         whose = bearer if bearer in self._scripts else None
         script = self._scripts.get(whose)
         if script is not None and script.times is not None:
@@ -187,9 +187,9 @@ class ScriptBook:
         return script
 
     def standing(self, bearer: str | None) -> Script:
-        """What the posted scripts say of the account itself, without counting it as one time.
+        """Return the script that is in force for an account, without counting it.
 
-        For what happens before or beside a conversation: uploads, sockets, gizmos, tokens.
+        For everything outside a conversation: uploads, sockets, gizmos, tokens.
         """
         return self._scripts.get(bearer) or self._scripts.get(None) or _NOTHING
 

@@ -1,7 +1,7 @@
-"""Builds the server: routes, control endpoints, and the way it is started.
+"""The server: routes, control endpoints, start and end.
 
-It listens twice. The API and the control endpoints are on the port that is asked for; the hosts
-that the real API hands out addresses of, storage and sockets, are on a side port of their own.
+It listens on two ports. The API and the control endpoints are on the given one. Storage and
+sockets, which are hosts of their own in reality, are on a side port.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from dataclasses import asdict
 import msgspec
 from aiohttp import web
 
-from simulator import sockets
+from simulator import hub
 from simulator.accounts import Limits
 from simulator.conversation import Conversations
 from simulator.errors import NOT_FOUND
 from simulator.filehost import FilesApi, Storage
 from simulator.gizmos import Gizmos
-from simulator.http import answer, refusing
-from simulator.preflight import Doors
+from simulator.handlers import answer, refusing
+from simulator.preflight import Preflight
 from simulator.script import parse_posted
 from simulator.state import State
 
-# Images and documents travel as files, so this is text only; the script decides what is too long.
+# Images and documents are uploaded as files, so this is only text; scripts decide what is too long.
 _LARGEST_BODY = 64 * 1024 * 1024
 
 
@@ -39,8 +39,8 @@ async def serve(
 ) -> AsyncIterator[str]:
     """Run a simulator inside this process; yields its URL, `http://host:port`, without the prefix.
 
-    Port 0 takes a free port. Leaving ends open conversations within a second.
-    Raises OSError when the address cannot be had.
+    Port 0 takes a free port. On exit, open conversations end within a second.
+    Raises OSError if it cannot listen at the address.
     """
     state = State(limits or Limits())
     async with AsyncExitStack() as stack:
@@ -50,10 +50,10 @@ async def serve(
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, host: str, port: int) -> int:
-    """Serve an application until the stack ends; returns the port."""
+    """Serve an application until the stack is closed, and return its port."""
     runner = web.AppRunner(
         app,
-        # A client that leaves must end its conversation even while nothing is being written.
+        # A disconnected client must end its conversation even while nothing is being written.
         handler_cancellation=True,
         access_log=None,
         shutdown_timeout=0.1,
@@ -66,9 +66,14 @@ async def _listen(stack: AsyncExitStack, app: web.Application, host: str, port: 
 
 
 def build(state: State, prefix: str = "") -> web.Application:
-    """The API, for the running loop. The prefix may come with or without slashes."""
+    """Build the API for the running loop. The prefix may have slashes around it."""
     conversations = Conversations(state)
-    files, gizmos, doors, control = FilesApi(state), Gizmos(state), Doors(state), _Control(state)
+    files, gizmos, preflight, control = (
+        FilesApi(state),
+        Gizmos(state),
+        Preflight(state),
+        _Control(state),
+    )
     bare = prefix.strip("/")
     root = f"/{bare}" if bare else ""
     base = f"{root}/backend-api"
@@ -83,8 +88,8 @@ def build(state: State, prefix: str = "") -> web.Application:
         ("POST", f"{base}/files/{{id}}/uploaded", files.uploaded),
         ("GET", f"{base}/files/{{id}}/download", files.download),
         ("GET", f"{base}/gizmos/{{id}}", gizmos.get),
-        ("POST", f"{base}/register-websocket", doors.register),
-        ("POST", f"{root}/api/arkose/token", doors.arkose),
+        ("POST", f"{base}/register-websocket", preflight.register),
+        ("POST", f"{root}/api/arkose/token", preflight.arkose),
         ("GET", "/simulator/stats", control.stats),
         ("GET", "/simulator/files", control.files),
         ("POST", "/simulator/script", control.script),
@@ -102,11 +107,11 @@ def build(state: State, prefix: str = "") -> web.Application:
 
 
 def build_side(state: State) -> web.Application:
-    """The hosts beside the API."""
+    """Build the hosts of storage and sockets."""
     storage = Storage(state)
     app = web.Application()
     routes = [
-        ("GET", sockets.PATH, state.hub.connect),
+        ("GET", hub.PATH, state.hub.connect),
         ("PUT", "/{id}", storage.put),
         ("GET", "/{id}", storage.get),
         ("*", "/{anything:.*}", _not_found),
@@ -125,7 +130,7 @@ async def _not_found(_request: web.Request) -> web.StreamResponse:
 
 
 class _Control:
-    """What tests and benchmarks use to steer the simulator and to see what it did."""
+    """Control endpoints for tests and benchmarks."""
 
     def __init__(self, state: State) -> None:
         self._state = state

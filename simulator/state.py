@@ -1,4 +1,4 @@
-"""All that one simulator knows, built in one place."""
+"""The state of one simulator, composed in one place."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from simulator.clock import Clock
 from simulator.counts import Counts
 from simulator.files import Files
 from simulator.history import History
+from simulator.hub import Hub
 from simulator.script import ScriptBook
-from simulator.sockets import Hub
 
 
 class State:
-    """For the running loop."""
+    """All parts, for the running loop."""
 
     def __init__(self, limits: Limits) -> None:
         self.accounts = Accounts(limits)
@@ -28,4 +28,4 @@ class State:
         self.hub = Hub(self.scripts, self.counts)
         self.gate = asyncio.Event()
         self.side_port = 0
-        """Where the hosts beside the API listen: storage and sockets."""
+        """Port of the hosts of storage and sockets."""

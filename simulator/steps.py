@@ -1,4 +1,4 @@
-"""The steps a scripted turn is made of: a tagged union, as control calls post it."""
+"""Steps of a scripted turn: a tagged union, as it is posted in scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Pause = Annotated[float, Meta(ge=0, le=86_400)]
 class _Step(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="step", forbid_unknown_fields=True
 ):
-    """What all steps have: seconds of pings and nothing else before the step begins."""
+    """Base of all steps. Before a step begins there are only pings for `pause` seconds."""
 
     pause: Pause = 0.0
 
@@ -24,9 +24,9 @@ class _Step(
 class Text(_Step, frozen=True, tag="text"):
     """An assistant's text message, whose parts grow.
 
-    `pieces` say what each event adds, else `text` is cut into pieces of the script's `step`.
-    `cite` says how the markers in it are listed in `metadata.citations`, `source` as what.
-    `end_turn` is what a message says that is not the last one.
+    `pieces` are the additions of each event; without them `text` is cut into pieces of the script's
+    `step`. `cite` is the way in which its markers are listed in `metadata.citations`, `source` the
+    type of their source. `end_turn` is the value in a message that is not the last one.
     """
 
     text: str = ""
@@ -39,7 +39,7 @@ class Text(_Step, frozen=True, tag="text"):
 class Code(_Step, frozen=True, tag="code"):
     """An assistant's message to a tool, in pieces of the script's `step`, then finished.
 
-    `shape` is its content type: `code`, or `text` as DALL-E requests of 2024 have it.
+    `shape` is its content type: `code`, or `text` as in DALL-E requests of 2024.
     """
 
     text: str = ""
@@ -49,7 +49,7 @@ class Code(_Step, frozen=True, tag="code"):
 
 
 class Output(_Step, frozen=True, tag="output"):
-    """What python gave out: first a running event, then the finished one with text and images."""
+    """Python's output: a running event, then the finished one with text and images."""
 
     text: str = ""
     images: Few = 0
@@ -58,7 +58,7 @@ class Output(_Step, frozen=True, tag="output"):
 
 
 class Display(_Step, frozen=True, tag="display"):
-    """A browser's or document reader's command, running and then finished."""
+    """A command of the browser or the document reader, running and then finished."""
 
     command: str = "search"
     args: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class Quote(_Step, frozen=True, tag="quote"):
 
     url: str
     title: str = "A page"
-    text: str = "What stands there."
+    text: str = "The text of the page."
     tool: str = "browser"
 
 
@@ -84,8 +84,8 @@ class Pictures(_Step, frozen=True, tag="pictures"):
     size: Literal["1024x1024", "1792x1024", "1024x1792"] = "1024x1024"
 
 
-class Told(_Step, frozen=True, tag="told"):
-    """A tool's text, meant for the model."""
+class ToolText(_Step, frozen=True, tag="told"):
+    """A tool's text for the model."""
 
     text: str = ""
     tool: str = "dalle.text2im"
@@ -93,7 +93,7 @@ class Told(_Step, frozen=True, tag="told"):
 
 
 class Ask(_Step, frozen=True, tag="ask"):
-    """A GPT's action asks for leave. The turn ends here; a confirmation goes on after it."""
+    """A GPT's action asks for permission. The turn ends here; a confirmation continues after it."""
 
     operation: str = "getThing"
     domain: str = "example.com"
@@ -101,21 +101,21 @@ class Ask(_Step, frozen=True, tag="ask"):
 
     @property
     def tool(self) -> str:
-        """The name of the operation as a recipient and an author."""
+        """Name of the operation as a recipient and an author."""
         return f"{self.domain.replace('.', '_')}__jit_plugin.{self.operation}"
 
 
 class Raw(_Step, frozen=True, tag="raw"):
-    """An event exactly as posted."""
+    """An event, sent exactly as posted."""
 
     event: dict[str, object]
 
 
-Step = Text | Code | Output | Display | Quote | Pictures | Told | Ask | Raw
+Step = Text | Code | Output | Display | Quote | Pictures | ToolText | Ask | Raw
 
 
 class Image(msgspec.Struct, frozen=True):
-    """An image file a step shows."""
+    """An image file of a step."""
 
     file_id: str
     size: int
@@ -123,8 +123,8 @@ class Image(msgspec.Struct, frozen=True):
     height: int
 
 
-class Placed(msgspec.Struct, frozen=True):
-    """A step with all that chance and the file store decide: its ids and its images."""
+class PlacedStep(msgspec.Struct, frozen=True):
+    """A step with its ids and its images in the file store."""
 
     step: Step
     id: str

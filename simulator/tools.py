@@ -1,4 +1,4 @@
-"""A script's keys spelled out as the steps of its turn: values in, values out."""
+"""Translation of a script's keys into the steps of its turn. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simulator.steps import (
     Quote,
     Step,
     Text,
-    Told,
+    ToolText,
 )
 
 ACTION = Ask().tool
@@ -34,14 +34,14 @@ _POLICY = (
 
 
 DENIED = (Text("The action was denied, so nothing was done."),)
-"""How a turn goes on when its action was denied."""
+"""Steps after an action that was denied."""
 
 
 def steps(script: Script, document: str = "file-0", confirmed: int = 0) -> tuple[Step, ...]:
-    """The steps of a turn, to its end or to where it asks for leave to act.
+    """Return the steps of a turn, up to its end or to an action that asks for permission.
 
-    `document` is the id of the file the prompt came with; `confirmed` how often leave was given
-    before. A script with `confirm=0` asks no more.
+    `document` is the id of the prompt's attached file, `confirmed` the number of permissions so
+    far. A script with `confirm=0` does not ask.
     """
     opening = (Text("Let me see."),) if script.opening else ()
     whole = script.steps or (*opening, *_work(script, document), *_talk(script))
@@ -100,10 +100,10 @@ def _dalle(script: Script) -> tuple[Step, ...]:
         request = json.dumps({"size": "1024x1024", "prompt": "A cat"})
         made.append(Code(script.code or request, "dalle.text2im", "json", script.shape))
         if script.policy:
-            made.append(Told(_POLICY, pause=script.work))
+            made.append(ToolText(_POLICY, pause=script.work))
         else:
             made.append(Pictures(count, pause=script.work))
-            made.append(Told(_SHOWN.format(count)))
+            made.append(ToolText(_SHOWN.format(count)))
     return tuple(made)
 
 
@@ -124,12 +124,12 @@ def _actions(script: Script) -> tuple[Step, ...]:
         call = script.code or json.dumps({"id": n + 1})
         made.append(Code(text=call, to=ACTION))
         made.append(Ask(consequential=script.consequential))
-        made.append(Told(output, ACTION, plugin=True, pause=script.work))
+        made.append(ToolText(output, ACTION, plugin=True, pause=script.work))
     return tuple(made)
 
 
 def _talk(script: Script) -> tuple[Step, ...]:
-    """The texts that end a turn, with what the script hangs on the last of them."""
+    """Return the texts that end a turn; the last has the markers and links."""
     pieces = tuple(script.pieces())
     extra = "".join(f" Fact {n}{marker}." for n, marker in enumerate(_markers(script), 1))
     for path in script.link.split(",") if script.link else ():
@@ -151,5 +151,5 @@ def _markers(script: Script) -> list[str]:
 
 
 def _shares(images: int, calls: int) -> list[int]:
-    """So many images spread over so many calls, the first ones getting what is left over."""
+    """Spread images over calls; the first ones get the remainder."""
     return [images // calls + (n < images % calls) for n in range(calls)]

@@ -1,4 +1,4 @@
-"""The events of what tools say: python, browser, DALL-E, documents and actions."""
+"""Events of the tools: python, browser, DALL-E, documents and actions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 
 from simulator import citations, interpreter
 from simulator.events import Event, Events
-from simulator.steps import Ask, Display, Output, Pictures, Placed, Quote, Raw, Told
+from simulator.steps import Ask, Display, Output, Pictures, PlacedStep, Quote, Raw, ToolText
 
 
-def work(events: Events, placed: Placed, now: float) -> list[Event]:
-    """All events of a tool's step, in order. `now` is when the turn began, in Unix seconds."""
+def work(events: Events, placed: PlacedStep, now: float) -> list[Event]:
+    """Return all events of a tool's step. `now` is the start of the turn, in Unix seconds."""
     match placed.step:
         case Output() as step:
             return _output(events, placed, step, now)
@@ -20,8 +20,8 @@ def work(events: Events, placed: Placed, now: float) -> list[Event]:
             return [_quote(events, placed, step)]
         case Pictures() as step:
             return [_pictures(events, placed, step)]
-        case Told() as step:
-            return [_told(events, placed, step)]
+        case ToolText() as step:
+            return [_tool_text(events, placed, step)]
         case Ask() as step:
             return [_ask(events, placed, step)]
         case Raw() as step:
@@ -31,11 +31,11 @@ def work(events: Events, placed: Placed, now: float) -> list[Event]:
 
 
 def operation_hash(step: Ask) -> str:
-    """The 40 hex digits that a client must say again to be always allowed."""
+    """Return the 40 hex digits that a client must repeat for `always_allow`."""
     return hashlib.sha1(step.tool.encode(), usedforsecurity=False).hexdigest()
 
 
-def _output(events: Events, placed: Placed, step: Output, now: float) -> list[Event]:
+def _output(events: Events, placed: PlacedStep, step: Output, now: float) -> list[Event]:
     run_id = placed.id[::-1]
     start = events.tool(
         placed,
@@ -62,7 +62,7 @@ def _output(events: Events, placed: Placed, step: Output, now: float) -> list[Ev
     return [start, end]
 
 
-def _display(events: Events, placed: Placed, step: Display) -> list[Event]:
+def _display(events: Events, placed: PlacedStep, step: Display) -> list[Event]:
     done: Event = {
         "content_type": "tether_browsing_display",
         "result": step.result,
@@ -84,7 +84,7 @@ def _display(events: Events, placed: Placed, step: Display) -> list[Event]:
     ]
 
 
-def _quote(events: Events, placed: Placed, step: Quote) -> Event:
+def _quote(events: Events, placed: PlacedStep, step: Quote) -> Event:
     address = step.url.partition("://")[2].partition("/")[0] or step.title
     content = {
         "content_type": "tether_quote",
@@ -101,7 +101,7 @@ def _quote(events: Events, placed: Placed, step: Quote) -> Event:
     return events.tool(placed, step.tool, content, {"_cite_metadata": found})
 
 
-def _pictures(events: Events, placed: Placed, step: Pictures) -> Event:
+def _pictures(events: Events, placed: PlacedStep, step: Pictures) -> Event:
     parts = []
     for n, image in enumerate(placed.images):
         dalle: Event = {
@@ -123,7 +123,7 @@ def _pictures(events: Events, placed: Placed, step: Pictures) -> Event:
     return events.tool(placed, "dalle.text2im", {"content_type": "multimodal_text", "parts": parts})
 
 
-def _told(events: Events, placed: Placed, step: Told) -> Event:
+def _tool_text(events: Events, placed: PlacedStep, step: ToolText) -> Event:
     extra: Event = {}
     if step.plugin:
         plugin: Event = {"type": "remote", "namespace": step.tool.partition(".")[0]}
@@ -132,7 +132,7 @@ def _told(events: Events, placed: Placed, step: Told) -> Event:
     return events.tool(placed, step.tool, {"content_type": "text", "parts": [step.text]}, extra)
 
 
-def _ask(events: Events, placed: Placed, step: Ask) -> Event:
+def _ask(events: Events, placed: PlacedStep, step: Ask) -> Event:
     target: Event = {"target_message_id": placed.id}
     actions: list[Event] = [{"name": "Allow", "type": "allow", "allow": target}]
     if not step.consequential:

@@ -1,4 +1,4 @@
-"""What every handler needs of HTTP: who asks, and how a refusal is answered."""
+"""HTTP parts that all handlers share: bearers, side hosts, refusals."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def answer(error: ErrorAnswer) -> web.Response:
-    """An error as an HTTP response."""
+    """Turn an error into an HTTP response."""
     headers = {"Content-Type": error.content_type, **dict(error.headers)}
     return web.Response(status=error.status, body=error.body, headers=headers)
 
 
 def bearer_of(request: web.Request) -> str:
-    """The account that asks. Raises RefusedError (401) without one."""
+    """Return the bearer, which is the account. Raises RefusedError (401) without one."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise RefusedError(NO_TOKEN)
@@ -27,12 +27,12 @@ def bearer_of(request: web.Request) -> str:
 
 
 def side_host(request: web.Request, port: int) -> str:
-    """The `name:port` of the hosts beside the API, under the name by which the client came here."""
+    """Return `name:port` of the side hosts, under the host name that the client used."""
     return URL.build(scheme="http", host=request.url.host or "127.0.0.1", port=port).authority
 
 
 def refusing(handler: Handler) -> Handler:
-    """The handler with every RefusedError turned into its answer."""
+    """Wrap a handler so that a RefusedError becomes its answer."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:

@@ -1,8 +1,8 @@
-"""All that crosses Redis between front ends (`app`) and workers (`workers`).
+"""Contract between front ends (`app`) and workers (`workers`): everything that crosses Redis.
 
-In the order the data flows: a front end seals a job (`jobs`, `seal`), puts it in line (`queue`),
-a worker claims it there and publishes its events (`events`, `outbox`), which the front end
-receives (`inbox`) and, where a message was lost, reads again from the job's `log`.
+In the order of the data: a front end seals a job (`jobs`, `seal`) and enqueues it (`line`); a
+worker claims it and publishes its events (`events`, `stream`). The front end receives them, and
+reads those of lost messages from the job's log. `upkeep` repairs both.
 """
 
 VERSION = 2

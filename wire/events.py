@@ -1,7 +1,7 @@
-"""What a worker publishes about a job: neutral events, numbered per job and attempt.
+"""Events of an answer: neutral, published by a worker, numbered per job and attempt.
 
-The worker side knows nothing of OpenAI's dialect and the front end nothing of the upstream's;
-these types are all they share about an answer.
+Workers know nothing of OpenAI's dialect, and front ends nothing of the upstream's; these types are
+all that they share about an answer.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ Fault = Literal[
     "unauthorized",  # the upstream refused the client's bearer
     "forbidden",  # the upstream refused the account or the address
     "too_long",  # the upstream found the messages too long
-    "bad_file",  # the upstream would not take a file of the client's
+    "bad_file",  # the upstream refused one of the client's files
     "rate_limited",  # the account is over an upstream limit
     "upstream_error",  # the upstream answered with an error, or broke off its answer
     "upstream_down",  # the upstream could not be reached
-    "upstream_timeout",  # the upstream did not begin, or went silent
-    "cancelled",  # somebody other than this client ended the job
-    "waited_too_long",  # nobody's: the job did not begin in time
-    "gateway_error",  # our own: a worker died, a bug
+    "upstream_timeout",  # the upstream did not begin in time, or went silent
+    "cancelled",  # the job was cancelled, not by this client
+    "waited_too_long",  # the job did not begin in time: no fault of either side
+    "gateway_error",  # our own fault: a worker died, or a bug
     "let_go",  # one front end stopped following the answer, which may go on without it
 ]
-"""Whose fault a failure is. The front end alone knows which HTTP status that makes."""
+"""The side at fault for a failure. Only front ends map it to an HTTP status."""
 
 
 class Started(msgspec.Struct, frozen=True, array_like=True, tag="started"):
-    """The upstream has begun to answer. `model` is its own name for what answers."""
+    """The upstream has begun to answer. `model` is its own name for the model."""
 
     model: str
 
 
 Kind = Literal["text", "code", "output"]
-"""Prose for the user; what a tool is asked to run, search or draw; what running it printed."""
+"""Prose for the user; code, query or prompt for a tool; output of running it."""
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True, tag="delta"):
@@ -47,11 +47,11 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag="delta"):
 
 
 class Break(msgspec.Struct, frozen=True, array_like=True, tag="break"):
-    """What follows is of the same kind as what came before, but not of the same piece of work."""
+    """A new piece of work begins here, of the same kind as the one before."""
 
 
 class Citation(msgspec.Struct, frozen=True, array_like=True, tag="citation"):
-    """A source is named here, in the text. `url` is None if the upstream did not tell which."""
+    """A source is cited here, in the text. `url` is None if the upstream did not give it."""
 
     number: str
     url: str | None
@@ -62,11 +62,11 @@ class Drawing(msgspec.Struct, frozen=True, array_like=True, tag="drawing"):
 
 
 class Image(msgspec.Struct, frozen=True, array_like=True, tag="image"):
-    """An image that a tool made, or, without a `url` and a `name`, why it cannot be had.
+    """An image that a tool made, or, without a `url` and a `name`, the error that prevented it.
 
-    `name` is its name in our media store, from which the front end makes the client's address;
-    `url` is the upstream's own, where that is handed out. `prompt` is what the upstream drew it
-    from. `error` is the upstream's or our own word for what went wrong.
+    `name` is its name in our media store, from which the front end makes the URL for the client;
+    `url` is the upstream's own, if clients get that. `prompt` is the prompt of the drawing tool.
+    `error` is the upstream's or our own code for the failure.
     """
 
     tool: Literal["dalle", "python"]
@@ -77,7 +77,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True, tag="image"):
 
 
 class File(msgspec.Struct, frozen=True, array_like=True, tag="file"):
-    """The address, in the text's parentheses, of a file that a tool made. Fields as in `Image`."""
+    """URL, inside parentheses of the text, of a file that a tool made. Fields as in `Image`."""
 
     url: str | None
     name: str = ""
@@ -85,29 +85,29 @@ class File(msgspec.Struct, frozen=True, array_like=True, tag="file"):
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal"):
-    """A tool said why it would not do what the model asked of it. The model mostly says so too."""
+    """A tool's reason for refusing the model's call. The model mostly repeats it in its answer."""
 
     message: str
 
 
 class Asked(msgspec.Struct, frozen=True, array_like=True, tag="asked"):
-    """A GPT wants to call an action and was not let: nobody has allowed it."""
+    """A GPT asked to call an action, which was denied because it is not in the allowed list."""
 
     domain: str
     operation: str
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
-    """The ending of a whole answer."""
+    """The ending of a complete answer."""
 
     finish: Finish
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
-    """The ending of a job that has no whole answer.
+    """The ending of a job without a complete answer.
 
     `message` is for the client and may quote the upstream, so it is never logged.
-    `code` is the upstream's or our own word for the error; `retry_after` is in seconds.
+    `code` is the upstream's or our own code for the error; `retry_after` is in seconds.
     """
 
     fault: Fault
@@ -128,8 +128,8 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     """Consecutive events of one attempt of one job.
 
     `first` is the number of the first event, counted from 0 in each attempt. It is `UNNUMBERED`
-    for an ending that somebody other than the attempt's worker published, who cannot know how far
-    it came: what was said before it is in the log.
+    for an ending that another process than the attempt's worker published, since only the worker
+    knows the number: the events before it are in the log.
     """
 
     job: str
@@ -143,14 +143,14 @@ _frame_decoder = msgspec.msgpack.Decoder(list[Batch])
 
 
 def encode_frame(batches: list[Batch]) -> bytes:
-    """Batches as they travel over a channel and stand in a log, still to be sealed."""
+    """Encode batches for a channel or a log. The result still has to be sealed."""
     return _encoder.encode(batches)
 
 
 def decode_frame(frame: bytes) -> list[Batch]:
-    """The inverse of `encode_frame`.
+    """Decode the result of `encode_frame`.
 
     Raises:
-        msgspec.MsgspecError: the bytes are no frame of this version.
+        msgspec.MsgspecError: not a frame of this version.
     """
     return _frame_decoder.decode(frame)

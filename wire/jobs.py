@@ -1,4 +1,4 @@
-"""A job: one accepted request, as the front end hands it to the workers."""
+"""Jobs: accepted requests, as front ends pass them to workers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from wire import VERSION
 Lane = Literal["chat", "images"]
 Role = Literal["system", "user", "assistant"]
 Family = Literal["gpt_4_s", "gpt_4_mobile", "gpt_3_5", "gpt_4_gizmo"]
-"""What kind of model answers; `gpt_4_gizmo` is a GPT, which the job names."""
+"""A kind of model; `gpt_4_gizmo` is a GPT, which the job names."""
 
 
 Identity = tuple[str, str, str]
 
 
 class Attachment(msgspec.Struct, frozen=True, array_like=True):
-    """A file that belongs to a message: a picture, a document, anything.
+    """A file in a message: a picture, a document or any other.
 
-    `type` is its media type, "" if it is not known; `size` is in bytes, `sha256` in hex. A picture
-    has a width and a height in pixels, everything else has zeros. The bytes are `content`, or, if
+    `type` is its media type, "" if unknown; `size` is in bytes, `sha256` in hex. A picture has a
+    width and a height in pixels, other files have zeros. The bytes are `content`, or, if
     they are large, in a blob of the store (`store.blobs`) with the key `blob_key`.
     """
 
@@ -36,7 +36,7 @@ class Attachment(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def identity(self) -> Identity:
-        """What makes two files the same: their bytes, their type and their name."""
+        """Bytes, type and name: files with the same identity are uploaded once."""
         return self.sha256, self.type, self.name
 
 
@@ -74,8 +74,8 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     """A chat request, ready for any upstream.
 
     Carries the bearer and the prompt in the clear, so it crosses Redis only sealed.
-    `version` comes first, so that a worker of another version can tell. `copies` asks for images to
-    be put into our media store even where the upstream's own addresses are handed out.
+    `version` comes first, so that a worker of another version can detect it. `copies` asks for
+    images to be copied into our media store even if clients get the upstream's own URLs.
     """
 
     version: int
@@ -90,7 +90,7 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
 
     @property
     def attachments(self) -> list[Attachment]:
-        """The files of all messages, in order; one that was sent twice is there twice."""
+        """The files of all messages, in order; a file that was sent twice is listed twice."""
         return [
             part
             for message in self.messages
@@ -117,15 +117,15 @@ _messages_decoder = msgspec.msgpack.Decoder(list[Message])
 
 
 def encode_job(job: ChatJob) -> bytes:
-    """The job as msgpack, still to be sealed."""
+    """Encode a job as msgpack. The result still has to be sealed."""
     return _encoder.encode(job)
 
 
 def decode_job(body: bytes) -> ChatJob:
-    """The inverse of `encode_job`.
+    """Decode the result of `encode_job`.
 
     Raises:
-        msgspec.MsgspecError: the bytes are no job of this version.
+        msgspec.MsgspecError: not a job of this version.
     """
     job = _decoder.decode(body)
     if job.version != VERSION:
@@ -134,14 +134,14 @@ def decode_job(body: bytes) -> ChatJob:
 
 
 def encode_messages(messages: list[Message]) -> bytes:
-    """Messages by themselves, still to be sealed."""
+    """Encode messages alone. The result still has to be sealed."""
     return _encoder.encode(messages)
 
 
 def decode_messages(body: bytes) -> list[Message]:
-    """The inverse of `encode_messages`.
+    """Decode the result of `encode_messages`.
 
     Raises:
-        msgspec.MsgspecError: the bytes are no messages of this version.
+        msgspec.MsgspecError: not messages of this version.
     """
     return _messages_decoder.decode(body)

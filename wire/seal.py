@@ -1,8 +1,8 @@
-"""Sealing: what crosses or rests in Redis can be read by nobody who lacks the gateway's secret.
+"""Sealing: everything in Redis can be read only with the gateway's secret.
 
-All roles of a gateway share one secret. From it come the key for names (HMAC) and, for every
-process, a key of its own for sealing (AES-256-GCM): a sealed box begins with the random salt of the
-process that made it, the box's number is its nonce, so no nonce is ever used twice with one key
+All roles of a gateway share one secret. Two keys are derived from it: one for names (HMAC), and for
+each process its own for sealing (AES-256-GCM). A sealed box begins with the random salt of the
+process that made it, and the box's number is its nonce, so no nonce is used twice with one key,
 however many processes share the secret.
 """
 
@@ -31,18 +31,18 @@ SECRET_FILE = ".gateway-secret"  # noqa: S105 - its name
 
 
 class SealError(Exception):
-    """A box was not sealed with this secret, for this purpose, or was altered."""
+    """A box was not sealed with this secret and for this purpose, or was altered."""
 
 
 class WeakSecretError(Exception):
-    """The secret is empty, or so short that it could be guessed."""
+    """The secret is empty, or short enough to be guessed."""
 
 
 class Seal:
-    """Seals and opens boxes with one secret, and makes names that tell nothing."""
+    """Seals and opens boxes with one secret, and makes names that reveal nothing."""
 
     OVERHEAD = _SALT + _NONCE + _TAG
-    """Bytes by which a box is longer than what is in it."""
+    """Bytes by which a box is longer than its content."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -55,13 +55,13 @@ class Seal:
         return AESGCM(hmac.digest(self._secret, b"box" + salt, hashlib.sha256))
 
     def seal(self, plain: bytes, purpose: str) -> bytes:
-        """Encrypt `plain`; it opens only for the same `purpose`."""
+        """Encrypt `plain`; `open` needs the same `purpose`."""
         nonce = self._count.to_bytes(_NONCE, "big")
         self._count += 1
         return self._salt + nonce + self._own_key.encrypt(nonce, plain, purpose.encode())
 
     def open(self, box: bytes, purpose: str) -> bytes:
-        """The inverse of `seal`.
+        """Decrypt a box of `seal`.
 
         Raises:
             SealError: another secret or purpose, or an altered box.
@@ -73,26 +73,26 @@ class Seal:
             raise SealError("sealed with another GATEWAY_SECRET, or damaged") from error
 
     def name(self, kind: str, value: str) -> str:
-        """A stable name for a secret value (a bearer, say) that does not give the value away."""
+        """A stable name for a secret value, such as a bearer, that does not reveal the value."""
         return hmac.new(self._secret, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()[:32]
 
     @property
     def fingerprint(self) -> str:
-        """Tells two secrets apart without telling either: eight hex digits."""
+        """Eight hex digits that distinguish secrets without revealing them."""
         return self.name("fingerprint", "")[:8]
 
 
 def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
-    """`GATEWAY_SECRET`, or else the content of a 0600 file, made if it is missing.
+    """Read `GATEWAY_SECRET`, or else a file with mode 0600, which is made if it is missing.
 
     The file is `GATEWAY_SECRET_FILE`, or one in `directory`.
 
-    Roles start together: the file appears whole and only once, whoever is first (a link to a
-    finished file either is made or finds one there).
+    Roles start at the same time: the file appears complete and only once, whichever role is first
+    (a link to a finished file either is made or finds one there).
 
     Raises:
         OSError: the file can neither be read nor be made.
-        WeakSecretError: what is there is no secret.
+        WeakSecretError: the secret is too short.
     """
     if given := environ.get("GATEWAY_SECRET", "").strip():
         return _checked(given.encode(), "GATEWAY_SECRET")
@@ -104,7 +104,7 @@ def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
 
 
 def _kept(path: Path) -> bytes:
-    """What is in the file, which is made if it is missing."""
+    """Read the file, which is made if it is missing."""
     if not path.exists():
         draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""What the line is told of a new job, and what it answers."""
+"""Admission of a new job to the line: its description, and the decision."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from wire.jobs import Family, Lane
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What the line has to know of a job. Accounts, users and idempotency keys are HMACs.
+    """Description of a new job. Accounts, users and idempotency keys are HMACs.
 
-    `front_end` is the one that enqueues it. `cap` is how many conversations the account may hold at
-    once, `weight` its key's part of the slots, `tier` the job's part among its key's users,
-    `band` what goes before any tag of theirs. `bytes` is what it keeps in memory. `max_wait` is the
-    caller's own limit, in seconds. `idem` is the idempotency key that it came with, `digest` of
-    what request; `resumes`: its client has had part of the answer, so another job is of no use to
-    it. `accepted`: it has been let in before, and vanished with a Redis that was restarted.
+    `front_end` is the one that enqueues it. `cap` is the number of conversations that the account
+    may hold at once, `weight` its key's part of the slots, `tier` the job's part among its key's
+    users, `band` an offset that goes before all their tags. `bytes` is the memory that it takes.
+    `max_wait` is the client's own limit, in seconds. `idem` is its idempotency key and `digest`
+    identifies the request under that key. `resumes`: its client has received part of the answer, so
+    another job would be useless to it. `accepted`: it was admitted before, and lost by Redis.
     """
 
     id: str
@@ -40,38 +40,38 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The job waits, or may run at once: its place counted from 1, and its wait in seconds."""
+    """The job waits, or may run at once: its place, counted from 1, and its wait in seconds."""
 
     place: int
     wait: float
 
 
 class Attached(msgspec.Struct, frozen=True):
-    """The job with this id, accepted earlier under the same idempotency key, is read instead."""
+    """The request reads the job with this id, accepted earlier under the same idempotency key."""
 
     id: str
 
 
 RefusalReason = Literal[
-    "queue_full",  # as many wait as may
-    "key_full",  # as many of this key wait as may
-    "too_many_bytes",  # what waits keeps as much memory as it may
-    "wait_too_long",  # longer than the gateway, or the caller, wants anybody to wait
-    "model_capped",  # the upstream allows this account no more of this family of models for now
-    "no_worker",  # nobody is there to run it
-    "circuit_open",  # the upstream fails for everyone
+    "queue_full",  # the maximum number of jobs is waiting
+    "key_full",  # the maximum number of jobs of this key is waiting
+    "too_many_bytes",  # unfinished jobs use the maximum of memory
+    "wait_too_long",  # the forecast exceeds the gateway's limit, or the client's
+    "model_capped",  # the account has used up this family of models for now
+    "no_worker",  # no worker is alive
+    "circuit_open",  # the upstream fails for every account
 ]
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The job was not let in; `retry_after` (seconds) is when to come back."""
+    """The job was refused; the client should retry after `retry_after` seconds."""
 
     reason: RefusalReason
     retry_after: float
 
 
 class Clash(msgspec.Struct, frozen=True):
-    """The idempotency key belongs to another request, or leads to no answer that can be read."""
+    """The idempotency key belongs to another request, or to an answer that cannot be read again."""
 
     why: Literal["mismatch", "lost"]
 

@@ -1,11 +1,10 @@
-"""What the line has counted since Redis knows it, for the whole gateway.
+"""Counters and histograms of the whole gateway: their declaration, and their reading from Redis.
 
-The scripts count (`scripts/_metrics.lua`), each thing in the same call that makes it happen and
-under Redis' clock: once, whoever calls and whoever dies afterwards. Here stands what they may
-count, and how the numbers are read.
+The scripts count each event in the call that causes it (`scripts/modules/metrics.lua`) and by
+Redis' clock: once, whichever process calls, even if it dies afterwards.
 
-Labels hold words from the closed lists below, and what is not in its list is read as `other`. So
-neither a key nor a name that the upstream invents can become a label.
+Labels hold words from the closed lists below, and a word that is not in its list is read as
+`other`. So neither a key nor a name that the upstream invents can become a label.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Counter(msgspec.Struct, frozen=True):
 
 
 class Histogram(msgspec.Struct, frozen=True):
-    """How often a value was at most each of the bounds, which ascend; the last is infinity."""
+    """Numbers of values up to each of the bounds, which ascend; the last is infinity."""
 
     name: str
     help: str
@@ -83,18 +82,18 @@ COUNTERS = (
         "Things the line put right after a crash or an outage.",
         {
             "what": (
-                "lease_ended",  # a job was taken from a worker that is gone
-                "record_lost",  # an entry was dropped whose job Redis had forgotten
-                "front_end_lost",  # a job was dropped whose front end is gone
-                "resubmitted",  # a job that Redis had forgotten was put in line again
+                "lease_ended",  # a job was taken from a worker whose lease expired
+                "record_lost",  # an entry was removed whose job is not in Redis any more
+                "front_end_lost",  # a job was cancelled whose front end died
+                "resubmitted",  # a job that Redis had lost was enqueued again
                 "lease_of_nobody",  # the reconciler: a lease without a running job
                 "lease_lost",  # a running job without a lease
                 "seat_of_nobody",  # a seat without a job
                 "seat_lost",  # a job without the seat it holds
                 "place_of_nobody",  # a place in the line without a job
                 "place_lost",  # a waiting job without a place
-                "miscounted",  # a count that did not fit
-                "disturbance",  # Redis was restarted, or nobody had reached it for a while
+                "miscounted",  # a wrong count
+                "disturbance",  # Redis was restarted, or no process had called it for a while
             )
         },
     ),
@@ -121,7 +120,7 @@ HISTOGRAMS = (
     ),
     Histogram(
         "gateway_eta_error_seconds",
-        "How far the wait that was foretold at acceptance was from the real one.",
+        "Difference between the wait that was predicted at acceptance and the real one.",
         LANE,
         (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300),
     ),
@@ -135,9 +134,9 @@ HISTOGRAMS = (
 
 
 class Distribution(msgspec.Struct):
-    """What was observed: how many values in each bucket alone, and the sum of all.
+    """Observed values: their number in each bucket alone, and their sum.
 
-    There is one bucket for each bound, and one for what is above them all.
+    There is one bucket for each bound, and one for values above them all.
     """
 
     buckets: list[int]
@@ -147,8 +146,7 @@ class Distribution(msgspec.Struct):
 class Tallies(msgspec.Struct, frozen=True):
     """All numbers, by metric and then by the values of its labels, in the order of its labels.
 
-    Whatever could have been counted and was not is there with zero, so that the first of its kind
-    is seen as an increase.
+    Samples that were never counted are zero, so that the first count is seen as an increase.
     """
 
     counters: dict[str, dict[tuple[str, ...], int]]
@@ -156,16 +154,16 @@ class Tallies(msgspec.Struct, frozen=True):
 
 
 async def read(redis: Redis) -> Tallies:
-    """What has been counted until now.
+    """Read all numbers.
 
     Raises:
-        redis.RedisError: Redis is away.
+        redis.RedisError: Redis is unreachable.
     """
     return tally(await redis.hgetall(keys.metrics))  # type: ignore[misc]  # redis-py: sync or async
 
 
 def tally(stored: Mapping[bytes, bytes]) -> Tallies:
-    """Sort the fields of the hash, without those that only another version knows."""
+    """Sort the fields of the hash, except those that only another version knows."""
     samples: _Samples = defaultdict(list)
     for field, value in stored.items():
         name, _, labels = field.decode().partition("{")
@@ -192,7 +190,7 @@ def _distributions(histogram: Histogram, samples: _Samples) -> dict[tuple[str, .
 
     found = defaultdict(empty, {key: empty() for key in _all(histogram.labels)})
     for labels, value in samples[f"{histogram.name}_bucket"]:
-        # What was counted under other bounds belongs to the next higher one of ours.
+        # Values counted under other bounds belong to the next higher one of ours.
         bucket = bisect_left(histogram.bounds, float(labels["le"]))
         found[_key(labels, histogram.labels)].buckets[bucket] += int(value)
     for labels, value in samples[f"{histogram.name}_sum"]:

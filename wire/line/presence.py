@@ -1,8 +1,7 @@
-"""Who is alive: a key for each process, which it writes again and again, and which soon expires.
+"""Presences: each live process has a key that soon expires, and which it renews again and again.
 
-A front end's has no content. A worker's tells of the worker, and is written together with its
-leases (`wire.line.worker.WorkerLine.renew`). The key's name is also the channel on which the
-process is told what concerns it.
+A front end's presence is empty. A worker's describes the worker, and is renewed together with its
+leases (`wire.line.worker.WorkerLine.renew`). The key's name is also the channel of the process.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from wire.redis.client import Redis
 
 
 class Presence(msgspec.Struct, frozen=True):
-    """How a live worker describes itself to the front ends. One that stops has no `max_jobs`."""
+    """Description of a live worker, for the front ends. A stopping worker has a `max_jobs` of 0."""
 
     worker: str
     version: int
@@ -32,20 +31,20 @@ class Presences:
         self.ttl = round(config.lease * 1000) + round(config.heartbeat * 1000)
 
     async def show_front_end(self, id: str) -> None:
-        """Say that a front end is alive."""
+        """Renew the presence of a front end."""
         await self._redis.set(keys.front_end(id), b"", px=self.ttl)
 
     async def remove_front_end(self, id: str) -> None:
-        """Say that a front end has ended: what it left behind may go."""
+        """Remove a front end that has ended; jobs that only it reads may be cancelled."""
         await self._redis.delete(keys.front_end(id))
 
     async def remove_worker(self, worker: str) -> None:
-        """Say that a worker takes no more jobs."""
+        """Remove a worker that claims no more jobs."""
         await self._redis.zrem(keys.workers(self._fingerprint), worker)
         await self._redis.delete(keys.worker(worker))
 
     async def workers(self) -> list[Presence]:
-        """Every live worker, of other secrets too."""
+        """Every live worker, including those with another secret."""
         known = await self._redis.zrange(keys.fingerprints, 0, -1)
         sets = [keys.workers(fingerprint.decode()) for fingerprint in known]
         names = [name for key in sets for name in await self._redis.zrange(key, 0, -1)]

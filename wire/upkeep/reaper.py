@@ -1,4 +1,4 @@
-"""Ends, or gives back to the line, the jobs that nobody else will. Every process takes part."""
+"""Requeues or finishes jobs whose lease expired or whose wait is over. Every process takes part."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ from wire.stream.endings import WAITED_TOO_LONG, end_waiting, finish_stalled
 logger = logging.getLogger(__name__)
 
 SLACK = 10.0
-"""Seconds that a front end has, whose job's time is up, to see to it itself."""
+"""Seconds after a job's deadline in which only its own front end finishes it."""
 
 
-async def keep_reaping(line: UpkeepLine, seal: Seal, every: float) -> None:
-    """Look for ever, `every` so many seconds."""
+async def keep_reaping(line: UpkeepLine, seal: Seal, interval: float) -> None:
+    """Run `reap` every `interval` seconds, forever."""
     while True:
-        await asyncio.sleep(every)
-        # Whoever comes next makes up for it; that Redis is away is said elsewhere.
+        await asyncio.sleep(interval)
+        # The next call does the work; other tasks log that Redis is unreachable.
         with contextlib.suppress(*REDIS_ERRORS):
             await reap(line, seal)
 
 
 async def reap(line: UpkeepLine, seal: Seal) -> None:
-    """Look once for leases, and waits, that should have ended.
+    """Find expired leases and missed deadlines once.
 
-    Of several callers one acts, whichever comes first.
+    Of several callers, the first one acts.
 
     Raises:
-        redis.RedisError: Redis is away; the next call makes up for it.
+        redis.RedisError: Redis is unreachable; the next call does the work.
     """
     for id, front_ends in await line.overdue(SLACK):
         await end_waiting(line, seal, id, front_ends, WAITED_TOO_LONG)
     requeued, stalled = await line.reap()
     if requeued:
-        logger.warning("%d jobs of a worker that died went back to their place", requeued)
+        logger.warning(
+            "Jobs of a dead worker were requeued.",
+            extra={"event": "jobs_requeued", "reason": "worker_lost", "jobs": requeued},
+        )
     for job in stalled:
         failed = Failed(
             "gateway_error",
@@ -49,4 +52,7 @@ async def reap(line: UpkeepLine, seal: Seal) -> None:
         if job.cancelled:
             failed = Failed("cancelled", "The request was cancelled.", "cancelled")
         if await finish_stalled(line, seal, job, failed) and not job.cancelled:
-            logger.warning("a worker died in the middle of an answer (job %s)", job.id)
+            logger.warning(
+                "A worker died in the middle of an answer.",
+                extra={"event": "worker_lost", "job": job.id},
+            )

@@ -5,7 +5,7 @@
 --
 -- Room is made every `step` ms on average, but not regularly. So retry times are a little further apart
 -- than that, the first is a few steps away, and newcomers leave free the places that will be claimed
--- within the next few steps. Callers with the same key cannot be told apart: the first to return when a
+-- within the next few steps. Callers with the same key cannot be distinguished: the first to return when a
 -- promise is due takes it up, so the due time is exactly the retry time that was given. A key's own
 -- retry times are as far apart as there are keys outside, so a client that collects promises and never
 -- returns takes no more than its key's part of them, as it does inside.

@@ -20,7 +20,7 @@ function caps.slots(max_concurrency)
   return math.min(max_concurrency, offered)
 end
 
--- How many of `all` slots this lane gets while the others want theirs.
+-- Number of the `all` slots that this lane gets while the others want theirs.
 function caps.lane_slots(lane, all, reserves)
   local others, sum = 0, 0
   for name, reserve in pairs(reserves) do

@@ -264,7 +264,7 @@ async def test_a_socket_that_nobody_needs_is_closed(loop: asyncio.AbstractEventL
 async def test_a_server_that_knows_no_subprotocol_sends_bare_frames(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simulator.sockets.RELIABLE", "another.subprotocol")
+    monkeypatch.setattr("simulator.hub.RELIABLE", "another.subprotocol")
     async with asking() as (caller, pandora):
         assert await text(pandora, f"words=20 strangers=2 {OVER}") == " ".join(
             f"w{i}" for i in range(20)
@@ -302,7 +302,7 @@ async def test_each_user_of_a_pool_has_a_socket_of_its_own(
     limits = Limits(per_pool=2)
     async with asking(limits=limits) as (caller, pandora):
         users = iter(("user-1", "user-2"))
-        plain = "simulator.sockets.user"
+        plain = "simulator.hub.user_id"
         monkeypatch.setattr(plain, lambda _bearer: next(users, "user-2"))
         said = "account=websocket interval=0.02 delay=0.1"
         one = asyncio.create_task(text(pandora, f"words=9 {said}", "pk-pool"))

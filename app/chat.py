@@ -19,11 +19,11 @@ from app.http.links import MediaLinks
 from app.http.stream import SSE_HEADERS, ResponseStream
 from app.idempotency import read_idempotency
 from app.line import Line, Ticket
-from app.models import Models
+from app.models import ModelCatalog
 from app.openai import chunks
 from app.openai.chunks import ChatAnswer, ChunkOptions, resume_after
 from app.openai.errors import ApiError, UnsupportedParameter
-from app.openai.limits import Limits
+from app.openai.limits import AnswerLimits
 from app.openai.messages import given_files, to_messages
 from app.openai.requests import ChatRequest, decode_chat
 from app.openai.usage import Prompt, encoding, prompt_of, usage
@@ -44,11 +44,16 @@ class PreparedChat(msgspec.Struct, frozen=True):
     scheduling: Scheduling
 
 
-class Chat:
+class ChatCompletions:
     """Handler of chat requests."""
 
     def __init__(
-        self, config: Settings, seal: Seal, line: Line, models: Models, attachments: Attachments
+        self,
+        config: Settings,
+        seal: Seal,
+        line: Line,
+        models: ModelCatalog,
+        attachments: Attachments,
     ) -> None:
         self._config = config
         self._seal = seal
@@ -120,7 +125,7 @@ class Chat:
             chat.model,
             int(time.time()),
             self._config.bot,
-            limits=Limits(stop, tokens, encoding()) if stop or tokens else None,
+            limits=AnswerLimits(stop, tokens, encoding()) if stop or tokens else None,
             options=ChunkOptions(
                 chat.include_usage, resume_after(request.headers.get("last-event-id"), ticket.id)
             ),

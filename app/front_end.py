@@ -6,18 +6,18 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from app.chat import Chat
+from app.chat import ChatCompletions
 from app.files.attachments import Attachments
 from app.health import Health
 from app.heartbeat import Heartbeat
 from app.http.budget import MemoryBudget
-from app.images import Images
+from app.images import ImageGenerations
 from app.line import Line
 from app.media import MediaDownloads
-from app.metrics import Metrics
-from app.models import ModelEntries, Models
+from app.metrics import MetricsExporter
+from app.models import ModelCatalog, ModelEntries
 from app.queue import QueueEntries
-from app.server import Route, Server
+from app.server import FrontEndServer, Route
 from runtime.tasks import background
 from settings import Settings
 from store.blobs import Blobs, open_blobs
@@ -44,7 +44,7 @@ def build_server(
     media: Media | None = None,
     blobs: Blobs | None = None,
     budget: MemoryBudget | None = None,
-) -> Server:
+) -> FrontEndServer:
     """Build the server of one front end.
 
     Raises:
@@ -72,10 +72,10 @@ def build_server(
     health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed)
     line = Line(config, seal, shared_line, inbox, id)
     attachments = Attachments(config.files, blobs, budget)
-    models = Models(config.models, config.custom)
-    chat = Chat(config, seal, line, models, attachments)
-    images = Images(config, seal, line, models, media, budget)
-    metrics = Metrics(redis, upkeep.snapshot, config)
+    models = ModelCatalog(config.models, config.custom)
+    chat = ChatCompletions(config, seal, line, models, attachments)
+    images = ImageGenerations(config, seal, line, models, media, budget)
+    metrics = MetricsExporter(redis, upkeep.snapshot, config)
     entries = ModelEntries(models, GptInfos(redis, seal, config.gpts.refresh))
     queue = QueueEntries(shared_line, seal)
     timeout = config.stream.send_timeout
@@ -107,4 +107,4 @@ def build_server(
         async with attachments.running(), heartbeat.running(), upkeep_tasks, line.running():
             yield
 
-    return Server(config, routes, health, running, line.fail_all)
+    return FrontEndServer(config, routes, health, running, line.fail_all)

@@ -17,7 +17,7 @@ from app.http.json_answer import json, send_with_keepalive
 from app.http.links import MediaLinks
 from app.idempotency import read_idempotency
 from app.line import Line
-from app.models import Models
+from app.models import ModelCatalog
 from app.openai.answers import DrawnImage, ImagesAnswer
 from app.openai.errors import (
     ApiError,
@@ -101,7 +101,7 @@ class ImageTurn:
         return failed or self._own_text.strip()[:_LONGEST_REASON] or _NO_IMAGE
 
 
-class Images:
+class ImageGenerations:
     """Handler of image requests."""
 
     def __init__(
@@ -109,7 +109,7 @@ class Images:
         config: Settings,
         seal: Seal,
         line: Line,
-        models: Models,
+        models: ModelCatalog,
         media: Media,
         budget: MemoryBudget,
     ) -> None:

@@ -41,7 +41,7 @@ PATIENCE = 2.0
 OPEN_METRICS = "application/openmetrics-text"
 
 
-class Metrics:
+class MetricsExporter:
     """Handler of `GET /metrics`."""
 
     def __init__(self, redis: Redis, take_snapshot: TakeSnapshot, config: Settings) -> None:

@@ -19,7 +19,7 @@ from wire.redis.outage import REDIS_ERRORS
 _CREATED = 1702598400  # 2023-12-15: clients read a model's date, but it has no meaning here
 
 
-class Models:
+class ModelCatalog:
     """The operator's names for models and GPTs."""
 
     def __init__(
@@ -78,7 +78,7 @@ def _model(name: str) -> Model:
 class ModelEntries:
     """Handlers of `GET /v1/models` and `GET /v1/models/{name}`."""
 
-    def __init__(self, models: Models, gpts: GptInfos) -> None:
+    def __init__(self, models: ModelCatalog, gpts: GptInfos) -> None:
         self._models = models
         self._gpts = gpts
 

@@ -40,7 +40,7 @@ class Route(msgspec.Struct, frozen=True):
     is_feature: bool = False
 
 
-class Server:
+class FrontEndServer:
     """Serves routes while the context made by `running` lasts; `fail_all` ends open answers."""
 
     def __init__(
@@ -92,7 +92,7 @@ class Server:
                 await self._stopping.wait()
         except Exception:
             logger.critical(
-                "a background task met a bug; stopping this front end",
+                "a background task failed; stopping this front end",
                 exc_info=True,
                 extra={"event": "front_end_failed"},
             )

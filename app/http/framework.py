@@ -90,7 +90,7 @@ class OpenAIErrors(ErrorHandler):
             fields["job"] = failure.job
         if isinstance(failure, InternalError):
             logger.error(
-                "a request met a bug: %s",
+                "a request failed with an internal error: %s",
                 describe_traceback(exception),
                 extra={"event": "internal_error"} | fields,
             )

@@ -21,8 +21,6 @@ SSE_HEADERS = {
     "x-accel-buffering": "no",  # or nginx would buffer the tokens
 }
 
-STALLED = {"event": "client_stalled"}
-
 PIECE = 65_536
 """Bytes that are sent at once, so that a slow client that is reading has time for them."""
 
@@ -68,5 +66,8 @@ class ResponseStream:
             timer.cancel()
 
     def _abort(self) -> None:
-        logger.info("aborting the connection of a client that stopped reading", extra=STALLED)
+        logger.info(
+            "aborting the connection of a client that stopped reading",
+            extra={"event": "client_stalled"},
+        )
         self._transport.abort()

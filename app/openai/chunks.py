@@ -27,7 +27,7 @@ from app.openai.answers import (
     Usage,
 )
 from app.openai.errors import AnswerLost, ApiError, JobFailed
-from app.openai.limits import Limits
+from app.openai.limits import AnswerLimits
 from app.openai.text import AnswerText
 from settings import Bot
 from wire.events import Delta, Done, Event, Failed, Finish, Started
@@ -92,7 +92,7 @@ class ChatAnswer:
         created: int,
         bot: Bot,
         *,
-        limits: Limits | None = None,
+        limits: AnswerLimits | None = None,
         options: ChunkOptions = ChunkOptions(),  # noqa: B008 - frozen
     ) -> None:
         self.finish: Finish | None = None

@@ -205,7 +205,7 @@ class TooManyLargeRequests(LineFull):
 
 
 LARGE_RETRY = 5.0, 15.0
-"""Seconds by the end of which the large requests of now will have been enqueued."""
+"""Range of the retry time, in seconds: by then the current large requests will be enqueued."""
 
 
 class ModelCapped(LineFull):

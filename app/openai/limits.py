@@ -1,4 +1,4 @@
-"""Limits of an answer that the gateway enforces: stop sequences and a number of tokens. Pure.
+"""AnswerLimits of an answer that the gateway enforces: stop sequences and a number of tokens. Pure.
 
 Text is added piece by piece and returned as soon as it is certain to be within the limits. However
 it is split, the result is the same as limiting the whole text at once: first before the stop
@@ -28,8 +28,8 @@ from wire.events import Finish
 _STEP = 2000
 
 
-class Limits:
-    """Limits of one answer. `tokens` is their maximum number, None for no maximum."""
+class AnswerLimits:
+    """AnswerLimits of one answer. `tokens` is their maximum number, None for no maximum."""
 
     def __init__(self, stop: Sequence[str], tokens: int | None, encoding: Encoding) -> None:
         self.finish: Finish | None = None

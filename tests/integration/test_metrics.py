@@ -12,7 +12,7 @@ import pytest
 
 import settings
 from app.http.framework import OpenAIErrors
-from app.metrics import Metrics
+from app.metrics import MetricsExporter
 from benchmarks.line import WholeLine
 from settings.credentials import Secret
 from settings.redis_url import redis_url
@@ -122,7 +122,7 @@ async def test_the_census_counts_jobs_leases_workers_and_accounts(
 
 
 @asynccontextmanager
-async def served(handler: Metrics, sanic_client: SanicClient) -> AsyncIterator[Get]:
+async def served(handler: MetricsExporter, sanic_client: SanicClient) -> AsyncIterator[Get]:
     app = new_app()
     app.error_handler = OpenAIErrors()
     app.add_route(handler, "/metrics", methods=["GET"], name="metrics")
@@ -143,7 +143,9 @@ def take_census(redis: Redis, queue: WholeLine, seal: Seal) -> TakeSnapshot:
 async def test_the_answer_is_in_the_format_that_is_asked_for(
     redis: Redis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
-    async with served(Metrics(redis, take_census, settings.Settings()), sanic_client) as get:
+    async with served(
+        MetricsExporter(redis, take_census, settings.Settings()), sanic_client
+    ) as get:
         plain, odd = await get(), await get(accept="text/plain;version=x.y;escaping=z")
         opened = await get(accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert plain.status_code == odd.status_code == opened.status_code == 200
@@ -158,7 +160,9 @@ async def test_while_redis_is_away_the_answer_says_so_and_shows_no_old_numbers(
     redis: Redis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     nowhere = connect(redis_url("redis://127.0.0.1:1/0"))
-    async with served(Metrics(nowhere, take_census, settings.Settings()), sanic_client) as get:
+    async with served(
+        MetricsExporter(nowhere, take_census, settings.Settings()), sanic_client
+    ) as get:
         answer = await get()
     await nowhere.aclose()
     assert answer.status_code == 200
@@ -175,7 +179,7 @@ async def test_a_redis_that_does_not_answer_delays_it_by_no_more_than_its_patien
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with served(Metrics(redis, never, settings.Settings()), sanic_client) as get:
+    async with served(MetricsExporter(redis, never, settings.Settings()), sanic_client) as get:
         async with asyncio.timeout(30):
             answer = await get()
     assert answer.status_code == 200
@@ -187,7 +191,7 @@ async def test_with_a_token_only_its_bearer_may_read(
     redis: Redis, take_census: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     config = settings.Settings(metrics=settings.Metrics(token=Secret(TOKEN)))
-    async with served(Metrics(redis, take_census, config), sanic_client) as get:
+    async with served(MetricsExporter(redis, take_census, config), sanic_client) as get:
         assert (await get()).status_code == 401
         assert (await get(authorization="Bearer another")).status_code == 401
         assert (await get(authorization=f"Basic {TOKEN}")).status_code == 401

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.openai.answers import Usage
 from app.openai.chunks import ChatAnswer, ChunkOptions
-from app.openai.limits import Limits
+from app.openai.limits import AnswerLimits
 from app.openai.usage import encoding
 from settings import Bot
 from wire.events import (
@@ -48,7 +48,9 @@ class Options:
         self.stops, self.limit, self.bot = stops, limit, bot
 
     def answer(self, resume_after: int = 0) -> ChatAnswer:
-        limits = Limits(self.stops, self.limit, encoding()) if self.stops or self.limit else None
+        limits = (
+            AnswerLimits(self.stops, self.limit, encoding()) if self.stops or self.limit else None
+        )
         bot = Bot(enabled=self.bot)
         options = ChunkOptions(include_usage=True, resume_after=resume_after)
         return ChatAnswer(JOB, "m", 0, bot, limits=limits, options=options)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.openai import limits
-from app.openai.limits import Limits
+from app.openai.limits import AnswerLimits
 from app.openai.usage import count, encoding
 from wire.events import Finish
 
@@ -61,7 +61,7 @@ def pieces(text: str, places: list[int]) -> list[str]:
 
 
 def run(parts: list[str], stop: list[str], limit: int | None) -> tuple[str, Finish | None]:
-    limited = Limits(stop, limit, encoding())
+    limited = AnswerLimits(stop, limit, encoding())
     said = ""
     for part in parts:
         said += limited.add(part)
@@ -137,7 +137,7 @@ def test_where_a_stop_sequence_cuts(text: str, stop: list[str], expected: str) -
 
 
 def test_what_cannot_begin_a_stop_sequence_is_not_held_back() -> None:
-    limited = Limits(["\n\nUser:"], None, encoding())
+    limited = AnswerLimits(["\n\nUser:"], None, encoding())
     assert [limited.add(p) for p in ("Hello", "\n", "world", "\n\nUse", "d")] == [
         "Hello", "", "\nworld", "", "\n\nUsed"
     ]  # fmt: skip
@@ -155,7 +155,7 @@ def test_far_from_the_limit_nothing_is_held_back_and_little_is_encoded() -> None
             encoded += len(text)
             return real.encode_ordinary(text)
 
-    limited = Limits([], 60_000, Counting())  # type: ignore[arg-type]  # all of it that is used
+    limited = AnswerLimits([], 60_000, Counting())  # type: ignore[arg-type]  # all of it that is used
     for n in range(40_000):
         assert limited.add(f" w{n}") == f" w{n}" or n > 15_000
         if limited.finish:

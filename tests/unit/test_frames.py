@@ -55,7 +55,7 @@ def test_numbered_frames_are_taken_once_and_acknowledged_in_groups() -> None:
     assert frames.ack(now=True) is None
     assert frames.receive(numbered(ACK_EVERY, bare(b"x"))) is None
     assert frames.receive(numbered(ACK_EVERY + 4, bare(b"y"))) == Piece("r", "c", b"y", False)
-    assert frames.odd == 0
+    assert frames.unreadable == 0
 
 
 def test_the_same_connection_may_come_back_with_a_new_token_and_another_is_a_loss() -> None:
@@ -91,7 +91,7 @@ def test_the_same_connection_may_come_back_with_a_new_token_and_another_is_a_los
 def test_what_is_no_piece_is_counted_and_left_out(text: str) -> None:
     frames = Frames()
     assert frames.receive(text) is None
-    assert frames.odd == 1
+    assert frames.unreadable == 1
 
 
 def test_a_frame_that_cannot_be_read_is_acknowledged_like_the_others() -> None:

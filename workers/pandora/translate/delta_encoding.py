@@ -13,7 +13,7 @@ from workers.pandora.translate.records import Envelope, Operation
 
 _MAX_DOCUMENTS = 1000
 
-_NONSENSE = (KeyError, IndexError, TypeError, ValueError)  # msgspec's own are ValueErrors
+_INVALID = (KeyError, IndexError, TypeError, ValueError)  # msgspec's own are ValueErrors
 
 
 class DeltaError(ValueError):
@@ -50,7 +50,7 @@ class Documents:
                 self._documents.get(count), _keys(path), name, operation.v
             )
             return msgspec.convert(self._documents[count], Envelope)
-        except _NONSENSE as error:
+        except _INVALID as error:
             raise DeltaError(name) from error
 
 
@@ -97,7 +97,7 @@ def _patched(document: object, keys: list[str], steps: list[object]) -> object:
             path = path if step.p is None else step.p
             name = step.o or name
             document = _apply(document, keys + _keys(path), name, step.v)
-        except _NONSENSE:
+        except _INVALID:
             continue
     return document
 

@@ -54,7 +54,7 @@ class Exchange:
             self._decide(output) if isinstance(output, PermissionRequest) else output
             for output in translated
         ]
-        if outputs and isinstance(last := outputs[-1], Done | Failed):
+        if self.translator.ended and outputs and isinstance(last := outputs[-1], Done | Failed):
             if self._pending and last == Done("stop"):
                 self.granted = self._pending
                 outputs.pop()

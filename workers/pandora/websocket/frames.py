@@ -60,10 +60,10 @@ class _Ack(msgspec.Struct, frozen=True, tag_field="type", tag="sequenceAck"):
 
 
 class Frames:
-    """The frames of one connection, over any number of sockets. `odd` counts unreadable frames."""
+    """The frames of one connection, over any number of sockets. `unreadable` counts the others."""
 
     def __init__(self) -> None:
-        self.odd = 0
+        self.unreadable = 0
         self._connection: str | None = None
         self._token: str | None = None
         self._highest = 0
@@ -77,7 +77,7 @@ class Frames:
         """
         frame = decode_json(text, _Frame)
         if frame is None:
-            self.odd += 1
+            self.unreadable += 1
             return None
         if frame.type == "system":
             self._system(frame)
@@ -122,10 +122,10 @@ class Frames:
             if frame.type == "message":
                 data = msgspec.json.decode(frame.data, type=_Data)
             if data.type != kind:
-                self.odd += 1
+                self.unreadable += 1
                 return None
             body = base64.b64decode(data.body, validate=True)
         except (ValueError, RecursionError):  # of base64 and of msgspec, too
-            self.odd += 1
+            self.unreadable += 1
             return None
         return Piece(data.response_id or "", data.conversation_id or "", body, not data.more_body)

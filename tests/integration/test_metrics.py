@@ -1,4 +1,4 @@
-"""Counting in a real Redis, the census of a real line, and `GET /metrics` over both."""
+"""Counting in a real Redis, the snapshot of a real line, and `GET /metrics` over both."""
 
 from __future__ import annotations
 
@@ -96,26 +96,26 @@ async def test_a_number_that_cannot_be_kept_stops_no_script(redis: Redis) -> Non
     assert await run(redis, script) == b"went on"
 
 
-# The census
+# The snapshot
 
 
-async def test_the_census_counts_jobs_leases_workers_and_accounts(
+async def test_the_snapshot_counts_jobs_leases_workers_and_accounts(
     redis: Redis, queue: WholeLine, seal: Seal
 ) -> None:
-    def census(chat: LaneSnapshot, resting: int = 0) -> Snapshot:
+    def expected(chat: LaneSnapshot, resting: int = 0) -> Snapshot:
         lanes = {"chat": chat, "images": LaneSnapshot()}
         return Snapshot(lanes, {"resting": resting, "parked": 0, "limited": 0}, 2)
 
     await present(queue)
-    assert await queue.snapshot() == census(LaneSnapshot())
+    assert await queue.snapshot() == expected(LaneSnapshot())
     for n in range(4):
         await enqueue(queue, f"job-{n}", f"account-{n % 3}")
     claims = await claim(queue, want=2)
-    assert await queue.snapshot() == census(LaneSnapshot(2, 2, 2))
+    assert await queue.snapshot() == expected(LaneSnapshot(2, 2, 2))
     await queue.cool_down(claims[0], 30, 60)
-    assert await queue.snapshot() == census(LaneSnapshot(3, 1, 1), resting=1)
+    assert await queue.snapshot() == expected(LaneSnapshot(3, 1, 1), resting=1)
     assert await queue.finish(claims[1].id, claims[1].attempt, "done", b"entry", {})
-    assert await queue.snapshot() == census(LaneSnapshot(3, 0, 0), resting=1)
+    assert await queue.snapshot() == expected(LaneSnapshot(3, 0, 0), resting=1)
 
 
 # Over HTTP
@@ -136,15 +136,15 @@ async def served(handler: MetricsExporter, sanic_client: SanicClient) -> AsyncIt
 
 
 @pytest.fixture
-def take_census(redis: Redis, queue: WholeLine, seal: Seal) -> TakeSnapshot:
+def take_snapshot(redis: Redis, queue: WholeLine, seal: Seal) -> TakeSnapshot:
     return queue.snapshot
 
 
 async def test_the_answer_is_in_the_format_that_is_asked_for(
-    redis: Redis, take_census: TakeSnapshot, sanic_client: SanicClient
+    redis: Redis, take_snapshot: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     async with served(
-        MetricsExporter(redis, take_census, settings.Settings()), sanic_client
+        MetricsExporter(redis, take_snapshot, settings.Settings()), sanic_client
     ) as get:
         plain, odd = await get(), await get(accept="text/plain;version=x.y;escaping=z")
         opened = await get(accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
@@ -157,11 +157,11 @@ async def test_the_answer_is_in_the_format_that_is_asked_for(
 
 
 async def test_while_redis_is_away_the_answer_says_so_and_shows_no_old_numbers(
-    redis: Redis, take_census: TakeSnapshot, sanic_client: SanicClient
+    redis: Redis, take_snapshot: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     nowhere = connect(redis_url("redis://127.0.0.1:1/0"))
     async with served(
-        MetricsExporter(nowhere, take_census, settings.Settings()), sanic_client
+        MetricsExporter(nowhere, take_snapshot, settings.Settings()), sanic_client
     ) as get:
         answer = await get()
     await nowhere.aclose()
@@ -188,10 +188,10 @@ async def test_a_redis_that_does_not_answer_delays_it_by_no_more_than_its_patien
 
 
 async def test_with_a_token_only_its_bearer_may_read(
-    redis: Redis, take_census: TakeSnapshot, sanic_client: SanicClient
+    redis: Redis, take_snapshot: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     config = settings.Settings(metrics=settings.Metrics(token=Secret(TOKEN)))
-    async with served(MetricsExporter(redis, take_census, config), sanic_client) as get:
+    async with served(MetricsExporter(redis, take_snapshot, config), sanic_client) as get:
         assert (await get()).status_code == 401
         assert (await get(authorization="Bearer another")).status_code == 401
         assert (await get(authorization=f"Basic {TOKEN}")).status_code == 401

@@ -372,7 +372,7 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
     assert await line.overdue(0.05) == []
 
 
-async def test_an_open_circuit_shows_in_the_census(queue: WholeLine) -> None:
+async def test_the_snapshot_shows_an_open_circuit(queue: WholeLine) -> None:
     assert (await queue.snapshot()).open_for is None
     for n in range(5):
         await enqueue(queue, f"job-{n}", account=f"account-{n}")

@@ -37,13 +37,13 @@ STORED = {
     b'gateway_wait_seconds_bucket{lane="chat",le="+Inf"}': b"1",
     b'gateway_wait_seconds_sum{lane="chat"}': b"1208.25",
 }
-CENSUS = Snapshot({"chat": LaneSnapshot(9, 4, 3)}, {"resting": 2, "parked": 1}, workers=3)
+SNAPSHOT = Snapshot({"chat": LaneSnapshot(9, 4, 3)}, {"resting": 2, "parked": 1}, workers=3)
 
 
 def shown() -> list[Metric]:
     return [
         *constant_metrics(4, redis_up=True),
-        *state_metrics(CENSUS),
+        *state_metrics(SNAPSHOT),
         *counted_metrics(tally(STORED)),
     ]
 

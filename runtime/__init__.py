@@ -1,1 +1,1 @@
-"""What every role's process is made of: logs, background tasks, child processes."""
+"""Parts of every role's process: logs, background tasks, child processes."""

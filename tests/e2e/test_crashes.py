@@ -62,7 +62,8 @@ def test_jobs_wait_for_a_worker_that_comes_later(gateway: Gateway, ask: Ask) -> 
     gateway.workers[0].kill()
     gateway.workers[0].wait()
     clients = [ask(3) for _ in range(5)]
-    time.sleep(1)
+    with redis.Redis.from_url(gateway.redis.url) as line:
+        until(lambda: line.zcard("gateway:waiting:chat") == 5, 60, "not all are in line")
     gateway.start_worker()
     assert all(is_whole(client.result(), 3) for client in clients)
 

@@ -8,6 +8,7 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
 from tests.support.gateway import Gateway, until
 
@@ -72,9 +73,12 @@ def test_a_client_that_leaves_the_line_frees_its_place(gateway: Gateway, *, stre
     until(lambda: gateway.stats()["active"] == 1, 60, "the first did not start")
     waiting = LeavingClient(gateway, "[[sim words=1]]", stream=stream, padding=300_000)
     last = LeavingClient(gateway, "[[sim words=1]]", stream=True)
-    time.sleep(0.7)  # past the grace: the one in line has its 200 by now
-    waiting.leave()
-    time.sleep(WITHIN)
+    with redis.Redis.from_url(gateway.redis.url) as line:
+        until(lambda: line.zcard("gateway:waiting:chat") == 2, 60, "not both are in line")
+        if stream:
+            waiting.read_until(b": queued")
+        waiting.leave()
+        until(lambda: line.zcard("gateway:waiting:chat") == 1, WITHIN, "its place is not free")
     running.leave()
     last.read_until(b"[DONE]")
     last.leave()
@@ -92,9 +96,12 @@ def test_fifty_clients_that_leave_at_once_leave_nothing_behind(gateway: Gateway)
     until(lambda: gateway.stats()["active"] == 4, 60, "the slots were not filled")
     for client in clients:
         client.leave()
-    until(lambda: gateway.stats()["active"] == 0, 60, "conversations go on upstream")
-    time.sleep(0.3)
+    with redis.Redis.from_url(gateway.redis.url) as line:
+        jobs = ("gateway:waiting:chat", "gateway:leases:chat")
+        until(lambda: not line.exists(*jobs), 60, "one that has left still waits or runs")
+        until(lambda: gateway.stats()["active"] == 0, 60, "conversations go on upstream")
+        last = LeavingClient(gateway, "[[sim words=1]]", stream=True)
+        last.read_until(b"[DONE]")
+        last.leave()
+        until(lambda: not line.exists(*jobs), 60, "one that had left came into the line later")
     assert gateway.stats()["active"] == 0, "one that had left was started after all"
-    last = LeavingClient(gateway, "[[sim words=1]]", stream=True)
-    last.read_until(b"[DONE]")
-    last.leave()

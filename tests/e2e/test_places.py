@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 import httpx
 import openai
 import pytest
+import redis
 from openai import OpenAI
 
 from tests.support.gateway import Gateway, until
@@ -26,10 +27,17 @@ def asked(prompt: str, *, stream: bool = False) -> dict[str, Any]:
     return {"model": "gpt-4-s", "stream": stream, "messages": messages}
 
 
-def ask(gateway: Gateway, body: dict[str, Any], key: str = "") -> httpx.Response:
+def ask(
+    gateway: Gateway, body: dict[str, Any], key: str = "", begun: Event | None = None
+) -> httpx.Response:
+    """The whole response; `begun` is set once its status and headers are there."""
     headers = {"authorization": "Bearer one"} | ({"idempotency-key": key} if key else {})
     url = f"{gateway.url}/v1/chat/completions"
-    return httpx.post(url, json=body, headers=headers, timeout=30)
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=30) as response:
+        if begun is not None:
+            begun.set()
+        response.read()
+        return response
 
 
 def entry(gateway: Gateway, id: str, method: str = "GET", bearer: str = "one") -> httpx.Response:
@@ -77,13 +85,14 @@ def test_places_go_up_one_by_one_and_only_their_owner_sees_them(
     gateway: Gateway, pool: ThreadPoolExecutor
 ) -> None:
     answers: list[Future[httpx.Response]] = []
+    begun = [Event() for _ in range(3)]
     with running(gateway) as first:
         until(lambda: state(gateway, first)["state"] == "running", 60, "it does not run")
         for n in range(3):
             body = asked("[[sim words=2]]", stream=True)
-            answers.append(pool.submit(ask, gateway, body, f"place/{n}"))
+            answers.append(pool.submit(ask, gateway, body, f"place/{n}", begun[n]))
             until(lambda n=n: state(gateway, f"place%2F{n}")["state"] == "waiting", 60, "no place")  # type: ignore[misc]  # mypy on lambdas
-        time.sleep(0.7)  # past the grace, when whoever waits is told so for the first time
+        assert all(one.wait(60) for one in begun), "the first comment begins the response"
         found = [state(gateway, f"place%2F{n}") for n in range(3)]
         assert [one["position"] for one in found] == [1, 2, 3]
         assert 0 < found[0]["eta"] <= found[1]["eta"] <= found[2]["eta"]
@@ -105,10 +114,11 @@ def test_a_waiting_request_can_be_taken_back(
     with running(gateway):
         until(lambda: gateway.stats()["active"] == 1, 60, "it does not run")
         name = f"back {stream}".replace(" ", "-")
-        answer = pool.submit(ask, gateway, asked("[[sim words=2]]", stream=stream), name)
+        begun = Event()
+        answer = pool.submit(ask, gateway, asked("[[sim words=2]]", stream=stream), name, begun)
         until(lambda: state(gateway, name)["state"] == "waiting", 60, "it does not wait")
         id = state(gateway, name)["id"]
-        time.sleep(0.7)  # past the grace: a stream has its 200 by now
+        assert not stream or begun.wait(60)
         deleted = entry(gateway, name, "DELETE")
         assert deleted.json() == {"id": id, "object": "queue.entry", "deleted": True}
         told = answer.result(WITHIN)
@@ -133,9 +143,14 @@ def test_a_running_request_can_be_taken_back(
 ) -> None:
     name = f"running-{stream}-{begun}"
     directive = "words=3000" if begun else "delay=30"
-    answer = pool.submit(ask, gateway, asked(f"[[sim {directive}]]", stream=stream), name)
+    sent = Event()
+    answer = pool.submit(ask, gateway, asked(f"[[sim {directive}]]", stream=stream), name, sent)
     until(lambda: gateway.stats()["active"] == 1, 60, "it does not run")
-    time.sleep(0.7)
+    assert not stream or sent.wait(60)
+    if begun:
+        with redis.Redis.from_url(gateway.redis.url) as line:
+            job = f"gateway:job:{state(gateway, name)['id']}"
+            until(lambda: line.hexists(job, "published"), 60, "nothing of the answer came")
     assert entry(gateway, name, "DELETE").status_code == 200
     gateway.wait_idle(WITHIN)
     told = answer.result(WITHIN)

@@ -23,7 +23,7 @@ from wire.line.front_end import FrontEndLine
 from wire.line.status import JobStatus
 from wire.redis.outage import REDIS_ERRORS, retry, trouble
 from wire.seal import Seal
-from wire.stream.endings import WAITED_TOO_LONG, end_waiting
+from wire.stream.endings import WAITED_TOO_LONG, finish_waiting
 from wire.stream.inbox import Inbox
 from wire.stream.reply import Reply
 
@@ -53,7 +53,7 @@ async def finish_if_waiting(
     Returns the status of a job that is not waiting; None if it was finished here, or is unknown.
     """
     while (job := await line.status(id, account)) and job.state == "waiting":
-        if await end_waiting(line, seal, id, job.front_ends, failed):
+        if await finish_waiting(line, seal, id, job.front_ends, failed):
             return None
     return job
 

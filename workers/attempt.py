@@ -1,4 +1,4 @@
-"""One try at a job, on the worker that claimed it."""
+"""One attempt at a job, on the worker that claimed it."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ import asyncio
 from typing import Literal
 
 from wire.line.claims import Claim
-from wire.stream.outbox import Answer
+from wire.stream.publication import Publication
 
 Stop = Literal[
-    "cancel",  # nobody wants the answer any more
-    "lost",  # our lease is gone: somebody else ends the job, we must not
+    "cancel",  # no reader is left
+    "lost",  # its lease is not ours any more: another process settles the job, we must not
     "drain",  # this worker is stopping and its time is up
 ]
+"""Reason for stopping an attempt."""
 
 
 class Attempt:
-    """What the worker knows of a job it holds."""
+    """The state of one attempt: its events, its conversation and the reason for its stop."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self.answer = Answer(claim)
+        self.publication = Publication(claim)
         self.stopped: Stop | None = None
-        self.held: list[str] = []
-        """What the job has in the store of large parts, once that is known."""
+        self.blob_keys: list[str] = []
+        """The job's blobs, once the request has been read."""
         self._conversation: asyncio.Task[object] | None = None
 
-    def converse(self, conversation: asyncio.Task[object]) -> None:
-        """Name the task that `stop` has to cancel."""
+    def bind(self, conversation: asyncio.Task[object]) -> None:
+        """Name the task that `stop` cancels."""
         self._conversation = conversation
         if self.stopped:
             conversation.cancel()
 
-    def stop(self, why: Stop) -> None:
-        """End the conversation upstream at once. The first reason counts."""
+    def stop(self, reason: Stop) -> None:
+        """Close the conversation upstream at once. The first reason counts."""
         if self.stopped is None:
-            self.stopped = why
+            self.stopped = reason
             if self._conversation is not None:
                 self._conversation.cancel()

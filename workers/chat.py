@@ -8,20 +8,25 @@ from contextlib import aclosing
 import settings
 from wire.events import Ending, Failed
 from wire.jobs import ChatJob
-from wire.stream.outbox import Answer, Outbox
+from wire.stream.outbox import Outbox
+from wire.stream.publication import Publication
 from workers.upstream import Upstream, UpstreamError
 
 
 async def converse(
-    job: ChatJob, answer: Answer, upstream: Upstream, outbox: Outbox, limits: settings.Upstream
+    job: ChatJob,
+    publication: Publication,
+    upstream: Upstream,
+    outbox: Outbox,
+    limits: settings.Upstream,
 ) -> Ending:
-    """Let the upstream answer, publish what it says, and return how it ended (unpublished).
+    """Publish the upstream's answer and return its ending, which is not published.
 
     Raises:
-        UpstreamBusy: nothing was said; the job should wait and try again.
-        UpstreamError: nothing was said; the error tells whether another try may go better.
+        UpstreamBusy: nothing was published; the job should wait and be tried again.
+        UpstreamError: nothing was published; the error says if another try may succeed.
         Superseded: the attempt is not the current one any more.
-        redis.RedisError: Redis was away before anything was said.
+        redis.RedisError: Redis was unreachable before anything was published.
     """
     clock = asyncio.get_running_loop().time
     begun = clock()
@@ -36,9 +41,9 @@ async def converse(
                 last = events[-1] if events else None
                 if isinstance(last, Ending):
                     ending, events = last, events[:-1]
-                await outbox.say(answer, events)
+                await outbox.publish(publication, events)
                 until = clock() + limits.first_event_timeout
-                if answer.begun:  # and not only alive: while a file is uploaded, say
+                if publication.begun:  # and not only alive, as during the upload of a file
                     late = "The upstream stopped in the middle of its answer."
                     until = clock() + limits.idle_timeout
                 if until > begun + limits.max_duration:
@@ -48,7 +53,7 @@ async def converse(
     except TimeoutError:
         ending = ending or Failed("upstream_timeout", late, code="upstream_timeout")
     except UpstreamError as error:
-        if not answer.begun:
+        if not publication.begun:
             raise
         ending = error.failed
     return ending or Failed("upstream_error", "The upstream ended without an answer.", "no_answer")

@@ -1,11 +1,12 @@
-"""The right to hold upstream slots: renewed in one call per heartbeat, given up before it ends.
+"""Leases, the right to upstream slots: renewed in one call per heartbeat, given up before they end.
 
 A lease ends by Redis' clock. This process goes by its own monotonic clock, counted from before the
-last renewal that worked, so it is always the earlier of the two to act: a worker that cannot renew
-closes its conversations while nobody else can have been given their slots.
+last successful renewal, so it always acts first: a worker that cannot renew closes its
+conversations before any other worker can have been given their slots.
 
-The one exception is a Redis that is down for everyone. Then nobody can take the slots either, and
-for one lease period after its return nothing is reclaimed, so conversations may go on.
+The one exception is a Redis that is down for every process. Then no other worker can take the slots
+either, and for one lease period after Redis serves again nothing is reclaimed, so conversations may
+go on.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ MARGIN = 0.5
 """Seconds before the end of an unrenewed lease at which its conversation is closed."""
 
 RETRY = 0.25
-"""Seconds between two tries to renew while Redis is away."""
+"""Seconds between two tries to renew while Redis is unreachable."""
 
 
 class Leases:
-    """All that this worker holds."""
+    """The leases of this worker's attempts."""
 
     def __init__(
         self, line: WorkerLine, seal: Seal, worker: str, max_jobs: int, config: settings.Queue
@@ -43,59 +44,60 @@ class Leases:
         self._presence = Presence(worker, VERSION, seal.fingerprint, max_jobs)
         self._beat = config.heartbeat
         self._lease = config.lease
-        self._held: dict[str, Attempt] = {}
+        self._attempts: dict[str, Attempt] = {}
         self._close_at = 0.0
 
-    def hold(self, attempt: Attempt, asked: float) -> None:
-        """Keep the lease of an attempt that was claimed no earlier than `asked` (monotonic)."""
-        if not self._held:
+    def add(self, attempt: Attempt, asked: float) -> None:
+        """Renew the lease of an attempt from now on; it was claimed after `asked` (monotonic)."""
+        if not self._attempts:
             self._good_from(asked)
-        if former := self._held.get(attempt.claim.id):
-            former.stop("lost")  # or else nobody could have claimed its job again
-        self._held[attempt.claim.id] = attempt
+        if former := self._attempts.get(attempt.claim.id):
+            former.stop("lost")  # else its job could not have been claimed again
+        self._attempts[attempt.claim.id] = attempt
 
-    def _good_from(self, moment: float) -> None:
-        """Note that all leases last for a lease period from then, at least."""
-        self._close_at = max(self._close_at, moment + self._lease - MARGIN)
+    def _good_from(self, time_: float) -> None:
+        """Note that all leases last until one lease period after that time, at least."""
+        self._close_at = max(self._close_at, time_ + self._lease - MARGIN)
 
-    def drop(self, attempt: Attempt) -> None:
-        """Renew it no longer."""
-        if self._held.get(attempt.claim.id) is attempt:
-            del self._held[attempt.claim.id]
+    def remove(self, attempt: Attempt) -> None:
+        """Renew the lease of an attempt no longer."""
+        if self._attempts.get(attempt.claim.id) is attempt:
+            del self._attempts[attempt.claim.id]
 
-    def take_no_more(self) -> None:
-        """Say at the next renewal that this worker is no reason to let requests in."""
+    def announce_draining(self) -> None:
+        """Tell the line, at the next renewal, that this worker claims no more jobs."""
         self._presence = replace(self._presence, max_jobs=0)
 
-    def stop_all(self, why: Stop) -> None:
-        """Stop every job we hold."""
-        for attempt in list(self._held.values()):
-            attempt.stop(why)
+    def stop_all(self, reason: Stop) -> None:
+        """Stop every attempt."""
+        for attempt in list(self._attempts.values()):
+            attempt.stop(reason)
 
     async def keep(self) -> None:
-        """Renew for ever, at every heartbeat; close what could not be renewed in time."""
+        """Renew at every heartbeat, forever; stop attempts whose leases are not renewed in time."""
         outage = Outage(logger, "renew leases")
         while True:
             asked = time.monotonic()
             left = self._close_at - asked
-            if self._held and left <= 0:
+            if self._attempts and left <= 0:
                 logger.error(
-                    "leases not renewed in time: closing %d conversations", len(self._held)
+                    "leases could not be renewed in time, their conversations are closed",
+                    extra={"event": "leases_lost", "conversations": len(self._attempts)},
                 )
                 self.stop_all("lost")
-                self._held.clear()
+                self._attempts.clear()
             pause = RETRY
             with outage.tolerated():
-                async with asyncio.timeout(min(self._beat, left) if self._held else self._beat):
+                async with asyncio.timeout(min(self._beat, left) if self._attempts else self._beat):
                     await self._renew()
                 self._good_from(asked)
                 pause = self._beat - (time.monotonic() - asked)
             if outage.is_for_everyone:
-                self._good_from(asked)  # whenever it comes back, it waits that long
+                self._good_from(asked)  # once Redis serves again, it waits that long
             await asyncio.sleep(max(pause, 0.0))
 
     async def _renew(self) -> None:
-        held = dict(self._held)  # what is claimed meanwhile is not meant
-        claims = [attempt.claim for attempt in held.values()]
+        attempts = dict(self._attempts)  # verdicts are not about what is claimed meanwhile
+        claims = [attempt.claim for attempt in attempts.values()]
         for job, verdict in await self._line.renew(self._presence, claims):
-            held[job].stop(verdict)
+            attempts[job].stop(verdict)

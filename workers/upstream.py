@@ -1,7 +1,7 @@
-"""The seam between the line and whatever answers: a job in, events out.
+"""The seam between the line and the server that answers: a job in, events out.
 
-Pandora-Next is one kind (`workers/pandora/`); any server with few slots could stand beside it,
-and the line must not know the difference.
+Pandora-Next is one kind of upstream (`workers/pandora/`); any server with few slots could be
+another, and the line must not know the difference.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from wire.jobs import ChatJob
 
 
 class UpstreamError(Exception):
-    """The upstream gave no whole answer. `failed` says whose fault that is.
+    """The upstream gave no complete answer. `failed` says whose fault that is.
 
-    `passing`: it may go well the next time, and would have gone wrong for anybody this time.
-    `capped_for`: the account may not use the job's family of models for so many seconds.
+    `passing`: the failure is temporary, and any other job would have failed too.
+    `capped_for`: seconds for which the account may not use the job's family of models.
     """
 
     def __init__(
@@ -30,20 +30,20 @@ class UpstreamError(Exception):
 
 
 class UpstreamBusy(Exception):
-    """The account is in the middle of another answer: the job should wait and try again."""
+    """The account has another conversation running: the job should wait and be tried again."""
 
 
 class Upstream(Protocol):
-    """Something that answers chat jobs, a few at a time."""
+    """A server that answers chat jobs, a few at a time."""
 
     def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
         """Hold one conversation and yield its events in order, `Done` last.
 
         Each yield is a sign of life and may be empty; keep-alive pings of the upstream yield
-        nothing. `Started` comes right before the first other event but `Failed`, so that a failure
-        before any answer is a failure before any event. The generator must be closed (`aclosing`):
-        closing it, or cancelling it, ends the conversation upstream at once. It sets no deadline
-        of its own beyond connecting.
+        nothing. `Started` is yielded right before the first event other than `Failed`, so that a
+        failure before any answer is a failure before any event. The generator must be closed
+        (`aclosing`): closing it, or cancelling it, ends the conversation upstream at once. It sets
+        no deadline of its own beyond connecting.
 
         Raises:
             UpstreamBusy: before any event, when the account already has a conversation running.

@@ -52,7 +52,7 @@ LOST = Failed("gateway_error", "Redis has lost the request.", code="job_lost")
 class Worker:
     """Holds up to `workers.max_jobs` conversations. `id` names it in Redis.
 
-    What a job has among the `blobs` is removed with its ending.
+    A job's `blobs` are removed with its ending.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class Worker:
         """Work until `drain` is called, then settle the attempts that still run."""
         reaping = keep_reaping(self._upkeep, self._seal, self._config.queue.heartbeat)
         reconciling = keep_reconciling(self._upkeep, self._config.queue.heartbeat)
-        beside = background(self.leases.keep(), self._listen(), reaping, reconciling)
-        async with self.outbox.running(), beside:
+        upkeep = background(self.leases.keep(), self._listen(), reaping, reconciling)
+        async with self.outbox.running(), upkeep:
             logger.info(
                 "worker %s takes up to %d jobs",
                 self.id,
@@ -126,7 +126,7 @@ class Worker:
         asked = time.monotonic()
         for claim in await self.line.claim(self.id, want):
             attempt = self._attempts[claim.id, claim.attempt] = Attempt(claim)
-            self.leases.hold(attempt, asked)
+            self.leases.add(attempt, asked)
             run = self._run(attempt, self.tasks.get(claim.id))
             self.tasks[claim.id] = asyncio.create_task(run)
         overtaken, self._overtaken = self._overtaken, []
@@ -163,7 +163,7 @@ class Worker:
             case Cancel():
                 attempt.stop("cancel")
             case Attach(front_end=front_end):
-                attempt.answer.attach(front_end)
+                attempt.publication.attach(front_end)
 
     async def _run(self, attempt: Attempt, before: asyncio.Task[None] | None) -> None:
         """Run an attempt and settle it, after the one `before` at the same job.
@@ -176,7 +176,7 @@ class Worker:
             if before is not None:
                 await asyncio.wait([before])
             if not await self._arq.run_claimed(job, number, partial(self._hold, attempt)):
-                await self._settlement.end(attempt, LOST)
+                await self._settlement.finish(attempt, LOST)
         except REDIS_ERRORS as error:
             # Nothing was begun: its lease expires, and it is requeued.
             logger.warning(
@@ -186,7 +186,7 @@ class Worker:
                 extra={"event": "job_not_started"},
             )
         finally:
-            self.leases.drop(attempt)
+            self.leases.remove(attempt)
             del self._attempts[job, number]
             if self.tasks[job] is asyncio.current_task():
                 del self.tasks[job]
@@ -195,24 +195,24 @@ class Worker:
     async def _hold(self, attempt: Attempt) -> None:
         """Hold the conversation of an attempt and settle it."""
         conversation = asyncio.create_task(self._converse(attempt))
-        attempt.converse(conversation)
+        attempt.bind(conversation)
         try:
             await asyncio.wait([conversation])
         finally:
-            conversation.cancel()  # only if we are torn down ourselves
+            conversation.cancel()  # only has an effect if this task is cancelled itself
         await self._settlement.settle(attempt, conversation)
 
     async def _converse(self, attempt: Attempt) -> Ending:
         claim = attempt.claim
         request = decode_job(self._seal.open(claim.body, f"job {claim.id}"))
-        attempt.held = request.blob_keys
+        attempt.blob_keys = request.blob_keys
         if request.offloaded is not None:
             if self._blobs is None:
                 raise MediaError("no_store")
             request = await self._blobs.restore(request)
-            attempt.held += request.blob_keys
+            attempt.blob_keys += request.blob_keys
         return await chat.converse(
-            request, attempt.answer, self._upstream, self.outbox, self._config.upstream
+            request, attempt.publication, self._upstream, self.outbox, self._config.upstream
         )
 
     async def _drain(self) -> None:
@@ -222,7 +222,7 @@ class Worker:
             len(self.tasks),
             extra={"event": "worker_stops"},
         )
-        self.leases.take_no_more()
+        self.leases.announce_draining()
         with contextlib.suppress(*REDIS_ERRORS):
             await self.line.presences.remove_worker(self.id)
         if self.tasks:

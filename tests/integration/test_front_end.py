@@ -199,7 +199,7 @@ async def test_a_bug_in_an_upstream_is_a_500_and_the_worker_goes_on(
 async def test_a_busy_account_waits_without_its_client_noticing(
     client: Client, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.settlement.SHORTEST_REST", 0.3)
+    monkeypatch.setattr("workers.settlement.SHORTEST_COOL_DOWN", 0.3)
     upstream.script = (UpstreamBusy(),)
     asking = asyncio.create_task(client.post(CHAT, json=BODY, headers=BEARER))
     while not upstream.asked:

@@ -34,7 +34,7 @@ from wire.line.presence import Presence
 from wire.line.view import UnknownReply
 from wire.redis.client import Redis
 from wire.seal import Seal
-from wire.stream.endings import WAITED_TOO_LONG, end_waiting
+from wire.stream.endings import WAITED_TOO_LONG, finish_waiting
 
 
 @pytest.fixture
@@ -368,7 +368,7 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
     await asyncio.sleep(0.3)
     assert await line.overdue(60.0) == []
     assert await line.overdue(0.05) == [("job", ["front"])]
-    assert await end_waiting(line, seal, "job", ["front"], WAITED_TOO_LONG)
+    assert await finish_waiting(line, seal, "job", ["front"], WAITED_TOO_LONG)
     assert await line.overdue(0.05) == []
 
 

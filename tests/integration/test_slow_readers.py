@@ -131,7 +131,7 @@ async def test_who_stops_reading_loses_the_slot_within_a_second_and_holds_up_nob
     def noted(reply: Reply, message: str, code: str) -> None:
         passed.append(time.monotonic())
         assert code == "slow_reader"
-        assert reply._backlog < BACKLOG + 5 * len(LONG)
+        assert reply.unread.backlog < BACKLOG + 5 * len(LONG)
         fail(reply, message, code)
 
     monkeypatch.setattr(Reply, "fail", noted)

@@ -71,7 +71,7 @@ def config() -> settings.Settings:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.settlement.RETRY_PAUSE", 0.05)
-    monkeypatch.setattr("workers.settlement.SHORTEST_REST", 0.3)
+    monkeypatch.setattr("workers.settlement.SHORTEST_COOL_DOWN", 0.3)
 
 
 @pytest.fixture
@@ -265,7 +265,8 @@ async def test_but_no_more_often_than_the_settings_say(
     logged = [vars(record) for record in caplog.records]
     failed = [record for record in logged if record.get("event") == "request_failed"]
     assert any(fields.items() <= record.items() for record in failed)
-    assert f"job {job} failed: upstream_unreachable" in caplog.messages
+    fields = {"event": "job_failed", "job": job, "reason": "upstream_unreachable"}
+    assert any(fields.items() <= record.items() for record in logged)
 
 
 async def test_and_never_after_its_first_event(client: Client, upstream: ScriptedUpstream) -> None:

@@ -22,7 +22,8 @@ from wire.redis.client import Redis
 from wire.seal import Seal
 from wire.stream import log
 from wire.stream.inbox import Inbox
-from wire.stream.outbox import LOG_STEP, Answer, Outbox, Superseded
+from wire.stream.outbox import LOG_STEP, Outbox, Superseded
+from wire.stream.publication import Publication
 from wire.stream.reply import Reply
 from wire.upkeep.reaper import reap
 from workers.worker import Worker
@@ -62,13 +63,13 @@ async def test_what_a_worker_says_a_front_end_hears(
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
-        await outbox.say(answer, [Started("m")])
+        answer = Publication((await claim(queue))[0])
+        await outbox.publish(answer, [Started("m")])
         for n in range(200):
-            await outbox.say(answer, [Delta(f"{n} ")])
+            await outbox.publish(answer, [Delta(f"{n} ")])
             if n % 7 == 0:
                 await asyncio.sleep(0.001)
-        assert await outbox.end(answer, Done("stop"))
+        assert await outbox.finish(answer, Done("stop"))
         events = await everything(reply)
     assert text(events) == "".join(f"{n} " for n in range(200))
     assert events[-1] == Done("stop")
@@ -89,14 +90,14 @@ async def test_messages_lost_in_the_middle_are_read_from_the_log(
 
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
-        await outbox.say(answer, [Started("m")])
+        answer = Publication((await claim(queue))[0])
+        await outbox.publish(answer, [Started("m")])
         await reply.events()
         monkeypatch.setattr(inbox, "_deliver", lossy)
         for n in range(60):
-            await outbox.say(answer, [Delta(f"{n} ")])
+            await outbox.publish(answer, [Delta(f"{n} ")])
             await asyncio.sleep(0.005)
-        assert await outbox.end(answer, Done("stop"))
+        assert await outbox.finish(answer, Done("stop"))
         events = await everything(reply)
     assert lost == 5
     assert text(events) == "".join(f"{n} " for n in range(60))
@@ -126,20 +127,20 @@ async def test_an_outage_is_one_line_in_the_log_and_loses_nothing(
 
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
-        await outbox.say(answer, [Started("m")])
+        answer = Publication((await claim(queue))[0])
+        await outbox.publish(answer, [Started("m")])
         for outage in (1, 2):
             monkeypatch.setattr(redis, "publish", away)
             before = failed
             while failed < before + 5:
-                await outbox.say(answer, [Delta("x")])
+                await outbox.publish(answer, [Delta("x")])
                 await asyncio.sleep(0.001)
             assert told() == outage
             monkeypatch.setattr(redis, "publish", publish)
-            await outbox.say(answer, [Delta("y")])
+            await outbox.publish(answer, [Delta("y")])
             while answer.unlogged().events:  # written to the log: published before that
                 await asyncio.sleep(0.01)
-        assert await outbox.end(answer, Done("stop"))
+        assert await outbox.finish(answer, Done("stop"))
         events = await everything(reply)
     assert text(events).replace("x", "") == "yy"
 
@@ -149,10 +150,10 @@ async def test_an_ending_that_was_lost_is_found(
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
-        await outbox.say(answer, [Started("m"), Delta("all of it")])
-        monkeypatch.setattr(inbox, "_deliver", lambda data: None)
-        await outbox.end(answer, Done("stop"))
+        answer = Publication((await claim(queue))[0])
+        await outbox.publish(answer, [Started("m"), Delta("all of it")])
+        monkeypatch.setattr(inbox, "_deliver", lambda frame: None)
+        await outbox.finish(answer, Done("stop"))
         await redis.client_kill_filter(_type="pubsub")
         events = await everything(reply)
     assert events[-1] == Done("stop")
@@ -163,14 +164,14 @@ async def test_a_subscription_that_is_cut_misses_nothing(
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
-        await outbox.say(answer, [Started("m")])
+        answer = Publication((await claim(queue))[0])
+        await outbox.publish(answer, [Started("m")])
         for n in range(40):
             if n % 10 == 5:
                 await redis.client_kill_filter(_type="pubsub")
-            await outbox.say(answer, [Delta(f"{n} ")])
+            await outbox.publish(answer, [Delta(f"{n} ")])
             await asyncio.sleep(0.02)
-        assert await outbox.end(answer, Done("stop"))
+        assert await outbox.finish(answer, Done("stop"))
         events = await everything(reply)
     assert text(events) == "".join(f"{n} " for n in range(40))
 
@@ -183,15 +184,15 @@ async def test_a_log_without_its_middle_is_an_error_and_not_a_hole(
         await inbox.subscribed.wait()
         with inbox.open("job") as reply:
             await enqueue(queue, "job")
-            answer = Answer((await claim(queue))[0])
-            await outbox.say(answer, [Started("m")])
+            answer = Publication((await claim(queue))[0])
+            await outbox.publish(answer, [Started("m")])
             await reply.events()
-            deliver, inbox._deliver = inbox._deliver, lambda data: None  # type: ignore[method-assign]
-            await outbox.say(answer, [Delta("lost")])
+            deliver, inbox._deliver = inbox._deliver, lambda frame: None  # type: ignore[method-assign]
+            await outbox.publish(answer, [Delta("lost")])
             await asyncio.sleep(0.05)
             answer.mark_logged(answer.unlogged(), 0)  # as if it had been written
             inbox._deliver = deliver  # type: ignore[method-assign]
-            await outbox.say(answer, [Delta("after")])
+            await outbox.publish(answer, [Delta("after")])
             events = await everything(reply)
     assert events == [Failed("let_go", events[-1].message, "answer_lost")]  # type: ignore[union-attr]
 
@@ -210,7 +211,7 @@ async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
         await enqueue(queue, "job")
         await enqueue(queue, "begun", account="other")
         jobs = {c.id: c for c in await claim(queue)}
-        await outbox.say(Answer(jobs["begun"]), [Started("m")])
+        await outbox.publish(Publication(jobs["begun"]), [Started("m")])
         assert await begun.events() == [Started("m")]
         await redis.flushall()
         await redis.client_kill_filter(_type="pubsub")
@@ -230,9 +231,9 @@ async def test_a_stale_attempt_publishes_nothing(
         assert await queue.requeue(stale) == "requeued"
         (current,) = await claim(queue)
         with pytest.raises(Superseded):
-            await outbox.say(Answer(stale), [Started("stale")])
-        assert not await outbox.end(Answer(stale), Done("stop"))
-        await outbox.end(Answer(current), Done("length"))
+            await outbox.publish(Publication(stale), [Started("stale")])
+        assert not await outbox.finish(Publication(stale), Done("stop"))
+        await outbox.finish(Publication(current), Done("length"))
         assert await everything(reply) == [Done("length")]
     logged = [event for entry in await log.read(redis, seal, "job") for event in entry.batch.events]
     assert logged == [Done("length")]
@@ -244,7 +245,7 @@ async def test_a_frame_that_is_not_for_us_is_dropped(
     with inbox.open("job") as reply:
         await redis.publish(keys.front_end("front"), b"garbage")
         await enqueue(queue, "job")
-        await outbox.end(Answer((await claim(queue))[0]), Done("stop"))
+        await outbox.finish(Publication((await claim(queue))[0]), Done("stop"))
         assert await everything(reply) == [Done("stop")]
 
 
@@ -264,9 +265,9 @@ def words(first: int, end: int) -> str:
     return "".join(f"{n} " for n in range(first, end))
 
 
-async def say(outbox: Outbox, answer: Answer, first: int, end: int) -> None:
+async def say(outbox: Outbox, answer: Publication, first: int, end: int) -> None:
     for n in range(first, end):
-        await outbox.say(answer, [Delta(f"{n} ")])
+        await outbox.publish(answer, [Delta(f"{n} ")])
         await asyncio.sleep(0.002)
 
 
@@ -275,12 +276,12 @@ async def test_two_readers_in_one_front_end_both_get_everything(
 ) -> None:
     with inbox.open("job") as first, inbox.open("job") as second:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
-        await outbox.say(answer, [Started("m")])
+        answer = Publication((await claim(queue))[0])
+        await outbox.publish(answer, [Started("m")])
         await say(outbox, answer, 0, 50)
         with inbox.open("job", attached=True) as late:
             await say(outbox, answer, 50, 100)
-            await outbox.end(answer, Done("stop"))
+            await outbox.finish(answer, Done("stop"))
             for reply in (first, second, late):
                 events = await everything(reply)
                 assert text(events) == words(0, 100)
@@ -293,11 +294,11 @@ async def test_one_reader_may_go_and_the_other_stay(
 ) -> None:
     with inbox.open("job") as stays:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
+        answer = Publication((await claim(queue))[0])
         with inbox.open("job"):
-            await outbox.say(answer, [Started("m")])
+            await outbox.publish(answer, [Started("m")])
         await say(outbox, answer, 0, 5)
-        await outbox.end(answer, Done("stop"))
+        await outbox.finish(answer, Done("stop"))
         assert text(await everything(stays)) == words(0, 5)
 
 
@@ -307,8 +308,8 @@ async def test_a_front_end_that_is_attached_in_the_middle_gets_all_of_it_too(
     async with another(redis, queue, seal, "other") as other:
         with inbox.open("job") as reply:
             await enqueue(queue, "job")
-            answer = Answer((await claim(queue))[0])
-            await outbox.say(answer, [Started("m")])
+            answer = Publication((await claim(queue))[0])
+            await outbox.publish(answer, [Started("m")])
             await say(outbox, answer, 0, 50)
             answer.attach("other")
             with other.open("job", attached=True) as late:
@@ -316,7 +317,7 @@ async def test_a_front_end_that_is_attached_in_the_middle_gets_all_of_it_too(
                 async with asyncio.timeout(30):
                     while not late.live or late.behind:
                         await asyncio.sleep(0.01)
-                await outbox.end(answer, Done("stop"))
+                await outbox.finish(answer, Done("stop"))
                 for one in (reply, late):
                     events = await everything(one)
                     assert text(events) == words(0, 100)
@@ -328,16 +329,16 @@ async def test_whom_the_worker_has_not_heard_of_follows_the_log(
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
+        answer = Publication((await claim(queue))[0])
         with other.open("job", attached=True) as late:
-            await outbox.say(answer, [Started("m")])
+            await outbox.publish(answer, [Started("m")])
             await say(outbox, answer, 0, 20)
             async with asyncio.timeout(30):
                 events: list[Event] = []
                 while text(events) != words(0, 20):
                     events += await late.events()
             await say(outbox, answer, 20, 30)
-            await outbox.end(answer, Done("stop"))
+            await outbox.finish(answer, Done("stop"))
             assert text(events + await everything(late)) == words(0, 30)
         with other.open("job", attached=True) as after:
             assert text(await everything(after)) == words(0, 30)
@@ -347,15 +348,15 @@ async def answered(redis: Redis, queue: WholeLine, seal: Seal, pieces: list[str]
     """A job that has ended, with each piece of its answer in an entry of its own."""
     still = Outbox(redis, queue, seal, max_log_bytes=1 << 24)  # writes no log by itself
     await enqueue(queue, "job")
-    answer = Answer((await claim(queue))[0])
-    await still.say(answer, [Started("m")])
+    answer = Publication((await claim(queue))[0])
+    await still.publish(answer, [Started("m")])
     for piece in pieces:
         answer.add([Delta(piece)])
         answer.take()
         step = answer.unlogged()
         await log.append(redis, {"job": log.seal_entry(seal, step)})
         answer.mark_logged(step, 0)
-    await still.end(answer, Done("stop"))
+    await still.finish(answer, Done("stop"))
 
 
 async def test_a_long_log_is_read_page_by_page(
@@ -377,7 +378,7 @@ async def test_the_ending_of_a_dead_workers_job_reaches_every_front_end(
             await attach(redis, "job", "other")
             (claimed,) = await claim(queue)
             assert claimed.front_ends == ["front", "other"]
-            await outbox.say(Answer(claimed), [Started("m")])
+            await outbox.publish(Publication(claimed), [Started("m")])
             async with asyncio.timeout(30):
                 while not (reply.ended and late.ended):
                     await reap(queue, seal)
@@ -482,18 +483,18 @@ async def tight(redis: Redis, queue: WholeLine, seal: Seal) -> AsyncIterator[Out
         yield outbox
 
 
-async def overfill(outbox: Outbox, queue: WholeLine, answer: Answer) -> list[Delta]:
+async def overfill(outbox: Outbox, queue: WholeLine, answer: Publication) -> list[Delta]:
     """Say so much that the log is full, and a little more."""
     said = [Delta(f"{n} " * 100) for n in range(20)]
-    await outbox.say(answer, [Started("m")])
+    await outbox.publish(answer, [Started("m")])
     async with asyncio.timeout(30):
         for delta in said:
-            await outbox.say(answer, [delta])
+            await outbox.publish(answer, [delta])
             await asyncio.sleep(0.005)
         while not await queue.unlogged(answer.claim.id):
             await asyncio.sleep(0.02)
     said += [Delta("after it")]
-    await outbox.say(answer, [said[-1]])
+    await outbox.publish(answer, [said[-1]])
     await asyncio.sleep(LOG_STEP + 0.2)
     return said
 
@@ -507,10 +508,10 @@ async def test_a_full_log_is_written_no_further_and_its_readers_miss_nothing(
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
+        answer = Publication((await claim(queue))[0])
         said = await overfill(tight, queue, answer)
         assert await logged(redis, "job") <= SMALL
-        await tight.end(answer, Done("stop"))
+        await tight.finish(answer, Done("stop"))
         events = await everything(reply)
     assert text(events) == "".join(delta.text for delta in said)
     assert events[-1] == Done("stop")
@@ -522,10 +523,10 @@ async def test_the_ending_of_an_answer_whose_log_is_full_is_found_if_nothing_els
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
+        answer = Publication((await claim(queue))[0])
         said = await overfill(tight, queue, answer)
-        monkeypatch.setattr(inbox, "_deliver", lambda data: None)
-        await tight.end(answer, Done("stop"))
+        monkeypatch.setattr(inbox, "_deliver", lambda frame: None)
+        await tight.finish(answer, Done("stop"))
         await redis.client_kill_filter(_type="pubsub")
         events = await everything(reply)
     assert text(events) == "".join(delta.text for delta in said)
@@ -543,18 +544,18 @@ async def test_what_is_lost_behind_a_full_log_is_an_error_at_once(
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
+        answer = Publication((await claim(queue))[0])
         await overfill(tight, queue, answer)
         deliver = inbox._deliver
-        monkeypatch.setattr(inbox, "_deliver", lambda data: None)
-        await tight.say(answer, [Delta("lost")])
+        monkeypatch.setattr(inbox, "_deliver", lambda frame: None)
+        await tight.publish(answer, [Delta("lost")])
         await asyncio.sleep(0.05)
         monkeypatch.setattr(inbox, "_deliver", deliver)
         async with asyncio.timeout(30):  # the inbox would wait longer for a log that still grows
             if ended:
-                await tight.end(answer, Done("stop"))
+                await tight.finish(answer, Done("stop"))
             else:
-                await tight.say(answer, [Delta("more")])
+                await tight.publish(answer, [Delta("more")])
             *_, failed = await everything(reply)
         assert isinstance(failed, Failed)
         assert failed.code == "answer_lost"
@@ -566,7 +567,7 @@ async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
 ) -> None:
     with inbox.open("job") as reply:
         await enqueue(queue, "job")
-        answer = Answer((await claim(queue))[0])
+        answer = Publication((await claim(queue))[0])
         said = await overfill(tight, queue, answer)
         async with asyncio.timeout(30):
             while not reply.ended:

@@ -14,7 +14,7 @@ from app.openai.chunks import ChatAnswer
 from settings import Bot
 from wire.events import Asked, Event, Failed, File, Image, decode_frame, encode_frame
 from wire.line.claims import Claim
-from wire.stream.outbox import Answer as Outgoing
+from wire.stream.publication import Publication
 from workers.pandora.translate.message import Output
 from workers.pandora.translate.placeholders import (
     FilePlaceholder,
@@ -191,7 +191,7 @@ def shown(said: Sequence[Output], bot: Bot | None = None, flushes: Sequence[int]
 
 def delivered(events: Sequence[Event], flushes: Sequence[int]) -> Iterator[list[Event]]:
     """The batches in which events come from a worker that sends what it has at these places."""
-    outgoing = Outgoing(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
+    outgoing = Publication(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
     for number, event in enumerate(events):
         outgoing.add([event])
         if number in flushes or number == len(events) - 1:

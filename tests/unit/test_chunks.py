@@ -31,7 +31,7 @@ from wire.events import (
     Started,
 )
 from wire.line.claims import Claim
-from wire.stream.outbox import Answer as Outgoing
+from wire.stream.publication import Publication
 from wire.stream.reply import Reply
 
 JOB = "chatcmpl-0123456789abcdef"
@@ -146,7 +146,7 @@ def test_a_resumed_answer_goes_on_exactly_where_the_client_was(
     said: list[Event], ending: Event, asked: Options, data: st.DataObject
 ) -> None:
     # The worker says it, publishing whenever it likes.
-    outgoing = Outgoing(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
+    outgoing = Publication(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
     live: list[Batch] = []
     for event in [Started("m"), *said]:
         outgoing.add([event])
@@ -172,8 +172,8 @@ def test_a_resumed_answer_goes_on_exactly_where_the_client_was(
             step = data.draw(st.integers(1, 10))
             reply.accept(Batch("job", 1, at, events[at : at + step]))
             at += step
-            heard.append(reply._events[len([e for part in heard for e in part]) :])
-        heard = heard or [list(reply._events)]
+            heard.append(reply.unread.events[len([e for part in heard for e in part]) :])
+        heard = heard or [list(reply.unread.events)]
         resumed = rendered(asked.answer(had), heard)
         kept = [block for block in blocks(first) if block[0] and block[0] <= had]
         assert kept + blocks(resumed) == blocks(first)
@@ -189,7 +189,7 @@ def test_what_a_front_end_breaks_off_can_be_resumed_without_loss_or_repetition(
     reply.accept(Batch("job", 1, 0, events[: min(broken, len(events) - 1)]))
     reply.accept(Batch("job", 1, UNNUMBERED, [let_go]))
     answer = asked.answer()
-    here = answer.add(reply._events)
+    here = answer.add(reply.unread.events)
     last = max((number or 0 for number, _ in blocks(here)), default=0)
     there = rendered(asked.answer(last), [events])
     whole = rendered(asked.answer(), [events])

@@ -62,7 +62,7 @@ def stopped_after(
         async with background(leases.keep()):
             await asyncio.sleep(held_after)
             held = clock.passed
-            leases.hold(attempt, held)
+            leases.add(attempt, held)
             while not attempt.stopped and clock.passed < held + watched:
                 await asyncio.sleep(0.01)
             return clock.passed - held if attempt.stopped else None

@@ -28,7 +28,7 @@ from wire.events import (
 )
 from wire.events import encode_frame as encode
 from wire.line.claims import Claim
-from wire.stream.outbox import Answer
+from wire.stream.publication import Publication
 from wire.stream.reply import Reply
 
 CLAIM = Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b"")
@@ -49,7 +49,7 @@ def said(events: list[Event]) -> str:
 
 def batches(words: list[str], rng: random.Random) -> list[Batch]:
     """An answer, flushed at random moments."""
-    answer = Answer(CLAIM)
+    answer = Publication(CLAIM)
     taken = []
     answer.add([Started("m")])
     for word in words:
@@ -95,7 +95,7 @@ def test_lost_doubled_and_swapped_messages_are_healed_from_the_log(
 def test_the_log_can_be_written_in_other_steps_than_the_channel(
     words: list[str], seen: int, rng: random.Random
 ) -> None:
-    answer = Answer(CLAIM)
+    answer = Publication(CLAIM)
     reply = Reply("job", BACKLOG)
     log: list[Batch] = []
     for number, word in enumerate(words):
@@ -143,14 +143,14 @@ def test_nothing_comes_after_an_ending() -> None:
 
 
 def test_adjacent_text_becomes_one_piece() -> None:
-    answer = Answer(CLAIM)
+    answer = Publication(CLAIM)
     answer.add([Started("m"), Delta("a"), Delta("b")])
     answer.add([Delta("c")])
     assert answer.take().events == [Started("m"), Delta("abc")]
 
 
 def test_pieces_of_different_kinds_stay_apart() -> None:
-    answer = Answer(CLAIM)
+    answer = Publication(CLAIM)
     said: list[Event] = [
         Delta("a"),
         Delta("b", "code"),
@@ -244,6 +244,6 @@ def test_no_more_waits_than_the_bound_and_two_batches(steps: list[tuple[int, boo
     reply = Reply("job", 40)
     for number, (size, reads) in enumerate(steps):
         reply.accept(piece(number, Delta("é" * size)))
-        assert len(said(reply._events)) * 2 <= 40 + 2 * 60
+        assert len(said(reply.unread.events)) * 2 <= 40 + 2 * 60
         if reads and not reply.ended:
             heard(reply)

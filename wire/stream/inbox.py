@@ -1,15 +1,15 @@
-"""The front end's end of the way back: the events of all its jobs, whole and in order.
+"""The front end's side of the stream: the events of all its jobs, whole and in order.
 
 One subscription serves the process. Several replies may follow one job, here or in other front
-ends: the first client's and those of its retries. Who joins a job later has missed its beginning
-and reads it from the log. Pub/sub may lose messages (a reconnect, a Redis restart), so
-the numbers are watched: where one is missing, or a subscription was away, or a job has been silent
-for long, the inbox reads the job's log and goes on from there.
+ends: the first client's and those of its retries. A reply that joins a job later has missed its
+beginning and reads it from the log. Pub/sub may lose messages (a reconnect, a Redis restart), so
+the numbers are watched: if one is missing, or the subscription was lost, or a job has been silent
+for long, the job's log is read, and the reply goes on from there (`wire.stream.healing`).
 
 Delivery: a reply gives every event of the job exactly once and in order, an ending last. If a
-missing event cannot be had again, the ending is a `Failed` of our own making. It never hangs: what
-the log cannot heal within `settings.redis.outage_grace` ends so too. Nor does it grow without
-bound: the reply of a client that does not read ends when `settings.stream.max_backlog` is passed.
+missing event is lost for good, the ending is a `Failed` of our own. A reply never hangs: what the
+log cannot heal within `settings.redis.outage_grace` fails too. Nor does it grow without bound: the
+reply of a client that does not read ends when `settings.stream.max_backlog` is exceeded.
 """
 
 from __future__ import annotations
@@ -19,43 +19,28 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Literal
 
 import msgspec
 
 from runtime.tasks import background
-from wire.events import UNNUMBERED, decode_frame
+from wire.events import UNNUMBERED
 from wire.line import keys
 from wire.line.front_end import FrontEndLine
 from wire.redis.client import Redis
-from wire.redis.outage import REDIS_ERRORS
 from wire.redis.subscription import Subscription
 from wire.seal import Seal, SealError
-from wire.stream import log
+from wire.stream.frames import open_frame
+from wire.stream.healing import Healer
 from wire.stream.reply import Reply
 
 logger = logging.getLogger(__name__)
 
-HEAL_STEP = 0.2
-"""Seconds between two looks into a log for what is missing."""
-
-FOLLOW_STEP = 1.0
-"""Seconds between two looks into a log of which we get no live events yet."""
-
 SILENCE = 10.0
-"""Seconds without an event after which the inbox asks Redis whether the job still exists."""
-
-_Found = Literal[
-    "more",  # a whole page, after which there may be another
-    "no_room",  # more than the client can take now: it is slow
-    "all",  # all that is known to be
-    "missing",  # not all, or nobody knows
-]
-"""What a look into a job's log has brought."""
+"""Seconds without an event after which the inbox asks Redis if the job still exists."""
 
 
 class Inbox:
-    """Receives for one front end. `front_end` is its random name and channel."""
+    """Receives for one front end. `front_end` is its random name."""
 
     def __init__(
         self,
@@ -67,17 +52,15 @@ class Inbox:
         outage_grace: float,
         max_backlog: int,
     ) -> None:
-        self._redis = redis
-        self._line = line
         self._seal = seal
-        self._channel = keys.front_end(front_end)
-        self._outage_grace = outage_grace
+        self._front_end = front_end
         self._max_backlog = max_backlog
         self._replies: dict[str, list[Reply]] = {}
+        self._healer = Healer(redis, line, seal, outage_grace)
         self._healing: dict[Reply, asyncio.Task[None]] = {}
-        self._subscription = Subscription(redis, self._channel)
+        self._subscription = Subscription(redis, keys.front_end(front_end))
         self.subscribed = self._subscription.confirmed
-        """Set while Redis has confirmed the subscription: only then may jobs be put in line."""
+        """Set while Redis has confirmed the subscription: only then may jobs be enqueued."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -91,10 +74,10 @@ class Inbox:
 
     @contextlib.contextmanager
     def open(self, job: str, *, attached: bool = False) -> Iterator[Reply]:
-        """Listen for a job's events; to be opened before the job is put in line.
+        """Receive a job's events; to be opened before the job is enqueued.
 
-        Or, `attached`, after this front end was attached to a job that has been there for longer:
-        the log is read until the worker has heard of us and its events come over the channel.
+        Or, `attached`, after this front end was attached to a job that is older: its log is read
+        until its worker has received the attachment and its events arrive over the channel.
         """
         reply = Reply(job, self._max_backlog, live=not attached)
         self._replies.setdefault(job, []).append(reply)
@@ -113,7 +96,7 @@ class Inbox:
         return [reply for replies in self._replies.values() for reply in replies]
 
     def fail_all(self, message: str, code: str) -> None:
-        """End every open reply from this side."""
+        """End every open reply on this side."""
         for reply in self._open():
             reply.fail(message, code)
 
@@ -125,18 +108,21 @@ class Inbox:
             else:
                 self._deliver(message[1])
 
-    def _deliver(self, data: bytes) -> None:
+    def _deliver(self, frame: bytes) -> None:
         try:
-            batches = decode_frame(self._seal.open(data, self._channel))
+            batches = open_frame(self._seal, self._front_end, frame)
         except (SealError, msgspec.MsgspecError) as error:
-            logger.error("a frame that is not for us, or of another version: %s", error)
+            logger.error(
+                "a frame on our channel cannot be read",
+                extra={"event": "frame_unreadable", "error": str(error)},
+            )
             return
         for batch in batches:
             for reply in self._replies.get(batch.job, ()):
                 reply.live = True
-                # An ending without a number comes from somebody who cannot know what was said
-                # before it: it is not taken from the channel, but from the log, where it stands in
-                # its place.
+                # An ending without a number was published by a process that cannot know what was
+                # published before it: it is not accepted from the channel, but from the log, where
+                # it is in its place.
                 if batch.first == UNNUMBERED or not reply.accept(batch):
                     self._heal(reply)
 
@@ -145,73 +131,13 @@ class Inbox:
             await asyncio.sleep(SILENCE / 4)
             quiet_since = time.monotonic() - SILENCE
             for reply in self._open():
-                if reply.heard < quiet_since:
-                    reply.heard = time.monotonic()
+                if reply.active < quiet_since:
+                    reply.active = time.monotonic()
                     self._heal(reply)
 
     def _heal(self, reply: Reply) -> None:
         reply.doubts += 1
         if not reply.ended and reply not in self._healing:
-            task = asyncio.create_task(self._catch_up(reply))
+            task = asyncio.create_task(self._healer.heal(reply))
             self._healing[reply] = task
             task.add_done_callback(lambda _: self._healing.pop(reply, None))
-
-    async def _catch_up(self, reply: Reply) -> None:
-        """Read a job's log, again and again while something is known to be missing."""
-        give_up = time.monotonic() + self._outage_grace
-        while not reply.ended:
-            pause = HEAL_STEP
-            found: _Found = "missing"
-            try:
-                # In an outage the deadline, or the next confirmed subscription, decides.
-                with contextlib.suppress(*REDIS_ERRORS):
-                    found = await self._read_on(reply)
-            except (SealError, msgspec.MsgspecError):
-                reply.fail("The log of this answer cannot be read.", "log_damaged")
-                return
-            match found:
-                case "more":
-                    continue
-                case "all" if reply.live:
-                    return
-                case "all":
-                    pause = FOLLOW_STEP
-                    give_up = time.monotonic() + self._outage_grace
-                case "no_room":
-                    give_up = time.monotonic() + self._outage_grace
-                case "missing" if time.monotonic() > give_up:
-                    if reply.begun:
-                        reply.fail("Part of the answer was lost on its way.", "answer_lost")
-                    else:
-                        reply.fail("The waiting line was away for too long.", "line_unavailable")
-            await asyncio.sleep(pause)
-
-    async def _read_on(self, reply: Reply) -> _Found:
-        """Bring a reply up to what its job's log has, a page at a time."""
-        doubts = reply.doubts
-        known = await self._line.exists(reply.job)
-        # Asked before the log is read: what it still got until then is found there.
-        lost = reply.behind and await self._line.unlogged(reply.job)
-        entries = await log.read(self._redis, self._seal, reply.job, reply.read_to)
-        for at, batch in entries:
-            if not reply.has_room(batch):
-                return "no_room"
-            if reply.accept(batch):
-                reply.read_to = at
-        if len(entries) == log.PAGE and reply.read_to == entries[-1].at:
-            return "more"
-        if not known and not reply.ended:
-            await self._forgotten(reply)
-        elif lost and reply.behind:
-            reply.fail("Part of the answer was lost on its way.", "answer_lost")
-        elif not reply.behind and reply.doubts == doubts:
-            return "all"
-        return "missing"
-
-    async def _forgotten(self, reply: Reply) -> None:
-        """Redis knows nothing of the job: it was restarted without its last second, or wiped."""
-        if reply.begun or reply.resubmit is None:
-            reply.fail("Redis has lost the request.", "job_lost")
-        else:
-            logger.warning("a waiting job had vanished from Redis and is put in line again")
-            await reply.resubmit()

@@ -1,89 +1,67 @@
 """The events of one job on their way to one reader: each once and in order, an ending last.
 
-Pub/sub loses messages and the log repeats them. A reply goes by their numbers alone, and does no
-I/O; `wire.stream.inbox` brings it what comes and what is missing.
+Pub/sub loses messages and the log repeats them. A reply goes by their numbers alone and does no
+I/O; `wire.stream.inbox` delivers to it, and `wire.stream.healing` reads what is missing.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
-from wire.events import UNNUMBERED, Batch, Delta, Ending, Event, Failed
+from wire.events import UNNUMBERED, Batch, Ending, Event, Failed
+from wire.stream.unread import Unread
 
 
 class Reply:
-    """The events of one job, as they come in. Made by `Inbox.open`."""
+    """The events of one job, as they arrive. Made by `Inbox.open`."""
 
     def __init__(self, job: str, max_backlog: int, *, live: bool = True) -> None:
         self.job = job
         self.live = live
-        """Whether its events come over the channel, as far as is known; else only the log has
-        them."""
+        """True if its events arrive over the channel, as far as is known; else only in the log."""
         self.read_to = ""
-        """The place in the log up to which everything has been accepted."""
+        """Position in the log up to which everything has been accepted."""
         self.ended = False
         self.abandoned = False
-        """Whether it ended from this side alone: the job itself may still wait or run."""
+        """True if it ended on this side alone: the job itself may still be waiting or running."""
         self.on_abandoned: Callable[[], None] | None = None
-        """Called when that happens, whatever its reader is held up by."""
+        """Called when it is abandoned, even if its reader is blocked."""
         self.resubmit: Callable[[], Awaitable[object]] | None = None
-        """Puts the job in line again, if Redis has forgotten it before anything was published."""
-        self._events: list[Event] = []
-        self._max_backlog = max_backlog
-        self._backlog = 0
+        """Enqueues the job again, if Redis has lost it before anything was published."""
+        self.unread = Unread(max_backlog)
+        self.doubts = 0
+        """Number of times that something was noticed which only the log can settle."""
+        self.active = time.monotonic()
+        """Time of the latest event."""
         self._next = 0
         self._attempt = 0
         self._known = 0
-        self.doubts = 0
-        """How often something was noticed that only the log can clear up."""
-        self._wake: asyncio.Future[None] | None = None
-        self.heard = time.monotonic()
 
     @property
     def begun(self) -> bool:
-        """Whether anything of the answer has come."""
+        """True once a part of the answer has arrived."""
         return self._next > 0
 
     @property
     def behind(self) -> bool:
-        """Whether events are known to exist that have not come."""
+        """True if events are known to exist that have not arrived."""
         return self._next < self._known
 
-    async def events(self, until: float | None = None) -> list[Event]:
-        """The events that have come since the last call, at least one.
+    def events(self, until: float | None = None) -> Coroutine[None, None, list[Event]]:
+        """Wait for the next events, at least one, as `Unread.take` does.
 
-        Waits for it; until a moment on the loop's clock, if one is given, and then returns none.
-        After an ending there is nothing more to wait for: do not call again.
+        Nothing follows an ending: do not call this again after it.
         """
-        # Runs once for every token of every stream: a bare future and timer are a fifth of what
-        # asyncio's Event and timeout cost here.
-        if not self._events:
-            loop = asyncio.get_running_loop()
-            self._wake = loop.create_future()
-            timer = loop.call_at(until, self._awaken) if until is not None else None
-            try:
-                await self._wake
-            finally:
-                self._wake = None
-                if timer is not None:
-                    timer.cancel()
-        events, self._events = self._events, []
-        self._backlog = 0
-        return events
-
-    def _awaken(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        return self.unread.take(until)
 
     def accept(self, batch: Batch) -> bool:
-        """Take what is new in a batch. False if something before it is missing."""
+        """Accept the new events of a batch. False if events before it are missing."""
         if self.ended:
             return True
         if self._next and batch.attempt != self._attempt:
-            # Redis forgot that an answer had begun, and the job was tried again: what came of it
-            # before must not be continued with another answer.
+            # Redis forgot that an answer had begun, and the job was tried again: one answer must
+            # not be continued with another one.
             self.fail("The answer was lost, and another begun in its place.", "answer_lost")
             return True
         first = self._next if batch.first == UNNUMBERED else batch.first
@@ -93,35 +71,21 @@ class Reply:
         if fresh := batch.events[self._next - first :]:
             self._next += len(fresh)
             self._attempt = batch.attempt
-            held_up = bool(self._events)
-            self._events += fresh
             self.ended = isinstance(fresh[-1], Ending)
-            self.heard = time.monotonic()
-            self._awaken()
-            if held_up:
-                self._count(fresh)
+            self.active = time.monotonic()
+            if not self.unread.add(fresh) and not self.ended:
+                self.fail("This client does not read its answer fast enough.", "slow_reader")
         return True
 
-    def _count(self, fresh: list[Event]) -> None:
-        # What comes when nothing waits is not counted: it is taken at once, or is one batch.
-        self._backlog += _size(fresh)
-        absent = self._wake is None  # else it has only not had its turn yet
-        if absent and self._backlog > self._max_backlog and not self.ended:
-            self.fail("This client does not read its answer fast enough.", "slow_reader")
-
     def has_room(self, batch: Batch) -> bool:
-        """Whether a batch from the log, which can wait, may be accepted now."""
-        return not self._events or self._backlog + _size(batch.events) <= self._max_backlog
+        """Tell if a batch from the log, which can wait, may be accepted now."""
+        return self.unread.has_room(batch.events)
 
     def fail(self, message: str, code: str) -> None:
-        """End the reply from this side, if it has not ended."""
+        """End the reply on this side, unless it has ended."""
         if not self.ended:
             self.abandoned = True
             failed = Failed("let_go", message, code=code)
             self.accept(Batch(self.job, self._attempt, UNNUMBERED, [failed]))
             if self.on_abandoned is not None:
                 self.on_abandoned()
-
-
-def _size(events: list[Event]) -> int:
-    return sum(len(event.text.encode()) for event in events if isinstance(event, Delta))

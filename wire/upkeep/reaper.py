@@ -10,7 +10,7 @@ from wire.events import Failed
 from wire.line.upkeep import UpkeepLine
 from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal
-from wire.stream.endings import WAITED_TOO_LONG, end_waiting, finish_stalled
+from wire.stream.endings import WAITED_TOO_LONG, finish_stalled, finish_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ async def reap(line: UpkeepLine, seal: Seal) -> None:
         redis.RedisError: Redis is unreachable; the next call does the work.
     """
     for id, front_ends in await line.overdue(SLACK):
-        await end_waiting(line, seal, id, front_ends, WAITED_TOO_LONG)
+        await finish_waiting(line, seal, id, front_ends, WAITED_TOO_LONG)
     requeued, stalled = await line.reap()
     if requeued:
         logger.warning(

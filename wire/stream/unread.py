@@ -1,0 +1,66 @@
+"""The events that one reader has received but not read yet."""
+
+from __future__ import annotations
+
+import asyncio
+
+from wire.events import Delta, Event
+
+
+class Unread:
+    """A buffer of events, bounded by the bytes of their text."""
+
+    def __init__(self, max_backlog: int) -> None:
+        self.events: list[Event] = []
+        self.backlog = 0
+        """Bytes of the events that arrived while others were unread."""
+        self._max_backlog = max_backlog
+        self._arrived: asyncio.Future[None] | None = None
+
+    async def take(self, until: float | None = None) -> list[Event]:
+        """Return all events that have arrived since the last call, at least one.
+
+        Waits for it; `until` a time on the loop's clock, if that is given, and then returns none.
+        """
+        # Runs once for every token of every stream: a bare future and timer are a fifth of what
+        # asyncio's Event and timeout cost here.
+        if not self.events:
+            loop = asyncio.get_running_loop()
+            self._arrived = loop.create_future()
+            timer = loop.call_at(until, self._wake) if until is not None else None
+            try:
+                await self._arrived
+            finally:
+                self._arrived = None
+                if timer is not None:
+                    timer.cancel()
+        events, self.events = self.events, []
+        self.backlog = 0
+        return events
+
+    def _wake(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def add(self, events: list[Event]) -> bool:
+        """Append events. False: the reader is too slow, more is unread now than may be.
+
+        Events that arrive when nothing is unread are not counted: they are taken at once, or are
+        one batch.
+        """
+        behind = bool(self.events)
+        self.events += events
+        self._wake()
+        if not behind:
+            return True
+        self.backlog += _size(events)
+        # A reader that waits has only not had its turn on the loop yet.
+        return self.backlog <= self._max_backlog or self._arrived is not None
+
+    def has_room(self, events: list[Event]) -> bool:
+        """Tell if events that can wait, as they are in the log, may be added now."""
+        return not self.events or self.backlog + _size(events) <= self._max_backlog
+
+
+def _size(events: list[Event]) -> int:
+    return sum(len(event.text.encode()) for event in events if isinstance(event, Delta))

@@ -9,14 +9,14 @@ import signal
 import sys
 from importlib.metadata import version
 
-from benchmarks import cpu_per_token, fairness, first_token, honesty, idle, length, promises
+from benchmarks import cpu_per_token, fairness, first_token, forecasts, idle, length, promises
 
 BENCHMARKS = {
     "first_token": first_token.main,
     "cpu_per_token": cpu_per_token.main,
     "idle": idle.main,
     "fairness": fairness.main,
-    "honesty": honesty.main,
+    "forecasts": forecasts.main,
     "promises": promises.main,
     "length": length.main,
 }
@@ -24,14 +24,14 @@ LIBRARIES = ("sanic", "aiohttp", "arq", "redis", "hiredis", "msgspec", "uvloop")
 
 
 def main() -> None:
-    """Run what the command line names."""
-    parser = argparse.ArgumentParser(prog="benchmarks", description="What the gateway costs.")
+    """Run the benchmarks that the command line names."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Benchmarks of the gateway.")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}; by default all")
     names = parser.parse_args().names or list(BENCHMARKS)
     for name in names:
         if name not in BENCHMARKS:
             parser.error(f"no benchmark {name!r}: there are {', '.join(BENCHMARKS)}")
-    # SIGTERM ends as Ctrl-C does, with every process that was started.
+    # SIGTERM ends the run and every process that was started, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores")
     print(", ".join(f"{library} {version(library)}" for library in LIBRARIES))

@@ -8,14 +8,14 @@ import psutil
 
 
 class Cpu:
-    """What processes use from the making of this object on, all their threads, user and system."""
+    """CPU time of processes since this object was made: all threads, user and system."""
 
     def __init__(self, parts: Mapping[str, psutil.Process]) -> None:
         self._parts = parts
         self._before = self._read()
 
     def used(self) -> dict[str, float]:
-        """Seconds since then, by name."""
+        """Return the seconds by name."""
         return {name: now - self._before[name] for name, now in self._read().items()}
 
     def _read(self) -> dict[str, float]:

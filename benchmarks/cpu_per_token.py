@@ -1,4 +1,4 @@
-"""What a token costs the gateway, beside what it costs to pass the upstream's bytes through."""
+"""CPU time per token, compared with passing the upstream's bytes through."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ ROUNDS = 3
 TARGET = 3.0
 
 ASKED = STREAMS / INTERVAL
-"""Tokens a second."""
+"""Tokens per second."""
 
 
 def main() -> None:
-    """Measure in turns and print."""
+    """Measure both in turns and print the result."""
     ours: list[Steady] = []
     bare: list[Steady] = []
     with gateway(slots=STREAMS) as running, passthrough(running.upstream) as (url, part):
         for _ in range(ROUNDS):
             ours.append(_load(running.chat, OPENAI, running.parts))
             bare.append(_load(url, UPSTREAM, {"pass-through": part}))
-    print(f"CPU per token, {STREAMS} streams of {1 / INTERVAL:.0f} tokens a second,", end=" ")
+    print(f"CPU per token, {STREAMS} streams of {1 / INTERVAL:.0f} tokens per second,", end=" ")
     print(f"{ROUNDS} rounds in turns, in microseconds")
     totals = [_print("gateway", ours), _print("pass-through", bare)]
     ratios = [
@@ -50,7 +50,7 @@ def _costs(run: Steady) -> dict[str, float]:
 
 
 def _print(name: str, runs: list[Steady]) -> float:
-    """Print the parts and the sum, and what was achieved. Returns the median of the sums."""
+    """Print the parts, the sum and the achieved rate. Returns the median of the sums."""
     costs = [_costs(run) for run in runs]
     if len(costs[0]) > 1:
         for part in costs[0]:
@@ -60,7 +60,7 @@ def _print(name: str, runs: list[Steady]) -> float:
     rate = median(run.rate for run in runs)
     busy = median(run.busy for run in runs)
     late = "" if rate >= 0.95 * ASKED else f" of {ASKED:.0f} asked: THE MACHINE IS SATURATED"
-    print(f"    {rate:.0f} tokens a second{late}, all cores {busy:.0f} % busy")
+    print(f"    {rate:.0f} tokens per second{late}, all cores {busy:.0f} % busy")
     return median(sums)
 
 

@@ -1,6 +1,6 @@
-"""Whether the line is fair: who waits how long, and who gets how much slot time.
+"""Fairness of the line: waits of light flows, and shares of the slot time.
 
-In virtual time, so that the figures depend on the seed alone. FIFO, first in first out, is the same
+In virtual time, so that the figures depend only on the seed. FIFO, first in first out, is the same
 load as one user of one key.
 """
 
@@ -14,7 +14,7 @@ from wire.redis.client import Redis
 
 SEEDS = (1, 2, 3)
 MEAN = 20.0
-"""Seconds that a job takes, on average."""
+"""Mean slot time of a job, in seconds."""
 
 SLOTS = 4
 BACKLOG = 200
@@ -22,20 +22,20 @@ LONG = 3000.0
 """Seconds over which slot time is counted."""
 
 LIMIT = 2.0
-"""Service times that a light flow waits at most, for 95 of 100 of its jobs."""
+"""The longest wait of a light flow's jobs at p95, in service times."""
 
 CLOSE = 0.1
-"""How far from its fair part of the slot time a flow may be."""
+"""The largest deviation of a flow from its fair share of the slot time."""
 
 Kinds = Callable[[World], list[tuple[Kind, int]]]
-"""Who has jobs waiting all the time, and how many."""
+"""Makes the kinds of jobs that are waiting all the time, with their numbers."""
 
 DRAWS = {"even": about, "exponential": exponential}
 
 
 @dataclass(frozen=True)
 class LightWait:
-    """The wait of a light flow's jobs at p95, in service times; in our order and in arrival's."""
+    """Wait of a light flow's jobs at p95, in service times: in fair order and in FIFO order."""
 
     jobs: int
     fair: float
@@ -51,9 +51,9 @@ async def light_waits(
     of_one_key: bool = False,
     fifo: bool = True,
 ) -> LightWait:
-    """200 jobs of one wait, and somebody sends one at a time, 20 in all.
+    """Measure a flow that sends one job at a time, 20 in all, while 200 of another are waiting.
 
-    `of_one_key`: they are users of one key; else each has a key. `fifo`: compare.
+    `of_one_key`: they are users of one key; otherwise each has a key. `fifo`: compare with FIFO.
     """
 
     async def play(in_order: bool) -> list[float]:
@@ -79,19 +79,19 @@ async def light_waits(
 
 @dataclass(frozen=True)
 class Shares:
-    """The slot time that each got, as a part of what is fair: 1 is just that."""
+    """Slot time of each flow relative to its fair share: 1 is exactly fair."""
 
     fair: dict[str, float]
     fifo: dict[str, float]
 
     @property
     def worst(self) -> float:
-        """The largest distance from 1."""
+        """The largest deviation from 1."""
         return max(abs(part - 1) for part in self.fair.values())
 
 
 async def shares(redis: Redis, seed: int, kinds: Kinds, *, fifo: bool = True) -> Shares:
-    """Let them all have jobs waiting, for a long time."""
+    """Measure the slot time of flows that all have jobs waiting for a long time."""
 
     async def play(in_order: bool) -> dict[str, float]:
         made = await world(redis, seed, slots=SLOTS)
@@ -112,7 +112,7 @@ async def shares(redis: Redis, seed: int, kinds: Kinds, *, fifo: bool = True) ->
 
 
 def equal(cap: int, draw: str = "exponential", *, of_one_key: bool = False) -> Kinds:
-    """Two that want the same, one of which has ten times as many waiting."""
+    """Two equal flows, one with ten times as many waiting jobs."""
 
     def kinds(made: World) -> list[tuple[Kind, int]]:
         length = DRAWS[draw](made.random, MEAN)
@@ -125,19 +125,19 @@ def equal(cap: int, draw: str = "exponential", *, of_one_key: bool = False) -> K
 
 
 def many(made: World) -> list[tuple[Kind, int]]:
-    """Six keys with one conversation each, and backlogs of any length."""
+    """Six keys with one conversation each, and backlogs of very different lengths."""
     length = exponential(made.random, MEAN)
     return [(Kind(f"key-{n}", length), 2 * 2**n) for n in range(6)]
 
 
 def weighted(made: World) -> list[tuple[Kind, int]]:
-    """One key counts three times."""
+    """A key with weight 3."""
     length = exponential(made.random, MEAN)
     return [(Kind("one", length, cap=8), 40), (Kind("three", length, cap=8, weight=3.0), 10)]
 
 
 def long_and_short(made: World) -> list[tuple[Kind, int]]:
-    """One key's jobs take six times as long as the other's, in the same family."""
+    """Two keys of one family, one with jobs that take six times as long."""
     return [
         (Kind("long", exponential(made.random, 2 * MEAN), cap=8), 20),
         (Kind("short", exponential(made.random, MEAN / 3), cap=8), 20),
@@ -146,8 +146,8 @@ def long_and_short(made: World) -> list[tuple[Kind, int]]:
 
 @dataclass(frozen=True)
 class Lanes:
-    """Slots held on average by each lane, when both want all and when one is alone; the wait of an
-    image behind 200 chats at p95, in service times of a chat."""
+    """Average number of slots of each lane, if both want all and if one is alone; wait of an image
+    behind 200 chats at p95, in service times of a chat."""
 
     chat: float
     images: float
@@ -156,7 +156,7 @@ class Lanes:
 
 
 async def lanes(redis: Redis, seed: int, span: float = LONG) -> Lanes:
-    """Three slots are the chats', one is the images', and what one leaves the other may use."""
+    """Measure lanes: three slots for chats, one for images, and each may use the other's."""
     made = await world(redis, seed, slots=SLOTS)
     chat = Kind("chat", about(made.random, MEAN), cap=SLOTS)
     image = Kind("image", about(made.random, 2 * MEAN), cap=SLOTS, lane="images")
@@ -198,7 +198,7 @@ async def _main(redis: Redis) -> None:
         f"Fairness with {SLOTS} slots; FIFO: the same load in the order of arrival; seeds {SEEDS}"
     )
     print(f"  A light flow's wait at p95, in service times (target: at most {LIMIT:g}),")
-    print(f"  beside one with {BACKLOG} waiting; the worst seed")
+    print(f"  while another has {BACKLOG} jobs waiting; the worst seed")
     for of_one_key in (False, True):
         # With a cap of 1, users of one key wait for the one conversation that runs.
         for cap in (3, 4, 100) if of_one_key else (1, 3, 4, 100):
@@ -213,14 +213,14 @@ async def _main(redis: Redis) -> None:
                     f"   FIFO {max(run.fifo for run in runs):5.1f}",
                     flush=True,
                 )
-    print(f"  Slot time over {LONG:.0f} s by what is fair (target: 1 +- {CLOSE}); in brackets FIFO")
+    print(f"  Slot time over {LONG:.0f} s by fair share (target: 1 +- {CLOSE}); in brackets FIFO")
     for load, kinds in LOADS.items():
         for seed in SEEDS:
             got = await shares(redis, seed, kinds)
             parts = ", ".join(f"{k} {part:.2f} ({got.fifo[k]:.2f})" for k, part in got.fair.items())
             missed = "" if got.worst <= CLOSE else "  MISSED"
             print(f"    {load:22} seed {seed}: {parts}{missed}", flush=True)
-    print("  Lanes: three slots for chats, one for images; what one leaves, the other may use")
+    print("  Lanes: three slots for chats, one for images; each may use the other's free ones")
     for seed in SEEDS:
         lane = await lanes(redis, seed)
         print(
@@ -230,5 +230,5 @@ async def _main(redis: Redis) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the result."""
     on_redis(_main)

@@ -1,4 +1,4 @@
-"""How much later the first token comes through the idle gateway than from the upstream itself."""
+"""Delay of the first token: through the idle gateway, compared with the upstream itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TARGET = 8.0  # milliseconds
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the result."""
     with gateway(slots=4) as running:
         through, direct = uvloop.run(_measure(running.chat, running.conversation))
     print(f"time to the first token, {PAIRS} pairs, in milliseconds")
@@ -47,7 +47,7 @@ async def _measure(chat: str, conversation: str) -> tuple[list[float], list[floa
 
 
 async def _first_token(session: aiohttp.ClientSession, url: str, dialect: Dialect) -> float:
-    """Milliseconds from the question to the first word. Reads and checks the whole answer."""
+    """Return the milliseconds from the question to the first word, and check the whole answer."""
     body = dialect.body(directive(WORDS, INTERVAL))
     stream, first = b"", None
     asked = time.perf_counter()
@@ -59,6 +59,6 @@ async def _first_token(session: aiohttp.ClientSession, url: str, dialect: Dialec
                 first = time.perf_counter()
     assert first is not None
     assert dialect.text(stream) == answer(WORDS)
-    # The next question comes to an idle gateway, and not in step with anything that has a period.
+    # The next question finds the gateway idle, and is not in step with anything periodic.
     await asyncio.sleep(0.01)
     return (first - asked) * 1000

@@ -1,4 +1,4 @@
-"""A whole gateway on free ports of 127.0.0.1, each part a process whose CPU time can be read."""
+"""A whole gateway on free ports of 127.0.0.1. The CPU time of each process can be read."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Gateway:
 
     @property
     def chat(self) -> str:
-        """Where a chat is asked for."""
+        """URL of chat completions."""
         return f"{self.url}/v1/chat/completions"
 
     @property
     def conversation(self) -> str:
-        """Where the upstream is asked directly."""
+        """URL of conversations on the upstream itself."""
         return f"{self.upstream}/backend-api/conversation"
 
 
 @contextlib.contextmanager
 def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
-    """A gateway with one worker that holds up to `slots` conversations, ready to answer.
+    """Run a gateway with one worker that holds up to `slots` conversations.
 
-    Without `simulator` nobody answers at its upstream. All processes end with the context.
+    Without `simulator` there is no server at its upstream. All processes end with the context.
     """
     with contextlib.ExitStack() as stack:
-        # The dearest way to run Redis: each write is on disk before it is answered.
+        # The slowest mode of Redis: each write is on disk before it is answered.
         redis = stack.enter_context(EmbeddedRedis(appendonly=True))
         port, upstream_port = free_port(), free_port()
         url, upstream = f"http://{HOST}:{port}", f"http://{HOST}:{upstream_port}"
@@ -59,7 +59,7 @@ def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         settings = directory / "settings.toml"
         settings.touch()
-        # No settings but these: not the operator's file, nor what else the environment says.
+        # No settings but these: neither the operator's file nor other variables of the environment.
         environ = {name: text for name, text in os.environ.items() if "GATEWAY" not in name} | {
             "GATEWAY_SETTINGS": str(settings),
             "GATEWAY__SERVER__HOST": HOST,
@@ -81,7 +81,7 @@ def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
 
 @contextlib.contextmanager
 def passthrough(upstream: str) -> Iterator[tuple[str, psutil.Process]]:
-    """A running `benchmarks.passthrough` in front of `upstream`: its URL and its process."""
+    """Run `benchmarks.passthrough` in front of `upstream`; yields its URL and its process."""
     port = free_port()
     with process("benchmarks.passthrough", upstream, str(port)) as part:
         _wait(f"http://{HOST}:{port}/ready")
@@ -92,10 +92,7 @@ def passthrough(upstream: str) -> Iterator[tuple[str, psutil.Process]]:
 def process(
     module: str, *arguments: str, environ: Mapping[str, str] | None = None
 ) -> Iterator[psutil.Process]:
-    """`python -m module`, which ends with the context.
-
-    What it prints is shown if anything fails.
-    """
+    """Run `python -m module` until the context ends. Its output is printed if anything fails."""
     with tempfile.TemporaryFile() as output:
         command = [sys.executable, "-m", module, *arguments]
         started = children.spawn(command, environ=environ, output=output)

@@ -1,4 +1,4 @@
-"""What the gateway uses while nobody asks anything."""
+"""CPU time of the idle gateway."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TARGET = 2.0  # percent of one core
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the result."""
     with gateway(slots=4, simulator=False) as running:
         time.sleep(SETTLE)
         cpu = Cpu(running.parts)

@@ -1,4 +1,4 @@
-"""What the length of the line costs: Redis' own time for each change of it."""
+"""Redis' own time for each change of the line, for lines of different lengths."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SLOTS = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Microseconds of Redis' time, the median of many."""
+    """Median of Redis' time for each operation, in microseconds."""
 
     enqueue: float
     claim: float
@@ -46,7 +46,7 @@ async def _spent(redis: Redis) -> int:
 
 
 async def cost(redis: Redis, length: int, keys: int, operations: int = TIMES) -> Cost:
-    """Fill the line with so many jobs of so many keys, and see what each operation takes."""
+    """Fill the line with `length` jobs of `keys` keys, and measure each operation."""
     return _median([took async for took in _rounds(redis, length, keys, operations)])
 
 
@@ -57,7 +57,7 @@ def _median(rounds: list[dict[str, int]]) -> Cost:
 async def _rounds(
     redis: Redis, length: int, keys: int, operations: int
 ) -> AsyncIterator[dict[str, int]]:
-    """Fill the line; then do each operation once a round, and say what it took."""
+    """Fill the line; then do each operation once per round, and yield the times."""
     await redis.flushdb()
     config = settings.Queue(
         max_waiting=10**7, max_waiting_per_key=10**7, max_wait=1e7, lease=1e5, heartbeat=1e4
@@ -111,7 +111,7 @@ async def _look(queue: WholeLine, job: NewJob) -> bool:
 
 
 async def _in_turns(lines: list[AsyncIterator[dict[str, int]]]) -> list[Cost]:
-    """What operations take in several lines, round by round: no machine is quick all the time."""
+    """Measure several lines round by round, since no machine is equally fast all the time."""
     rounds: list[list[dict[str, int]]] = [[] for _ in lines]
     for _ in range(TIMES):
         for line, took in zip(lines, rounds, strict=True):
@@ -139,6 +139,6 @@ async def _compare(server: EmbeddedRedis) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the result."""
     with EmbeddedRedis() as server:
         asyncio.run(_compare(server))

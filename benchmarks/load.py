@@ -1,8 +1,8 @@
-"""Many streams at once, from a client that costs next to nothing.
+"""Many streams at once, from a client that needs almost no CPU time.
 
-Raw connections keep what comes as it came; all parsing and checking waits until the last stream has
-ended. What is measured is the steady part: from when every stream has brought its first word to the
-end of the first stream.
+Raw connections store the bytes as they arrive; parsing and checking begin when the last stream has
+ended. The measurement covers the steady part: from the time when every stream has its first word to
+the end of the first stream.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Steady:
 
     @property
     def rate(self) -> float:
-        """Tokens a second."""
+        """Tokens per second."""
         return self.tokens / self.seconds
 
     def per_token(self, part: str) -> float:
-        """Microseconds of CPU."""
+        """Return the microseconds of CPU time per token."""
         return self.cpu[part] / self.tokens * 1e6
 
 
@@ -85,7 +85,7 @@ async def load(
 
 
 class _Stream(asyncio.Protocol):
-    """One answer, as the pieces in which it comes."""
+    """One answer, as the pieces in which it arrives."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.pieces: list[bytes] = []
@@ -103,7 +103,7 @@ class _Stream(asyncio.Protocol):
         self.ended.set_result(None)
         if not self.begun.done():
             got = b"".join(self.pieces)[:300]
-            self.begun.set_exception(RuntimeError(f"no answer came ({error}): {got!r}"))
+            self.begun.set_exception(RuntimeError(f"no answer arrived ({error}): {got!r}"))
 
 
 def _request(url: str, dialect: Dialect, bearer: str, words: int, interval: float) -> bytes:
@@ -120,7 +120,7 @@ def _request(url: str, dialect: Dialect, bearer: str, words: int, interval: floa
 
 
 def _body(response: bytes) -> bytes:
-    """The body of a raw response in chunked encoding, which has to be whole."""
+    """Return the body of a raw response in chunked encoding, which must be complete."""
     head, _, rest = response.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 "), f"not answered: {response[:300]!r}"
     chunks: list[bytes] = []

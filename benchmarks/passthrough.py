@@ -1,7 +1,7 @@
-"""The least that can stand in between: forwards the upstream's bytes and looks at none of them.
+"""The minimal gateway: it forwards the upstream's bytes without reading them.
 
-`python -m benchmarks.passthrough UPSTREAM PORT`. What a gateway in Python costs at least, and so
-the measure for what ours costs.
+`python -m benchmarks.passthrough UPSTREAM PORT`. Its cost is the least that a gateway in Python can
+have, and so the measure for ours.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Passthrough:
             return response
 
     async def ready(self, _: web.Request) -> web.Response:
-        """Say that we are up."""
+        """Answer 200."""
         return web.Response()
 
 

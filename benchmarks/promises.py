@@ -1,4 +1,4 @@
-"""Whether `Retry-After` can be trusted: who comes back when told is let in, whoever else comes."""
+"""Reliability of `Retry-After`: who returns at that time is admitted, whatever others do."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ LIMITS: dict[str, dict[str, float]] = {
 
 @dataclass
 class Kept:
-    """Callers who were told when to come back: how many did, and who was let in then.
+    """Refused callers: their number, the number that returned in time, and of those the admitted.
 
-    `longest` is the longest time outside, in service times, of those who got in.
+    `longest` is the longest time outside the line, in service times, of an admitted one.
     """
 
-    told: int = 0
-    came: int = 0
-    let_in: int = 0
+    refused: int = 0
+    returned: int = 0
+    admitted: int = 0
     longest: float = 0.0
 
     @property
     def part(self) -> float:
-        """Of those who came when told, how many were let in."""
-        return self.let_in / self.came if self.came else math.nan
+        """Part of the returned callers that was admitted."""
+        return self.admitted / self.returned if self.returned else math.nan
 
 
 async def promises(
@@ -49,11 +49,11 @@ async def promises(
     load: float = 1.4,
     keys: int = 8,
     mean: float = MEAN,
-    liars: int = 0,
+    quitters: int = 0,
 ) -> Kept:
-    """So many keys ask for `load` times what the slots can do, and come back when told.
+    """Let keys ask for `load` times the slots' capacity, and return at their retry time.
 
-    `liars`: so many keys more ask four times as often, and never come back.
+    `quitters` further keys ask four times as often, and never return.
     """
     made = await world(
         redis, seed, slots=SLOTS, **LIMITS[limit] if mean == MEAN else {"max_waiting": 30}
@@ -61,28 +61,28 @@ async def promises(
     length = exponential(made.random, mean)
     kept = Kept()
 
-    def caller(kind: Kind, honest: bool) -> Callable[..., Awaitable[None]]:
+    def caller(kind: Kind, returns: bool) -> Callable[..., Awaitable[None]]:
         began = made.now
 
         async def ask(returned: bool = False) -> None:
             answer = await made.send(kind)
             if returned:
-                kept.came += 1
-                kept.let_in += not isinstance(answer, Refused)
+                kept.returned += 1
+                kept.admitted += not isinstance(answer, Refused)
             if isinstance(answer, Refused):
-                if honest:
-                    kept.told += 1
+                if returns:
+                    kept.refused += 1
                     made.after(max(1, math.ceil(answer.retry_after)), lambda: ask(True))
-            elif honest:
+            elif returns:
                 kept.longest = max(kept.longest, (made.now - began) / mean)
 
         return ask
 
-    def senders(name: str, every: float, honest: bool) -> None:
+    def senders(name: str, every: float, returns: bool) -> None:
         kind = Kind(name, length, cap=SLOTS if limit != "max_waiting_per_key" else 1)
 
         async def again() -> None:
-            await caller(kind, honest)()
+            await caller(kind, returns)()
             made.after(made.random.expovariate(1 / every), again)
 
         made.after(made.random.expovariate(1 / every), again)
@@ -90,29 +90,30 @@ async def promises(
     every = keys * mean / SLOTS / load
     for n in range(keys):
         senders(f"key-{n}", every, True)
-    for n in range(liars):
-        senders(f"liar-{n}", every / 4, False)
+    for n in range(quitters):
+        senders(f"quitter-{n}", every / 4, False)
     await made.run(SPAN * mean / MEAN)
     return kept
 
 
 async def _main(redis: Redis) -> None:
-    print("Callers who were refused and came back when told (whole seconds): how many were let in")
-    print(f"  (target: {TARGET:.0%}); longest: outside, in service times; liars never come back")
+    print("Refused callers that returned at Retry-After (whole seconds): part that was admitted")
+    print(f"  (target: {TARGET:.0%}); longest: outside, in service times; quitters never return")
     for limit, mean in [(limit, MEAN) for limit in LIMITS] + [("max_waiting", 0.2)]:
-        for keys, liars, load in ((8, 0, 1.4), (8, 4, 0.9), (60, 0, 1.4), (8, 0, 3.0)):
+        for keys, quitters, load in ((8, 0, 1.4), (8, 4, 0.9), (60, 0, 1.4), (8, 0, 3.0)):
             for seed in SEEDS:
                 kept = await promises(
-                    redis, seed, limit, keys=keys, liars=liars, load=load, mean=mean
+                    redis, seed, limit, keys=keys, quitters=quitters, load=load, mean=mean
                 )
                 print(
-                    f"  {limit:20} jobs of {mean:4} s, {keys:2} keys, {liars} liars, load {load},"
-                    f" seed {seed}: {kept.let_in:3} of {kept.came:3} = {kept.part:6.1%},"
+                    f"  {limit:20} jobs of {mean:4} s, {keys:2} keys, {quitters} quitters,"
+                    f" load {load},"
+                    f" seed {seed}: {kept.admitted:3} of {kept.returned:3} = {kept.part:6.1%},"
                     f" longest {kept.longest:3.0f}{'  MISSED' if kept.part < TARGET else ''}",
                     flush=True,
                 )
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the result."""
     on_redis(_main)

@@ -1,4 +1,4 @@
-"""The same question in the gateway's dialect and in the upstream's, and how each answers it."""
+"""The same question and answer in the gateway's dialect and in the upstream's."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import msgspec
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one side is asked, and how its stream shows a word and the whole answer.
+    """Request body of one side, and extraction of words and of the answer from its stream.
 
-    `first_word` is in the bytes that bring the first text, and in none before. `words` counts the
-    words of a middle piece of the stream. `text` is the answer in a whole stream, which has to end
+    `first_word` is in the bytes of the first text, and in none before. `words` counts the words of
+    a middle piece of the stream. `text` extracts the answer from a whole stream, which must end
     with `[DONE]`.
     """
 
@@ -26,17 +26,17 @@ class Dialect:
 
 
 def directive(words: int, interval: float) -> str:
-    """A prompt to which the simulator answers with `answer(words)`, in a steady pace."""
+    """Make a prompt that the simulator answers with `answer(words)` at a steady pace."""
     return f"[[sim words={words} interval={interval} delay={interval}]]"
 
 
 def answer(words: int) -> str:
-    """What the simulator says."""
+    """Return the simulator's answer."""
     return " ".join(f"w{n}" for n in range(words))
 
 
 def headers(bearer: str) -> dict[str, str]:
-    """The headers of either dialect."""
+    """Make the headers of either dialect."""
     return {
         "Authorization": f"Bearer {bearer}",
         "Content-Type": "application/json",
@@ -89,7 +89,7 @@ OPENAI = Dialect(
     _openai_body, b'"content":"w0', lambda stream: len(_WORD.findall(stream)), _openai_text
 )
 UPSTREAM = Dialect(
-    # Each event repeats all words so far and brings one more.
+    # Each event repeats all words so far and adds one.
     _upstream_body,
     b'"parts": ["w0',
     lambda stream: stream.count(b"data: {"),

@@ -1,9 +1,8 @@
 """The real line on a real Redis, in virtual time: hours of load in seconds, the same in every run.
 
-The scripts run with a stopped clock. What happens in between is a list of moments, which are played
-one after the other. So a measurement depends on its seed and on the scripts alone, not on how busy
-the machine is. Expiries in Redis still go by its own clock, which is the slower one here: nothing
-expires too early.
+The scripts run with a stopped clock, which is set to the time of one action after the other. So a
+measurement depends only on its seed and on the scripts, not on the load of the machine. Expiries in
+Redis still go by its own clock, which is the slower one here: nothing expires too early.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from wire.seal import Seal
 
 FRAMES = {"front": b"frame"}
 FOREVER = 1e5
-"""Seconds: leases and presences outlive every run, so that nobody has to renew them."""
+"""Seconds: leases and presences outlive every run, so that they need not be renewed."""
 
 
 @dataclass
 class Job:
-    """A job that was accepted. `length`: how long it holds its slot. Moments are in seconds."""
+    """An accepted job. `length` is its slot time; all times are in seconds."""
 
     name: str
     length: float
@@ -49,15 +48,15 @@ class Job:
 
     @property
     def waited(self) -> float:
-        """Seconds."""
+        """Wait in seconds."""
         return self.started - self.arrived
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a sender's jobs have in common. `length` draws how long one takes.
+    """Properties of a sender's jobs. `length` draws the slot time of one.
 
-    `name` is the sender's for the measurement, by default its key.
+    `name` is the sender's name in the measurement, by default its key.
     """
 
     key: str
@@ -71,7 +70,7 @@ class Kind:
 
 
 class World:
-    """A line, a worker that holds all slots, and what is going to happen."""
+    """A line, a worker that holds all slots, and an agenda of actions."""
 
     def __init__(self, queue: WholeLine, slots: int, seed: int) -> None:
         self.random = Random(seed)
@@ -85,19 +84,19 @@ class World:
 
     @property
     def started(self) -> list[Job]:
-        """Those that have begun, in the order of their arrival."""
+        """The jobs that have started, in the order of their arrival."""
         return [job for job in self.jobs.values() if job.started >= 0]
 
-    def at(self, moment: float, action: Callable[[], Awaitable[None]]) -> None:
-        """Do something at a moment, or now if that is past."""
-        heapq.heappush(self._agenda, (max(moment, self.now), next(self._numbers), action))
+    def at(self, when: float, action: Callable[[], Awaitable[None]]) -> None:
+        """Do something at a time, or now if that has passed."""
+        heapq.heappush(self._agenda, (max(when, self.now), next(self._numbers), action))
 
     def after(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-        """Do something after a while."""
+        """Do something after some seconds."""
         self.at(self.now + seconds, action)
 
     async def run(self, seconds: float = math.inf) -> None:
-        """Let so much time pass, or less if nothing is left to happen."""
+        """Let time pass until the agenda is empty, at most `seconds`."""
         end = self.now + seconds
         while self._agenda and self._agenda[0][0] <= end:
             await self._step()
@@ -106,7 +105,7 @@ class World:
             await self._queue.set_clock(end)
 
     async def run_until_started(self, since: float, till: float) -> list[Job]:
-        """Until all have begun that arrive in a span of time. Returns them."""
+        """Run until all jobs that arrive in a span of time have started, and return them."""
         await self.run(till - self.now)
         jobs = [job for job in self.jobs.values() if since <= job.arrived < till]
         while any(job.started < 0 for job in jobs):
@@ -114,14 +113,14 @@ class World:
         return jobs
 
     async def _step(self) -> None:
-        moment, _, action = heapq.heappop(self._agenda)
-        if moment > self.now:
-            self.now = moment
-            await self._queue.set_clock(moment)
+        when, _, action = heapq.heappop(self._agenda)
+        if when > self.now:
+            self.now = when
+            await self._queue.set_clock(when)
         await action()
 
     async def prepare(self) -> None:
-        """Let the line know its worker, and settle."""
+        """Register the worker with the line, and let the line settle."""
         for _ in range(4):
             await self._queue.set_clock(self.now)
             await self._queue.renew(Presence("w", VERSION, "fingerprint", self._slots), [])
@@ -131,7 +130,7 @@ class World:
     async def send(
         self, kind: Kind, then: Callable[[], Awaitable[None]] | None = None
     ) -> Job | Refused:
-        """Ask for one job; `then` is done when it has ended."""
+        """Enqueue one job; `then` is called when it has ended."""
         id = f"job-{next(self._numbers)}"
         new = NewJob(
             id=id,
@@ -171,15 +170,15 @@ class World:
         if job.then is not None:
             await job.then()
 
-    # Who sends, and when.
+    # Patterns of senders.
 
     def burst(self, kind: Kind, count: int, delay: float = 0.0) -> None:
-        """So many at once."""
+        """Send `count` jobs at once."""
         for _ in range(count):
             self.after(delay, lambda: self._send(kind))
 
     def bursts(self, kind: Kind, every: float, most: int) -> None:
-        """Again and again, one to `most` at once; `every`: seconds between bursts, on average."""
+        """Send bursts of 1 to `most` jobs; `every` is the mean of the seconds between them."""
 
         async def again() -> None:
             self.burst(kind, self.random.randint(1, most))
@@ -194,7 +193,7 @@ class World:
         think: Callable[[], float] = lambda: 0.0,
         delay: float = 0.0,
     ) -> None:
-        """A program: so many at once, and one more, after a thought, for each that is answered."""
+        """Send like a program: `concurrent` jobs, and another after `think` for each that ends."""
 
         async def again() -> None:
             await self.send(kind, thought)
@@ -206,7 +205,7 @@ class World:
             self.after(delay, again)
 
     def one_by_one(self, kind: Kind, count: int, think: float, delay: float = 0.0) -> list[Job]:
-        """One job at a time, so many in all. Returns where they will be found."""
+        """Send `count` jobs, one at a time. Returns the list that they will be added to."""
         jobs: list[Job] = []
 
         async def again() -> None:
@@ -222,7 +221,7 @@ class World:
         return jobs
 
     def held(self) -> dict[str, float]:
-        """Slot time by sender, in seconds, until now."""
+        """Return the slot time by sender until now, in seconds."""
         sums: dict[str, float] = defaultdict(float)
         for job in self.started:
             sums[job.name] += (job.ended if job.ended >= 0 else self.now) - job.started
@@ -233,19 +232,19 @@ class World:
 
 
 def exponential(random: Random, mean: float) -> Callable[[], float]:
-    """Lengths that vary much: many short ones, few long ones."""
+    """Draw lengths that vary much: many short ones, few long ones."""
     return lambda: random.expovariate(1 / mean)
 
 
 def about(random: Random, mean: float, spread: float = 0.3) -> Callable[[], float]:
-    """Lengths that vary little."""
+    """Draw lengths that vary little."""
     return lambda: mean * random.uniform(1 - spread, 1 + spread)
 
 
 async def world(
     redis: Redis, seed: int, *, slots: int = 4, chat: int = 3, images: int = 1, **limits: Any
 ) -> World:
-    """An empty line with a worker. Limits are those of `settings.Queue`, wide by default."""
+    """Make an empty line with a worker. Limits are those of `settings.Queue`, wide by default."""
     await redis.flushall()
     wide: dict[str, Any] = {
         "max_waiting": 1_000_000,
@@ -265,13 +264,13 @@ async def world(
 
 
 def quantile(values: Iterable[float], part: float) -> float:
-    """The value below which `part` of them lie; NaN of none."""
+    """Return the value below which `part` of the values lie; NaN for none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else float("nan")
 
 
 def on_redis(work: Callable[[Redis], Awaitable[None]]) -> None:
-    """Do something with a Redis of our own."""
+    """Run a benchmark on an embedded Redis."""
 
     async def connected(url: str) -> None:
         client = connect(redis_url(url))

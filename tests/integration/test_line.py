@@ -1,6 +1,6 @@
 """The line's promises, in virtual time: fair shares, honest predictions, kept moments, flat cost.
 
-What `python -m benchmarks fairness honesty promises length` measures, smaller, with the same code.
+The same measurements as `python -m benchmarks fairness forecasts promises length`, but smaller.
 Except for the last test, the figures depend on the seeds and the scripts alone.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import fairness, honesty, length, promises
+from benchmarks import fairness, forecasts, length, promises
 from benchmarks.virtual import Job, Kind, world
 from wire.line.admission import Refused
 from wire.redis.client import Redis
@@ -38,13 +38,13 @@ async def test_a_lane_gets_its_slots_and_lends_them(redis: Redis) -> None:
     assert lanes.image_wait <= fairness.LIMIT
 
 
-@pytest.mark.parametrize("mix", [honesty.families, honesty.mixed])
-async def test_predictions_are_near_what_happens(redis: Redis, mix: honesty.Mix) -> None:
-    jobs = await honesty.honesty(redis, mix, "even", 3, seed=2)
-    got = honesty.Honesty.of(jobs)
+@pytest.mark.parametrize("mix", [forecasts.families, forecasts.mixed])
+async def test_predictions_are_near_what_happens(redis: Redis, mix: forecasts.Mix) -> None:
+    jobs = await forecasts.play(redis, mix, "even", 3, seed=2)
+    got = forecasts.Accuracy.of(jobs)
     assert got.counted > 250
-    assert got.median <= honesty.TARGETS[0], got
-    assert got.p90 <= honesty.TARGETS[1], got
+    assert got.median <= forecasts.TARGETS[0], got
+    assert got.p90 <= forecasts.TARGETS[1], got
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ async def test_who_comes_back_when_told_is_let_in(
     """Also beside many light keys, when an answer of their own has taken long meanwhile, and when
     answers are so short that others of their key come all the time."""
     kept = await promises.promises(redis, 2, limit, keys=keys, mean=mean)
-    assert kept.came > 40
+    assert kept.returned > 40
     assert kept.part >= promises.TARGET, kept
 
 
@@ -85,7 +85,7 @@ async def test_a_promise_is_kept_whatever_its_key_owes_and_the_key_owes_it_on(
 
 
 async def test_who_never_keeps_a_promise_does_not_keep_others_out(redis: Redis) -> None:
-    kept = await promises.promises(redis, 1, "max_waiting", load=0.9, liars=4)
+    kept = await promises.promises(redis, 1, "max_waiting", load=0.9, quitters=4)
     assert kept.part >= promises.TARGET, kept
     assert kept.longest <= 60
 

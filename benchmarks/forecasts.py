@@ -1,4 +1,4 @@
-"""Whether the line does what it says: how long one waits."""
+"""Accuracy of the forecasts of waits."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from wire.redis.client import Redis
 CAPS = (1, 3, 8)
 SEEDS = (1, 2)
 MEAN = 20.0
-"""Seconds that a job takes, on average, in most mixes."""
+"""Mean slot time of a job in most mixes, in seconds."""
 
 LONG = 2
-"""Service times: of who waited less, nothing is asked."""
+"""Service times: only longer waits are counted."""
 
 TARGETS = (0.2, 0.5)
-"""How far off, as a part of the actual wait, at the median and for nine of ten."""
+"""Largest errors relative to the actual wait, at the median and at p90."""
 
 
 @dataclass(frozen=True)
-class Honesty:
-    """How far off the predictions for those who waited long were, as parts of the actual wait."""
+class Accuracy:
+    """Errors of the forecasts of long waits, relative to the actual wait."""
 
     counted: int
     median: float
@@ -31,8 +31,8 @@ class Honesty:
     bias: float
 
     @classmethod
-    def of(cls, jobs: list[Job]) -> Honesty:
-        """Of those jobs among these that waited long."""
+    def of(cls, jobs: list[Job]) -> Accuracy:
+        """Compute the errors of those jobs that waited long."""
         mean = fmean(job.length for job in jobs)
         long = [job for job in jobs if job.waited > LONG * mean]
         ratios = [(job.predicted - job.waited) / job.waited for job in long]
@@ -41,10 +41,10 @@ class Honesty:
 
 
 WARM = 50 * MEAN
-"""Seconds after which who sends is known to the line."""
+"""Seconds after which the line has learned the behaviour of the senders."""
 
 SPAN = 110 * MEAN
-"""Seconds in which the jobs arrive that count: more than 300."""
+"""Seconds in which the counted jobs arrive: more than 300 jobs."""
 
 Draw = Callable[[float], Callable[[], float]]
 Mix = Callable[[World, Draw, int], None]
@@ -57,7 +57,7 @@ def bots(made: World, draw: Draw, cap: int) -> None:
 
 
 def bursts(made: World, draw: Draw, cap: int) -> None:
-    """Bursts of several keys, now and then; three quarters of what the slots can do."""
+    """Occasional bursts of several keys, at three quarters of the slots' capacity."""
     for n, most in enumerate((49, 49, 29, 29, 19, 19, 9, 9)):
         size = (1 + most) / 2
         made.bursts(Kind(f"key-{n}", draw(MEAN), cap=cap), size * MEAN * 8 / (4 * 0.75), most)
@@ -115,7 +115,7 @@ MIXES = (bots, bursts, mixed, families, lengths, users, crowd)
 SHAPES = {"even": about, "exponential": exponential}
 
 
-async def honesty(
+async def play(
     redis: Redis,
     mix: Mix,
     shape: str,
@@ -123,7 +123,7 @@ async def honesty(
     seed: int,
     span: float = SPAN,
 ) -> list[Job]:
-    """Play one mix. Returns the jobs that count."""
+    """Play one mix. Returns the counted jobs."""
     made = await world(redis, seed)
     mix(made, lambda mean: SHAPES[shape](made.random, mean), cap)
     begin = made.now + WARM
@@ -131,13 +131,13 @@ async def honesty(
 
 
 async def _main(redis: Redis) -> None:
-    print(f"How far off predictions were, by the actual wait, of those above {LONG} service times")
+    print(f"Errors of forecasts by the actual wait, for waits above {LONG} service times")
     print(f"  (targets: median {TARGETS[0]:.0%}, p90 {TARGETS[1]:.0%}; means over seeds {SEEDS})")
     print(f"  {'mix':10} {'lengths':12} cap      n   median   p90   bias")
     for mix in MIXES:
         for shape in SHAPES:
             for cap in CAPS:
-                runs = [Honesty.of(await honesty(redis, mix, shape, cap, seed)) for seed in SEEDS]
+                runs = [Accuracy.of(await play(redis, mix, shape, cap, seed)) for seed in SEEDS]
                 m, p = fmean(r.median for r in runs), fmean(r.p90 for r in runs)
                 print(
                     f"  {mix.__name__:10} {shape:12} {cap:3} {sum(r.counted for r in runs):5}"
@@ -148,5 +148,5 @@ async def _main(redis: Redis) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the result."""
     on_redis(_main)

@@ -21,7 +21,7 @@ from app.http.processes import Processes, inherited, listen
 from runtime import logs
 from settings.loader import load
 from store.media import MediaError
-from wire.seal import Seal, WeakSecretError, load_secret
+from wire.seal import Seal, load_secret
 
 logger = logging.getLogger("app")
 
@@ -35,13 +35,8 @@ def main() -> None:
         seal = Seal(load_secret(config.directory, os.environ))
         front_end = build_server(config, seal)
         listener = socket_of_parent or listen(config.server)
-    except (settings.SettingsError, WeakSecretError, MediaError) as error:
+    except (settings.SettingsError, MediaError) as error:
         sys.exit(str(error))
-    except OSError as error:
-        sys.exit(
-            f"the secret in {error.filename} cannot be read or created: {error.strerror};"
-            " name another file in GATEWAY_SECRET_FILE, or give the secret as GATEWAY_SECRET"
-        )
     server = config.server
     if socket_of_parent is None:
         logger.info(

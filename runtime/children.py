@@ -22,10 +22,10 @@ def spawn(
     environ: Mapping[str, str] | None = None,
     output: IO[bytes] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in its own session; `output`, if given, takes what it prints, errors too.
+    """Start `command` in its own session; `output`, if given, receives its stdout and stderr.
 
-    The kernel's "parent" is the thread that calls this: call it from one that lives as long as the
-    child should.
+    To the kernel the parent is the thread that calls this: it must live as long as the child
+    should.
     """
     return subprocess.Popen(
         command,
@@ -45,13 +45,13 @@ def die_with_parent() -> Callable[[], None] | None:
     """
     if sys.platform != "linux":
         return None
-    # Looked up before the fork: between fork and exec the child should do as little as it can.
+    # Looked up before the fork: between fork and exec the child should do as little as possible.
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     parent = os.getpid()
 
     def preexec() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call above
+        if os.getppid() != parent:  # the parent died before the call above
             os._exit(1)
 
     return preexec

@@ -1,4 +1,4 @@
-"""Tasks that run beside something and end with it."""
+"""Background tasks that end with the context that runs them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from collections.abc import AsyncIterator, Coroutine
 async def background(*loops: Coroutine[object, object, None]) -> AsyncIterator[None]:
     """Run endless loops for as long as the context lasts.
 
-    A loop that fails is a bug and must not die in silence: it cancels what runs inside the context
-    and its error leaves here in an ExceptionGroup.
+    A loop that fails is a bug and must not fail silently: it cancels the body of the context, which
+    then raises the error in an ExceptionGroup.
     """
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop) for loop in loops]
         try:
             yield
         finally:
-            # Once is not always enough: see `wire.redis.client.Client`; pipelines and
-            # subscriptions can lose a cancellation too.
+            # Once is not always enough: pipelines and subscriptions of redis-py can lose a
+            # cancellation (see `wire.redis.client.Redis`).
             while any(not task.done() for task in tasks):
                 for task in tasks:
                     task.cancel()

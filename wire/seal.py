@@ -20,6 +20,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from settings import SettingsError
+
 _SALT = 16
 _NONCE = 12
 _TAG = 16
@@ -34,8 +36,8 @@ class SealError(Exception):
     """A box was not sealed with this secret and for this purpose, or was altered."""
 
 
-class WeakSecretError(Exception):
-    """The secret is empty, or short enough to be guessed."""
+class SecretError(SettingsError):
+    """The secret cannot be read or created, or is short enough to be guessed."""
 
 
 class Seal:
@@ -91,8 +93,7 @@ def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
     (a link to a finished file either is made or finds one there).
 
     Raises:
-        OSError: the file can neither be read nor be made.
-        WeakSecretError: the secret is too short.
+        SecretError: the file cannot be read or created, or the secret is too short.
     """
     if given := environ.get("GATEWAY_SECRET", "").strip():
         return _checked(given.encode(), "GATEWAY_SECRET")
@@ -100,7 +101,10 @@ def load_secret(directory: Path, environ: Mapping[str, str]) -> bytes:
     try:
         return _checked(_kept(path), str(path))
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        raise SecretError(
+            f"the secret in {path} cannot be read or created: {error.strerror};"
+            " name another file in GATEWAY_SECRET_FILE, or give the secret as GATEWAY_SECRET"
+        ) from None
 
 
 def _kept(path: Path) -> bytes:
@@ -120,7 +124,7 @@ def _kept(path: Path) -> bytes:
 
 def _checked(secret: bytes, source: str) -> bytes:
     if len(secret) < SHORTEST_SECRET:
-        raise WeakSecretError(
+        raise SecretError(
             f"{source}: a secret of at least {SHORTEST_SECRET} characters was expected, "
             "the same for all roles"
         )

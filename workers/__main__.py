@@ -17,7 +17,7 @@ from settings.loader import load
 from store.blobs import Blobs, open_blobs
 from store.media import Media, MediaError, open_media
 from wire.redis.client import connect
-from wire.seal import Seal, WeakSecretError, load_secret
+from wire.seal import Seal, load_secret
 from workers.pandora.factory import open_pandora
 from workers.worker import Worker
 
@@ -26,17 +26,17 @@ logger = logging.getLogger("workers")
 
 async def serve(config: settings.Settings, seal: Seal, media: Media, blobs: Blobs) -> None:
     """Run a worker with the real Redis and the real upstream."""
-    logger.info(
-        "Redis is %s, the upstream is %s",
-        config.redis.role_url,
-        config.upstream.require_base_url(),
-    )
+    servers = {"redis": config.redis.role_url, "upstream": config.upstream.require_base_url()}
+    logger.info("starting", extra={"event": "worker_starting", **servers})
     redis = connect(config.redis.role_url)
     try:
         async with open_pandora(config, redis, seal, media, blobs) as upstream:
             await _run(Worker(secrets.token_hex(8), redis, seal, upstream, config, blobs))
     except asyncio.CancelledError:
-        logger.warning("stopped at once: what was held is left to its leases")
+        logger.warning(
+            "stopped at once: the jobs are requeued or fail when their leases expire",
+            extra={"event": "worker_stopped_at_once"},
+        )
     finally:
         await redis.aclose()
 
@@ -65,13 +65,8 @@ def main() -> None:
         seal = Seal(load_secret(config.directory, os.environ))
         media = open_media(config.media, config.directory)
         blobs = open_blobs(config, seal)
-    except (settings.SettingsError, WeakSecretError, MediaError) as error:
+    except (settings.SettingsError, MediaError) as error:
         sys.exit(str(error))
-    except OSError as error:
-        sys.exit(
-            f"the secret in {error.filename} cannot be read or made: {error.strerror};"
-            " name another file in GATEWAY_SECRET_FILE, or give the secret as GATEWAY_SECRET"
-        )
     uvloop.run(serve(config, seal, media, blobs))
 
 

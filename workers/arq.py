@@ -77,4 +77,4 @@ class ArqRunner(Worker):
         """Do nothing: the script that finishes a job has removed what arq keeps of it."""
 
     async def finish_failed_job(self, *args: object, **kwargs: object) -> None:
-        """Do nothing, as above; the result of `run_claimed` tells."""
+        """Do nothing, as above; `run_claimed` returns False."""

@@ -50,7 +50,7 @@ LOST = Failed("gateway_error", "Redis has lost the request.", code="job_lost")
 
 
 class Worker:
-    """Holds up to `workers.max_jobs` conversations. `id` names it in Redis.
+    """Runs attempts at up to `workers.max_jobs` jobs. `id` is its name in Redis.
 
     A job's `blobs` are removed with its ending.
     """
@@ -92,12 +92,8 @@ class Worker:
         reconciling = keep_reconciling(self._upkeep, self._config.queue.heartbeat)
         upkeep = background(self.leases.keep(), self._listen(), reaping, reconciling)
         async with self.outbox.running(), upkeep:
-            logger.info(
-                "worker %s takes up to %d jobs",
-                self.id,
-                self._config.workers.max_jobs,
-                extra={"event": "worker_started"},
-            )
+            slots = {"worker": self.id, "max_jobs": self._config.workers.max_jobs}
+            logger.info("the worker claims jobs", extra={"event": "worker_started", **slots})
             while not self._draining:
                 await self._wait_for_work()
                 # An outage of Redis is logged where leases are renewed.
@@ -143,7 +139,7 @@ class Worker:
                 self._wake.set()
 
     def _receive(self, message: bytes) -> None:
-        """Obey a message on our own channel."""
+        """Obey a command from our own channel."""
         try:
             command = decode_command(message)
         except msgspec.MsgspecError as error:
@@ -180,10 +176,9 @@ class Worker:
         except REDIS_ERRORS as error:
             # Nothing was begun: its lease expires, and it is requeued.
             logger.warning(
-                "job %s not started, Redis fails: %s",
-                job,
+                "a job was not started, Redis fails: %s",
                 trouble(error),
-                extra={"event": "job_not_started"},
+                extra={"event": "job_not_started", "job": job},
             )
         finally:
             self.leases.remove(attempt)
@@ -216,12 +211,8 @@ class Worker:
         )
 
     async def _drain(self) -> None:
-        logger.info(
-            "worker %s stops, %d jobs still run",
-            self.id,
-            len(self.tasks),
-            extra={"event": "worker_stops"},
-        )
+        running = {"worker": self.id, "running": len(self.tasks)}
+        logger.info("the worker claims no more jobs", extra={"event": "worker_draining", **running})
         self.leases.announce_draining()
         with contextlib.suppress(*REDIS_ERRORS):
             await self.line.presences.remove_worker(self.id)

@@ -14,14 +14,15 @@ from settings.redis_url import RedisUrl, SentinelUrl
 from wire.redis.sentinel import MasterPool
 
 TIMEOUT = 5.0
-"""Seconds that any one command may take."""
+"""Seconds that a command may take."""
 
 
 class SteadyConnection(AbstractConnection):
-    """What uvloop calls its caller's bug, told as what it is: the server closed the connection.
+    """Turns uvloop's RuntimeError on a closed transport into a ConnectionError.
 
-    A transport that has just been closed raises RuntimeError, which no handler of redis-py, nor any
-    of ours, takes for a connection error; a front end stopped because of one.
+    uvloop considers a write to a transport that the server has just closed a bug of its caller. No
+    handler of redis-py, nor any of ours, takes a RuntimeError for a connection error; a front end
+    stopped because of one.
     """
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -79,7 +80,7 @@ def connect(url: RedisUrl, connections: int = 50) -> Redis:
         pool = MasterPool(url, **options)
     else:
         pool = BlockingConnectionPool.from_url(url.text, **options)
-    # Of whatever class the URL asks for: TCP, TLS, a Unix socket, a master.
+    # Based on the class that the URL asks for: TCP, TLS, a Unix socket, a master.
     pool.connection_class = type("Connection", (SteadyConnection, pool.connection_class), {})
     client = Redis(connection_pool=pool)
     client.auto_close_connection_pool = True

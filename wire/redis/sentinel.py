@@ -1,15 +1,15 @@
-"""Connections to the master that Sentinels name, whichever server that is at the moment.
+"""Connections to the server that Sentinels name as the current master.
 
 redis-py's own pool for Sentinels does not fit: it raises where ours waits, it keeps working
 connections to a master that has been replaced, and its errors make dead Sentinels look like a dead
-Redis. Here a connection asks the Sentinels whenever it is made. While connections are in use, the
-Sentinels are asked once a second besides, and as soon as they name another master nobody uses the
-former one any longer: it may be alive, and take our writes until it is told.
+Redis. Here the Sentinels are asked whenever a connection is made. While connections are in use they
+are also asked once a second, and as soon as they name another master no connection to the former
+one is used any longer: it may be alive, and accept our writes until it is demoted.
 
-The Sentinels are asked all at once. A majority's answers are enough, and of different answers the
+All Sentinels are asked at once. The answers of a majority are enough, and of different answers the
 one with the highest epoch is the latest.
 
-`docs/redis.md`, "Failovers", says when the refusal of a master proves that nobody else uses Redis.
+`docs/redis.md`, "Failovers", says when the refusal of a master proves that no process uses Redis.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from settings.redis_url import SentinelUrl
 logger = logging.getLogger(__name__)
 
 LOOK = 1.0
-"""Seconds after which the Sentinels are asked whether the master is still the same."""
+"""Seconds after which the Sentinels are asked again, in case the master has changed."""
 
 PAUSE = 0.1
-"""Seconds for which an answer, or the lack of one, serves all who ask: they may be many."""
+"""Seconds for which an answer, or the lack of one, is shared by all callers: they may be many."""
 
 ANSWER_TIMEOUT = 2.0
 """Seconds that the Sentinels have to answer."""
 
 SLACK = 1.5
-"""Seconds by which a Sentinel may have missed a master before it died: it asks once a second."""
+"""Seconds by which a Sentinel may have lost a master before its death: it asks once a second."""
 
 _NOT_THE_MASTER = ("READONLY", "MASTERDOWN")
 
@@ -52,44 +52,44 @@ class Master:
         self.address = (host, port)
         self.epoch = epoch
         self.down_after = down_after
-        """Seconds for which it has to be dead before the Sentinels replace it."""
+        """Seconds after its death before the Sentinels replace it."""
         self.alive = -math.inf
-        """The last moment (monotonic) at which it is known to have served."""
+        """The latest time (monotonic) at which it is known to have served."""
 
     def is_irreplaceable(self, now: float) -> bool:
-        """Whether it served so recently that the Sentinels cannot have replaced it for its death.
+        """True if it served so recently that the Sentinels cannot have replaced it after a death.
 
-        Later than that, somebody else may be served by another master while this one refuses us.
+        Later than that, another master may serve other processes while this one refuses us.
         """
         return now < self.alive + self.down_after - SLACK
 
 
 class Sentinels:
-    """Those who know the master of one URL, and what they said last."""
+    """The Sentinels of one URL, and their latest answer."""
 
     def __init__(self, url: SentinelUrl) -> None:
         self._url = url
         self._asking: asyncio.Task[Master] | None = None
         self._asked = -math.inf
-        self._complained = False
+        self._warned = False
         self.connections: weakref.WeakSet[MasterConnection] = weakref.WeakSet()
         self.current: Master | None = None
 
     async def master(self) -> Master:
-        """Ask for the master; callers share a question under way, or just answered.
+        """Ask for the master; callers share a query under way, or just answered.
 
         Raises:
-            MasterNotFoundError: none of them answers, or knows it.
+            MasterNotFoundError: no Sentinel answers, or knows it.
         """
         return await asyncio.shield(self._ask())
 
     def look(self) -> None:
-        """Ask again beside what the caller does, if the last answer is old."""
+        """Ask again in the background, if the last answer is old."""
         if time.monotonic() - self._asked >= LOOK:
             self._ask()
 
     def close(self) -> None:
-        """Give up a question under way."""
+        """Cancel a query under way."""
         if self._asking is not None:
             self._asking.cancel()
             self._asking = None
@@ -99,39 +99,46 @@ class Sentinels:
         if self._asking is None or (self._asking.done() and now - self._asked >= PAUSE):
             self._asked = now
             self._asking = asyncio.create_task(self._settle())
-            # A look has nobody who waits for it: the next one makes up for its failure.
+            # No caller waits for the query of a `look`: the next one makes up for its failure.
             self._asking.add_done_callback(lambda done: done.cancelled() or done.exception())
         return self._asking
 
     async def _settle(self) -> Master:
         answers, faults = await self._answers()
         if not answers:
-            if not self._complained:
-                logger.warning("no Sentinel names the master %s: %s", self._url.master, faults)
-            self._complained = True
+            if not self._warned:
+                logger.warning(
+                    "no Sentinel names the master %s: %s",
+                    self._url.master,
+                    faults,
+                    extra={"event": "master_unknown"},
+                )
+            self._warned = True
             raise MasterNotFoundError("no Sentinel names the master")
-        self._complained = False
+        self._warned = False
         latest = max(answers, key=lambda answer: answer.epoch)
         known = self.current
         if known is None or not self._is_older(latest, known, len(answers)):
             if known is not None and known.address == latest.address:
                 known.epoch, known.down_after = latest.epoch, latest.down_after
             else:
-                logger.info("the master is %s port %d", *latest.address)
+                logger.info(
+                    "the master is %s port %d", *latest.address, extra={"event": "master_changed"}
+                )
                 self.current = known = latest
                 for connection in list(self.connections):
-                    connection.leave()
+                    connection.abort_if_replaced()
         return known
 
     def _is_older(self, answer: Master, known: Master, answers: int) -> bool:
-        """Whether an answer comes from Sentinels that were left behind.
+        """True if an answer comes from Sentinels that missed the latest failover.
 
-        If most of them have gone back, they have been set up anew.
+        If a majority names an older epoch, the Sentinels have been set up anew.
         """
         return answer.epoch < known.epoch and answers <= len(self._url.sentinels) // 2
 
     async def _answers(self) -> tuple[list[Master], str]:
-        """What a majority says, or fewer if no more answer; and what is wrong with the others."""
+        """The answers of a majority, or of fewer if no more answer; and the others' faults."""
         asked = [asyncio.create_task(self._question(*address)) for address in self._url.sentinels]
         answers: list[Master] = []
         faults: set[str] = set()
@@ -173,26 +180,26 @@ class Sentinels:
 
 
 def _master(reply: Iterable[bytes]) -> Master:
-    """A Sentinel's answer: names and values in turn.
+    """Parse a Sentinel's answer: names and values in turn.
 
     Raises:
-        ResponseError: it is none; something else listens there.
+        ResponseError: it was not sent by a Sentinel.
     """
     try:
         pairs = iter(reply)
-        told = dict(zip(pairs, pairs, strict=True))
+        values = dict(zip(pairs, pairs, strict=True))
         return Master(
-            told[b"ip"].decode(),
-            int(told[b"port"]),
-            int(told[b"config-epoch"]),
-            int(told[b"down-after-milliseconds"]) / 1000,
+            values[b"ip"].decode(),
+            int(values[b"port"]),
+            int(values[b"config-epoch"]),
+            int(values[b"down-after-milliseconds"]) / 1000,
         )
     except (KeyError, TypeError, ValueError):
-        raise ResponseError("what answers is no Sentinel") from None
+        raise ResponseError("the server that answers is not a Sentinel") from None
 
 
 class MasterConnection(Connection):
-    """A connection to whichever server is the master when it is made."""
+    """A connection to the server that is the master when the connection is made."""
 
     def __init__(self, *, sentinels: Sentinels, **options: Any) -> None:
         super().__init__(**options)
@@ -204,7 +211,7 @@ class MasterConnection(Connection):
     async def connect(self) -> None:
         """See `redis.asyncio.Connection`; the pool calls it before every use."""
         self._sentinels.look()
-        if self._is_left:
+        if self._is_replaced:
             await self.disconnect(nowait=True)
         await super().connect()  # type: ignore[no-untyped-call]
 
@@ -219,11 +226,11 @@ class MasterConnection(Connection):
                 raise
         else:
             return
-        # Not in the handler: what is in the chain of an error is taken for its cause.
+        # Not in the handler: an error in the chain of another one is taken for its cause.
         raise ConnectionError("the server that was the master cannot be reached")
 
     async def on_connect(self) -> None:
-        """See `redis.asyncio.Connection`. The server itself has to know that it is the master."""
+        """See `redis.asyncio.Connection`. The server itself must report that it is the master."""
         await super().on_connect()
         await self.send_command("INFO", "replication", check_health=False)
         if b"role:master" not in await self.read_response():
@@ -231,14 +238,14 @@ class MasterConnection(Connection):
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """See `redis.asyncio.Connection`."""
-        if self._is_left:
+        if self._is_replaced:
             await self.disconnect(nowait=True)
             raise ConnectionError("there is another master")
         self._sent = time.monotonic()
         await super().send_packed_command(command, check_health)
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """See `redis.asyncio.Connection`. Where a replica answers, the connection ends."""
+        """See `redis.asyncio.Connection`. The connection ends if a replica answers."""
         self._reading = True
         try:
             response = await super().read_response(*args, **options)
@@ -246,26 +253,26 @@ class MasterConnection(Connection):
             if self._master.is_irreplaceable(time.monotonic()):
                 raise
         except ResponseError as error:
-            # Redis 6.2 puts it into the middle, if it comes out of a script.
+            # In the error of a script, Redis 6.2 puts the word in the middle.
             if not any(word in str(error) for word in _NOT_THE_MASTER):
                 raise
         else:
-            # What was answered was sent then: when the answer came, this process may have slept.
+            # The time of the request counts: this process may have slept before the answer.
             self._master.alive = max(self._master.alive, self._sent)
             return response
         finally:
             self._reading = False
         await self.disconnect(nowait=True)
-        raise ConnectionError("the server is not the master, or has only just begun")
+        raise ConnectionError("the server is not the master, or has only just started")
 
-    def leave(self) -> None:
-        """Wake up whoever waits for an answer of a former master: it may never come."""
-        # Nobody else's task may take the socket away from one that is about to write.
-        if self._is_left and self._reading and self._writer is not None:
+    def abort_if_replaced(self) -> None:
+        """End the wait for an answer of a former master: it may never arrive."""
+        # A task that is about to write must not lose its socket to another task.
+        if self._is_replaced and self._reading and self._writer is not None:
             self._writer.transport.abort()
 
     @property
-    def _is_left(self) -> bool:
+    def _is_replaced(self) -> bool:
         return self.is_connected and self._master is not self._sentinels.current
 
 
@@ -274,7 +281,7 @@ class TlsMasterConnection(MasterConnection, SSLConnection):
 
 
 class MasterPool(BlockingConnectionPool):
-    """Connections to the master of a URL. `options` are those of any pool and its connections."""
+    """A pool of connections to the master of a URL, with the `options` of any pool."""
 
     def __init__(self, url: SentinelUrl, **options: Any) -> None:
         self._sentinels = Sentinels(url)

@@ -1,4 +1,4 @@
-"""A pub/sub subscription that comes back by itself and says when it was away."""
+"""A pub/sub subscription that is renewed by itself and reports its gaps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PING = b"ping"
 
 
 class Subscription:
-    """Messages of some channels. The first of them is this process's own."""
+    """A subscription to some channels, of which the first is this process's own."""
 
     def __init__(self, redis: Redis, *channels: str) -> None:
         self._redis = redis
@@ -25,11 +25,11 @@ class Subscription:
         """Set while Redis has confirmed that we are subscribed."""
 
     async def messages(self) -> AsyncGenerator[tuple[str, bytes] | None, None]:
-        """Yield `(channel, data)` of every message, for ever.
+        """Yield `(channel, data)` of every message, forever.
 
-        Yields None when a subscription is lost and when Redis confirms one: what was published in
-        between has been missed. A subscription that has silently died is
-        found out by pings to our own channel, which the socket's time-out misses.
+        Yields None when the subscription is lost and when Redis confirms it: messages published in
+        between have been missed. Pings to our own channel detect a connection that died silently:
+        without them its socket times out.
         """
         pinging = asyncio.create_task(self._ping())
         pause = 0.05

@@ -7,7 +7,7 @@ together, so a busy worker pays per tick and an idle stream never waits.
 
 Delivery: pub/sub loses what it cannot deliver at once. The log, written every `LOG_STEP` and with
 every ending, does not; both carry the same numbers, so that a reader can tell what it missed. The
-log of an answer that is too long for it has only the ending, whose number tells the same.
+log of an answer that is too long for it has only the ending, whose number shows the gap.
 
 This is not a transactional outbox: nothing is kept here for a Redis that is unreachable.
 """

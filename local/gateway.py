@@ -135,7 +135,7 @@ class LocalGateway:
         message = f"not ready after {START_TIMEOUT:.0f} s: {'; '.join(reasons)}"
         for role in self._roles.values():
             if words := await role.last_words():
-                message += f"\nThe {role.name} said last:{words}"
+                message += f"\nLast output of the {role.name}:{words}"
         raise LocalError(message)
 
     async def _watch(self) -> NoReturn:
@@ -188,8 +188,8 @@ def _check_port(host: str, port: int) -> None:
 
 def _ended(name: str, status: int, last_words: str) -> str:
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended ({status})"
-    said = f" It said last:{last_words}" if last_words else ""
-    return f"{name} {how}, so everything is stopped.{said}"
+    output = f" Its last output:{last_words}" if last_words else ""
+    return f"{name} {how}, so everything is stopped.{output}"
 
 
 async def first_of(*awaited: Coroutine[object, object, T]) -> T:

@@ -6,7 +6,6 @@ of `settings.toml` explain each setting; a test holds both to the same names and
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from msgspec import Meta, field
 from msgspec.structs import force_setattr
 
 from settings.credentials import Secret
+from settings.networks import Network
 from settings.redis_url import RedisUrl, ServerUrl
 from settings.urls import ProxyUrl, http_url, prefix, without_password
 
@@ -224,19 +224,9 @@ class Files(Section, frozen=True):
     max_bytes: Bytes = 104_857_600
     max_count: Count = 20
     fetch_timeout: Seconds = 60.0
-    allow_networks: tuple[Name, ...] = ()
+    allow_networks: tuple[Network, ...] = ()
     upload_timeout: Seconds = 120.0
     cache_ttl: SecondsOrZero = 86_400.0
-
-    def __post_init__(self) -> None:
-        for text in self.allow_networks:
-            try:
-                ip_network(text)
-            except ValueError:
-                raise ValueError(
-                    "allow_networks: expected networks as in 10.1.0.0/16 or fd00::/8"
-                    " (no bits set beyond the prefix)"
-                ) from None
 
 
 class Arkose(Section, frozen=True):

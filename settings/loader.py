@@ -20,6 +20,7 @@ from msgspec.structs import FieldInfo, fields
 
 from settings import HERE, Gpt, Models, Schema, Settings, SettingsError
 from settings.credentials import Secret
+from settings.networks import Network, networks
 from settings.redis_url import RedisUrl, redis_url
 from settings.urls import ProxyUrl, proxy_url
 
@@ -32,12 +33,13 @@ FIELDS = {
 """Every setting by its full name, as in `server.port`."""
 
 _SECTIONS = tuple(section.name for section in fields(Schema))
-_PARSERS: Mapping[object, Callable[[str], object]] = {
-    Secret: Secret,
-    RedisUrl | None: lambda text: redis_url(text) if text else None,
-    ProxyUrl | None: lambda text: proxy_url(text) if text else None,
+_PARSERS: Mapping[object, tuple[Any, Callable[[Any], object]]] = {
+    Secret: (str, Secret),
+    RedisUrl | None: (str, lambda text: redis_url(text) if text else None),
+    ProxyUrl | None: (str, lambda text: proxy_url(text) if text else None),
+    tuple[Network, ...]: (tuple[str, ...], networks),
 }
-"""Types that are written as text in the file."""
+"""For types of ours, the type in the file and the function that converts it."""
 
 _DECLARED: dict[type[inspect.Type], str] = {
     inspect.IntType: "a whole number",
@@ -110,9 +112,7 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]
 
 def _from_text(place: str, text: str, kind: object) -> object:
     """Read a variable's text as TOML, unless the setting is a text itself."""
-    if kind in _PARSERS:
-        return text
-    declared = inspect.type_info(kind)
+    declared = _declared(kind)
     if isinstance(declared, inspect.StrType | inspect.LiteralType):
         return text
     try:
@@ -145,8 +145,15 @@ def _section(section: FieldInfo, file: str, given: Mapping[str, _Given]) -> Any:
 
 
 def _decode(value: object, kind: Any) -> object:
-    parse = _PARSERS.get(kind)
-    return parse(msgspec.convert(value, str)) if parse else msgspec.convert(value, kind)
+    if kind not in _PARSERS:
+        return msgspec.convert(value, kind)
+    written, parse = _PARSERS[kind]
+    return parse(msgspec.convert(value, written))
+
+
+def _declared(kind: object) -> inspect.Type:
+    """Return the type of a setting as it is written in the file."""
+    return inspect.type_info(_PARSERS[kind][0] if kind in _PARSERS else kind)
 
 
 def _custom_gpts(named: str | None, models: Models) -> tuple[tuple[str, Gpt], ...]:
@@ -183,7 +190,7 @@ def _expected(error: ValueError, kind: object) -> str:
     """Say in plain words what a setting should be: "expected a whole number, got a list"."""
     if not isinstance(error, msgspec.ValidationError):
         return str(error)
-    declared = None if kind in _PARSERS else inspect.type_info(kind)
+    declared = _declared(kind)
     if isinstance(declared, inspect.LiteralType):
         return "expected one of " + ", ".join(f'"{value}"' for value in declared.values)
     message = re.sub(

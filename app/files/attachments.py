@@ -17,7 +17,6 @@ import settings
 from app.files.data_urls import DataUrlError, InlineFile, is_data_url, read_data_url
 from app.files.fetcher import Fetcher, FetchError
 from app.files.pictures import HEAD, read_picture
-from app.files.ssrf_guard import networks
 from app.http.budget import MemoryBudget, Reservation
 from app.openai.errors import BadRequest, LineUnavailable, TooManyLargeRequests
 from app.openai.messages import GivenFile
@@ -43,7 +42,7 @@ class Attachments:
         self._config = config
         self._blobs = blobs
         self._budget = budget
-        self._fetcher = Fetcher(networks(config.allow_networks))
+        self._fetcher = Fetcher(config.allow_networks)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

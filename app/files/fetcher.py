@@ -22,7 +22,8 @@ import aiohttp
 import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.files.ssrf_guard import Network, may_connect
+from app.files.ssrf_guard import may_connect
+from settings.networks import Network
 
 MAX_REDIRECTS = 5
 

@@ -7,10 +7,11 @@ and judges an IPv6 address that wraps an IPv4 one by its outer form.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+
+from settings.networks import Network
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 _NOT_PUBLIC = tuple(
     ip_network(text)
@@ -41,11 +42,6 @@ _GLOBAL_V6 = IPv6Network("2000::/3")
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 """Prefix of the IPv4 Internet behind a NAT64; the last 32 bits are the IPv4 address."""
-
-
-def networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Parse networks of the settings, which are valid."""
-    return tuple(ip_network(text) for text in texts)
 
 
 def may_connect(text: str, allowed: Iterable[Network] = ()) -> bool:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 import settings
 from app.http.budget import MemoryBudget, Reservation
+from settings.networks import networks
 from tests.support.line import QUICK
 from tests.support.requests import BEARER, BODY, CHAT, IMAGES
 from tests.support.sanic_adapter import Client
@@ -27,7 +28,7 @@ def limited(body_timeout: float = 30.0, fetch_timeout: float = 60.0) -> settings
     return settings.Settings(
         queue=QUICK,
         server=settings.Server(max_body_bytes=ROOM, body_timeout=body_timeout),
-        files=settings.Files(allow_networks=("127.0.0.0/8",), fetch_timeout=fetch_timeout),
+        files=settings.Files(allow_networks=networks(["127.0.0.0/8"]), fetch_timeout=fetch_timeout),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from app.files.fetcher import LOOKUPS, Fetcher, FetchError
-from app.files.ssrf_guard import networks
+from settings.networks import networks
 from tests.support.website import serving
 
 LOOPBACK = networks(["127.0.0.0/8"])

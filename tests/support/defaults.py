@@ -27,6 +27,6 @@ def _as_in_toml(value: object) -> object:
         case Secret():
             return value.reveal()
         case tuple():
-            return list(value)
+            return [str(item) for item in value]
         case _:
             return value

@@ -1,5 +1,6 @@
 import tomllib
 from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -291,3 +292,23 @@ def test_an_unusable_proxy_is_refused_and_not_shown(load_toml: Load, text: str) 
         "environment: GATEWAY__UPSTREAM__PROXY: expected http:// or socks5:// with"
         " [user:password@]host:port, the password percent-encoded"
     )
+
+
+def test_networks_are_decoded(load_toml: Load) -> None:
+    loaded = load_toml(GATEWAY__FILES__ALLOW_NETWORKS='["10.1.0.0/16", "fd00::/8"]')
+    assert loaded.files.allow_networks == (IPv4Network("10.1.0.0/16"), IPv6Network("fd00::/8"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('["10.1.0.1/16"]', "expected networks as in 10.1.0.0/16 or fd00::/8"),
+        ('["somewhere"]', "expected networks as in 10.1.0.0/16 or fd00::/8"),
+        ("[10]", "expected text in quotes, got a whole number"),
+        ("10.1.0.0/16", "expected a list of strings, written as in TOML"),
+    ],
+)
+def test_unusable_networks_are_refused(load_toml: Load, text: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_toml(GATEWAY__FILES__ALLOW_NETWORKS=text)
+    assert str(caught.value).startswith(f"environment: GATEWAY__FILES__ALLOW_NETWORKS: {message}")

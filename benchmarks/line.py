@@ -14,7 +14,7 @@ from wire.seal import Seal
 
 CLOCK_KEY = "test:clock"
 
-_STOPPED_CLOCK = f"""
+STOPPED_CLOCK = f"""
 local at = tonumber(redis.call('GET', '{CLOCK_KEY}'))
 return {{now = math.floor(at / 1000), micros = at % 1000000}}
 """
@@ -34,7 +34,7 @@ class WholeLine(FrontEndLine, WorkerLine, UpkeepLine):
     ) -> None:
         self.redis = redis
         self.scripts = Scripts(
-            redis, seal.fingerprint, {"clock": _STOPPED_CLOCK} if stopped_clock else {}
+            redis, seal.fingerprint, {"clock": STOPPED_CLOCK} if stopped_clock else {}
         )
         super().__init__(self.scripts, config, upstream or settings.Upstream())
 

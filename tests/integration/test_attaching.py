@@ -9,6 +9,7 @@ import pytest
 
 import settings
 from benchmarks.line import WholeLine
+from tests.support.clock import Clock
 from tests.support.line import QUICK, claim, field, finish, has_worker, new, present
 from wire.line.admission import Accepted, Attached, Clash, NewJob
 from wire.redis.client import Redis
@@ -19,12 +20,18 @@ GRACE = 1.0
 
 
 @pytest.fixture
-async def queue(redis: Redis, seal: Seal) -> WholeLine:
-    """A line in which a job waits a moment for its client to come back."""
+async def clock(redis: Redis) -> Clock:
+    """The clock of the line."""
+    return await Clock.at_redis_time(redis)
+
+
+@pytest.fixture
+async def queue(redis: Redis, seal: Seal, clock: Clock) -> WholeLine:
+    """A line in which a job without a client is kept for `GRACE`."""
     config = settings.Queue(
         lease=4.0, heartbeat=QUICK.heartbeat, resume_grace=GRACE, keep_result=2.0
     )
-    line = WholeLine(redis, seal, config)
+    line = WholeLine(redis, seal, config, stopped_clock=True)
     await line.presences.show_front_end("front")
     await has_worker(redis, seal)
     return line
@@ -39,14 +46,14 @@ async def waits_or_runs(queue: WholeLine, id: str) -> bool:
     return found is not None and found.state in ("waiting", "running")
 
 
-async def gone(queue: WholeLine, id: str, *, present_again: bool = True) -> None:
+async def gone(queue: WholeLine, clock: Clock, id: str, *, present_again: bool = True) -> None:
     """Wait until a job has ended."""
     async with asyncio.timeout(30):
         while await waits_or_runs(queue, id):
             if present_again:
                 await present(queue)
             await queue.reap()
-            await asyncio.sleep(0.05)
+            await clock.advance(0.05)
 
 
 async def test_the_same_key_leads_to_the_same_job(queue: WholeLine, redis: Redis) -> None:
@@ -70,34 +77,34 @@ async def test_whoever_has_had_a_part_of_an_answer_is_given_no_other(queue: Whol
     assert await queue.enqueue(resuming, b"body") == Attached("first")
 
 
-async def test_it_outlives_its_client_for_the_grace(queue: WholeLine) -> None:
+async def test_it_outlives_its_client_for_the_grace(queue: WholeLine, clock: Clock) -> None:
     await queue.enqueue(named("job"), b"body")
     await queue.detach("job", "job")
     assert await waits_or_runs(queue, "job")
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
-    await asyncio.sleep(GRACE * 1.5)
+    await clock.advance(GRACE * 1.5)
     await queue.reap()
     assert await waits_or_runs(queue, "job"), "somebody has come back"
     await queue.detach("job", "again")
-    await gone(queue, "job")
+    await gone(queue, clock, "job")
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
 
-async def test_a_reader_that_was_only_frozen_keeps_it(queue: WholeLine) -> None:
+async def test_a_reader_that_was_only_frozen_keeps_it(queue: WholeLine, clock: Clock) -> None:
     await queue.enqueue(named("job"), b"body")
     await queue.presences.remove_front_end("front")
     async with asyncio.timeout(30):
         while not (claims := await queue.claim("w", 1)):
-            await asyncio.sleep(0.05)
+            await clock.advance(0.05)
     await queue.presences.show_front_end("front")
-    await asyncio.sleep(GRACE * 1.5)
+    await clock.advance(GRACE * 1.5)
     await queue.reap()
     assert "cancel" not in await present(queue, claims[0])
     assert await waits_or_runs(queue, "job")
 
 
 async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
-    queue: WholeLine, redis: Redis
+    queue: WholeLine, redis: Redis, clock: Clock
 ) -> None:
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
@@ -107,7 +114,7 @@ async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
     async with asyncio.timeout(30):
         while not isinstance(await queue.enqueue(named("later"), b"body"), Accepted):
             await present(queue)
-            await asyncio.sleep(0.1)
+            await clock.advance(0.1)
     (claimed,) = await claim(queue)
     assert await queue.finish("later", claimed.attempt, "failed", b"entry", {})
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
@@ -126,7 +133,7 @@ async def test_one_that_got_all_it_asked_for_is_done_and_kept(queue: WholeLine) 
 
 
 async def test_one_that_got_all_it_asked_for_is_not_kept_if_its_worker_dies_with_the_rest_of_it(
-    queue: WholeLine, seal: Seal
+    queue: WholeLine, seal: Seal, clock: Clock
 ) -> None:
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
@@ -136,32 +143,32 @@ async def test_one_that_got_all_it_asked_for_is_not_kept_if_its_worker_dies_with
         while await waits_or_runs(queue, "job"):
             await queue.presences.show_front_end("front")
             await reap(queue, seal)
-            await asyncio.sleep(0.05)
+            await clock.advance(0.05)
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
 
-async def test_whom_a_dead_front_end_served_reads_no_more(queue: WholeLine) -> None:
+async def test_whom_a_dead_front_end_served_reads_no_more(queue: WholeLine, clock: Clock) -> None:
     """A client came back over another front end and left: the job ran to its end for nobody, as the
     reader in the dead one still counted."""
     await queue.enqueue(named("job", front="dies"), b"body")
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
     await queue.presences.remove_front_end("dies")
     await queue.detach("job", "again")
-    await gone(queue, "job")
+    await gone(queue, clock, "job")
 
 
-async def test_one_that_leaves_takes_no_other_along(queue: WholeLine) -> None:
+async def test_one_that_leaves_takes_no_other_along(queue: WholeLine, clock: Clock) -> None:
     await queue.enqueue(named("job"), b"body")
     for id in ("again", "and-again"):
         assert await queue.enqueue(named(id), b"body") == Attached("job")
     for _ in range(3):
         await queue.detach("job", "again")
     await queue.detach("job", "job")
-    await asyncio.sleep(GRACE * 1.5)
+    await clock.advance(GRACE * 1.5)
     await queue.reap()
     assert await waits_or_runs(queue, "job"), "there is one reader yet"
     await queue.detach("job", "and-again")
-    await gone(queue, "job")
+    await gone(queue, clock, "job")
 
 
 async def test_one_that_is_being_cancelled_gives_its_key_back_at_once(queue: WholeLine) -> None:
@@ -185,7 +192,7 @@ async def test_one_that_redis_forgot_does_not_take_its_key_from_another(queue: W
 
 
 async def test_whoever_leaves_while_it_is_being_attached_does_not_stay_a_reader(
-    queue: WholeLine,
+    queue: WholeLine, clock: Clock
 ) -> None:
     """A client came back and was gone before Redis' word that it was attached had arrived: it was
     looked for under its own request's job, which never was, and the other's ran on for nobody."""
@@ -193,18 +200,20 @@ async def test_whoever_leaves_while_it_is_being_attached_does_not_stay_a_reader(
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
     await queue.detach("again", "again", idempotency="key")
     await queue.detach("job", "job")
-    await gone(queue, "job")
+    await gone(queue, clock, "job")
 
 
-async def test_who_leaves_before_its_request_arrives_is_not_attached(queue: WholeLine) -> None:
+async def test_who_leaves_before_its_request_arrives_is_not_attached(
+    queue: WholeLine, clock: Clock
+) -> None:
     await queue.enqueue(named("job"), b"body")
     await queue.detach("again", "again", idempotency="key")
     assert await queue.enqueue(named("again"), b"body") is None
     await queue.detach("job", "job")
-    await gone(queue, "job")
+    await gone(queue, clock, "job")
 
 
-async def test_one_whose_log_is_full_waits_for_nobody(queue: WholeLine) -> None:
+async def test_one_whose_log_is_full_waits_for_nobody(queue: WholeLine, clock: Clock) -> None:
     """Its front end died: it ran on for its grace, though nobody could have been attached."""
     await queue.enqueue(named("job", front="dies"), b"body")
     (claimed,) = await claim(queue)
@@ -215,5 +224,5 @@ async def test_one_whose_log_is_full_waits_for_nobody(queue: WholeLine) -> None:
         while not said:
             said = await present(queue, claimed)
             await queue.reap()  # which ends what nobody came back for
-            await asyncio.sleep(0.05)
+            await clock.advance(0.05)
     assert await queue.enqueue(named("again"), b"body") == Clash("lost"), "it was not cancelled"

@@ -16,7 +16,6 @@ from wire.redis.client import Redis
 from wire.seal import Seal
 from workers.worker import Worker
 
-CLOSING = 1.0
 LEASE = 4.0
 
 
@@ -24,6 +23,7 @@ class SlowToClose:
     """An upstream that says nothing to its first question, and takes its time to let go of it."""
 
     def __init__(self) -> None:
+        self.claimed_again = asyncio.Event()
         self.asked = 0
         self.active = 0
         self.peak = 0
@@ -36,9 +36,9 @@ class SlowToClose:
         try:
             if self.asked == 1:
                 try:
-                    await asyncio.sleep(60)
+                    await asyncio.Event().wait()
                 finally:
-                    await asyncio.sleep(CLOSING)
+                    await self.claimed_again.wait()
             yield [Started("m")]
             await asyncio.sleep(1.25 * LEASE)
             yield [Done("stop")]
@@ -70,6 +70,7 @@ async def test_a_job_that_its_worker_lost_and_got_again_has_one_conversation_and
             await redis.zadd("gateway:leases:chat", {"job": 1}, xx=True)
             await queue.reap()
             await asyncio.sleep(0.01)
+        upstream.claimed_again.set()
         crashes = await redis.hget("gateway:job:job", "crashes")  # type: ignore[misc]  # as above
         while await redis.hget("gateway:job:job", "state") != b"done":  # type: ignore[misc]  # as above
             await queue.presences.show_front_end("front")

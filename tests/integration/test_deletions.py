@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from itertools import pairwise
 
 import pytest
 
+import settings
+from tests.support.clock import Clock, stop_clock_of_deletions
 from tests.support.line import SOON
 from tests.support.pandora import collect, job, new_pandora, simulated, text
 from wire.redis.client import Redis
@@ -108,94 +111,156 @@ async def test_what_a_dead_worker_left_behind_is_deleted_by_another_one(
     assert upstream.asked == [("fk-secret", "conversation-1")]
 
 
+HEARTBEAT, LEASE, HOLD = 10.0, 36.0, 46.0
+"""Seconds on a clock that the test moves; a conversation counts as over after `HOLD`."""
+
+
+@pytest.fixture
+async def clock(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of all deletions of the test, in a Redis that is not disturbed."""
+    stop_clock_of_deletions(monkeypatch)
+    return await Clock.at_redis_time(redis)
+
+
+@pytest.fixture
+def start(redis: Redis, seal: Seal) -> Callable[..., Deletions]:
+    """Makes the deletions of a worker, which take the steps that the test lets them take."""
+    config = settings.Queue(lease=LEASE, heartbeat=HEARTBEAT)
+    return lambda upstream, **more: Deletions(redis, seal, upstream.delete, config, **more)
+
+
+async def beat(clock: Clock, *workers: Deletions, seconds: float) -> None:
+    """Let time pass with the heartbeats of these workers in it."""
+    for _ in range(round(seconds / HEARTBEAT)):
+        await clock.advance(HEARTBEAT)
+        for worker in workers:
+            await worker._renew()
+            await worker._sweep()
+
+
 async def test_a_conversation_that_goes_on_is_left_alone_for_as_long_as_it_does(
-    redis: Redis, seal: Seal
+    clock: Clock, start: Callable[..., Deletions]
 ) -> None:
     upstream = Upstream()
-    deletions = Deletions(redis, seal, upstream.delete, SOON)
-    async with deletions.running(), Deletions(redis, seal, upstream.delete, SOON).running():
-        record = ConversationRecord(deletions, "fk-secret")
-        await record.note("conversation-1")
-        await asyncio.sleep(1)  # more than twice as long as a dead one would last
-        assert upstream.asked == []
-        record.end()
-        async with asyncio.timeout(30):
-            await upstream.deleted.wait()
+    holder, other, dead = start(upstream), start(upstream), start(upstream)
+    record = ConversationRecord(holder, "fk-secret")
+    await record.note("conversation-1")
+    await ConversationRecord(dead, "fk-secret").note("conversation-2")
+    await beat(clock, holder, other, seconds=4 * HOLD)
+    assert upstream.asked == [("fk-secret", "conversation-2")]
+    record.end()
+    await beat(clock, holder, other, seconds=HEARTBEAT)
+    assert upstream.asked[1:] == [("fk-secret", "conversation-1")]
 
 
 async def test_a_conversation_that_went_on_while_redis_was_away_is_left_alone(
-    redis: Redis, seal: Seal
+    clock: Clock, start: Callable[..., Deletions]
 ) -> None:
     """Nobody could say that it goes on; whoever comes back first must not take that for its end."""
     upstream = Upstream()
-    holder = Deletions(redis, seal, upstream.delete, SOON)
-    other = Deletions(redis, seal, upstream.delete, SOON)
-    async with other.running():
-        async with asyncio.timeout(30):
-            while not await redis.exists("gateway:pulse"):
-                await asyncio.sleep(0.01)
+    holder, other = start(upstream), start(upstream)
+    await beat(clock, other, seconds=2 * HOLD)
     record = ConversationRecord(holder, "fk-secret")
     await record.note("conversation-1")
-    await asyncio.sleep(0.6)  # nobody calls
+    await clock.advance(2 * HOLD)  # nobody calls
     await other._sweep()
-    async with other.running(), holder.running():
-        await asyncio.sleep(1)
-        assert upstream.asked == []
-        record.end()
-        async with asyncio.timeout(30):
-            await upstream.deleted.wait()
+    await beat(clock, other, holder, seconds=4 * HOLD)
+    assert upstream.asked == []
+    record.end()
+    await beat(clock, holder, seconds=HEARTBEAT)
+    assert upstream.asked == [("fk-secret", "conversation-1")]
 
 
 async def test_a_slow_upstream_keeps_nobody_from_saying_what_goes_on(
-    redis: Redis, seal: Seal
+    redis: Redis, seal: Seal, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream = Upstream()
-    stuck = asyncio.Event()
+    stuck, let_go = asyncio.Event(), asyncio.Event()
+    renewals = 0
+    renew = Deletions._renew
 
     async def slowly(bearer: str, conversation_id: str) -> bool:
         stuck.set()
-        await asyncio.sleep(2)
+        await let_go.wait()
         return True
 
+    async def counted(deletions: Deletions) -> None:
+        nonlocal renewals
+        await renew(deletions)
+        renewals += deletions is holder
+
+    async def renewed() -> None:
+        """Wait for a renewal that began after this call."""
+        before = renewals
+        while renewals < before + 2:
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(Deletions, "_renew", counted)
     holder = Deletions(redis, seal, slowly, SOON)
+    other = Deletions(redis, seal, upstream.delete, SOON)
+    for _ in range(10):
+        await clock.advance(SOON.heartbeat)
+        await other._sweep()
     async with holder.running(), asyncio.timeout(30):
-        over, record = (
-            ConversationRecord(holder, "fk-secret"),
-            ConversationRecord(holder, "fk-secret"),
-        )
+        over = ConversationRecord(holder, "fk-secret")
+        record = ConversationRecord(holder, "fk-secret")
         await over.note("conversation-1")
         await record.note("conversation-2")
         over.end()
         await stuck.wait()
-        async with Deletions(redis, seal, upstream.delete, SOON).running():
-            await asyncio.sleep(1)
-            assert upstream.asked == []
-            record.end()
-            await upstream.deleted.wait()
-    assert upstream.asked == [("fk-secret", "conversation-2")]
+        for _ in range(10):
+            await clock.advance(SOON.heartbeat)
+            await renewed()
+            await other._sweep()
+        assert upstream.asked == []
+        record.end()
+        await renewed()
+        await other._sweep()
+        assert upstream.asked == [("fk-secret", "conversation-2")]
+        let_go.set()
 
 
-async def test_what_is_refused_is_tried_again_and_given_up_in_the_end(
-    redis: Redis, seal: Seal, caplog: pytest.LogCaptureFixture
+async def test_what_is_refused_is_tried_again_until_it_is_deleted(
+    redis: Redis,
+    clock: Clock,
+    start: Callable[..., Deletions],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def run(upstream: Upstream, over: Callable[[], bool]) -> None:
-        deletions = Deletions(redis, seal, upstream.delete, SOON, max_age=2.5, shortest_pause=0.05)
-        async with deletions.running():
-            record = ConversationRecord(deletions, "fk-secret")
-            await record.note("conversation-1")
-            record.end()
-            async with asyncio.timeout(30):
-                while not over():
-                    await asyncio.sleep(0.01)
-        await emptied(redis)
-
     upstream = Upstream(refusals=2)
-    await run(upstream, upstream.deleted.is_set)
+    deletions = start(upstream)
+    await beat(clock, deletions, seconds=2 * HOLD)
+    record = ConversationRecord(deletions, "fk-secret")
+    await record.note("conversation-1")
+    record.end()
+    await beat(clock, deletions, seconds=10 * HEARTBEAT)
+    assert upstream.deleted.is_set()
     assert len(upstream.asked) == 3
+    assert not await redis.keys("gateway:deletion*")
     assert "stays" not in caplog.text
+
+
+async def test_what_is_always_refused_is_tried_ever_more_seldom_and_given_up_in_the_end(
+    redis: Redis,
+    clock: Clock,
+    start: Callable[..., Deletions],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     upstream = Upstream(refusals=1000)
-    await run(upstream, lambda: "could not be deleted in time" in caplog.text)
-    assert 2 < len(upstream.asked) < 20
+    deletions = start(upstream, max_age=100 * HEARTBEAT)
+    await beat(clock, deletions, seconds=2 * HOLD)
+    record = ConversationRecord(deletions, "fk-secret")
+    await record.note("conversation-1")
+    record.end()
+    tries: list[int] = []
+    for n in range(200):
+        await beat(clock, deletions, seconds=HEARTBEAT)
+        tries += [n] * (len(upstream.asked) - len(tries))
+    assert 2 < len(tries) < 20
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 10
+    assert "could not be deleted in time" in caplog.text
+    assert not await redis.keys("gateway:deletion*")
 
 
 async def test_redis_holds_neither_bearer_nor_conversation_in_the_clear(

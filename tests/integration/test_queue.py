@@ -9,11 +9,11 @@ import pytest
 
 import settings
 from benchmarks.line import WholeLine
+from tests.support.clock import Clock
 from tests.support.line import (
     ENTRY,
     FRAMES,
     QUICK,
-    beat,
     claim,
     enqueue,
     field,
@@ -211,14 +211,19 @@ async def test_a_job_that_kills_its_workers_is_given_up(queue: WholeLine) -> Non
 
 
 async def test_nothing_is_reclaimed_for_a_lease_period_after_everybody_was_away(
-    queue: WholeLine,
+    redis: Redis, seal: Seal
 ) -> None:
+    queue = WholeLine(redis, seal, QUICK, stopped_clock=True)
+    clock = await Clock.at_redis_time(redis)
+    await has_worker(redis, seal)
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
-    await asyncio.sleep(QUICK.lease * 1.5)  # nobody calls: a partition, or a frozen Redis
+    await clock.advance(QUICK.lease * 1.5)  # nobody calls: a partition, or a frozen Redis
     assert await queue.reap() == (0, [])
     assert await queue.claim("w2", 10) == []
-    assert await beat(queue, claimed, seconds=QUICK.lease * 1.2) == []
+    for _ in range(round(QUICK.lease * 1.2 / QUICK.heartbeat)):
+        assert await present(queue, claimed) == []
+        await clock.advance(QUICK.heartbeat)
     assert await queue.reap() == (0, [])
     assert await finish(queue, claimed)
 
@@ -253,7 +258,7 @@ async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
     assert message is not None
     assert decode_command(message["data"]) == Cancel("job", claimed.attempt)
     await pubsub.aclose()  # type: ignore[no-untyped-call]
-    assert "cancel" in await beat(queue, claimed, seconds=0.1), "the message may have been lost"
+    assert "cancel" in await present(queue, claimed), "the message may have been lost"
 
 
 async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
@@ -362,10 +367,11 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
     redis: Redis, seal: Seal
 ) -> None:
     config = settings.Queue(lease=QUICK.lease, heartbeat=QUICK.heartbeat, max_wait=0.1)
-    line = WholeLine(redis, seal, config)
+    line = WholeLine(redis, seal, config, stopped_clock=True)
+    clock = await Clock.at_redis_time(redis)
     await has_worker(redis, seal)
     await enqueue(line, "job")
-    await asyncio.sleep(0.3)
+    await clock.advance(0.3)
     assert await line.overdue(60.0) == []
     assert await line.overdue(0.05) == [("job", ["front"])]
     assert await finish_waiting(line, seal, "job", ["front"], WAITED_TOO_LONG)

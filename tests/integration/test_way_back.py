@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ from wire.redis.client import Redis
 from wire.seal import Seal
 from wire.stream import log
 from wire.stream.inbox import Inbox
-from wire.stream.outbox import LOG_STEP, Outbox, Superseded
+from wire.stream.outbox import Outbox, Superseded
 from wire.stream.publication import Publication
 from wire.stream.reply import Reply
 from wire.upkeep.reaper import reap
@@ -187,9 +188,10 @@ async def test_a_log_without_its_middle_is_an_error_and_not_a_hole(
             answer = Publication((await claim(queue))[0])
             await outbox.publish(answer, [Started("m")])
             await reply.events()
-            deliver, inbox._deliver = inbox._deliver, lambda frame: None  # type: ignore[method-assign]
+            lost = asyncio.Event()
+            deliver, inbox._deliver = inbox._deliver, lambda frame: lost.set()  # type: ignore[method-assign]
             await outbox.publish(answer, [Delta("lost")])
-            await asyncio.sleep(0.05)
+            await lost.wait()
             answer.mark_logged(answer.unlogged(), 0)  # as if it had been written
             inbox._deliver = deliver  # type: ignore[method-assign]
             await outbox.publish(answer, [Delta("after")])
@@ -495,7 +497,11 @@ async def overfill(outbox: Outbox, queue: WholeLine, answer: Publication) -> lis
             await asyncio.sleep(0.02)
     said += [Delta("after it")]
     await outbox.publish(answer, [said[-1]])
-    await asyncio.sleep(LOG_STEP + 0.2)
+    with patch.object(
+        Publication, "unlogged", autospec=True, side_effect=Publication.unlogged
+    ) as looks:
+        while looks.call_count < 2:  # so the logs have been written once more
+            await asyncio.sleep(0.02)
     return said
 
 
@@ -547,9 +553,10 @@ async def test_what_is_lost_behind_a_full_log_is_an_error_at_once(
         answer = Publication((await claim(queue))[0])
         await overfill(tight, queue, answer)
         deliver = inbox._deliver
-        monkeypatch.setattr(inbox, "_deliver", lambda frame: None)
+        lost = asyncio.Event()
+        monkeypatch.setattr(inbox, "_deliver", lambda frame: lost.set())
         await tight.publish(answer, [Delta("lost")])
-        await asyncio.sleep(0.05)
+        await lost.wait()
         monkeypatch.setattr(inbox, "_deliver", deliver)
         async with asyncio.timeout(30):  # the inbox would wait longer for a log that still grows
             if ended:

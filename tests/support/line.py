@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from msgspec.structs import replace
@@ -82,16 +81,6 @@ async def now(redis: Redis) -> int:
     """Redis' own time, in milliseconds."""
     seconds, micros = await redis.time()
     return int(seconds * 1000 + micros // 1000)
-
-
-async def beat(queue: WholeLine, *held: Claim, seconds: float, worker: str = "w") -> list[str]:
-    """Let time pass with everybody's heartbeats in it; the verdicts on `held`."""
-    said: list[str] = []
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        said += await present(queue, *held, worker=worker)
-        await asyncio.sleep(QUICK.heartbeat)
-    return said
 
 
 def ids(claims: list[Claim]) -> list[str]:

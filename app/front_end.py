@@ -28,6 +28,7 @@ from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
+from wire.stream.channel import RedisChannel
 from wire.stream.inbox import Inbox
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
@@ -61,7 +62,7 @@ def build_server(
     shared_line = FrontEndLine(scripts, config.queue, config.upstream)
     upkeep = UpkeepLine(scripts, config.queue, config.upstream)
     inbox = Inbox(
-        redis,
+        RedisChannel(redis),
         shared_line,
         seal,
         id,

@@ -31,6 +31,7 @@ from wire.redis.client import Redis
 from wire.redis.outage import REDIS_ERRORS, trouble
 from wire.redis.subscription import Subscription
 from wire.seal import Seal
+from wire.stream.channel import RedisChannel
 from wire.stream.outbox import Outbox
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
@@ -67,7 +68,7 @@ class Worker:
         self.id = id
         scripts = Scripts(redis, seal.fingerprint)
         self.line = WorkerLine(scripts, config.queue, config.upstream)
-        self.outbox = Outbox(redis, self.line, seal, config.queue.max_log_bytes)
+        self.outbox = Outbox(RedisChannel(redis), self.line, seal, config.queue.max_log_bytes)
         self.leases = Leases(self.line, seal, id, config.workers.max_jobs, config.queue)
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """The tasks of all attempts, by their jobs; of one job, the latest."""

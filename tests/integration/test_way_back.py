@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
-from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -15,26 +14,24 @@ import settings
 from benchmarks.line import WholeLine
 from tests.support.line import QUICK, claim, enqueue, enqueue_chat, new
 from tests.support.scripted import ScriptedUpstream
-from wire.events import Delta, Done, Ending, Event, Failed, Started
+from tests.support.stream import BACKLOG, SMALL, everything, overfill, say, text, words
+from wire.events import Delta, Done, Event, Failed, Started
 from wire.line import keys, metrics
 from wire.line.claims import Claim
 from wire.line.commands import Attach
 from wire.redis.client import Redis
 from wire.seal import Seal
-from wire.stream import log
+from wire.stream.channel import RedisChannel
 from wire.stream.inbox import Inbox
-from wire.stream.outbox import Outbox, Superseded
+from wire.stream.outbox import Outbox
 from wire.stream.publication import Publication
-from wire.stream.reply import Reply
 from wire.upkeep.reaper import reap
 from workers.worker import Worker
-
-BACKLOG = 1 << 20
 
 
 @pytest.fixture
 async def inbox(redis: Redis, queue: WholeLine, seal: Seal) -> AsyncIterator[Inbox]:
-    inbox = Inbox(redis, queue, seal, "front", outage_grace=60.0, max_backlog=BACKLOG)
+    inbox = Inbox(RedisChannel(redis), queue, seal, "front", outage_grace=60.0, max_backlog=BACKLOG)
     async with inbox.running():
         await inbox.subscribed.wait()
         yield inbox
@@ -42,66 +39,9 @@ async def inbox(redis: Redis, queue: WholeLine, seal: Seal) -> AsyncIterator[Inb
 
 @pytest.fixture
 async def outbox(redis: Redis, queue: WholeLine, seal: Seal) -> AsyncIterator[Outbox]:
-    outbox = Outbox(redis, queue, seal, max_log_bytes=1 << 24)
+    outbox = Outbox(RedisChannel(redis), queue, seal, max_log_bytes=1 << 24)
     async with outbox.running():
         yield outbox
-
-
-async def everything(reply: Reply) -> list[Event]:
-    events: list[Event] = []
-    async with asyncio.timeout(30):
-        while not (events and isinstance(events[-1], Ending)):
-            events += await reply.events()
-    return events
-
-
-def text(events: list[Event]) -> str:
-    return "".join(e.text for e in events if isinstance(e, Delta))
-
-
-async def test_what_a_worker_says_a_front_end_hears(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine
-) -> None:
-    with inbox.open("job") as reply:
-        await enqueue(queue, "job")
-        answer = Publication((await claim(queue))[0])
-        await outbox.publish(answer, [Started("m")])
-        for n in range(200):
-            await outbox.publish(answer, [Delta(f"{n} ")])
-            if n % 7 == 0:
-                await asyncio.sleep(0.001)
-        assert await outbox.finish(answer, Done("stop"))
-        events = await everything(reply)
-    assert text(events) == "".join(f"{n} " for n in range(200))
-    assert events[-1] == Done("stop")
-
-
-async def test_messages_lost_in_the_middle_are_read_from_the_log(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lost = 0
-    deliver = inbox._deliver
-
-    def lossy(data: bytes) -> None:
-        nonlocal lost
-        if lost < 5:
-            lost += 1
-        else:
-            deliver(data)
-
-    with inbox.open("job") as reply:
-        await enqueue(queue, "job")
-        answer = Publication((await claim(queue))[0])
-        await outbox.publish(answer, [Started("m")])
-        await reply.events()
-        monkeypatch.setattr(inbox, "_deliver", lossy)
-        for n in range(60):
-            await outbox.publish(answer, [Delta(f"{n} ")])
-            await asyncio.sleep(0.005)
-        assert await outbox.finish(answer, Done("stop"))
-        events = await everything(reply)
-    assert lost == 5
-    assert text(events) == "".join(f"{n} " for n in range(60))
 
 
 async def test_an_outage_is_one_line_in_the_log_and_loses_nothing(
@@ -177,28 +117,6 @@ async def test_a_subscription_that_is_cut_misses_nothing(
     assert text(events) == "".join(f"{n} " for n in range(40))
 
 
-async def test_a_log_without_its_middle_is_an_error_and_not_a_hole(
-    redis: Redis, queue: WholeLine, seal: Seal, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inbox = Inbox(redis, queue, seal, "front", outage_grace=0.5, max_backlog=BACKLOG)
-    async with inbox.running():
-        await inbox.subscribed.wait()
-        with inbox.open("job") as reply:
-            await enqueue(queue, "job")
-            answer = Publication((await claim(queue))[0])
-            await outbox.publish(answer, [Started("m")])
-            await reply.events()
-            lost = asyncio.Event()
-            deliver, inbox._deliver = inbox._deliver, lambda frame: lost.set()  # type: ignore[method-assign]
-            await outbox.publish(answer, [Delta("lost")])
-            await lost.wait()
-            answer.mark_logged(answer.unlogged(), 0)  # as if it had been written
-            inbox._deliver = deliver  # type: ignore[method-assign]
-            await outbox.publish(answer, [Delta("after")])
-            events = await everything(reply)
-    assert events == [Failed("let_go", events[-1].message, "answer_lost")]  # type: ignore[union-attr]
-
-
 async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
     inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis
 ) -> None:
@@ -224,23 +142,6 @@ async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
     assert again == ["job"]
 
 
-async def test_a_stale_attempt_publishes_nothing(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis, seal: Seal
-) -> None:
-    with inbox.open("job") as reply:
-        await enqueue(queue, "job")
-        (stale,) = await claim(queue)
-        assert await queue.requeue(stale) == "requeued"
-        (current,) = await claim(queue)
-        with pytest.raises(Superseded):
-            await outbox.publish(Publication(stale), [Started("stale")])
-        assert not await outbox.finish(Publication(stale), Done("stop"))
-        await outbox.finish(Publication(current), Done("length"))
-        assert await everything(reply) == [Done("length")]
-    logged = [event for entry in await log.read(redis, seal, "job") for event in entry.batch.events]
-    assert logged == [Done("length")]
-
-
 async def test_a_frame_that_is_not_for_us_is_dropped(
     inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis
 ) -> None:
@@ -257,51 +158,10 @@ async def test_a_frame_that_is_not_for_us_is_dropped(
 @contextlib.asynccontextmanager
 async def another(redis: Redis, queue: WholeLine, seal: Seal, name: str) -> AsyncIterator[Inbox]:
     """The inbox of one more front end."""
-    inbox = Inbox(redis, queue, seal, name, outage_grace=60.0, max_backlog=BACKLOG)
+    inbox = Inbox(RedisChannel(redis), queue, seal, name, outage_grace=60.0, max_backlog=BACKLOG)
     async with inbox.running():
         await inbox.subscribed.wait()
         yield inbox
-
-
-def words(first: int, end: int) -> str:
-    return "".join(f"{n} " for n in range(first, end))
-
-
-async def say(outbox: Outbox, answer: Publication, first: int, end: int) -> None:
-    for n in range(first, end):
-        await outbox.publish(answer, [Delta(f"{n} ")])
-        await asyncio.sleep(0.002)
-
-
-async def test_two_readers_in_one_front_end_both_get_everything(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine
-) -> None:
-    with inbox.open("job") as first, inbox.open("job") as second:
-        await enqueue(queue, "job")
-        answer = Publication((await claim(queue))[0])
-        await outbox.publish(answer, [Started("m")])
-        await say(outbox, answer, 0, 50)
-        with inbox.open("job", attached=True) as late:
-            await say(outbox, answer, 50, 100)
-            await outbox.finish(answer, Done("stop"))
-            for reply in (first, second, late):
-                events = await everything(reply)
-                assert text(events) == words(0, 100)
-                assert events[0] == Started("m")
-                assert events[-1] == Done("stop")
-
-
-async def test_one_reader_may_go_and_the_other_stay(
-    inbox: Inbox, outbox: Outbox, queue: WholeLine
-) -> None:
-    with inbox.open("job") as stays:
-        await enqueue(queue, "job")
-        answer = Publication((await claim(queue))[0])
-        with inbox.open("job"):
-            await outbox.publish(answer, [Started("m")])
-        await say(outbox, answer, 0, 5)
-        await outbox.finish(answer, Done("stop"))
-        assert text(await everything(stays)) == words(0, 5)
 
 
 async def test_a_front_end_that_is_attached_in_the_middle_gets_all_of_it_too(
@@ -344,30 +204,6 @@ async def test_whom_the_worker_has_not_heard_of_follows_the_log(
             assert text(events + await everything(late)) == words(0, 30)
         with other.open("job", attached=True) as after:
             assert text(await everything(after)) == words(0, 30)
-
-
-async def answered(redis: Redis, queue: WholeLine, seal: Seal, pieces: list[str]) -> None:
-    """A job that has ended, with each piece of its answer in an entry of its own."""
-    still = Outbox(redis, queue, seal, max_log_bytes=1 << 24)  # writes no log by itself
-    await enqueue(queue, "job")
-    answer = Publication((await claim(queue))[0])
-    await still.publish(answer, [Started("m")])
-    for piece in pieces:
-        answer.add([Delta(piece)])
-        answer.take()
-        step = answer.unlogged()
-        await log.append(redis, {"job": log.seal_entry(seal, step)})
-        answer.mark_logged(step, 0)
-    await still.finish(answer, Done("stop"))
-
-
-async def test_a_long_log_is_read_page_by_page(
-    inbox: Inbox, queue: WholeLine, redis: Redis, seal: Seal
-) -> None:
-    await answered(redis, queue, seal, [f"{n} " for n in range(3 * log.PAGE)])
-    with inbox.open("job", attached=True) as late:
-        async with asyncio.timeout(10):
-            assert text(await everything(late)) == words(0, 3 * log.PAGE)
 
 
 @pytest.mark.parametrize("config", [settings.Settings(queue=QUICK)], ids=["quick"])
@@ -473,55 +309,13 @@ async def test_commands_for_an_earlier_attempt_or_unknown_ones_change_nothing(
 
 # ----- bounds
 
-SMALL = 4000
-"""Bytes that a log may have in these tests."""
-
 
 @pytest.fixture
 async def tight(redis: Redis, queue: WholeLine, seal: Seal) -> AsyncIterator[Outbox]:
     """An outbox whose logs are soon full."""
-    outbox = Outbox(redis, queue, seal, max_log_bytes=SMALL)
+    outbox = Outbox(RedisChannel(redis), queue, seal, max_log_bytes=SMALL)
     async with outbox.running():
         yield outbox
-
-
-async def overfill(outbox: Outbox, queue: WholeLine, answer: Publication) -> list[Delta]:
-    """Say so much that the log is full, and a little more."""
-    said = [Delta(f"{n} " * 100) for n in range(20)]
-    await outbox.publish(answer, [Started("m")])
-    async with asyncio.timeout(30):
-        for delta in said:
-            await outbox.publish(answer, [delta])
-            await asyncio.sleep(0.005)
-        while not await queue.unlogged(answer.claim.id):
-            await asyncio.sleep(0.02)
-    said += [Delta("after it")]
-    await outbox.publish(answer, [said[-1]])
-    with patch.object(
-        Publication, "unlogged", autospec=True, side_effect=Publication.unlogged
-    ) as looks:
-        while looks.call_count < 2:  # so the logs have been written once more
-            await asyncio.sleep(0.02)
-    return said
-
-
-async def logged(redis: Redis, job: str) -> int:
-    return sum(len(fields[b"box"]) for _, fields in await redis.xrange(keys.log(job)))
-
-
-async def test_a_full_log_is_written_no_further_and_its_readers_miss_nothing(
-    inbox: Inbox, tight: Outbox, queue: WholeLine, redis: Redis
-) -> None:
-    with inbox.open("job") as reply:
-        await enqueue(queue, "job")
-        answer = Publication((await claim(queue))[0])
-        said = await overfill(tight, queue, answer)
-        assert await logged(redis, "job") <= SMALL
-        await tight.finish(answer, Done("stop"))
-        events = await everything(reply)
-    assert text(events) == "".join(delta.text for delta in said)
-    assert events[-1] == Done("stop")
-    assert await logged(redis, "job") <= SMALL + 200
 
 
 async def test_the_ending_of_an_answer_whose_log_is_full_is_found_if_nothing_else_was_lost(
@@ -537,35 +331,6 @@ async def test_the_ending_of_an_answer_whose_log_is_full_is_found_if_nothing_els
         events = await everything(reply)
     assert text(events) == "".join(delta.text for delta in said)
     assert events[-1] == Done("stop")
-
-
-@pytest.mark.parametrize("ended", [True, False])
-async def test_what_is_lost_behind_a_full_log_is_an_error_at_once(
-    inbox: Inbox,
-    tight: Outbox,
-    queue: WholeLine,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    ended: bool,
-) -> None:
-    with inbox.open("job") as reply:
-        await enqueue(queue, "job")
-        answer = Publication((await claim(queue))[0])
-        await overfill(tight, queue, answer)
-        deliver = inbox._deliver
-        lost = asyncio.Event()
-        monkeypatch.setattr(inbox, "_deliver", lambda frame: lost.set())
-        await tight.publish(answer, [Delta("lost")])
-        await lost.wait()
-        monkeypatch.setattr(inbox, "_deliver", deliver)
-        async with asyncio.timeout(30):  # the inbox would wait longer for a log that still grows
-            if ended:
-                await tight.finish(answer, Done("stop"))
-            else:
-                await tight.publish(answer, [Delta("more")])
-            *_, failed = await everything(reply)
-        assert isinstance(failed, Failed)
-        assert failed.code == "answer_lost"
 
 
 @pytest.mark.parametrize("config", [settings.Settings(queue=QUICK)], ids=["quick"])
@@ -587,23 +352,3 @@ async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
         assert events[-1].code == "worker_lost"
         endings = (await metrics.read(redis)).counters["gateway_endings_total"]
         assert endings["chat", "worker_lost"] == 1
-
-
-async def test_a_log_is_read_no_faster_than_the_client_reads(
-    redis: Redis, queue: WholeLine, seal: Seal
-) -> None:
-    pieces = [f"{n:04} " * 100 for n in range(3 * log.PAGE)]
-    await answered(redis, queue, seal, pieces)
-    inbox = Inbox(redis, queue, seal, "front", outage_grace=0.5, max_backlog=50_000)
-    async with inbox.running():
-        await inbox.subscribed.wait()
-        with inbox.open("job", attached=True) as reply:
-            events: list[Event] = []
-            async with asyncio.timeout(30):
-                while not (events and isinstance(events[-1], Ending)):
-                    taken = await reply.events()
-                    assert len(text(taken)) <= 51_000
-                    events += taken
-                    await asyncio.sleep(0.7 if len(events) < 200 else 0.01)
-    assert events[-1] == Done("stop")
-    assert text(events) == "".join(pieces)

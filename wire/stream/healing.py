@@ -10,11 +10,10 @@ from typing import Literal
 
 import msgspec
 
-from wire.line.front_end import FrontEndLine
-from wire.redis.client import Redis
 from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal, SealError
 from wire.stream import log
+from wire.stream.channel import Channel, ReadingLine
 from wire.stream.reply import Reply
 
 logger = logging.getLogger(__name__)
@@ -37,8 +36,10 @@ _Found = Literal[
 class Healer:
     """Brings replies up to the logs of their jobs."""
 
-    def __init__(self, redis: Redis, line: FrontEndLine, seal: Seal, outage_grace: float) -> None:
-        self._redis = redis
+    def __init__(
+        self, channel: Channel, line: ReadingLine, seal: Seal, outage_grace: float
+    ) -> None:
+        self._channel = channel
         self._line = line
         self._seal = seal
         self._outage_grace = outage_grace
@@ -84,7 +85,7 @@ class Healer:
         known = await self._line.exists(reply.job)
         # Asked before the log is read: what was still written until then is found there.
         lost = reply.behind and await self._line.unlogged(reply.job)
-        entries = await log.read(self._redis, self._seal, reply.job, reply.read_to)
+        entries = await log.read(self._channel, self._seal, reply.job, reply.read_to)
         for at, batch in entries:
             if not reply.has_room(batch):
                 return "no_room"

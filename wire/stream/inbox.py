@@ -25,10 +25,8 @@ import msgspec
 from runtime.tasks import background
 from wire.events import UNNUMBERED
 from wire.line import keys
-from wire.line.front_end import FrontEndLine
-from wire.redis.client import Redis
-from wire.redis.subscription import Subscription
 from wire.seal import Seal, SealError
+from wire.stream.channel import Channel, ReadingLine
 from wire.stream.frames import open_frame
 from wire.stream.healing import Healer
 from wire.stream.reply import Reply
@@ -44,8 +42,8 @@ class Inbox:
 
     def __init__(
         self,
-        redis: Redis,
-        line: FrontEndLine,
+        channel: Channel,
+        line: ReadingLine,
         seal: Seal,
         front_end: str,
         *,
@@ -56,9 +54,9 @@ class Inbox:
         self._front_end = front_end
         self._max_backlog = max_backlog
         self._replies: dict[str, list[Reply]] = {}
-        self._healer = Healer(redis, line, seal, outage_grace)
+        self._healer = Healer(channel, line, seal, outage_grace)
         self._healing: dict[Reply, asyncio.Task[None]] = {}
-        self._subscription = Subscription(redis, keys.front_end(front_end))
+        self._subscription = channel.subscribe(keys.front_end(front_end))
         self.subscribed = self._subscription.confirmed
         """Set while Redis has confirmed the subscription: only then may jobs be enqueued."""
 

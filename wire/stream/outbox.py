@@ -23,11 +23,10 @@ from contextlib import AbstractAsyncContextManager
 from runtime.tasks import background
 from wire.events import Batch, Ending, Event, Failed
 from wire.line import keys
-from wire.line.worker import WorkerLine
-from wire.redis.client import Redis
 from wire.redis.outage import Outage
 from wire.seal import Seal
 from wire.stream import log
+from wire.stream.channel import Channel, PublishingLine
 from wire.stream.endings import end_state
 from wire.stream.frames import seal_frame, seal_frames
 from wire.stream.publication import Publication
@@ -48,8 +47,10 @@ class Superseded(Exception):
 class Outbox:
     """Publishes the events of a worker's attempts."""
 
-    def __init__(self, redis: Redis, line: WorkerLine, seal: Seal, max_log_bytes: int) -> None:
-        self._redis = redis
+    def __init__(
+        self, channel: Channel, line: PublishingLine, seal: Seal, max_log_bytes: int
+    ) -> None:
+        self._channel = channel
         self._line = line
         self._seal = seal
         self._max_log_bytes = max_log_bytes
@@ -126,7 +127,7 @@ class Outbox:
             with outage.tolerated():
                 for front_end, its_batches in batches.items():
                     frame = seal_frame(self._seal, front_end, its_batches)
-                    await self._redis.publish(keys.front_end(front_end), frame)
+                    await self._channel.publish(keys.front_end(front_end), frame)
             await asyncio.sleep(TICK)
 
     async def _write_logs(self) -> None:
@@ -152,6 +153,6 @@ class Outbox:
                     extra={"event": "log_full", "job": batch.job},
                 )
         if entries:
-            await log.append(self._redis, {one.claim.id: entry for one, entry in entries.items()})
+            await self._channel.append({one.claim.id: entry for one, entry in entries.items()})
         for publication, entry in entries.items():
             publication.mark_logged(unlogged[publication], len(entry))

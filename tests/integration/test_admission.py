@@ -48,7 +48,7 @@ async def refused(queue: WholeLine, id: str, account: str, reason: str, **more: 
     return admission.retry_after
 
 
-async def test_no_more_wait_than_may_and_each_is_told_another_moment(
+async def test_a_full_line_refuses_each_client_with_a_retry_time_of_its_own(
     redis: Redis, seal: Seal
 ) -> None:
     queue = await line(redis, seal, max_waiting=3, max_wait=3600.0)
@@ -58,7 +58,7 @@ async def test_no_more_wait_than_may_and_each_is_told_another_moment(
     assert len(set(told)) == len(told)
 
 
-async def test_no_more_of_one_key_wait_than_may_and_others_come_in(
+async def test_a_key_with_a_full_line_is_refused_while_other_keys_are_accepted(
     redis: Redis, seal: Seal
 ) -> None:
     queue = await line(redis, seal, slots=100, max_waiting_per_key=3, max_wait=3600.0)
@@ -68,7 +68,7 @@ async def test_no_more_of_one_key_wait_than_may_and_others_come_in(
     await fill(queue, 1, "light")
 
 
-async def test_no_more_is_kept_in_memory_than_may(redis: Redis, seal: Seal) -> None:
+async def test_jobs_beyond_max_bytes_are_refused(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal, max_bytes=1000)
     await fill(queue, 2, bytes=400)
     await refused(queue, "large", "other", "too_many_bytes", bytes=300)
@@ -77,7 +77,9 @@ async def test_no_more_is_kept_in_memory_than_may(redis: Redis, seal: Seal) -> N
     assert isinstance(await queue.enqueue(new("large", "large", bytes=300), b"body"), Accepted)
 
 
-async def test_nobody_is_let_in_to_wait_longer_than_they_may(redis: Redis, seal: Seal) -> None:
+async def test_a_job_whose_forecast_exceeds_its_maximum_wait_is_refused(
+    redis: Redis, seal: Seal
+) -> None:
     queue = await line(redis, seal, max_wait=40.0)
     await learn(redis, 15.0)
     waits = [admitted.wait for admitted in await fill(queue, 3)]
@@ -87,7 +89,7 @@ async def test_nobody_is_let_in_to_wait_longer_than_they_may(redis: Redis, seal:
     assert isinstance(await queue.enqueue(new("patient", "light"), b"body"), Accepted)
 
 
-async def test_nobody_is_refused_for_a_wait_that_is_only_guessed(redis: Redis, seal: Seal) -> None:
+async def test_a_guessed_forecast_refuses_nobody(redis: Redis, seal: Seal) -> None:
     """A gateway that had just begun thought that answers take 15 s, and refused what it could have
     served in a second. Who sets a limit of their own is refused all the same."""
     queue = await line(redis, seal, max_wait=1.0)
@@ -104,7 +106,7 @@ async def learn(redis: Redis, seconds: float) -> None:
     await redis.hset("gateway:service", mapping=known)  # type: ignore[misc]  # redis-py: sync or async
 
 
-async def test_who_is_refused_is_not_remembered_for_long(redis: Redis, seal: Seal) -> None:
+async def test_the_record_of_a_refused_account_expires_soon(redis: Redis, seal: Seal) -> None:
     """Any bearer may ask: each that was made up took memory in Redis for a day."""
     queue = WholeLine(redis, seal, QUICK)  # without a worker
     for _ in range(2):
@@ -116,7 +118,9 @@ async def test_who_is_refused_is_not_remembered_for_long(redis: Redis, seal: Sea
     assert await redis.pttl("gateway:account:made-up") > 60_000
 
 
-async def test_who_waits_for_nothing_is_answered_now_or_refused(redis: Redis, seal: Seal) -> None:
+async def test_a_maximum_wait_of_zero_means_a_slot_now_or_a_refusal(
+    redis: Redis, seal: Seal
+) -> None:
     queue = await line(redis, seal, slots=2)
     await fill(queue, 1, max_wait=0.0)
     await claim(queue)
@@ -126,7 +130,7 @@ async def test_who_waits_for_nothing_is_answered_now_or_refused(redis: Redis, se
     await refused(queue, "third", "other", "wait_too_long", max_wait=0.0)
 
 
-async def test_whoever_has_a_seat_and_a_slot_comes_in_though_the_line_is_full(
+async def test_a_job_with_a_free_seat_and_slot_is_accepted_although_the_line_is_full(
     redis: Redis, seal: Seal
 ) -> None:
     queue = await line(redis, seal, slots=4, max_waiting=3)
@@ -138,7 +142,9 @@ async def test_whoever_has_a_seat_and_a_slot_comes_in_though_the_line_is_full(
     await fill(queue, 1, "light")
 
 
-async def test_who_obeys_comes_in(redis: Redis, seal: Seal) -> None:
+async def test_a_client_that_retries_at_its_retry_time_is_accepted(
+    redis: Redis, seal: Seal
+) -> None:
     """However many others come in between who were told nothing."""
     queue = await line(redis, seal, max_waiting=2, max_wait=3600.0)
     clock = asyncio.get_running_loop().time
@@ -180,7 +186,7 @@ async def test_who_obeys_comes_in(redis: Redis, seal: Seal) -> None:
             assert isinstance(admission, Accepted), (id, admission)
 
 
-async def test_without_a_worker_nobody_comes_in(redis: Redis, seal: Seal) -> None:
+async def test_without_a_worker_every_job_is_refused(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal)
     await queue.presences.remove_worker("steady")
     assert await refused(queue, "job", "account", "no_worker") <= QUICK.lease
@@ -205,7 +211,7 @@ def bearer(name: str, **more: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_full_line_is_a_429_that_says_when_to_come_back(
+async def test_a_full_line_is_a_429_with_a_retry_after(
     client: Client, upstream: ScriptedUpstream, redis: Redis, *, stream: bool
 ) -> None:
     all_told = asyncio.Event()
@@ -232,7 +238,7 @@ async def test_a_full_line_is_a_429_that_says_when_to_come_back(
     assert {response.status_code for response in await asyncio.gather(*asking)} == {200}
 
 
-async def test_the_callers_own_limit_is_a_429_too(
+async def test_a_wait_longer_than_x_max_wait_is_a_429(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = (HELLO[:1], 0.6, HELLO[1:])
@@ -251,12 +257,12 @@ async def test_the_callers_own_limit_is_a_429_too(
 
 
 @pytest.mark.parametrize("wrong", ["-1", "soon", "", "nan", "inf"])
-async def test_a_limit_that_is_none_is_a_400(client: Client, wrong: str) -> None:
+async def test_an_invalid_x_max_wait_is_a_400(client: Client, wrong: str) -> None:
     response = await client.post(CHAT, json=BODY, headers=bearer("a", **{"x-max-wait": wrong}))
     assert (response.status_code, response.json()["error"]["param"]) == (400, "X-Max-Wait")
 
 
-async def test_without_a_worker_it_is_a_503_at_once(
+async def test_without_a_worker_a_request_is_a_503_at_once(
     front: Client, redis: Redis, seal: Seal
 ) -> None:
     await WholeLine(redis, seal, QUICK).presences.remove_worker("steady")

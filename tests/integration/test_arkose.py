@@ -12,7 +12,7 @@ from workers.pandora.backend import Backend
 ASK = "[[sim arkose=1 words=2 interval=0 delay=0]]"
 
 
-async def test_a_token_is_fetched_for_each_answer_and_spent_in_body_and_header(
+async def test_an_arkose_token_is_fetched_for_each_answer_and_sent_in_body_and_header(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with simulated() as (caller, session):
@@ -26,7 +26,7 @@ async def test_a_token_is_fetched_for_each_answer_and_spent_in_body_and_header(
         assert refused.fault == "forbidden"
 
 
-async def test_gpt_3_5_is_asked_without_one(loop: asyncio.AbstractEventLoop) -> None:
+async def test_gpt_3_5_is_asked_without_an_arkose_token(loop: asyncio.AbstractEventLoop) -> None:
     async with simulated() as (caller, session):
         pandora = new_pandora(
             session, caller.url, arkose=ArkoseServers(Backend(session, caller.url), [caller.url])
@@ -35,7 +35,7 @@ async def test_gpt_3_5_is_asked_without_one(loop: asyncio.AbstractEventLoop) -> 
         assert (await caller.stats())["arkose"] == 0
 
 
-async def test_without_a_token_from_any_server_nothing_is_asked(
+async def test_without_an_arkose_token_from_any_server_the_upstream_is_not_asked(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

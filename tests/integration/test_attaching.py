@@ -56,7 +56,9 @@ async def gone(queue: WholeLine, clock: Clock, id: str, *, present_again: bool =
             await clock.advance(0.05)
 
 
-async def test_the_same_key_leads_to_the_same_job(queue: WholeLine, redis: Redis) -> None:
+async def test_a_repeated_idempotency_key_attaches_to_the_same_job(
+    queue: WholeLine, redis: Redis
+) -> None:
     assert isinstance(await queue.enqueue(named("first"), b"body"), Accepted)
     for _ in range(3):  # one request, whose reply from Redis was lost
         assert await queue.enqueue(named("again", front="other"), b"body") == Attached("first")
@@ -69,7 +71,7 @@ async def test_the_same_key_leads_to_the_same_job(queue: WholeLine, redis: Redis
     assert await queue.status("first", "another account") is None
 
 
-async def test_whoever_has_had_a_part_of_an_answer_is_given_no_other(queue: WholeLine) -> None:
+async def test_a_client_with_part_of_an_answer_never_gets_another_answer(queue: WholeLine) -> None:
     resuming = msgspec.structs.replace(named("again"), resumes=True)
     assert await queue.enqueue(resuming, b"body") == Clash("lost")
     assert not await queue.exists("again")
@@ -77,7 +79,9 @@ async def test_whoever_has_had_a_part_of_an_answer_is_given_no_other(queue: Whol
     assert await queue.enqueue(resuming, b"body") == Attached("first")
 
 
-async def test_it_outlives_its_client_for_the_grace(queue: WholeLine, clock: Clock) -> None:
+async def test_a_job_with_an_idempotency_key_outlives_its_client_until_resume_grace(
+    queue: WholeLine, clock: Clock
+) -> None:
     await queue.enqueue(named("job"), b"body")
     await queue.detach("job", "job")
     assert await waits_or_runs(queue, "job")
@@ -90,7 +94,9 @@ async def test_it_outlives_its_client_for_the_grace(queue: WholeLine, clock: Clo
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
 
-async def test_a_reader_that_was_only_frozen_keeps_it(queue: WholeLine, clock: Clock) -> None:
+async def test_a_job_goes_on_if_its_front_end_was_only_frozen(
+    queue: WholeLine, clock: Clock
+) -> None:
     await queue.enqueue(named("job"), b"body")
     await queue.presences.remove_front_end("front")
     async with asyncio.timeout(30):
@@ -103,7 +109,7 @@ async def test_a_reader_that_was_only_frozen_keeps_it(queue: WholeLine, clock: C
     assert await waits_or_runs(queue, "job")
 
 
-async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
+async def test_a_finished_answer_is_kept_and_a_failed_job_frees_its_idempotency_key(
     queue: WholeLine, redis: Redis, clock: Clock
 ) -> None:
     await queue.enqueue(named("job"), b"body")
@@ -120,7 +126,7 @@ async def test_a_finished_answer_is_kept_and_a_failed_one_gives_the_key_back(
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
 
-async def test_one_that_got_all_it_asked_for_is_done_and_kept(queue: WholeLine) -> None:
+async def test_a_job_ended_early_by_a_satisfied_reader_is_done_and_kept(queue: WholeLine) -> None:
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
     await queue.detach("job", "job", enough=True)
@@ -132,7 +138,7 @@ async def test_one_that_got_all_it_asked_for_is_done_and_kept(queue: WholeLine) 
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
 
 
-async def test_one_that_got_all_it_asked_for_is_not_kept_if_its_worker_dies_with_the_rest_of_it(
+async def test_an_answer_cut_by_a_satisfied_reader_is_not_kept_if_its_worker_dies(
     queue: WholeLine, seal: Seal, clock: Clock
 ) -> None:
     await queue.enqueue(named("job"), b"body")
@@ -147,7 +153,9 @@ async def test_one_that_got_all_it_asked_for_is_not_kept_if_its_worker_dies_with
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 
 
-async def test_whom_a_dead_front_end_served_reads_no_more(queue: WholeLine, clock: Clock) -> None:
+async def test_a_reader_in_a_dead_front_end_no_longer_keeps_a_job_running(
+    queue: WholeLine, clock: Clock
+) -> None:
     """A client came back over another front end and left: the job ran to its end for nobody, as the
     reader in the dead one still counted."""
     await queue.enqueue(named("job", front="dies"), b"body")
@@ -157,7 +165,9 @@ async def test_whom_a_dead_front_end_served_reads_no_more(queue: WholeLine, cloc
     await gone(queue, clock, "job")
 
 
-async def test_one_that_leaves_takes_no_other_along(queue: WholeLine, clock: Clock) -> None:
+async def test_a_reader_that_detaches_does_not_end_the_job_of_the_others(
+    queue: WholeLine, clock: Clock
+) -> None:
     await queue.enqueue(named("job"), b"body")
     for id in ("again", "and-again"):
         assert await queue.enqueue(named(id), b"body") == Attached("job")
@@ -171,7 +181,9 @@ async def test_one_that_leaves_takes_no_other_along(queue: WholeLine, clock: Clo
     await gone(queue, clock, "job")
 
 
-async def test_one_that_is_being_cancelled_gives_its_key_back_at_once(queue: WholeLine) -> None:
+async def test_a_job_that_is_being_cancelled_frees_its_idempotency_key_at_once(
+    queue: WholeLine,
+) -> None:
     """Whoever asked again a moment after the cancellation was told of it, instead of an answer."""
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
@@ -181,7 +193,9 @@ async def test_one_that_is_being_cancelled_gives_its_key_back_at_once(queue: Who
     assert await queue.enqueue(named("again"), b"body") == Attached("anew"), "the key is its own"
 
 
-async def test_one_that_redis_forgot_does_not_take_its_key_from_another(queue: WholeLine) -> None:
+async def test_a_job_that_redis_lost_does_not_take_its_key_from_a_newer_job(
+    queue: WholeLine,
+) -> None:
     """Its client came back before its front end put it in line again: that joined the other job,
     again and again, and its own reply waited in vain."""
     await queue.enqueue(named("anew"), b"body")
@@ -191,7 +205,7 @@ async def test_one_that_redis_forgot_does_not_take_its_key_from_another(queue: W
     assert await queue.enqueue(named("again"), b"body") == Attached("anew")
 
 
-async def test_whoever_leaves_while_it_is_being_attached_does_not_stay_a_reader(
+async def test_a_client_that_disconnects_while_being_attached_is_no_longer_a_reader(
     queue: WholeLine, clock: Clock
 ) -> None:
     """A client came back and was gone before Redis' word that it was attached had arrived: it was
@@ -203,7 +217,7 @@ async def test_whoever_leaves_while_it_is_being_attached_does_not_stay_a_reader(
     await gone(queue, clock, "job")
 
 
-async def test_who_leaves_before_its_request_arrives_is_not_attached(
+async def test_a_client_that_disconnects_before_its_enqueue_is_not_attached(
     queue: WholeLine, clock: Clock
 ) -> None:
     await queue.enqueue(named("job"), b"body")
@@ -213,7 +227,9 @@ async def test_who_leaves_before_its_request_arrives_is_not_attached(
     await gone(queue, clock, "job")
 
 
-async def test_one_whose_log_is_full_waits_for_nobody(queue: WholeLine, clock: Clock) -> None:
+async def test_an_orphaned_job_with_a_full_log_is_cancelled_without_a_grace(
+    queue: WholeLine, clock: Clock
+) -> None:
     """Its front end died: it ran on for its grace, though nobody could have been attached."""
     await queue.enqueue(named("job", front="dies"), b"body")
     (claimed,) = await claim(queue)

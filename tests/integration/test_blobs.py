@@ -42,7 +42,7 @@ def kept(root: Path) -> list[Path]:
 
 @pytest.mark.parametrize("size", [0, 1, LARGE, LARGE + 1, 2 * LARGE, 2 * LARGE + 1, 3_000_000])
 @pytest.mark.parametrize("step", [1000, 65_536, 10_000_000])
-async def test_what_was_taken_in_comes_back(
+async def test_an_offloaded_blob_is_restored_unchanged(
     blobs: Blobs, tmp_path: Path, size: int, step: int
 ) -> None:
     given = noise(size)
@@ -55,9 +55,7 @@ async def test_what_was_taken_in_comes_back(
     assert not kept(tmp_path)
 
 
-async def test_who_reads_the_store_reads_nothing_and_no_link_leads_there(
-    blobs: Blobs, tmp_path: Path
-) -> None:
+async def test_blobs_are_sealed_in_the_store_and_have_no_url(blobs: Blobs, tmp_path: Path) -> None:
     secret = b"a secret sentence " * 40_000
     content = await blobs.put(pieces(secret, 65_536))
     (path,) = kept(tmp_path)
@@ -68,7 +66,7 @@ async def test_who_reads_the_store_reads_nothing_and_no_link_leads_there(
         assert await media.find("images", name) is None
 
 
-async def test_what_was_altered_cut_or_is_another_s_cannot_be_read(
+async def test_an_altered_truncated_or_foreign_blob_cannot_be_read(
     blobs: Blobs, tmp_path: Path
 ) -> None:
     content = await blobs.put(pieces(noise(600_000), 65_536))
@@ -87,7 +85,9 @@ async def test_what_was_altered_cut_or_is_another_s_cannot_be_read(
         await read(blobs, content)
 
 
-async def test_what_breaks_off_leaves_nothing_behind(blobs: Blobs, tmp_path: Path) -> None:
+async def test_an_upload_that_breaks_off_leaves_nothing_in_the_store(
+    blobs: Blobs, tmp_path: Path
+) -> None:
     class BrokenOff(Exception):
         pass
 
@@ -101,7 +101,7 @@ async def test_what_breaks_off_leaves_nothing_behind(blobs: Blobs, tmp_path: Pat
     assert not kept(tmp_path)
 
 
-async def test_what_killed_processes_left_behind_is_swept(blobs: Blobs, tmp_path: Path) -> None:
+async def test_blobs_left_by_killed_processes_are_swept(blobs: Blobs, tmp_path: Path) -> None:
     for _ in range(2):
         await blobs.put(pieces(noise(300_000), 65_536))
     old, new = kept(tmp_path)
@@ -111,7 +111,7 @@ async def test_what_killed_processes_left_behind_is_swept(blobs: Blobs, tmp_path
 
 
 @pytest.mark.parametrize("length", [10, LARGE - 2000, LARGE + 1, 1_000_000])
-async def test_a_job_with_long_messages_travels_light_and_becomes_whole_again(
+async def test_long_messages_of_a_job_are_offloaded_and_restored(
     blobs: Blobs, tmp_path: Path, length: int
 ) -> None:
     file = Attachment("a", "", 7, "0" * 64, blob_key="f" * 32)

@@ -103,7 +103,7 @@ async def sending(front: Client, announced: int, sent: bytes) -> AsyncIterator[N
 
 
 @impatient
-async def test_a_large_request_that_finds_no_room_is_refused_and_taken_when_there_is_some(
+async def test_a_large_request_is_refused_while_the_budget_is_used_up_and_accepted_later(
     client: Client, budget: Watched
 ) -> None:
     async with sending(client, 950_000, b"x" * 900_000):
@@ -121,7 +121,7 @@ async def test_a_large_request_that_finds_no_room_is_refused_and_taken_when_ther
 
 
 @pytest.mark.parametrize("config", [limited(body_timeout=0.5)], ids=["half a second"])
-async def test_a_body_that_does_not_arrive_in_time_counts_no_longer(
+async def test_a_body_that_times_out_frees_its_part_of_the_budget(
     client: Client, budget: Watched
 ) -> None:
     async with sending(client, 950_000, b"x" * 900_000):
@@ -129,7 +129,7 @@ async def test_a_body_that_does_not_arrive_in_time_counts_no_longer(
         await until(lambda: budget.left == ROOM)
 
 
-async def test_who_announces_much_and_sends_little_holds_up_nobody(
+async def test_a_client_that_announces_much_and_sends_little_delays_no_other(
     client: Client, budget: Watched
 ) -> None:
     async with sending(client, ROOM, b"x" * 100_000):
@@ -147,7 +147,9 @@ async def test_many_large_requests_at_once_are_all_served_within_the_budget(
     assert budget.left == ROOM
 
 
-async def test_a_client_that_leaves_takes_its_bytes_along(client: Client, budget: Watched) -> None:
+async def test_a_client_that_disconnects_frees_its_part_of_the_budget(
+    client: Client, budget: Watched
+) -> None:
     """While it is the only one that sends, and while it waits for room."""
     async with sending(client, 950_000, b"x" * 900_000):
         await until(lambda: budget.left == 100_000)
@@ -157,7 +159,7 @@ async def test_a_client_that_leaves_takes_its_bytes_along(client: Client, budget
 
 
 @pytest.mark.parametrize("broken", [b'{"model": "', b'{"messages": []}'])
-async def test_what_is_refused_counts_no_longer(
+async def test_a_refused_request_frees_its_part_of_the_budget(
     client: Client, budget: Watched, broken: bytes
 ) -> None:
     response = await client.post(CHAT, content=broken.ljust(500_000), headers=BEARER)
@@ -167,7 +169,7 @@ async def test_what_is_refused_counts_no_longer(
 
 
 @pytest.mark.parametrize("uri", [CHAT, IMAGES])
-async def test_once_in_line_a_request_counts_there(
+async def test_an_enqueued_request_no_longer_counts_against_the_budget(
     client: Client, budget: Watched, upstream: ScriptedUpstream, uri: str
 ) -> None:
     upstream.script = (0.5, HELLO)
@@ -204,7 +206,7 @@ async def ask_about(client: Client, url: str) -> httpx.Response:
 
 
 @impatient
-async def test_files_that_are_fetched_count_as_well(client: Client, budget: Watched) -> None:
+async def test_fetched_files_count_against_the_budget(client: Client, budget: Watched) -> None:
     going_on = asyncio.Event()
     async with site(going_on) as root:
         slow = asyncio.create_task(ask_about(client, f"{root}/slow"))
@@ -222,7 +224,7 @@ async def test_files_that_are_fetched_count_as_well(client: Client, budget: Watc
 @pytest.mark.parametrize(
     "config", [limited(body_timeout=2.0), limited(fetch_timeout=2.0)], ids=["body", "file"]
 )
-async def test_who_waits_until_its_own_time_is_over_is_not_blamed_for_it(
+async def test_a_request_that_times_out_waiting_for_the_budget_is_refused_for_that_reason(
     client: Client, budget: Watched, config: settings.Settings
 ) -> None:
     going_on = asyncio.Event()
@@ -241,7 +243,7 @@ async def test_who_waits_until_its_own_time_is_over_is_not_blamed_for_it(
     await until(lambda: budget.left == ROOM)
 
 
-async def test_nobody_reads_a_body_that_nobody_asked_for(client: Client) -> None:
+async def test_the_body_of_a_get_request_is_not_read(client: Client) -> None:
     for uri in ("/healthz", "/v1/models", "/v1/queue/x"):
         response = await client.session.request(
             "GET", client.make_url(uri), content=b"x" * 500_000, headers=BEARER

@@ -56,7 +56,7 @@ def config() -> settings.Settings:
     return settings.Settings(queue=settings.Queue(lease=LEASE, heartbeat=0.2))
 
 
-async def test_a_job_that_its_worker_lost_and_got_again_has_one_conversation_and_a_lease(
+async def test_a_job_claimed_again_by_its_former_worker_has_one_conversation_and_keeps_its_lease(
     queue: WholeLine, redis: Redis, seal: Seal, worker: Worker, upstream: SlowToClose
 ) -> None:
     """A worker that was frozen for longer than a lease claimed its own job again while it still

@@ -61,7 +61,7 @@ CALLED = '\n```\n{"id": 1}\n```\n\n```\n{"id": 2}\n```\nw0 w1'
         ("allow", "v1=1", 2),
     ],
 )
-async def test_the_answer_goes_on_after_an_action_was_allowed(
+async def test_an_answer_continues_after_its_action_was_allowed(
     redis: Redis, seal: Seal, confirm: ConfirmPolicy, more: str, confirmations: int
 ) -> None:
     async with simulated() as (caller, session):
@@ -86,7 +86,9 @@ async def test_the_answer_goes_on_after_an_action_was_allowed(
             await caller.until(lambda stats: stats["hidden"] == 1)  # it is one conversation
 
 
-async def test_unasked_nothing_is_allowed_and_the_user_is_told(redis: Redis, seal: Seal) -> None:
+async def test_without_confirm_actions_no_action_is_allowed_and_the_answer_says_so(
+    redis: Redis, seal: Seal
+) -> None:
     async with simulated() as (caller, session):
         gpts = Gpts(Backend(session, caller.url), GptInfos(redis, seal, 60))
         events = await collect(new_pandora(session, caller.url, gpts=gpts), ask("tool=action"))
@@ -94,7 +96,9 @@ async def test_unasked_nothing_is_allowed_and_the_user_is_told(redis: Redis, sea
         assert (await caller.stats())["confirmations"] == 0
 
 
-async def test_a_gpt_that_asks_for_ever_is_not_allowed_for_ever(redis: Redis, seal: Seal) -> None:
+async def test_a_gpt_that_keeps_asking_for_permission_is_refused_in_the_end(
+    redis: Redis, seal: Seal
+) -> None:
     async with simulated() as (caller, session):
         gpts = Gpts(Backend(session, caller.url), GptInfos(redis, seal, 60))
         pandora = new_pandora(session, caller.url, gpts=gpts, confirm="allow")
@@ -103,7 +107,7 @@ async def test_a_gpt_that_asks_for_ever_is_not_allowed_for_ever(redis: Redis, se
         assert (await caller.stats())["confirmations"] == MAX_ROUNDS
 
 
-async def test_an_upstream_too_busy_to_go_on_fails_the_answer_which_is_not_tried_again(
+async def test_a_busy_upstream_after_a_confirmation_fails_the_answer_without_a_retry(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     target = {"target_message_id": "a2"}
@@ -149,7 +153,7 @@ async def test_an_upstream_too_busy_to_go_on_fails_the_answer_which_is_not_tried
         ("allow", ["deny"], None),
     ],
 )
-def test_leave_is_given_only_as_the_operator_said_and_the_gpt_offers(
+def test_permission_is_given_only_as_configured_and_as_the_gpt_offers(
     confirm: ConfirmPolicy, offered: list[str], chosen: str | None
 ) -> None:
     offers = [Permission(kind, "a2") for kind in offered]

@@ -60,7 +60,9 @@ async def test_a_conversation_is_hidden_after_its_answer_and_after_a_failed_one(
             await emptied(redis)
 
 
-async def test_a_conversation_is_hidden_after_its_client_has_left(redis: Redis, seal: Seal) -> None:
+async def test_a_conversation_is_hidden_after_its_client_disconnects(
+    redis: Redis, seal: Seal
+) -> None:
     async with simulated() as (caller, session):
         conversations = Conversations(Backend(session, caller.url))
         deletions = Deletions(redis, seal, conversations.delete, SOON)
@@ -72,7 +74,7 @@ async def test_a_conversation_is_hidden_after_its_client_has_left(redis: Redis, 
             await caller.until(lambda stats: stats["hidden"] == 1)
 
 
-async def test_a_conversation_that_is_handed_over_is_known_before_anything_comes_of_it(
+async def test_a_conversation_handed_over_to_a_websocket_is_recorded_before_its_first_event(
     redis: Redis, seal: Seal
 ) -> None:
     async with simulated() as (caller, session):
@@ -97,7 +99,7 @@ async def test_history_off_leaves_nothing_to_delete(loop: asyncio.AbstractEventL
         assert (await caller.stats())["sandbox"] == 0  # as upstream, when nothing is kept
 
 
-async def test_what_a_dead_worker_left_behind_is_deleted_by_another_one(
+async def test_the_conversation_of_a_dead_worker_is_deleted_by_another_worker(
     redis: Redis, seal: Seal
 ) -> None:
     """The first one notes its conversation and is never heard of again."""
@@ -138,7 +140,7 @@ async def beat(clock: Clock, *workers: Deletions, seconds: float) -> None:
             await worker._sweep()
 
 
-async def test_a_conversation_that_goes_on_is_left_alone_for_as_long_as_it_does(
+async def test_a_conversation_is_not_deleted_while_it_goes_on(
     clock: Clock, start: Callable[..., Deletions]
 ) -> None:
     upstream = Upstream()
@@ -153,7 +155,7 @@ async def test_a_conversation_that_goes_on_is_left_alone_for_as_long_as_it_does(
     assert upstream.asked[1:] == [("fk-secret", "conversation-1")]
 
 
-async def test_a_conversation_that_went_on_while_redis_was_away_is_left_alone(
+async def test_a_conversation_that_goes_on_through_a_redis_outage_is_not_deleted(
     clock: Clock, start: Callable[..., Deletions]
 ) -> None:
     """Nobody could say that it goes on; whoever comes back first must not take that for its end."""
@@ -171,7 +173,7 @@ async def test_a_conversation_that_went_on_while_redis_was_away_is_left_alone(
     assert upstream.asked == [("fk-secret", "conversation-1")]
 
 
-async def test_a_slow_upstream_keeps_nobody_from_saying_what_goes_on(
+async def test_a_slow_deletion_does_not_delay_the_renewal_of_other_conversations(
     redis: Redis, seal: Seal, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream = Upstream()
@@ -220,7 +222,7 @@ async def test_a_slow_upstream_keeps_nobody_from_saying_what_goes_on(
         let_go.set()
 
 
-async def test_what_is_refused_is_tried_again_until_it_is_deleted(
+async def test_a_refused_deletion_is_repeated_until_it_succeeds(
     redis: Redis,
     clock: Clock,
     start: Callable[..., Deletions],
@@ -239,7 +241,7 @@ async def test_what_is_refused_is_tried_again_until_it_is_deleted(
     assert "stays" not in caplog.text
 
 
-async def test_what_is_always_refused_is_tried_ever_more_seldom_and_given_up_in_the_end(
+async def test_a_deletion_that_is_always_refused_is_repeated_less_and_less_often_until_max_age(
     redis: Redis,
     clock: Clock,
     start: Callable[..., Deletions],
@@ -280,7 +282,7 @@ async def test_redis_holds_neither_bearer_nor_conversation_in_the_clear(
     assert b"conversation-1" not in dump
 
 
-async def test_a_redis_that_is_away_costs_no_answer(
+async def test_an_unreachable_redis_does_not_fail_the_answer_of_a_conversation_to_delete(
     redis: Redis, seal: Seal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream = Upstream()

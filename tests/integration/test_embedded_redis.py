@@ -44,7 +44,7 @@ def test_two_servers_run_side_by_side() -> None:
         assert one.port != other.port
 
 
-def test_a_killed_server_comes_back_at_its_url_with_what_it_had(tmp_path: Path) -> None:
+def test_a_killed_server_restarts_at_its_url_with_its_data(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path, appendonly=True) as server:
         url = server.url
         with redis.Redis.from_url(url) as client:
@@ -108,7 +108,7 @@ def test_a_server_does_not_outlive_a_killed_parent() -> None:
         time.sleep(0.01)  # no signal comes from a process that is not our child
 
 
-def test_a_server_on_the_path_goes_before_a_packaged_one(
+def test_a_server_on_the_path_is_preferred_to_a_packaged_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
@@ -126,7 +126,7 @@ def test_a_server_on_the_path_that_is_too_old_is_passed_over(
     assert find_server() != old
 
 
-def test_a_machine_without_a_server_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EmbeddedRedisError, match="install valkey or redis"):

@@ -34,7 +34,7 @@ async def refused(fetcher: Fetcher, url: str) -> str:
     return str(caught.value)
 
 
-async def test_what_an_allowed_network_serves_is_fetched(loop: asyncio.AbstractEventLoop) -> None:
+async def test_a_url_in_an_allowed_network_is_fetched(loop: asyncio.AbstractEventLoop) -> None:
     async with serving(hello) as port:
         url = f"http://127.0.0.1:{port}/a"
         assert await fetch(Fetcher(LOOPBACK), url) == ("text/plain", b"hello")
@@ -86,7 +86,7 @@ async def test_private_and_metadata_addresses_are_refused_at_once(
     assert "not public" in said
 
 
-async def test_a_name_is_judged_by_the_address_it_leads_to_each_time(
+async def test_a_host_name_is_checked_by_its_address_at_each_connection(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name server may say something harmless first, and then what it wants (rebinding)."""
@@ -103,7 +103,7 @@ async def test_a_name_is_judged_by_the_address_it_leads_to_each_time(
         assert "not public" in await refused(only, url)
 
 
-async def test_names_that_take_long_hold_up_nobody_but_themselves(
+async def test_slow_name_lookups_delay_no_other_fetch(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis has a name, too, and is looked up in the loop's own threads."""
@@ -178,11 +178,13 @@ async def test_a_redirect_to_an_allowed_place_is_followed(loop: asyncio.Abstract
     "url",
     ["", "secret", "ftp://example.com/a", "file:///etc/passwd", "http://", "http://[::1", "//a/b"],
 )
-async def test_what_is_no_web_address_is_refused(loop: asyncio.AbstractEventLoop, url: str) -> None:
+async def test_a_string_that_is_not_an_http_url_is_refused(
+    loop: asyncio.AbstractEventLoop, url: str
+) -> None:
     await refused(Fetcher(), url)
 
 
-async def test_errors_compression_and_broken_answers_are_told(
+async def test_error_statuses_compression_and_broken_responses_are_reported(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async def bad(request: web.Request) -> web.StreamResponse:

@@ -82,7 +82,7 @@ TOOLS: list[Event] = [
     ],
     ids=["bot mode off", "bot mode on"],
 )
-async def test_what_tools_do_is_shown_as_the_settings_say(
+async def test_the_output_of_tools_is_shown_as_configured(
     client: Client, upstream: ScriptedUpstream, expected: str
 ) -> None:
     upstream.script = (*[[event] for event in TOOLS],)
@@ -103,7 +103,7 @@ async def test_what_tools_do_is_shown_as_the_settings_say(
         )
     ],
 )
-async def test_a_client_that_is_not_shown_the_code_still_gets_a_sign_of_life_now_and_then(
+async def test_a_client_without_tool_output_still_gets_keep_alives_while_tools_run(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     code: list[list[Event] | float] = [[Delta("x", "code")], 0.02]
@@ -115,7 +115,7 @@ async def test_a_client_that_is_not_shown_the_code_still_gets_a_sign_of_life_now
     )
 
 
-async def test_the_upstream_gets_the_bearer_and_the_messages_as_they_were_sent(
+async def test_the_upstream_gets_the_bearer_and_the_messages_of_the_request(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     said = [
@@ -156,7 +156,7 @@ async def test_a_failure_after_the_grace_is_an_error_in_the_stream(
     assert [m["error"]["message"] for m in messages(response)] == ["no"]
 
 
-async def test_an_answer_that_breaks_off_is_an_error_and_never_done(
+async def test_an_answer_that_breaks_off_ends_with_an_error_and_without_done(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = ([Started("m"), Delta("half")], UpstreamError(Failed("upstream_error", "x")))
@@ -196,7 +196,7 @@ async def test_a_bug_in_an_upstream_is_a_500_and_the_worker_goes_on(
     assert (await client.post(CHAT, json=BODY, headers=BEARER)).status_code == 200
 
 
-async def test_a_busy_account_waits_without_its_client_noticing(
+async def test_a_job_of_a_busy_account_is_retried_without_its_client_noticing(
     client: Client, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.settlement.SHORTEST_COOL_DOWN", 0.3)
@@ -209,7 +209,7 @@ async def test_a_busy_account_waits_without_its_client_noticing(
     assert len(upstream.asked) == 2
 
 
-async def test_one_account_is_asked_one_thing_at_a_time_and_a_pool_three(
+async def test_an_account_has_one_conversation_at_a_time_and_a_pool_three(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = (0.1, HELLO)
@@ -225,7 +225,7 @@ async def test_one_account_is_asked_one_thing_at_a_time_and_a_pool_three(
     ("kind", "first"),
     [("comment", ": queued position=1"), ("empty_delta", 'data: {"id"'), ("off", 'data: {"id"')],
 )
-async def test_keep_alives_are_what_the_settings_say(
+async def test_keep_alives_are_sent_as_configured(
     front: Client, config: settings.Settings, kind: str, first: str, redis: Redis
 ) -> None:
     msgspec.structs.force_setattr(config.stream, "keepalive", kind)
@@ -265,7 +265,7 @@ async def _first(lines: AsyncIterator[str], count: int) -> AsyncIterator[str]:
         )
     ],
 )
-async def test_waiting_ends_at_its_deadline(front: Client) -> None:
+async def test_a_job_that_waits_too_long_is_a_504(front: Client) -> None:
     response = await front.post(CHAT, json=BODY, headers=BEARER)
     assert response.status_code == 504
     assert response.json()["error"]["code"] == "waited_too_long"
@@ -282,7 +282,7 @@ async def test_waiting_ends_at_its_deadline(front: Client) -> None:
         )
     ],
 )
-async def test_whoever_else_reads_it_is_told_that_it_waited_too_long(
+async def test_every_reader_of_a_job_that_waited_too_long_gets_a_504(
     front: Client, redis: Redis, config: settings.Settings
 ) -> None:
     """The first reader's front end ended the job without a word: who had come back to it later
@@ -300,7 +300,7 @@ async def test_whoever_else_reads_it_is_told_that_it_waited_too_long(
         assert answer.json()["error"]["code"] == "waited_too_long"
 
 
-async def test_readiness_tells_what_is_missing(
+async def test_readiness_lists_the_missing_parts(
     front: Client,
     redis: Redis,
     redis_server: EmbeddedRedis,
@@ -327,7 +327,7 @@ async def test_readiness_tells_what_is_missing(
     assert (await front.get("/healthz")).status_code == 200
 
 
-async def test_a_full_redis_is_called_full(
+async def test_a_redis_out_of_memory_is_reported_as_such(
     front: Client, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It can still be read: /readyz said `ok`, and then that no worker was alive."""
@@ -349,7 +349,7 @@ async def test_a_full_redis_is_called_full(
             response = await front.get("/readyz")
 
 
-async def test_nothing_is_in_the_clear_in_redis(
+async def test_no_prompt_answer_or_bearer_is_in_redis_in_the_clear(
     client: Client, redis: Redis, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = ([Started("m"), Delta("the secret answer")], 0.8, [Done("stop")])
@@ -398,7 +398,7 @@ async def test_nothing_is_in_the_clear_in_redis(
         ({"max_tokens": 3, "stop": " thr"}, "one two", "stop"),
     ],
 )
-async def test_an_answer_is_cut_where_the_request_says(
+async def test_stop_and_max_tokens_cut_an_answer_alike_streamed_and_whole(
     client: Client, upstream: ScriptedUpstream, asked: dict[str, Any], text: str, reason: str
 ) -> None:
     parts = ["one", " tw", "o t", "hrE", "N", "Dee f", "our"]
@@ -436,7 +436,7 @@ async def test_a_cut_ends_the_conversation_at_once(
     assert ("[DONE]" in response.text) == stream
 
 
-async def test_what_was_held_back_comes_out_before_an_error(
+async def test_text_held_back_for_a_stop_sequence_is_sent_before_an_error(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = (
@@ -491,7 +491,7 @@ UNSUPPORTED: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("field", "value"), UNSUPPORTED)
-async def test_what_the_upstream_cannot_do_is_refused(
+async def test_a_parameter_that_the_upstream_does_not_support_is_refused(
     front: Client, field: str, value: Any
 ) -> None:
     response = await front.post(CHAT, json={**BODY, field: value}, headers=BEARER)
@@ -506,7 +506,9 @@ async def test_what_the_upstream_cannot_do_is_refused(
     [settings.Settings(queue=LASTING, compat=settings.Compat(ignore_unsupported=True))],
     ids=["ignored"],
 )
-async def test_or_ignored_where_the_settings_say_so(client: Client) -> None:
+async def test_a_parameter_that_the_upstream_does_not_support_is_ignored_if_so_configured(
+    client: Client,
+) -> None:
     for field, value in UNSUPPORTED:
         response = await client.post(CHAT, json={**BODY, field: value}, headers=BEARER)
         assert response.status_code == 200, field
@@ -514,7 +516,7 @@ async def test_or_ignored_where_the_settings_say_so(client: Client) -> None:
     assert wrong.json()["error"]["param"] == "n"
 
 
-async def test_values_that_ask_for_nothing_are_let_through(client: Client) -> None:
+async def test_unsupported_parameters_with_neutral_values_are_accepted(client: Client) -> None:
     harmless = {
         "n": 1,
         "tools": [],
@@ -613,7 +615,7 @@ async def test_a_file_is_served_whole_with_headers_that_let_a_browser_run_nothin
         assert answer.headers["cache-control"] == "private, max-age=86400, immutable"
 
 
-async def test_what_is_on_no_shelf_is_404_whatever_it_is_called(
+async def test_an_unknown_file_name_is_a_404_however_it_is_spelled(
     front: Client, media: Media, tmp_path: Path
 ) -> None:
     name = await media.put("files", pieces(PNG), "a.png")
@@ -665,7 +667,7 @@ async def test_a_prompt_is_sent_with_its_prefix_and_its_size(
     assert upstream.asked[-1].copies
 
 
-async def test_a_host_that_is_none_does_not_reach_the_text(
+async def test_an_invalid_host_header_does_not_appear_in_links(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = ([Started("m"), File(None, "a.csv"), Done("stop")],)
@@ -712,7 +714,7 @@ async def test_an_image_is_not_lost_with_the_words_after_it(
     assert failed.status_code == 502
 
 
-async def test_a_gpt_draws(client: Client, upstream: ScriptedUpstream) -> None:
+async def test_a_gpt_serves_an_images_request(client: Client, upstream: ScriptedUpstream) -> None:
     """Its images were asked of no GPT at all, which the upstream refuses."""
     image = Image("dalle", None, "0" * 32 + ".png")
     upstream.script = ([Started("m"), image, Done("stop")],)
@@ -722,7 +724,7 @@ async def test_a_gpt_draws(client: Client, upstream: ScriptedUpstream) -> None:
     assert (upstream.asked[-1].family, upstream.asked[-1].gpt) == ("gpt_4_gizmo", "g-1")
 
 
-async def test_half_a_character_is_called_that(client: Client) -> None:
+async def test_half_a_surrogate_pair_in_a_body_is_reported_as_such(client: Client) -> None:
     """JavaScript sends it when it cuts an emoji, and the JSON was said to be truncated."""
     cut = b'{"model": "gpt-4", "messages": [{"role": "user", "content": "a \\ud83d b"}]}'
     answer = await client.post(CHAT, content=cut, headers=BEARER)

@@ -25,7 +25,7 @@ def infos(redis: Redis, seal: Seal) -> GptInfos:
 
 
 @pytest.mark.parametrize(("key", "whose"), [("", "alice"), ("key-for-info", EVERYBODY)])
-async def test_the_whole_info_is_sent_back_and_asked_for_once(
+async def test_the_info_about_a_gpt_is_fetched_once_and_sent_back_whole(
     infos: GptInfos, key: str, whose: str
 ) -> None:
     """The simulator refuses a GPT's model that comes without its info."""
@@ -42,7 +42,7 @@ async def test_the_whole_info_is_sent_back_and_asked_for_once(
         assert await infos.get("bob" if whose else "alice", "g-abc") is None
 
 
-async def test_an_info_is_asked_for_again_in_time_and_outlives_an_upstream_in_trouble(
+async def test_the_info_about_a_gpt_is_refreshed_and_used_further_if_the_upstream_fails(
     redis: Redis, seal: Seal
 ) -> None:
     infos = GptInfos(redis, seal, refresh=3600)
@@ -65,7 +65,7 @@ async def test_an_info_is_asked_for_again_in_time_and_outlives_an_upstream_in_tr
 
 
 @pytest.mark.parametrize("fault", ["404", "html"])
-async def test_an_unreachable_gpt_fails_its_job_is_marked_and_comes_back(
+async def test_an_unreachable_gpt_fails_its_job_and_is_marked_until_it_is_reachable_again(
     infos: GptInfos, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     async with simulated() as (caller, session):
@@ -84,7 +84,7 @@ async def test_an_unreachable_gpt_fails_its_job_is_marked_and_comes_back(
 
 
 @pytest.mark.parametrize("key", ["", "key-for-info"])
-async def test_an_upstream_that_is_away_may_be_there_the_next_time(
+async def test_an_unreachable_upstream_is_a_passing_failure_of_a_gpt_job(
     infos: GptInfos, key: str
 ) -> None:
     """It was taken for a GPT that is gone, and the job was not tried again."""
@@ -96,7 +96,7 @@ async def test_an_upstream_that_is_away_may_be_there_the_next_time(
     assert caught.value.failed.fault == "upstream_down"
 
 
-async def test_with_a_key_of_its_own_a_worker_knows_all_gpts_and_retries_those_it_does_not(
+async def test_with_key_for_info_a_worker_fetches_every_gpt_and_retries_the_missing_ones(
     infos: GptInfos,
 ) -> None:
     async with simulated() as (caller, session), asyncio.timeout(30):
@@ -112,7 +112,7 @@ async def test_with_a_key_of_its_own_a_worker_knows_all_gpts_and_retries_those_i
         assert (await caller.stats())["gizmos"] == 2
 
 
-async def test_redis_holds_no_info_in_the_clear(infos: GptInfos, redis: Redis) -> None:
+async def test_the_info_about_a_gpt_is_sealed_in_redis(infos: GptInfos, redis: Redis) -> None:
     await infos.put("fk-secret", "g-abc", b'{"gizmo": {"id": "g-abc"}}')
     (key,) = await redis.keys("*")
     value = await redis.get(key)

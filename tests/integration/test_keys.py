@@ -219,7 +219,7 @@ async def scenes(
 FILE = Attachment(name="a.txt", type="text/plain", size=1, sha256="0", content=b"a")
 
 
-async def test_the_table_of_keys_is_what_stands_in_redis(
+async def test_the_table_of_keys_in_the_design_matches_redis(
     redis: Redis,
     redis_server: EmbeddedRedis,
     queue: WholeLine,

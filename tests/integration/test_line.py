@@ -51,7 +51,7 @@ async def test_predictions_are_near_what_happens(redis: Redis, mix: forecasts.Mi
     ("limit", "keys", "mean"),
     [("max_waiting", 8, 20.0), ("max_wait", 60, 20.0), ("max_waiting", 8, 0.2)],
 )
-async def test_who_comes_back_when_told_is_let_in(
+async def test_a_client_that_retries_at_its_retry_time_is_accepted_in_the_simulation(
     redis: Redis, limit: str, keys: int, mean: float
 ) -> None:
     """Also beside many light keys, when an answer of their own has taken long meanwhile, and when
@@ -61,7 +61,7 @@ async def test_who_comes_back_when_told_is_let_in(
     assert kept.part >= promises.TARGET, kept
 
 
-async def test_a_promise_is_kept_whatever_its_key_owes_and_the_key_owes_it_on(
+async def test_a_promise_is_kept_even_if_its_key_is_ahead_of_its_share(
     redis: Redis,
 ) -> None:
     made = await world(redis, 1, slots=1, max_wait=40.0)
@@ -84,7 +84,7 @@ async def test_a_promise_is_kept_whatever_its_key_owes_and_the_key_owes_it_on(
     assert returned.waited <= 80.0
 
 
-async def test_who_never_keeps_a_promise_does_not_keep_others_out(redis: Redis) -> None:
+async def test_a_client_that_ignores_its_retry_time_does_not_keep_others_out(redis: Redis) -> None:
     kept = await promises.promises(redis, 1, "max_waiting", load=0.9, quitters=4)
     assert kept.part >= promises.TARGET, kept
     assert kept.longest <= 60

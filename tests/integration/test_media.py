@@ -38,7 +38,7 @@ async def content(media: Media, name: str) -> bytes:
     return b"".join([piece async for piece in media.read("files", name)])
 
 
-async def test_what_was_put_is_there_with_its_type_and_its_name(media: Media) -> None:
+async def test_a_stored_file_keeps_its_type_and_name(media: Media) -> None:
     name = await media.put("files", pieces(b"n,squ", b"are\n", b"1,1\n"), "数据.csv")
     kept = await media.find("files", name)
     assert kept is not None
@@ -51,7 +51,9 @@ async def test_what_was_put_is_there_with_its_type_and_its_name(media: Media) ->
     assert await content(media, name) == b"n,square\n1,1\n"
 
 
-async def test_a_picture_that_comes_byte_by_byte_is_known_for_one(media: Media) -> None:
+async def test_the_type_of_an_image_is_detected_even_if_it_arrives_byte_by_byte(
+    media: Media,
+) -> None:
     name = await media.put("images", pieces(*(PNG[i : i + 1] for i in range(len(PNG)))))
     kept = await media.find("images", name)
     assert kept is not None
@@ -60,7 +62,7 @@ async def test_a_picture_that_comes_byte_by_byte_is_known_for_one(media: Media) 
     assert await media.find("files", name) is None
 
 
-async def test_what_is_larger_than_a_part_comes_back_whole(media: Media) -> None:
+async def test_a_file_larger_than_one_part_is_read_back_whole(media: Media) -> None:
     piece = bytes(range(256)) * 1024
     name = await media.put("files", pieces(*[piece] * 100), "big.dat")
     assert await content(media, name) == piece * 100
@@ -75,7 +77,7 @@ async def test_what_is_larger_than_a_part_comes_back_whole(media: Media) -> None
         ([PNG, *[b"\0" * 1_000_000] * 31], "too_large"),
     ],
 )
-async def test_what_is_refused_leaves_nothing_behind(
+async def test_a_refused_file_leaves_nothing_in_the_store(
     given: list[bytes], error: str, tmp_path: Path
 ) -> None:
     media = Media(open_store("media", tmp_path), max_bytes=30_000_000, ttl=WEEK)
@@ -84,7 +86,7 @@ async def test_what_is_refused_leaves_nothing_behind(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-async def test_a_put_that_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_a_cancelled_put_leaves_nothing_in_the_store(tmp_path: Path) -> None:
     media = Media(open_store("media", tmp_path), max_bytes=30_000_000, ttl=WEEK)
     half = asyncio.Event()
 
@@ -106,11 +108,11 @@ async def test_a_put_that_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> 
     "name",
     ["", "..", "../x.png", "%2e%2e", "a.png", "0" * 32, "0" * 32 + ".png", "0" * 32 + "_../x.png"],
 )
-async def test_what_is_not_there_or_no_name_of_ours_is_none(media: Media, name: str) -> None:
+async def test_an_unknown_or_invalid_name_is_not_found(media: Media, name: str) -> None:
     assert await media.find("images", name) is None
 
 
-async def test_what_is_too_old_is_gone_before_and_after_it_is_swept(tmp_path: Path) -> None:
+async def test_an_expired_file_is_not_found_before_and_after_it_is_swept(tmp_path: Path) -> None:
     media = Media(open_store("media", tmp_path), max_bytes=1000, ttl=WEEK)
     old = await media.put("images", pieces(PNG))
     new = await media.put("files", pieces(b"1,2\n"), "a.csv")
@@ -123,7 +125,7 @@ async def test_what_is_too_old_is_gone_before_and_after_it_is_swept(tmp_path: Pa
     assert await media.find("files", new) is not None
 
 
-async def test_what_a_killed_process_was_writing_is_swept(tmp_path: Path) -> None:
+async def test_the_unfinished_file_of_a_killed_process_is_swept(tmp_path: Path) -> None:
     """The store does not list it, so it stayed for ever."""
     write = (
         "import asyncio, obstore, os, sys\n"
@@ -146,7 +148,7 @@ async def test_what_a_killed_process_was_writing_is_swept(tmp_path: Path) -> Non
     assert not left.exists()
 
 
-async def test_a_store_that_fails_says_so_without_a_path(tmp_path: Path) -> None:
+async def test_an_error_of_the_store_contains_no_path(tmp_path: Path) -> None:
     media = Media(open_store("media", tmp_path), max_bytes=1000, ttl=WEEK)
     (tmp_path / "media" / "images").write_text("a file in the place of the folder")
     with pytest.raises(MediaError) as caught:
@@ -155,7 +157,7 @@ async def test_a_store_that_fails_says_so_without_a_path(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("where", ["ftp://example.com/x", "nonsense://", "s3://"])
-def test_no_store_is_made_of_nonsense(where: str, tmp_path: Path) -> None:
+def test_an_invalid_store_url_is_refused(where: str, tmp_path: Path) -> None:
     with pytest.raises(
         MediaError, match=r"^media\.store: expected a folder, or a bucket as in s3:"
     ):

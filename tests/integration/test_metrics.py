@@ -81,7 +81,7 @@ async def test_an_estimate_is_judged_in_seconds_and_if_the_wait_was_long_as_a_pa
 
 
 @pytest.mark.parametrize("word", ["Bearer eyJhbGci.x", 'a"} 1\nb{c="', "UPPER", "", "a-b"])
-async def test_nothing_but_a_plain_word_becomes_a_label(redis: Redis, word: str) -> None:
+async def test_only_plain_words_become_label_values(redis: Redis, word: str) -> None:
     await run(
         redis, "metrics.count('gateway_endings_total', {lane = 'chat', reason = ARGV[1]})", word
     )
@@ -90,7 +90,7 @@ async def test_nothing_but_a_plain_word_becomes_a_label(redis: Redis, word: str)
     }
 
 
-async def test_a_number_that_cannot_be_kept_stops_no_script(redis: Redis) -> None:
+async def test_a_metric_that_cannot_be_counted_does_not_fail_its_script(redis: Redis) -> None:
     await redis.set(keys.metrics, b"not a hash")
     script = "metrics.count('gateway_jobs_total', {lane = 'chat'}) return 'went on'"
     assert await run(redis, script) == b"went on"
@@ -140,7 +140,7 @@ def take_snapshot(redis: Redis, queue: WholeLine, seal: Seal) -> TakeSnapshot:
     return queue.snapshot
 
 
-async def test_the_answer_is_in_the_format_that_is_asked_for(
+async def test_the_exposition_format_follows_the_accept_header(
     redis: Redis, take_snapshot: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     async with served(
@@ -156,7 +156,7 @@ async def test_the_answer_is_in_the_format_that_is_asked_for(
     assert "gateway_redis_up 1.0" in plain.text.splitlines()
 
 
-async def test_while_redis_is_away_the_answer_says_so_and_shows_no_old_numbers(
+async def test_while_redis_is_unreachable_metrics_say_so_and_show_no_old_values(
     redis: Redis, take_snapshot: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     nowhere = connect(redis_url("redis://127.0.0.1:1/0"))
@@ -170,7 +170,7 @@ async def test_while_redis_is_away_the_answer_says_so_and_shows_no_old_numbers(
     assert shown == ["gateway_redis_up 0.0", "gateway_slots 4.0"]
 
 
-async def test_a_redis_that_does_not_answer_delays_it_by_no_more_than_its_patience(
+async def test_a_redis_that_does_not_answer_delays_metrics_by_at_most_the_timeout(
     redis: Redis, sanic_client: SanicClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.metrics.PATIENCE", 0.2)
@@ -187,7 +187,7 @@ async def test_a_redis_that_does_not_answer_delays_it_by_no_more_than_its_patien
     assert "gateway_jobs_total" not in answer.text
 
 
-async def test_with_a_token_only_its_bearer_may_read(
+async def test_with_a_metrics_token_only_its_bearer_may_read(
     redis: Redis, take_snapshot: TakeSnapshot, sanic_client: SanicClient
 ) -> None:
     config = settings.Settings(metrics=settings.Metrics(token=Secret(TOKEN)))

@@ -114,7 +114,7 @@ async def test_pings_yield_nothing_and_other_events_are_a_sign_of_life() -> None
         assert [events async for events in answer] == []
 
 
-async def test_a_connection_is_used_again_after_done() -> None:
+async def test_a_connection_is_reused_after_done() -> None:
     async def late_end(exchange: Exchange) -> None:
         await exchange.send_apart(STREAM_HEAD + frame(ANSWER + DONE))
         await exchange.send(END_OF_BODY)
@@ -139,7 +139,7 @@ async def test_a_body_that_does_not_end_after_done_costs_its_connection_but_not_
         assert server.connections == 2
 
 
-async def test_an_error_answer_leaves_the_connection_usable() -> None:
+async def test_a_connection_is_reused_after_an_error_response() -> None:
     async def refuse(exchange: Exchange) -> None:
         await exchange.send(refusal(500, b'{"detail": "Hmm..."}'))
 
@@ -193,7 +193,7 @@ async def test_cancelling_closes_the_connection_before_and_within_the_answer(hea
 # ----- what cannot be reached
 
 
-async def test_a_refused_connection_is_down() -> None:
+async def test_a_refused_connection_means_upstream_down() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -205,13 +205,13 @@ async def test_a_refused_connection_is_down() -> None:
     assert str(port) not in failed.message
 
 
-async def test_an_unknown_host_is_down() -> None:
+async def test_an_unknown_host_means_upstream_down() -> None:
     async with open_session() as session:
         _, failed = await failure(new_pandora(session, "http://upstream.invalid"))
     assert failed.fault == "upstream_down"
 
 
-async def test_a_server_without_tls_where_tls_is_expected_is_down() -> None:
+async def test_a_server_without_tls_behind_https_means_upstream_down() -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(16)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -227,7 +227,7 @@ async def test_a_server_without_tls_where_tls_is_expected_is_down() -> None:
     assert failed.fault == "upstream_down"
 
 
-async def test_a_reset_or_a_close_before_the_headers_is_down() -> None:
+async def test_a_reset_or_close_before_the_headers_means_upstream_down() -> None:
     async def reset(exchange: Exchange) -> None:
         exchange.reset()
 
@@ -280,7 +280,7 @@ async def test_a_stream_that_breaks_off_after_its_turn_is_whole() -> None:
             assert await collect(pandora) == WHOLE
 
 
-async def test_what_arrived_before_a_break_is_not_lost_while_its_reader_was_busy() -> None:
+async def test_bytes_that_arrived_before_a_break_are_read_although_the_reader_was_busy() -> None:
     """aiohttp's `readany` raises for a broken connection before it hands out what it holds."""
     turn = asyncio.Event()
 
@@ -315,7 +315,7 @@ async def test_an_error_in_the_stream_fails_after_the_text_before_it() -> None:
 
 
 @pytest.mark.parametrize("before", [b"", says("Hel")], ids=["alone", "after-text"])
-async def test_an_error_that_is_no_event_is_not_taken_for_a_broken_stream(before: bytes) -> None:
+async def test_a_json_error_in_a_stream_response_is_reported_as_that_error(before: bytes) -> None:
     """The predecessor knew it: JSON under the status and the type of a stream."""
 
     async def script(exchange: Exchange) -> None:
@@ -329,7 +329,7 @@ async def test_an_error_that_is_no_event_is_not_taken_for_a_broken_stream(before
         assert failed == Failed("rate_limited", "Too many.", "model_cap_exceeded", 9.0)
 
 
-async def test_an_event_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_event_over_the_size_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.send(STREAM_HEAD + frame(says("Hel (")))
         await exchange.send(frame(b"data: " + b"x" * 1_000_000))
@@ -346,7 +346,7 @@ async def test_an_event_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch)
 # ----- refusals
 
 
-async def test_one_message_at_a_time_is_busy() -> None:
+async def test_one_message_at_a_time_means_a_busy_account() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.send(refusal(429, b'{"detail": "Only one message at a time. Please wait."}'))
 
@@ -355,7 +355,7 @@ async def test_one_message_at_a_time_is_busy() -> None:
             await collect(pandora)
 
 
-async def test_a_limit_carries_the_time_to_wait() -> None:
+async def test_a_rate_limit_carries_its_retry_time() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.send(refusal(429, b'{"detail": "Too many."}', "Retry-After: 17"))
 
@@ -390,7 +390,7 @@ async def test_a_200_without_a_stream_and_a_redirect_are_errors_and_their_status
     ]
 
 
-async def test_an_error_whose_body_breaks_off_is_judged_by_its_status() -> None:
+async def test_an_error_response_with_a_broken_body_is_mapped_by_its_status() -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.send(refusal(401, b'{"detail": "Unauthorized"}')[:-5])
         exchange.close()
@@ -452,7 +452,7 @@ def refused(status: int, body: bytes) -> Script:
     return script
 
 
-async def test_a_sandbox_link_is_asked_for_with_its_path_encoded() -> None:
+async def test_the_path_of_a_sandbox_link_is_encoded_in_the_download_request() -> None:
     link = "(sandbox:/mnt/data/a b&c=样#?%2e.csv)"
     turn = streams(linked(link) + DONE)
     async with upstream(turn, found("https://files.example/x?sig=1"), prefix="abc123de") as (
@@ -474,7 +474,7 @@ async def test_a_sandbox_link_is_asked_for_with_its_path_encoded() -> None:
         assert "authorization: bearer fk-secret-bearer\r\n" in head.lower()
 
 
-async def test_an_address_may_come_in_pieces() -> None:
+async def test_a_download_url_may_arrive_in_several_reads() -> None:
     async def pieces(exchange: Exchange) -> None:
         body = refusal(200, b'{"status": "success", "download_url": "https://files.example/a"}')
         await exchange.send_apart(body[:-20])
@@ -484,7 +484,7 @@ async def test_an_address_may_come_in_pieces() -> None:
         assert (await collect(pandora))[1] == Image("dalle", "https://files.example/a")
 
 
-async def test_images_are_asked_for_one_by_one_and_what_came_before_is_out_by_then() -> None:
+async def test_images_are_requested_one_by_one_after_the_events_before_them_are_published() -> None:
     turn = asyncio.Event()
 
     async def slow(exchange: Exchange) -> None:
@@ -618,7 +618,7 @@ async def hangs(exchange: Exchange) -> None:
         (hangs, "timeout"),
     ],
 )
-async def test_what_cannot_be_copied_is_an_event_with_the_reason_and_the_answer_goes_on(
+async def test_a_file_that_cannot_be_copied_is_an_event_with_the_reason_and_the_answer_goes_on(
     script: Script, error: str
 ) -> None:
     turn = streams(pictured("file-service://A") + DONE)
@@ -628,7 +628,7 @@ async def test_what_cannot_be_copied_is_an_event_with_the_reason_and_the_answer_
     assert done == Done("stop")
 
 
-async def test_a_copy_is_made_besides_where_a_job_asks_for_it() -> None:
+async def test_a_copy_is_made_in_addition_if_the_job_asks_for_it() -> None:
     turn = streams(pictured("file-service://A") + DONE)
     async with (
         upstream(turn, here("/a"), gives(PNG)) as (server, pandora),
@@ -641,7 +641,7 @@ async def test_a_copy_is_made_besides_where_a_job_asks_for_it() -> None:
     assert image.name
 
 
-async def test_while_something_is_copied_there_are_signs_of_life(
+async def test_a_long_copy_yields_signs_of_life(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("workers.pandora.client._SIGN_OF_LIFE", 0.05)
@@ -672,14 +672,14 @@ async def test_while_something_is_copied_there_are_signs_of_life(
         ),
     ],
 )
-def test_the_file_server_stands_in_for_the_host_of_an_address(
+def test_the_file_server_replaces_the_host_of_a_download_url(
     rules: settings.Media, expected: str
 ) -> None:
     url = "https://files.oaiusercontent.com/file-A?sig=a%2Fb"
     assert by_file_server(url, rules) == expected
 
 
-async def test_a_copy_comes_by_way_of_the_file_server() -> None:
+async def test_copies_are_downloaded_through_the_file_server() -> None:
     turn = streams(pictured("file-service://A") + DONE)
     async with upstream(gives(PNG)) as (files, _):
         rules = settings.Media(use_pandora_file_server=True, pandora_file_server=files.url)
@@ -717,7 +717,7 @@ async def test_an_unfinished_answer_is_counted_and_logged_without_its_text(
     assert "secret" not in " ".join(str(vars(record)) for record in caplog.records)
 
 
-async def test_nothing_is_left_open() -> None:
+async def test_no_socket_or_task_is_left_open() -> None:
     async def hold(exchange: Exchange) -> None:
         await exchange.send(STREAM_HEAD + frame(says("Hel")))
         await exchange.closed_by_client()

@@ -59,7 +59,7 @@ async def test_a_websocket_goes_through_the_proxy_as_well(
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
-async def test_a_proxy_that_refuses_the_password_shows_it_nowhere(
+async def test_the_password_of_a_proxy_that_refuses_it_is_not_shown(
     loop: asyncio.AbstractEventLoop, scheme: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serve() as url, proxy(scheme) as passed:

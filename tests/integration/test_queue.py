@@ -81,9 +81,7 @@ async def test_a_claimed_job_is_out_of_the_waiting_set(queue: WholeLine, redis: 
     assert await redis.zcard(queue.queue_key("chat")) == 0
 
 
-async def test_an_ended_job_leaves_nothing_but_its_log_which_expires(
-    queue: WholeLine, redis: Redis
-) -> None:
+async def test_a_finished_job_leaves_only_keys_that_expire(queue: WholeLine, redis: Redis) -> None:
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
     await queue.begin(claimed, ENTRY, FRAMES)
@@ -120,7 +118,9 @@ async def test_only_one_ending_is_ever_accepted(queue: WholeLine) -> None:
     assert sorted(outcomes) == [False] * 9 + [True]
 
 
-async def test_a_stale_attempt_can_neither_begin_nor_end_nor_rest(queue: WholeLine) -> None:
+async def test_a_stale_attempt_can_neither_begin_nor_finish_nor_cool_down_its_account(
+    queue: WholeLine,
+) -> None:
     await enqueue(queue, "job")
     (stale,) = await claim(queue)
     assert await queue.requeue(stale) == "requeued"
@@ -133,7 +133,7 @@ async def test_a_stale_attempt_can_neither_begin_nor_end_nor_rest(queue: WholeLi
     assert await finish(queue, current)
 
 
-async def test_a_job_handed_back_stands_in_its_old_place(queue: WholeLine) -> None:
+async def test_a_requeued_job_gets_its_old_place(queue: WholeLine) -> None:
     for n in range(3):
         await enqueue(queue, f"job-{n}", account=f"account-{n}")
     (first,) = await claim(queue, want=1)
@@ -141,7 +141,9 @@ async def test_a_job_handed_back_stands_in_its_old_place(queue: WholeLine) -> No
     assert ids(await claim(queue)) == ["job-0", "job-1", "job-2"]
 
 
-async def test_a_busy_account_rests_and_its_job_comes_first_after_it(queue: WholeLine) -> None:
+async def test_a_busy_account_cools_down_and_its_job_is_claimed_first_afterwards(
+    queue: WholeLine,
+) -> None:
     for n in range(2):
         await enqueue(queue, f"job-{n}", account="busy")
     await enqueue(queue, "free", account="free")
@@ -154,7 +156,7 @@ async def test_a_busy_account_rests_and_its_job_comes_first_after_it(queue: Whol
     assert ids(claims) == ["job-0"]
 
 
-async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
+async def test_each_further_cool_down_is_twice_as_long_until_an_answer_begins(
     queue: WholeLine, redis: Redis
 ) -> None:
     await enqueue(queue, "job")
@@ -173,7 +175,9 @@ async def test_each_further_rest_is_twice_as_long_until_an_answer_begins(
     assert await field(redis, "gateway:account:account", "rest") is None
 
 
-async def test_a_renewed_lease_is_kept_and_one_that_is_not_goes_back(queue: WholeLine) -> None:
+async def test_a_renewed_lease_is_kept_and_a_job_with_an_expired_one_is_requeued(
+    queue: WholeLine,
+) -> None:
     await enqueue(queue, "kept", account="a")
     await enqueue(queue, "dead", account="b")
     kept, dead = await claim(queue)
@@ -183,7 +187,7 @@ async def test_a_renewed_lease_is_kept_and_one_that_is_not_goes_back(queue: Whol
     assert await finish(queue, kept)
 
 
-async def test_a_job_that_has_begun_is_not_tried_again_when_its_worker_dies(
+async def test_a_published_job_is_not_retried_when_its_worker_dies(
     queue: WholeLine,
 ) -> None:
     await enqueue(queue, "job")
@@ -210,7 +214,7 @@ async def test_a_job_that_kills_its_workers_is_given_up(queue: WholeLine) -> Non
     assert (back, lapsed.id) == (0, "job")
 
 
-async def test_nothing_is_reclaimed_for_a_lease_period_after_everybody_was_away(
+async def test_no_lease_is_reclaimed_for_a_lease_period_after_a_disturbance(
     redis: Redis, seal: Seal
 ) -> None:
     queue = WholeLine(redis, seal, QUICK, stopped_clock=True)
@@ -245,7 +249,7 @@ async def test_a_cancellation_that_overtakes_its_job_still_counts(queue: WholeLi
     assert await claim(queue) == []
 
 
-async def test_the_worker_of_a_running_job_is_told_to_cancel_it_twice(
+async def test_a_cancellation_reaches_the_worker_by_message_and_by_heartbeat(
     queue: WholeLine, redis: Redis
 ) -> None:
     await enqueue(queue, "job")
@@ -272,7 +276,9 @@ async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
     assert not await queue.exists("orphan"), "had it only been frozen, it would enqueue it again"
 
 
-async def test_a_running_job_whose_front_end_died_is_to_be_cancelled(queue: WholeLine) -> None:
+async def test_the_worker_of_a_job_whose_front_end_died_gets_the_verdict_cancel(
+    queue: WholeLine,
+) -> None:
     await enqueue(queue, "orphan", front="dead")
     (claimed,) = await claim(queue)
     async with asyncio.timeout(30):
@@ -280,13 +286,13 @@ async def test_a_running_job_whose_front_end_died_is_to_be_cancelled(queue: Whol
             await asyncio.sleep(0.05)
 
 
-async def test_a_job_enqueued_twice_is_there_once(queue: WholeLine) -> None:
+async def test_a_job_enqueued_twice_is_in_line_once(queue: WholeLine) -> None:
     await enqueue(queue, "job")
     assert await queue.enqueue(new("job"), b"other") is None
     assert ids(await claim(queue)) == ["job"]
 
 
-async def test_places_count_who_is_ahead(queue: WholeLine) -> None:
+async def test_a_place_counts_the_jobs_ahead(queue: WholeLine) -> None:
     for n in range(3):
         await enqueue(queue, f"mine-{n}", account="mine")
     await enqueue(queue, "other", account="other")
@@ -327,7 +333,7 @@ async def test_a_job_whose_record_expired_does_not_keep_its_seat(
     assert ids(await claim(queue)) == ["new"]
 
 
-async def test_a_job_cancelled_while_it_goes_back_to_the_line_is_to_be_ended_instead(
+async def test_a_job_cancelled_before_it_is_requeued_is_finished_instead(
     queue: WholeLine, redis: Redis
 ) -> None:
     """It was closed without a word: who had withdrawn it waited, and it came to life again."""
@@ -347,13 +353,13 @@ async def test_a_job_cancelled_while_it_goes_back_to_the_line_is_to_be_ended_ins
         assert await finish(queue, claimed)
 
 
-async def test_whoever_enqueues_is_known_to_be_alive(queue: WholeLine) -> None:
+async def test_a_front_end_that_enqueues_counts_as_alive(queue: WholeLine) -> None:
     """A first request came before the front end's first heartbeat, and was dropped."""
     await enqueue(queue, "job", front="new")
     assert ids(await claim(queue)) == ["job"]
 
 
-async def test_a_worker_that_stops_is_no_reason_to_let_requests_in(
+async def test_a_stopping_worker_does_not_count_for_admission(
     queue: WholeLine, redis: Redis, seal: Seal
 ) -> None:
     await queue.presences.remove_worker("steady")
@@ -389,7 +395,7 @@ async def test_the_snapshot_shows_an_open_circuit(queue: WholeLine) -> None:
     assert 0 < open_for <= 5
 
 
-async def test_a_clock_that_is_set_back_stops_nothing_for_long(
+async def test_a_clock_that_is_set_back_delays_claims_only_briefly(
     queue: WholeLine, redis: Redis
 ) -> None:
     """Redis' clock was set back by an hour: for that hour nothing was claimed, nor were the slots

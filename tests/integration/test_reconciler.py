@@ -30,7 +30,7 @@ async def scene(queue: WholeLine) -> list[Claim]:
     return list(claims.values())
 
 
-async def test_a_healthy_line_is_left_alone(queue: WholeLine, redis: Redis) -> None:
+async def test_a_healthy_line_is_not_changed(queue: WholeLine, redis: Redis) -> None:
     await scene(queue)
     assert await look(queue, redis) == 0
     assert await queue.repairs() == 0
@@ -56,7 +56,7 @@ async def test_a_healthy_line_is_left_alone(queue: WholeLine, redis: Redis) -> N
     ],
     ids=lambda damage: " ".join(map(str, damage)),
 )
-async def test_damage_is_put_right_and_told(
+async def test_damage_is_repaired_counted_and_logged(
     queue: WholeLine, redis: Redis, damage: tuple[str | int, ...]
 ) -> None:
     running = await scene(queue)
@@ -78,13 +78,15 @@ async def test_damage_is_put_right_and_told(
             running = await claim(queue)
 
 
-async def test_of_many_processes_one_looks(queue: WholeLine, redis: Redis) -> None:
+async def test_only_one_of_many_processes_reconciles(queue: WholeLine, redis: Redis) -> None:
     await redis.zadd("gateway:leases:chat", {"nobody": 1, "no one": 1})
     looks = await asyncio.gather(*(reconcile(queue, 60) for _ in range(5)))
     assert sorted(looks) == [0, 0, 0, 0, 2]
 
 
-async def test_an_account_whose_rest_is_forgotten_goes_on(queue: WholeLine, redis: Redis) -> None:
+async def test_an_account_whose_cool_down_was_lost_is_served_again(
+    queue: WholeLine, redis: Redis
+) -> None:
     """Nobody gave its free seat to its waiting jobs, until another of its jobs came or ended."""
     await enqueue(queue, "first", account="a")
     (first,) = await claim(queue)
@@ -95,7 +97,7 @@ async def test_an_account_whose_rest_is_forgotten_goes_on(queue: WholeLine, redi
     assert [claimed.id for claimed in await claim(queue)] == ["first"]
 
 
-async def test_what_has_ended_is_neither_claimed_nor_ended_again(
+async def test_a_finished_job_is_neither_claimed_nor_finished_again(
     queue: WholeLine, redis: Redis
 ) -> None:
     """Such a claim has no request in it: no worker could read the script's reply."""

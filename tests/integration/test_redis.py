@@ -54,7 +54,7 @@ async def test_a_refused_connection_is_down_for_everyone_and_a_timeout_is_not() 
 
 
 @pytest.mark.parametrize("moment", ["send_packed_command", "read_response", "disconnect"])
-async def test_a_transport_that_has_just_closed_is_redis_being_away(
+async def test_a_transport_that_has_just_closed_counts_as_redis_unreachable(
     redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """uvloop raises RuntimeError then, and a front end's loop ended with it."""

@@ -73,7 +73,9 @@ async def test_a_client_follows_when_its_master_is_killed(watched: WatchedRedis)
         assert await client.set("key", "value")
 
 
-async def test_a_client_leaves_a_master_that_lives_but_is_replaced(watched: WatchedRedis) -> None:
+async def test_a_client_leaves_a_replaced_master_although_it_is_alive(
+    watched: WatchedRedis,
+) -> None:
     """The former master takes writes for eight seconds more; what it takes is lost."""
     async with client_of(watched.url) as client:
         subscription = Subscription(client, "own", "news")
@@ -103,7 +105,7 @@ async def test_a_client_leaves_a_master_that_lives_but_is_replaced(watched: Watc
                     pass
 
 
-async def test_a_client_follows_when_its_master_freezes_and_does_not_go_back(
+async def test_a_client_follows_when_its_master_freezes_and_stays_with_the_new_one(
     watched: WatchedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
@@ -231,7 +233,7 @@ async def test_a_master_that_became_a_replica_is_not_used(
         assert await script() == 2
 
 
-async def test_sentinels_and_master_over_tls(
+async def test_sentinels_and_master_are_reached_over_tls(
     fakes: list[FakeSentinel], redis_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     certificate = self_signed(tmp_path)
@@ -288,14 +290,16 @@ def self_signed(directory: Path) -> Path:
     return file
 
 
-async def test_the_latest_of_different_answers_counts(fakes: list[FakeSentinel]) -> None:
+async def test_of_different_answers_the_one_with_the_highest_epoch_counts(
+    fakes: list[FakeSentinel],
+) -> None:
     one, two, _ = fakes
     two.says = (2, 7)
     for order in [(one, two), (two, one)]:
         assert (await sentinels(*order).master()).address == ("127.0.0.1", 2)
 
 
-async def test_one_that_was_left_behind_does_not_lead_back(fakes: list[FakeSentinel]) -> None:
+async def test_a_sentinel_with_an_old_epoch_is_ignored(fakes: list[FakeSentinel]) -> None:
     one, two, three = fakes
     for fake in fakes:
         fake.says = (2, 7)
@@ -307,7 +311,7 @@ async def test_one_that_was_left_behind_does_not_lead_back(fakes: list[FakeSenti
     assert (await asked.master()).address == ("127.0.0.1", 1), "they have been set up anew"
 
 
-async def test_one_that_talks_nonsense_counts_as_one_that_does_not_answer(
+async def test_a_sentinel_with_an_invalid_answer_counts_as_unreachable(
     fakes: list[FakeSentinel],
 ) -> None:
     one, two, three = fakes
@@ -317,7 +321,7 @@ async def test_one_that_talks_nonsense_counts_as_one_that_does_not_answer(
         await sentinels(one).master()
 
 
-async def test_dead_sentinels_are_not_a_dead_redis() -> None:
+async def test_unreachable_sentinels_do_not_mean_a_dead_redis() -> None:
     client = connect(redis_url("redis+sentinel://127.0.0.1:1,127.0.0.1:2/main"))
     with pytest.raises(REDIS_ERRORS) as refused:
         await client.ping()
@@ -325,7 +329,7 @@ async def test_dead_sentinels_are_not_a_dead_redis() -> None:
     await client.aclose()
 
 
-async def test_a_master_that_nobody_knows_is_told_once(
+async def test_an_unknown_master_is_logged_once(
     fakes: list[FakeSentinel], caplog: pytest.LogCaptureFixture
 ) -> None:
     for fake in fakes:

@@ -60,7 +60,7 @@ async def test_keys_get_slots_by_their_weights(redis: Redis, seal: Seal) -> None
     assert 27 <= served["heavy"] <= 33
 
 
-async def test_users_of_a_key_share_its_part_and_no_more(redis: Redis, seal: Seal) -> None:
+async def test_users_of_a_key_divide_the_share_of_the_key(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal)
     for n in range(30):
         await enqueue(queue, f"bot/busy-{n}", "bot", user="busy")
@@ -74,7 +74,7 @@ async def test_users_of_a_key_share_its_part_and_no_more(redis: Redis, seal: Sea
     assert abs(users["bot/busy"] - users["bot/calm"]) <= 2, "though one came with 30 first"
 
 
-async def test_a_tier_is_a_larger_or_smaller_part(redis: Redis, seal: Seal) -> None:
+async def test_a_service_tier_gets_a_larger_or_smaller_share(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal)
     for n in range(40):
         for tier, share in SHARES.items():
@@ -85,7 +85,7 @@ async def test_a_tier_is_a_larger_or_smaller_part(redis: Redis, seal: Seal) -> N
     assert served["flex"] >= 1, "a part, not nothing"
 
 
-async def test_strict_priority_goes_first_however_much_of_it_comes(
+async def test_with_strict_priority_the_first_band_is_served_before_all_others(
     redis: Redis, seal: Seal
 ) -> None:
     """The key's virtual clock ran off with the first band, so that later ones were mixed."""
@@ -119,9 +119,7 @@ async def lanes(queue: WholeLine, count: int, each: int) -> dict[Lane, list[Clai
     return {lane: [c for c in claims if c.lane == lane] for lane in kinds}
 
 
-async def test_each_lane_has_its_reserve_and_borrows_what_the_other_leaves(
-    redis: Redis, seal: Seal
-) -> None:
+async def test_each_lane_has_its_reserve_and_borrows_unused_slots(redis: Redis, seal: Seal) -> None:
     queue = await line(redis, seal, slots=4, chat_slots=3, images_slots=1)
     held = await lanes(queue, 6, 0)
     assert len(held["images"]) == 4, "all of them, as nobody else wants any"
@@ -195,7 +193,7 @@ async def test_a_keys_images_that_wait_for_their_lane_do_not_hold_up_its_chats(
     assert await redis.zrange(queue.queue_key("chat"), 0, -1) == [b"chat"]
 
 
-async def test_a_chat_is_told_how_long_its_keys_image_before_it_may_take(
+async def test_the_forecast_of_a_chat_includes_an_image_of_its_key_ahead_of_it(
     redis: Redis, seal: Seal
 ) -> None:
     queue = await line(redis, seal)

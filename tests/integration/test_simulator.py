@@ -74,7 +74,7 @@ async def test_without_a_script_a_sample_comes_in_the_language_of_the_prompt(
     assert "模拟器" in texts(chinese)[-1]
 
 
-async def test_the_optional_events_are_there_when_asked_for(
+async def test_optional_events_are_sent_when_the_directive_asks_for_them(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     keys = "words=3 echoes=1 title=1 empty_at=2 pad=40 burst=2 block=completion finish=max_tokens"
@@ -135,7 +135,7 @@ async def test_an_account_has_one_conversation_at_a_time(
     )
 
 
-async def test_a_pool_has_more_and_the_server_has_a_cap_in_all(
+async def test_a_pool_has_several_conversations_and_the_server_has_a_total_cap(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling(Limits(total=3, per_pool=2)) as caller:
@@ -151,7 +151,7 @@ async def test_a_pool_has_more_and_the_server_has_a_cap_in_all(
         assert (await caller.stats())["peak_per_account"] == 2
 
 
-async def test_who_has_read_the_end_can_start_the_next_one_at_once(
+async def test_a_client_that_has_read_the_end_can_start_the_next_conversation_at_once(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling() as caller:
@@ -164,7 +164,7 @@ async def test_who_has_read_the_end_can_start_the_next_one_at_once(
 @pytest.mark.parametrize(
     "script", ["fault=silence", "fault=silence at_word=2", "delay=60", "interval=60", "words=9999"]
 )
-async def test_a_client_that_leaves_frees_its_account_and_counts_as_aborted(
+async def test_a_client_that_disconnects_frees_its_account_and_counts_as_aborted(
     loop: asyncio.AbstractEventLoop, script: str
 ) -> None:
     padding = "x" * 200_000  # a body this long pauses reading, which must not hide the end
@@ -218,7 +218,7 @@ async def test_reset_closes_without_an_answer(loop: asyncio.AbstractEventLoop) -
 
 
 @pytest.mark.parametrize("at", [0, 1, 700, 2000])
-async def test_cut_ends_the_connection_after_exactly_so_many_bytes(
+async def test_cut_ends_the_connection_after_exactly_the_given_number_of_bytes(
     loop: asyncio.AbstractEventLoop, at: int
 ) -> None:
     async with calling() as caller:
@@ -260,7 +260,7 @@ def _error_after(body: bytes) -> bool:
     "shows",
     [_no_done, _done_unfinished, _unfinished_eof, _only_finished, _error_before, _error_after],
 )
-async def test_a_fault_of_content_ends_cleanly_and_shows_what_it_says(
+async def test_each_content_fault_ends_the_stream_cleanly_with_its_content(
     loop: asyncio.AbstractEventLoop, shows: Callable[[bytes], bool]
 ) -> None:
     async with calling() as caller:
@@ -289,7 +289,7 @@ async def test_a_fault_of_content_ends_cleanly_and_shows_what_it_says(
         ("unavailable", 503, "<html>"),
     ],
 )
-async def test_each_error_can_be_had_by_name(
+async def test_each_error_is_sent_when_a_directive_names_it(
     loop: asyncio.AbstractEventLoop, name: str, status: int, says: str
 ) -> None:
     async with calling() as caller:
@@ -314,7 +314,7 @@ async def test_each_error_can_be_had_by_name(
         ("echo", '"echo"'),
     ],
 )
-async def test_a_directive_that_makes_no_sense_is_refused_by_name(
+async def test_an_invalid_directive_is_refused_with_its_name(
     loop: asyncio.AbstractEventLoop, directive: str, named: str
 ) -> None:
     async with calling() as caller:
@@ -354,7 +354,7 @@ async def test_reset_forgets_counters_and_scripts_but_not_open_conversations(
         assert b"[DONE]" in await caller.read("hi")
 
 
-async def test_an_answer_waits_at_its_gate_until_that_is_opened(
+async def test_an_answer_waits_at_its_gate_until_the_gate_is_opened(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling() as caller:
@@ -390,7 +390,7 @@ async def test_bad_requests_get_the_recorded_bodies(loop: asyncio.AbstractEventL
             assert await response.json() == expected
 
 
-async def test_only_ones_own_known_conversations_can_be_patched(
+async def test_an_account_can_patch_only_its_own_conversations(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling(prefix="secret-1") as caller:
@@ -409,7 +409,7 @@ async def test_only_ones_own_known_conversations_can_be_patched(
             assert answer[1]["detail"]["code"] == "conversation_not_found"
 
 
-async def test_everything_else_is_not_found(loop: asyncio.AbstractEventLoop) -> None:
+async def test_every_other_path_is_not_found(loop: asyncio.AbstractEventLoop) -> None:
     async with calling() as caller:
         asks: list[Callable[[str], Awaitable[aiohttp.ClientResponse]]] = [
             caller.http.get,

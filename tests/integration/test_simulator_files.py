@@ -117,7 +117,7 @@ async def test_a_document_is_indexed_after_some_polls_and_an_image_at_once(
             assert answers[-1][1]["file_size_tokens"] == 1
 
 
-async def test_files_are_their_owner_s_and_addresses_are_signed(
+async def test_files_belong_to_their_owner_and_urls_are_signed(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling() as caller:
@@ -176,7 +176,7 @@ def attaching(caller: Caller, file_id: str, size: int, *, image: bool) -> Any:
 
 
 @pytest.mark.parametrize("image", [False, True])
-async def test_what_a_message_refers_to_must_have_been_uploaded(
+async def test_a_message_that_refers_to_a_file_never_uploaded_is_refused(
     loop: asyncio.AbstractEventLoop, image: bool
 ) -> None:
     use_case = "multimodal" if image else "my_files"
@@ -198,7 +198,7 @@ async def test_what_a_message_refers_to_must_have_been_uploaded(
                 assert response.status == 422
 
 
-async def test_made_images_are_real_pictures_each_another_one(
+async def test_drawn_images_are_real_and_each_is_different(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling() as caller:
@@ -231,7 +231,7 @@ async def test_a_big_file_is_streamed_whole(loop: asyncio.AbstractEventLoop) -> 
         assert got == size
 
 
-async def test_a_linked_sandbox_file_can_be_had_by_its_message_and_path(
+async def test_a_linked_sandbox_file_is_downloaded_by_its_message_and_path(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     path = "/mnt/data/数 据 (1).csv"
@@ -275,7 +275,7 @@ async def test_links_of_a_directive_lead_to_files_of_their_types(
         ("sandbox=500", False, 500),
     ],
 )
-async def test_a_sandbox_can_be_gone(
+async def test_a_sandbox_can_have_expired(
     loop: asyncio.AbstractEventLoop, keys: str, private: bool, status: int
 ) -> None:
     path = "/mnt/data/a.csv"
@@ -303,7 +303,7 @@ async def test_a_download_can_be_refused(loop: asyncio.AbstractEventLoop, fault:
 
 
 @pytest.mark.parametrize("fault", ["403", "404", "500", "cut", "stall"])
-async def test_the_bytes_can_be_refused_or_end_early(
+async def test_the_bytes_of_a_download_can_be_refused_or_end_early(
     loop: asyncio.AbstractEventLoop, fault: str
 ) -> None:
     async with calling() as caller:

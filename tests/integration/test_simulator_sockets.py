@@ -70,7 +70,7 @@ async def read(socket: Socket, response_id: str) -> tuple[bytes, list[dict[str, 
 
 
 @pytest.mark.parametrize("reliable", [False, True])
-async def test_an_answer_comes_over_the_socket_one_event_a_frame(
+async def test_an_answer_arrives_over_the_socket_with_one_event_per_frame(
     loop: asyncio.AbstractEventLoop, reliable: bool
 ) -> None:
     async with calling() as caller, connected(caller, reliable=reliable) as socket:
@@ -89,7 +89,7 @@ async def test_an_answer_comes_over_the_socket_one_event_a_frame(
         assert (stats["sockets"], stats["registered"], stats["finished"]) == (1, 1, 1)
 
 
-async def test_a_client_can_connect_when_the_post_has_told_it_where(
+async def test_a_client_can_connect_after_the_post_returned_the_url(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling() as caller:
@@ -99,7 +99,7 @@ async def test_a_client_can_connect_when_the_post_has_told_it_where(
         assert texts(body)[-1] == "w0 w1 w2"
 
 
-async def test_an_account_is_made_one_of_sockets_by_a_posted_script(
+async def test_a_posted_script_makes_an_account_answer_over_sockets(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling() as caller, connected(caller, reliable=False) as socket:
@@ -112,7 +112,7 @@ async def test_an_account_is_made_one_of_sockets_by_a_posted_script(
 
 
 @pytest.mark.parametrize("frame", [1, 7, 100_000])
-async def test_frames_of_others_are_among_ours_and_bodies_are_cut_at_odd_places(
+async def test_frames_of_other_responses_are_mixed_in_and_bodies_are_cut_anywhere(
     loop: asyncio.AbstractEventLoop, frame: int
 ) -> None:
     async with calling() as caller, connected(caller, reliable=False) as socket:
@@ -125,7 +125,7 @@ async def test_frames_of_others_are_among_ours_and_bodies_are_cut_at_odd_places(
         assert any(base64.b64decode(f["body"]) == b"data: [DONE]\n\n" for f in seen)
 
 
-async def test_a_broken_reliable_connection_comes_back_and_gets_all_it_has_not_acknowledged(
+async def test_a_reliable_connection_that_reconnects_gets_every_unacknowledged_frame(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling() as caller:
@@ -197,7 +197,7 @@ async def test_registering_can_fail(
             assert response.content_type == ("text/html" if fault == "html" else "application/json")
 
 
-async def test_an_address_can_be_null_and_a_socket_refused(
+async def test_the_url_can_be_null_and_the_socket_can_be_refused(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling() as caller:
@@ -211,7 +211,7 @@ async def test_an_address_can_be_null_and_a_socket_refused(
         assert caught.value.status == 401
 
 
-async def test_a_socket_that_leaves_does_not_end_its_answer_but_stopping_does(
+async def test_closing_a_socket_does_not_end_its_answer_but_stopping_does(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling() as caller:

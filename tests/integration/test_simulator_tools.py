@@ -161,7 +161,7 @@ async def test_browsing_searches_opens_pages_and_cites_them(
 
 
 @pytest.mark.parametrize("cite", ["late", "never", "no_extra", "invalid"])
-async def test_citations_can_be_as_incomplete_as_upstream_s(
+async def test_citations_can_be_as_incomplete_as_those_of_the_upstream(
     loop: asyncio.AbstractEventLoop, cite: str
 ) -> None:
     body = await turn(f"tool=browser citations=1 marker=来源 cite={cite}")
@@ -183,7 +183,7 @@ async def test_citations_can_be_as_incomplete_as_upstream_s(
 
 
 @pytest.mark.parametrize("shape_", ["code", "text"])
-async def test_an_image_is_asked_for_as_code_or_as_text(
+async def test_a_drawing_is_requested_as_code_or_as_text(
     loop: asyncio.AbstractEventLoop, shape_: str
 ) -> None:
     body = await turn(f"tool=dalle as={shape_} images=3")
@@ -251,7 +251,7 @@ async def test_a_posted_script_composes_a_turn_of_steps(loop: asyncio.AbstractEv
         assert "dance" in answer["detail"]
 
 
-async def test_a_tool_works_for_its_time_and_only_pings_come(
+async def test_only_pings_are_sent_while_a_tool_works(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     body = await turn("tool=dalle work=0.05 ping=0.01")
@@ -328,7 +328,7 @@ def read_v1(body: bytes) -> list[dict[str, Any]]:
     "directive",
     ["", "echoes=1 empty_at=1 pad=20", "tool=python images=2", "tool=browser citations=2", "raw=1"],
 )
-async def test_v1_says_the_same_as_whole_events(
+async def test_the_v1_encoding_carries_the_same_messages_as_whole_events(
     loop: asyncio.AbstractEventLoop, directive: str
 ) -> None:
     v1 = await turn(f"{directive} v1=1")
@@ -357,7 +357,7 @@ def test_the_reader_of_these_tests_reads_the_recorded_v1_stream() -> None:
     assert len(text(message)) > 500
 
 
-async def test_v1_leaves_out_what_stays_the_same(loop: asyncio.AbstractEventLoop) -> None:
+async def test_the_v1_encoding_omits_unchanged_fields(loop: asyncio.AbstractEventLoop) -> None:
     async with calling() as caller:
         body = await caller.read(f"[[sim v1=1 words=3 {FAST}]]")
     lines = [json.loads(b.split("data: ")[1]) for b in body.decode().split("\n\n")[2:5] if "{" in b]
@@ -412,7 +412,7 @@ async def test_an_action_goes_on_as_it_was_confirmed(
         assert (await caller.stats())["confirmations"] == (2 if choice == "allow" else 1)
 
 
-async def test_a_wrong_confirmation_is_refused_and_the_question_stands(
+async def test_a_wrong_confirmation_is_refused_and_the_question_stays_open(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling() as caller:
@@ -436,7 +436,7 @@ async def test_a_wrong_confirmation_is_refused_and_the_question_stands(
         assert (await caller.stats())["invalid"] == 4
 
 
-async def test_an_action_that_need_not_ask_runs_at_once(loop: asyncio.AbstractEventLoop) -> None:
+async def test_an_action_without_confirmation_runs_at_once(loop: asyncio.AbstractEventLoop) -> None:
     body = await turn("tool=action confirm=0 output=42")
     assert [text(m) for m in finals(body)] == ['{"id": 1}', "42", "w0 w1"]
 
@@ -451,7 +451,7 @@ async def test_an_action_that_need_not_ask_runs_at_once(loop: asyncio.AbstractEv
         (gizmo_mode(gizmo={}), "gizmo"),
     ],
 )
-async def test_the_model_of_gpts_needs_its_gpt(
+async def test_the_model_for_gpts_requires_a_gpt(
     loop: asyncio.AbstractEventLoop, mode: dict[str, Any], where: str
 ) -> None:
     async with calling() as caller:
@@ -479,7 +479,7 @@ async def test_a_gpt_s_info_can_be_sent_back_whole(loop: asyncio.AbstractEventLo
         assert (await caller.stats())["gizmos"] == 1
 
 
-async def test_an_arkose_token_is_good_for_one_conversation_in_body_and_header(
+async def test_an_arkose_token_is_valid_once_and_only_in_both_body_and_header(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with calling(prefix="secret-1") as caller:

@@ -122,7 +122,7 @@ async def until_active(upstream: ScriptedUpstream, count: int) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_who_stops_reading_loses_the_slot_within_a_second_and_holds_up_nobody(
+async def test_a_client_that_stops_reading_loses_its_slot_within_a_second_and_delays_no_other(
     client: Client, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed: list[float] = []
@@ -173,7 +173,7 @@ async def until_cut_off() -> None:
     [settings.Settings(queue=LASTING, stream=settings.Stream(send_timeout=SENDING))],
     ids=["short"],
 )
-async def test_who_does_not_read_a_short_answer_is_cut_off(
+async def test_a_client_that_does_not_read_a_short_answer_is_disconnected(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = ([Started("m"), *[Delta(LONG)] * 80, Done("stop")],)
@@ -191,7 +191,9 @@ async def test_who_does_not_read_a_short_answer_is_cut_off(
     [settings.Settings(queue=LASTING, stream=settings.Stream(send_timeout=SENDING))],
     ids=["short"],
 )
-async def test_who_does_not_read_a_file_is_cut_off(client: Client, tmp_path: Path) -> None:
+async def test_a_client_that_does_not_read_a_file_is_disconnected(
+    client: Client, tmp_path: Path
+) -> None:
     """It could hold its connection, and the file, for more than an hour."""
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -210,7 +212,7 @@ async def test_who_does_not_read_a_file_is_cut_off(client: Client, tmp_path: Pat
     [settings.Settings(queue=LASTING, stream=settings.Stream(send_timeout=SENDING))],
     ids=["short"],
 )
-async def test_who_reads_slowly_but_reads_gets_it_whole(
+async def test_a_client_that_reads_slowly_gets_the_whole_answer(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = ([Started("m"), *[Delta(LONG)] * 80, Done("stop")],)

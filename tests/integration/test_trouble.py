@@ -96,7 +96,7 @@ async def ask(client: Client, bearer: str = "one", **more: Any) -> httpx.Respons
 # What an account may hold
 
 
-async def test_a_busy_pool_holds_half_as_many_then_one_then_rests_and_grows_back(
+async def test_a_busy_pool_is_halved_then_cools_down_and_grows_again(
     queue: WholeLine, redis: Redis
 ) -> None:
     await fill_pool(queue, 11)
@@ -127,7 +127,9 @@ async def fill_pool(queue: WholeLine, count: int) -> None:
         await enqueue(queue, f"job-{n}", "pool", cap=3)
 
 
-async def test_an_account_that_holds_one_rests(queue: WholeLine, redis: Redis) -> None:
+async def test_a_busy_account_with_one_conversation_cools_down(
+    queue: WholeLine, redis: Redis
+) -> None:
     await fill_pool(queue, 2)
     (first,) = await claim(queue, want=1)
     assert await queue.cool_down(first, 30, 60) == "requeued"
@@ -136,7 +138,7 @@ async def test_an_account_that_holds_one_rests(queue: WholeLine, redis: Redis) -
     assert await redis.zscore("gateway:later", "account pool") is not None
 
 
-async def test_a_used_up_family_waits_and_all_others_go_on(
+async def test_jobs_of_a_used_up_family_wait_while_all_others_are_served(
     client: Client, upstream: Judged, redis: Redis
 ) -> None:
     def judge(job: ChatJob) -> Any:
@@ -158,7 +160,7 @@ async def test_a_used_up_family_waits_and_all_others_go_on(
     assert [(await task).status_code for task in (parked, behind)] == [200, 200]
 
 
-async def test_whoever_has_not_the_time_to_wait_for_that_is_told_at_once(
+async def test_a_job_whose_deadline_is_before_the_family_is_available_fails_at_once(
     redis: Redis, front: Client, upstream: Judged, start_worker: Callable[[], None]
 ) -> None:
     upstream.first(1, CAPPED)
@@ -187,7 +189,7 @@ def patient(config: settings.Settings, on_model_cap: Any) -> settings.Settings:
     [(patient(CONFIG, "refuse"), 20), (patient(CONFIG, "wait"), 9000)],
     ids=["not at all", "longer than anybody may wait"],
 )
-async def test_what_is_not_waited_for_is_refused_also_to_those_that_wait_already(
+async def test_waiting_jobs_fail_too_if_the_used_up_family_is_not_waited_for(
     redis: Redis, front: Client, upstream: Judged, seconds: int, start_worker: Callable[[], None]
 ) -> None:
     used_up = Failed("rate_limited", "used up", "model_cap_exceeded", retry_after=seconds)
@@ -223,7 +225,7 @@ async def test_what_is_not_waited_for_is_refused_also_to_those_that_wait_already
     assert (await ask(front, "another")).status_code == 200
 
 
-async def test_a_dead_account_ends_all_that_wait_for_it_at_once(
+async def test_a_deactivated_account_fails_all_its_waiting_jobs_at_once(
     redis: Redis, front: Client, upstream: Judged, start_worker: Callable[[], None]
 ) -> None:
     upstream.judge = lambda job: UNAUTHORIZED if job.bearer == "one" else HELLO
@@ -243,7 +245,7 @@ async def test_a_dead_account_ends_all_that_wait_for_it_at_once(
 # Retries
 
 
-async def test_what_fails_before_it_answers_is_tried_again(
+async def test_a_job_that_fails_before_its_first_event_is_retried(
     client: Client, upstream: Judged
 ) -> None:
     upstream.first(2, DOWN)
@@ -253,7 +255,7 @@ async def test_what_fails_before_it_answers_is_tried_again(
     assert len({job.id for job in upstream.asked}) == 1
 
 
-async def test_but_no_more_often_than_the_settings_say(
+async def test_a_job_is_not_retried_more_often_than_configured(
     client: Client, upstream: Judged, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -271,7 +273,9 @@ async def test_but_no_more_often_than_the_settings_say(
     assert any(fields.items() <= record.items() for record in logged)
 
 
-async def test_and_never_after_its_first_event(client: Client, upstream: ScriptedUpstream) -> None:
+async def test_a_job_is_never_retried_after_its_first_event(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
     said = [Started("m"), Delta("half")]
     calls = 0
 
@@ -288,7 +292,7 @@ async def test_and_never_after_its_first_event(client: Client, upstream: Scripte
     assert calls == 2
 
 
-async def test_what_is_the_requests_own_fault_is_not_tried_again(
+async def test_a_failure_caused_by_the_request_is_not_retried(
     client: Client, upstream: Judged
 ) -> None:
     upstream.judge = lambda job: UpstreamError(Failed("forbidden", "no"))
@@ -329,7 +333,7 @@ async def refusal(queue: WholeLine, id: str) -> Refused:
     return admission
 
 
-async def test_as_many_jobs_that_fail_alike_open_the_circuit_one_answer_closes_it(
+async def test_consecutive_failures_open_the_circuit_and_one_answer_closes_it(
     redis: Redis, seal: Seal
 ) -> None:
     queue = await breaking_line(redis, seal)
@@ -359,7 +363,7 @@ async def open_circuit_with(queue: WholeLine, id: str) -> None:
     await queue.finish(failing.id, failing.attempt, "failed", b"entry", {}, upstream_failed=True)
 
 
-async def test_a_failed_probe_opens_it_for_twice_as_long(redis: Redis, seal: Seal) -> None:
+async def test_a_failed_probe_opens_the_circuit_for_twice_as_long(redis: Redis, seal: Seal) -> None:
     queue = await breaking_line(redis, seal)
     await open_circuit(queue)
     await half_open(redis)
@@ -369,7 +373,7 @@ async def test_a_failed_probe_opens_it_for_twice_as_long(redis: Redis, seal: Sea
     assert 9 < (await refusal(queue, "early")).retry_after <= 10
 
 
-async def test_one_job_that_is_tried_several_times_counts_once(redis: Redis, seal: Seal) -> None:
+async def test_a_job_that_is_retried_counts_once_for_the_circuit(redis: Redis, seal: Seal) -> None:
     queue = await breaking_line(redis, seal)
     await enqueue(queue, "job")
     for _ in range(5):
@@ -381,7 +385,7 @@ async def test_one_job_that_is_tried_several_times_counts_once(redis: Redis, sea
 
 
 @pytest.mark.parametrize("how", ["rest", "park", "unauthorized", "bad_file"])
-async def test_an_account_that_is_refused_shows_that_the_upstream_answers(
+async def test_a_probe_refused_for_its_account_closes_the_circuit(
     redis: Redis, seal: Seal, how: str
 ) -> None:
     """The probe's account was busy: it went back to wait, and while it waited nobody else could
@@ -403,7 +407,7 @@ async def test_an_account_that_is_refused_shows_that_the_upstream_answers(
     assert len(await claim(queue)) == 2
 
 
-async def test_what_cannot_be_claimed_does_not_hold_the_circuit_open(
+async def test_a_job_that_cannot_be_claimed_does_not_keep_the_circuit_open(
     redis: Redis, seal: Seal
 ) -> None:
     """A job whose account was used up for hours waited, and so nobody could be the probe."""
@@ -420,7 +424,7 @@ async def test_what_cannot_be_claimed_does_not_hold_the_circuit_open(
 @pytest.mark.parametrize(
     "config", [replace(CONFIG, upstream=replace(CONFIG.upstream, retries=0))], ids=["no retries"]
 )
-async def test_clients_are_told_that_the_upstream_is_left_alone(
+async def test_while_the_circuit_is_open_requests_are_refused_without_asking_the_upstream(
     client: Client, upstream: Judged
 ) -> None:
     upstream.judge = lambda job: DOWN

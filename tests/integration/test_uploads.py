@@ -85,7 +85,7 @@ async def seen(caller: Caller) -> list[dict[str, Any]]:
         (file(PDF, "application/pdf", "Müller & Co.pdf"), "my_files", "application/pdf", None),
     ],
 )
-async def test_a_file_goes_up_in_three_steps_as_what_it_is(
+async def test_a_file_is_uploaded_in_three_steps_with_its_type(
     client: Callable[..., Pandora], given: Attachment, use_case: str, mime: str, name: str | None
 ) -> None:
     async with simulated() as (caller, session):
@@ -99,7 +99,7 @@ async def test_a_file_goes_up_in_three_steps_as_what_it_is(
         assert (await caller.stats())["invalid"] == 0
 
 
-async def test_pictures_stand_where_they_stood_and_documents_tell_their_tokens(
+async def test_images_keep_their_position_and_documents_have_their_token_count(
     client: Callable[..., Pandora], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[dict[str, Any]] = []
@@ -156,7 +156,7 @@ async def test_pictures_stand_where_they_stood_and_documents_tell_their_tokens(
     assert second["metadata"] == {"attachments": [document]}
 
 
-async def test_a_file_is_uploaded_once_for_each_account_and_again_when_it_is_gone(
+async def test_a_file_is_uploaded_once_per_account_and_again_once_the_upstream_lost_it(
     client: Callable[..., Pandora], redis: Redis
 ) -> None:
     pdf = file(PDF, "application/pdf")
@@ -181,7 +181,7 @@ async def test_a_file_is_uploaded_once_for_each_account_and_again_when_it_is_gon
         assert b"file-" not in (await redis.get(key) or b"")
 
 
-async def test_nothing_is_remembered_where_the_operator_wants_that(
+async def test_uploads_are_not_remembered_if_so_configured(
     client: Callable[..., Pandora], redis: Redis
 ) -> None:
     async with simulated() as (caller, session):
@@ -192,7 +192,7 @@ async def test_nothing_is_remembered_where_the_operator_wants_that(
     assert not await redis.keys("gateway:upload:*")
 
 
-async def test_a_large_file_comes_out_of_the_store_whole(
+async def test_a_large_file_is_uploaded_whole_from_the_store(
     client: Callable[..., Pandora], blobs: Blobs
 ) -> None:
     content = random.Random(1).randbytes(5_000_001)
@@ -253,7 +253,7 @@ def answering(status: int, body: bytes) -> Callable[[Exchange], Awaitable[None]]
         (200, b'{"status": "success"}', "upstream_error"),
     ],
 )
-async def test_the_fault_is_whose_it_is(
+async def test_a_failed_upload_is_blamed_on_the_client_or_the_upstream(
     client: Callable[..., Pandora],
     loop: asyncio.AbstractEventLoop,
     status: int,
@@ -266,7 +266,7 @@ async def test_the_fault_is_whose_it_is(
         assert failed.fault == fault
 
 
-async def test_a_file_goes_up_by_way_of_the_file_server(
+async def test_a_file_is_uploaded_through_the_file_server(
     client: Callable[..., Pandora], loop: asyncio.AbstractEventLoop
 ) -> None:
     place = b'{"file_id": "file-A", "upload_url": "http://files.invalid/a?sig=1"}'
@@ -283,7 +283,9 @@ async def test_a_file_goes_up_by_way_of_the_file_server(
         assert asked[2] == b"POST /backend-api/conversation"
 
 
-async def test_an_upstream_that_is_away_is_told(client: Callable[..., Pandora]) -> None:
+async def test_an_unreachable_upstream_fails_an_upload_as_upstream_down(
+    client: Callable[..., Pandora],
+) -> None:
     async with open_session() as session:
         pandora = client(session, "http://127.0.0.1:1")
         assert (
@@ -298,7 +300,9 @@ async def slow(script: dict[str, Any]) -> AsyncIterator[tuple[Caller, aiohttp.Cl
         yield caller, session
 
 
-async def test_signs_of_life_come_while_a_document_is_read(client: Callable[..., Pandora]) -> None:
+async def test_waiting_for_a_document_to_be_indexed_yields_signs_of_life(
+    client: Callable[..., Pandora],
+) -> None:
     async with slow({"index": 4}) as (caller, session):
         batches = [
             batch
@@ -312,7 +316,7 @@ async def test_signs_of_life_come_while_a_document_is_read(client: Callable[...,
     assert any(isinstance(event, Delta) for batch in batches for event in batch)
 
 
-async def test_a_document_that_is_not_read_in_time_fails_and_is_not_uploaded_again(
+async def test_a_document_that_is_not_indexed_in_time_fails_and_is_not_uploaded_again(
     client: Callable[..., Pandora],
 ) -> None:
     async with slow({"index": 20}) as (caller, session):

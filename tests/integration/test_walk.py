@@ -561,7 +561,7 @@ STEPS: dict[Callable[[Walk], Awaitable[None]], int] = {
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("WALKS", "3"))))
-async def test_whatever_happens_every_job_is_in_one_place_and_has_one_ending(
+async def test_in_any_sequence_of_operations_a_job_is_in_one_place_and_finishes_once(
     redis: Redis, seal: Seal, seed: int
 ) -> None:
     queue = WholeLine(redis, seal, CONFIG, UPSTREAM, stopped_clock=True)

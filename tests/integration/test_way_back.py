@@ -44,7 +44,7 @@ async def outbox(redis: Redis, queue: WholeLine, seal: Seal) -> AsyncIterator[Ou
         yield outbox
 
 
-async def test_an_outage_is_one_line_in_the_log_and_loses_nothing(
+async def test_an_outage_is_logged_once_and_loses_no_event(
     inbox: Inbox,
     outbox: Outbox,
     queue: WholeLine,
@@ -86,7 +86,7 @@ async def test_an_outage_is_one_line_in_the_log_and_loses_nothing(
     assert text(events).replace("x", "") == "yy"
 
 
-async def test_an_ending_that_was_lost_is_found(
+async def test_a_lost_ending_is_read_from_the_log(
     inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with inbox.open("job") as reply:
@@ -100,7 +100,7 @@ async def test_an_ending_that_was_lost_is_found(
     assert events[-1] == Done("stop")
 
 
-async def test_a_subscription_that_is_cut_misses_nothing(
+async def test_a_broken_subscription_misses_no_event(
     inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis
 ) -> None:
     with inbox.open("job") as reply:
@@ -117,7 +117,7 @@ async def test_a_subscription_that_is_cut_misses_nothing(
     assert text(events) == "".join(f"{n} " for n in range(40))
 
 
-async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
+async def test_a_job_that_redis_lost_is_enqueued_again_unless_it_has_begun(
     inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis
 ) -> None:
     again: list[str] = []
@@ -142,7 +142,7 @@ async def test_a_job_that_redis_forgot_is_put_in_line_again_unless_it_has_begun(
     assert again == ["job"]
 
 
-async def test_a_frame_that_is_not_for_us_is_dropped(
+async def test_a_frame_for_an_unknown_job_is_ignored(
     inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis
 ) -> None:
     with inbox.open("job") as reply:
@@ -186,7 +186,7 @@ async def test_a_front_end_that_is_attached_in_the_middle_gets_all_of_it_too(
                     assert events[-1] == Done("stop")
 
 
-async def test_whom_the_worker_has_not_heard_of_follows_the_log(
+async def test_a_front_end_unknown_to_the_worker_follows_the_log(
     inbox: Inbox, outbox: Outbox, queue: WholeLine, redis: Redis, seal: Seal
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
@@ -247,7 +247,7 @@ def upstream() -> ScriptedUpstream:
     return ScriptedUpstream([Started("m")], *spoken, [Done("stop")])
 
 
-async def test_a_worker_that_is_told_of_a_front_end_publishes_to_it(
+async def test_an_attach_command_makes_a_worker_publish_to_the_front_end(
     inbox: Inbox, queue: WholeLine, redis: Redis, seal: Seal, worker: Worker
 ) -> None:
     async with another(redis, queue, seal, "other") as other:
@@ -262,7 +262,7 @@ async def test_a_worker_that_is_told_of_a_front_end_publishes_to_it(
             assert text(begun + await everything(reply)) == words(0, 40)
 
 
-async def test_an_attach_may_overtake_the_reply_to_the_claim(
+async def test_an_attach_command_may_arrive_before_the_reply_to_the_claim(
     inbox: Inbox,
     queue: WholeLine,
     redis: Redis,
@@ -334,7 +334,7 @@ async def test_the_ending_of_an_answer_whose_log_is_full_is_found_if_nothing_els
 
 
 @pytest.mark.parametrize("config", [settings.Settings(queue=QUICK)], ids=["quick"])
-async def test_the_end_of_a_dead_worker_is_told_though_the_log_is_full(
+async def test_the_failure_of_a_dead_workers_job_is_published_although_the_log_is_full(
     inbox: Inbox, tight: Outbox, queue: WholeLine, seal: Seal, redis: Redis
 ) -> None:
     with inbox.open("job") as reply:

@@ -74,7 +74,7 @@ async def broken(pandora: Pandora, said: str) -> tuple[str, str | None]:
     return said_so_far, caught.value.failed.code
 
 
-async def test_an_answer_that_is_handed_over_comes_over_a_socket_that_is_then_kept(
+async def test_an_answer_handed_over_to_a_socket_arrives_there_and_the_socket_is_kept(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with asking() as (caller, pandora):
@@ -111,7 +111,7 @@ async def test_answers_of_one_account_share_a_socket_and_do_not_mix(
 
 
 @pytest.mark.parametrize("cut", ["frame=3", "frame=11 strangers=2", "frame=100000 strangers=2"])
-async def test_bodies_cut_anywhere_among_frames_of_others_give_the_same_answer(
+async def test_bodies_cut_anywhere_among_frames_of_other_responses_give_the_same_answer(
     loop: asyncio.AbstractEventLoop, cut: str
 ) -> None:
     async with asking() as (_, pandora):
@@ -122,7 +122,7 @@ async def test_bodies_cut_anywhere_among_frames_of_others_give_the_same_answer(
 
 @pytest.mark.parametrize("transport", ["auto", "websocket"])
 @pytest.mark.parametrize("at", [0, 1, 3, 6, 9])
-async def test_a_broken_connection_is_taken_up_again_and_nothing_is_lost_or_doubled(
+async def test_a_broken_connection_is_resumed_without_lost_or_duplicate_events(
     loop: asyncio.AbstractEventLoop, at: int, transport: Mode
 ) -> None:
     async with asking(transport) as (caller, pandora):
@@ -140,7 +140,7 @@ async def test_frames_are_acknowledged_so_that_long_answers_are_not_cut_off(
         assert (await caller.stats())["acks"] > 50
 
 
-async def test_a_socket_closed_for_good_breaks_the_answer_off_and_the_next_has_a_new_one(
+async def test_a_socket_closed_for_good_fails_its_answer_and_the_next_answer_opens_another(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with asking() as (caller, pandora):
@@ -166,7 +166,7 @@ async def test_an_account_without_sockets_answers_over_sse_and_is_not_asked_agai
             assert (stats["registered"], stats["sockets"]) == (0, 0)
 
 
-async def test_an_answer_that_is_handed_over_to_nowhere_fails_and_is_stopped(
+async def test_an_answer_handed_over_without_a_url_fails_and_is_stopped(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     for transport in ("auto", "websocket"):
@@ -177,7 +177,7 @@ async def test_an_answer_that_is_handed_over_to_nowhere_fails_and_is_stopped(
             assert (stats["active"], stats["stopped"]) == (0, 1)
 
 
-async def test_a_socket_that_cannot_be_opened_fails_the_answer_and_shows_no_address(
+async def test_a_socket_that_cannot_be_opened_fails_the_answer_without_showing_its_url(
     loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     for transport in ("auto", "websocket"):
@@ -191,7 +191,7 @@ async def test_a_socket_that_cannot_be_opened_fails_the_answer_and_shows_no_addr
     assert "alice" not in caplog.text
 
 
-async def test_sse_alone_refuses_an_answer_over_a_socket_and_stops_it(
+async def test_with_transport_sse_an_answer_over_a_socket_is_refused_and_stopped(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async with asking("sse") as (caller, pandora):
@@ -224,7 +224,9 @@ async def test_a_job_that_is_cancelled_is_stopped_upstream_and_the_others_go_on(
         assert (await caller.stats())["sockets"] == 1
 
 
-async def test_a_silent_socket_is_no_sign_of_life(loop: asyncio.AbstractEventLoop) -> None:
+async def test_frames_of_other_responses_are_no_sign_of_life(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
     async with asking() as (_, pandora):
         said = "fault=silence at_word=1 strangers=2 account=websocket interval=0 delay=0"
         events: list[Event] = []
@@ -248,7 +250,7 @@ async def test_a_busy_account_is_busy_and_an_error_in_the_stream_is_an_error(
         assert code == "answer_broken_off"
 
 
-async def test_a_socket_that_nobody_needs_is_closed(loop: asyncio.AbstractEventLoop) -> None:
+async def test_an_idle_socket_is_closed(loop: asyncio.AbstractEventLoop) -> None:
     async with asking() as (caller, pandora):
         pandora._transport.sockets._idle = 0.1
         assert await text(pandora, f"words=3 {OVER}") == "w0 w1 w2"
@@ -261,7 +263,7 @@ async def test_a_socket_that_nobody_needs_is_closed(loop: asyncio.AbstractEventL
         assert (await caller.stats())["registered"] == 1
 
 
-async def test_a_server_that_knows_no_subprotocol_sends_bare_frames(
+async def test_without_the_subprotocol_the_server_sends_bare_frames(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("simulator.hub.RELIABLE", "another.subprotocol")
@@ -276,7 +278,7 @@ async def test_a_server_that_knows_no_subprotocol_sends_bare_frames(
         assert (await caller.stats())["acks"] == 0
 
 
-async def test_frames_may_come_before_the_post_has_said_whose_they_are(
+async def test_frames_may_arrive_before_the_response_to_the_post(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with asking("websocket") as (caller, pandora):

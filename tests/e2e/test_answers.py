@@ -93,7 +93,7 @@ def test_every_configured_name_answers(client: OpenAI, model: str) -> None:
         "\ufeffBOM, \u0000 NUL and \U0010ffff",
     ],
 )
-def test_text_in_any_language_comes_back_as_it_went(client: OpenAI, text: str) -> None:
+def test_text_in_any_language_is_unchanged(client: OpenAI, text: str) -> None:
     prompt = f"[[sim echo=1 interval=0.001 step=1]]{text}"
     assert ask(client, prompt) == text.strip()
     stream = client.chat.completions.create(
@@ -126,7 +126,7 @@ def test_models_are_listed_and_shown_one_by_one(client: OpenAI) -> None:
     assert client.models.retrieve("gpt-4-s").object == "model"
 
 
-def test_the_async_client_streams_side_by_side(gateway: Gateway) -> None:
+def test_the_async_client_streams_several_answers_at_once(gateway: Gateway) -> None:
     async def one(number: int) -> str:
         async with AsyncOpenAI(
             base_url=f"{gateway.url}/v1", api_key=f"bearer-{number}", max_retries=0
@@ -142,7 +142,7 @@ def test_the_async_client_streams_side_by_side(gateway: Gateway) -> None:
     assert asyncio.run(all_of_them()) == [WORDS] * 4
 
 
-def test_who_waits_is_told_so_in_comments(gateway: Gateway) -> None:
+def test_a_waiting_stream_gets_comments_with_its_position(gateway: Gateway) -> None:
     headers = {"authorization": "Bearer one-account"}
 
     def body(words: int) -> dict[str, object]:

@@ -13,7 +13,7 @@ from tests.chaos.run import SHORT, run
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_every_client_is_told_the_truth_in_a_storm_and_nothing_is_left(
+def test_in_a_storm_every_client_gets_an_answer_or_an_error_and_nothing_is_left_behind(
     directory: Path, seed: int
 ) -> None:
     report = run(seed, SHORT, directory)

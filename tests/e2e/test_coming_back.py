@@ -112,7 +112,7 @@ def words(count: int) -> str:
 COUNT = 60
 
 
-def test_broken_at_50_random_points_every_answer_is_whole_and_asked_for_once(
+def test_streams_broken_at_50_random_points_are_resumed_whole_and_asked_for_once(
     gateway: Gateway,
 ) -> None:
     rng = random.Random(20240607)
@@ -150,7 +150,7 @@ def in_line(gateway: Gateway, bearer: str, name: str, url: str | None = None) ->
     return response.json() if response.status_code == 200 else None
 
 
-def test_a_whole_answer_can_be_come_back_for_too(gateway: Gateway) -> None:
+def test_a_whole_answer_survives_a_broken_connection_too(gateway: Gateway) -> None:
     rng = random.Random(7)
     body = asked(f"[[sim words={COUNT} interval=0.01 delay=0.2]]", stream=False)
 
@@ -168,7 +168,7 @@ def test_a_whole_answer_can_be_come_back_for_too(gateway: Gateway) -> None:
     assert gateway.stats()["started"] == 16
 
 
-def test_two_that_ask_at_once_get_one_answer(gateway: Gateway) -> None:
+def test_simultaneous_requests_with_one_idempotency_key_get_one_answer(gateway: Gateway) -> None:
     body = asked("[[sim words=30]]")
     with ThreadPoolExecutor(6) as pool:
         urls = gateway.urls * 3
@@ -178,7 +178,7 @@ def test_two_that_ask_at_once_get_one_answer(gateway: Gateway) -> None:
     assert gateway.stats()["started"] == 1
 
 
-def test_a_key_is_for_one_request_of_one_bearer(gateway: Gateway) -> None:
+def test_an_idempotency_key_belongs_to_one_request_of_one_bearer(gateway: Gateway) -> None:
     first = ask(gateway.url, asked("[[sim words=3]]"), "key", "one")
     other = ask(gateway.urls[1], asked("[[sim words=4]]"), "key", "one")
     assert other.status_code == 422
@@ -189,7 +189,7 @@ def test_a_key_is_for_one_request_of_one_bearer(gateway: Gateway) -> None:
     assert gateway.stats()["started"] == 2
 
 
-def test_what_does_not_follow_cannot_be_had(gateway: Gateway) -> None:
+def test_a_last_event_id_of_another_answer_is_a_409(gateway: Gateway) -> None:
     body = asked("[[sim words=3]]")
     ask(gateway.url, body, "mine", "one")
     lost = ask(gateway.url, body, "mine", "one", "another-3")
@@ -197,7 +197,7 @@ def test_what_does_not_follow_cannot_be_had(gateway: Gateway) -> None:
     assert lost.headers["x-should-retry"] == "false"
 
 
-def test_whoever_wants_the_rest_of_an_answer_that_is_gone_begins_no_other(
+def test_resuming_an_answer_that_is_gone_does_not_start_another(
     gateway: Gateway,
 ) -> None:
     body = asked("[[sim words=3]]")
@@ -207,7 +207,7 @@ def test_whoever_wants_the_rest_of_an_answer_that_is_gone_begins_no_other(
     assert httpx.get(f"{gateway.url}/v1/queue/unheard%20of", headers=headers).status_code == 404
 
 
-def test_a_failed_job_gives_its_key_back(gateway: Gateway) -> None:
+def test_a_failed_job_frees_its_idempotency_key(gateway: Gateway) -> None:
     body = asked("[[sim error=oops]]", stream=False)
     for _ in range(2):
         assert ask(gateway.url, body, "failing", "one").status_code == 502
@@ -218,7 +218,7 @@ def test_a_failed_job_gives_its_key_back(gateway: Gateway) -> None:
     assert gateway.stats()["started"] == 2, "asked again"
 
 
-def test_a_cancelled_job_gives_its_key_back(gateway: Gateway) -> None:
+def test_a_cancelled_job_frees_its_idempotency_key(gateway: Gateway) -> None:
     body = asked("[[sim words=2000]]")
     with closing(Fragile(gateway.url, body, "gone", "one")) as client:
         client.read(2000)
@@ -249,7 +249,7 @@ def test_a_result_is_kept_for_a_while_and_then_forgotten(gateway: Gateway) -> No
     assert gateway.stats()["started"] == 2
 
 
-def test_one_that_nobody_comes_back_for_ends_after_its_grace(gateway: Gateway) -> None:
+def test_an_orphaned_job_is_cancelled_after_resume_grace(gateway: Gateway) -> None:
     with redis.Redis.from_url(gateway.redis.url) as line:
 
         def now() -> float:
@@ -268,7 +268,7 @@ def test_one_that_nobody_comes_back_for_ends_after_its_grace(gateway: Gateway) -
         assert now() >= ends
 
 
-def test_a_waiting_one_is_come_back_for_too(gateway: Gateway) -> None:
+def test_a_waiting_job_survives_a_broken_connection_too(gateway: Gateway) -> None:
     running = Fragile(gateway.url, asked("[[sim words=150]]"), "runs", "one")
     until(lambda: gateway.stats()["active"] == 1, 30, "not started")
     body = asked("[[sim words=3]]")
@@ -282,7 +282,7 @@ def test_a_waiting_one_is_come_back_for_too(gateway: Gateway) -> None:
     assert gateway.stats()["started"] == 2
 
 
-def test_without_a_grace_whoever_leaves_is_gone(directory: Any) -> None:
+def test_without_resume_grace_a_disconnect_cancels_the_job(directory: Any) -> None:
     with Gateway(directory, queue__resume_grace="0") as gateway:
         gateway.start()
         body = asked("[[sim words=4000]]")
@@ -293,7 +293,7 @@ def test_without_a_grace_whoever_leaves_is_gone(directory: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_an_answer_that_was_cut_is_cut_alike_when_it_is_told_again(
+def test_a_repeated_request_gets_the_answer_cut_at_the_same_place(
     gateway: Gateway, *, stream: bool
 ) -> None:
     body = asked("[[sim words=500 interval=0.01]]", stream=stream, stop=[" w20"])
@@ -311,7 +311,7 @@ def test_an_answer_that_was_cut_is_cut_alike_when_it_is_told_again(
     assert gateway.stats()["started"] == 1
 
 
-def test_images_under_a_key_are_drawn_once(gateway: Gateway) -> None:
+def test_images_with_an_idempotency_key_are_drawn_once(gateway: Gateway) -> None:
     prompt = "[[sim tool=dalle images=1]] a cat"
     shown = []
     for url in (*gateway.urls, gateway.url):

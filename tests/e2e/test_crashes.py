@@ -22,7 +22,7 @@ def gateway(mortal_gateway: Gateway) -> Gateway:
     return mortal_gateway.at_rest()
 
 
-def test_clients_of_a_killed_worker_are_told_and_everybody_else_is_served(
+def test_clients_of_a_killed_worker_get_an_error_and_all_others_are_served(
     gateway: Gateway, ask: Ask
 ) -> None:
     gateway.start(workers=1)
@@ -48,7 +48,7 @@ def test_clients_of_a_killed_worker_are_told_and_everybody_else_is_served(
     assert gateway.stats()["peak_per_account"] == 1
 
 
-def test_a_job_of_which_nothing_was_said_survives_its_worker(gateway: Gateway, ask: Ask) -> None:
+def test_an_unpublished_job_survives_the_death_of_its_worker(gateway: Gateway, ask: Ask) -> None:
     gateway.start(workers=1)
     client = ask(5, delay=2)
     until(lambda: gateway.stats()["active"] == 1, 60, "not started")
@@ -57,7 +57,7 @@ def test_a_job_of_which_nothing_was_said_survives_its_worker(gateway: Gateway, a
     assert is_whole(client.result(), 5)
 
 
-def test_jobs_wait_for_a_worker_that_comes_later(gateway: Gateway, ask: Ask) -> None:
+def test_jobs_wait_for_a_worker_that_starts_later(gateway: Gateway, ask: Ask) -> None:
     gateway.start(workers=1)
     gateway.workers[0].kill()
     gateway.workers[0].wait()
@@ -87,7 +87,7 @@ def test_the_conversations_of_a_killed_front_end_are_ended(gateway: Gateway, ask
             client.result()
 
 
-def test_a_worker_that_froze_past_its_leases_lets_go_before_it_goes_on(
+def test_a_worker_frozen_past_its_leases_closes_its_conversations_when_it_continues(
     gateway: Gateway, ask: Ask
 ) -> None:
     gateway.start(workers=1)
@@ -102,7 +102,7 @@ def test_a_worker_that_froze_past_its_leases_lets_go_before_it_goes_on(
     assert gateway.workers[0].poll() is None
 
 
-def test_a_front_end_that_froze_finds_its_waiting_jobs_again(gateway: Gateway) -> None:
+def test_a_front_end_that_was_frozen_enqueues_its_dropped_jobs_again(gateway: Gateway) -> None:
     """Its presence had lapsed, so its jobs were dropped; their clients waited for a minute."""
     gateway.start(workers=1, fronts=2)
     with ThreadPoolExecutor(2) as pool, redis.Redis.from_url(gateway.redis.url) as line:

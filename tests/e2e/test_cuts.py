@@ -58,7 +58,7 @@ def test_a_cut_answer_ends_properly_and_frees_its_slot_within_a_second(
     create(model="gpt-4-s", messages=[{"role": "user", "content": "[[sim words=1]]"}], timeout=3)
 
 
-def test_what_the_upstream_cannot_do_is_a_bad_request(client: OpenAI) -> None:
+def test_an_unsupported_parameter_is_a_bad_request(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(
             model="gpt-4-s",

@@ -81,7 +81,7 @@ def test_a_bad_body_is_a_400_that_names_the_field(
     assert post(gateway, HELLO).status_code == 200, "the server goes on"
 
 
-def test_unknown_fields_are_let_through(gateway: Gateway) -> None:
+def test_unknown_fields_are_accepted(gateway: Gateway) -> None:
     extra = {"temperature": 1, "wild": {"a": [1]}, "messages": [{**HELLO["messages"][0], "x": 1}]}  # type: ignore[dict-item]
     assert post(gateway, {**HELLO, **extra}).status_code == 200
 
@@ -112,7 +112,7 @@ def test_an_unknown_model_is_a_404(client: OpenAI) -> None:
         ("GET", "/v1/queue/abc", 401),
     ],
 )
-def test_every_other_address_says_what_it_is(
+def test_an_unknown_path_or_method_is_an_error_object(
     gateway: Gateway, method: str, path: str, status: int
 ) -> None:
     response = httpx.request(method, f"{gateway.url}{path}")
@@ -169,7 +169,7 @@ def raw(gateway: Gateway, sent: bytes, *, end: bool = False) -> bytes:
         ),
     ],
 )  # fmt: skip
-def test_what_never_becomes_a_request_gets_an_error_object(
+def test_a_malformed_http_request_gets_an_error_object(
     gateway: Gateway, sent: bytes, status: int
 ) -> None:
     received = raw(gateway, sent)
@@ -180,12 +180,12 @@ def test_what_never_becomes_a_request_gets_an_error_object(
     assert httpx.get(f"{gateway.url}/healthz").status_code == 200
 
 
-def test_a_monitor_may_ask_with_head(gateway: Gateway) -> None:
+def test_health_checks_answer_head_requests(gateway: Gateway) -> None:
     for path in ("/healthz", "/readyz", "/v1/models"):
         assert httpx.head(f"{gateway.url}{path}").status_code == 200
 
 
-def test_a_browser_may_call_and_read_everything(gateway: Gateway) -> None:
+def test_cors_allows_browsers_every_method_and_header(gateway: Gateway) -> None:
     preflight = httpx.options(
         f"{gateway.url}{CHAT}",
         headers={
@@ -234,7 +234,7 @@ def test_an_upstream_refusal_keeps_its_meaning_and_a_real_status(
     assert refused.value.code == code
 
 
-def test_a_cap_tells_when_it_clears_and_that_sdks_should_not_insist(client: OpenAI) -> None:
+def test_a_used_up_model_has_a_retry_after_and_tells_sdks_not_to_retry(client: OpenAI) -> None:
     with pytest.raises(openai.RateLimitError) as refused:
         ask(client, "[[sim error=cap clears_in=1234]]")
     assert refused.value.response.headers["retry-after"] == "1234"
@@ -252,7 +252,7 @@ def test_a_cap_tells_when_it_clears_and_that_sdks_should_not_insist(client: Open
         ("error_before", 403, None),
     ],
 )
-def test_an_answer_that_never_came_is_an_error_with_its_status(
+def test_an_upstream_failure_before_the_answer_is_an_error_with_its_status(
     client: OpenAI, fault: str, status: int, code: str | None
 ) -> None:
     with pytest.raises(openai.APIStatusError) as failed:
@@ -279,13 +279,15 @@ def test_an_answer_that_breaks_off_ends_with_an_error_and_without_done(
 
 
 @pytest.mark.parametrize("fault", ["no_done", "done_unfinished", "only_finished"])
-def test_an_answer_that_ends_oddly_but_whole_is_whole(client: OpenAI, fault: str) -> None:
+def test_an_unusual_end_of_a_complete_answer_is_not_an_error(client: OpenAI, fault: str) -> None:
     answer = ask(client, f"[[sim words=5 fault={fault}]]")
     assert answer.choices[0].message.content == "w0 w1 w2 w3 w4"
     assert answer.choices[0].finish_reason == "stop"
 
 
-def test_a_busy_account_is_tried_again_until_it_is_free(gateway: Gateway, client: OpenAI) -> None:
+def test_a_job_of_a_busy_account_is_retried_until_the_account_is_free(
+    gateway: Gateway, client: OpenAI
+) -> None:
     httpx.post(
         f"{gateway.simulator}/simulator/script",
         json={"error": "busy", "bearer": client.api_key, "times": 1},

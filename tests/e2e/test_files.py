@@ -129,7 +129,7 @@ def test_a_file_reaches_the_upstream_as_it_was_sent(
     wait_empty(gateway)
 
 
-def test_a_document_is_read_by_the_model_s_tool(gateway: Gateway, client: OpenAI) -> None:
+def test_a_document_is_opened_by_the_tool_of_the_model(gateway: Gateway, client: OpenAI) -> None:
     asked: Any = content(image(data_url("/a.pdf")))
     asked[0]["content"][0]["text"] = "[[sim tool=files words=3]]"
     answer = client.chat.completions.create(model="gpt-4", messages=asked)
@@ -140,14 +140,16 @@ def test_a_document_is_read_by_the_model_s_tool(gateway: Gateway, client: OpenAI
     assert shown is not text.startswith("w0")  # in bot mode only the words are shown
 
 
-def test_openai_s_own_file_part_is_a_file_under_its_name(gateway: Gateway, client: OpenAI) -> None:
+def test_the_file_part_of_openai_is_uploaded_under_its_name(
+    gateway: Gateway, client: OpenAI
+) -> None:
     part = {"type": "file", "file": {"filename": "报告.pdf", "file_data": data_url("/a.pdf")}}
     client.chat.completions.create(model="gpt-4", messages=content(part))
     (file,) = uploaded(gateway)
     assert (file["name"], file["use_case"]) == ("报告.pdf", "my_files")
 
 
-def test_other_types_and_broken_pictures_go_as_the_predecessor_sent_them(
+def test_other_types_and_broken_images_are_sent_as_the_predecessor_did(
     gateway: Gateway, client: OpenAI
 ) -> None:
     for url in ("data:text/csv;base64,YSxiCg==", "data:image/png;base64,bm8gcGljdHVyZQ=="):
@@ -192,7 +194,7 @@ def test_a_file_is_uploaded_once_while_the_upstream_keeps_it(
         "http://localhost.:1/",
     ],
 )
-def test_what_cannot_be_had_is_a_400_that_names_the_part(
+def test_a_file_that_cannot_be_fetched_is_a_400_that_names_the_part(
     gateway: Gateway, client: OpenAI, site: str, url: str, stream: bool
 ) -> None:
     url = url.format(site=site)
@@ -208,7 +210,7 @@ def test_what_cannot_be_had_is_a_400_that_names_the_part(
         assert url not in gateway.printed()
 
 
-def test_sound_and_files_for_gpt_3_5_are_refused_as_unsupported(client: OpenAI) -> None:
+def test_audio_and_files_for_gpt_3_5_are_refused_as_unsupported(client: OpenAI) -> None:
     sound = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
     for model, part in (("gpt-4", sound), ("gpt-3.5-turbo", image(data_url("/a.png")))):
         with pytest.raises(openai.BadRequestError) as caught:
@@ -217,7 +219,7 @@ def test_sound_and_files_for_gpt_3_5_are_refused_as_unsupported(client: OpenAI) 
         assert (caught.value.param or "").startswith("messages[0].content[1]")
 
 
-def test_a_long_text_does_not_travel_through_redis_and_arrives_whole(
+def test_a_long_text_is_not_stored_in_redis_and_arrives_whole(
     gateway: Gateway, client: OpenAI
 ) -> None:
     said = " ".join(str(number) for number in range(60_000))
@@ -240,7 +242,7 @@ def test_a_file_that_the_upstream_refuses_is_a_400_with_its_reason(
     wait_empty(gateway)
 
 
-def test_who_leaves_while_waiting_leaves_nothing_in_the_store(
+def test_a_client_that_disconnects_while_waiting_leaves_nothing_in_the_store(
     gateway: Gateway, client: OpenAI
 ) -> None:
     busy = client.chat.completions.create(
@@ -288,7 +290,7 @@ def test_a_job_that_outlives_its_client_still_has_its_file(
     busy.close()
 
 
-def test_no_name_and_no_content_of_a_file_is_printed_or_in_redis(
+def test_neither_name_nor_content_of_a_file_is_logged_or_in_redis_in_the_clear(
     gateway: Gateway, client: OpenAI
 ) -> None:
     part = {

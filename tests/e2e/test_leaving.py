@@ -53,7 +53,7 @@ class LeavingClient:
 @pytest.mark.parametrize(
     "directive", ["words=2000 interval=0.01", "delay=30", "fault=hang", "fault=silence at_word=3"]
 )
-def test_a_client_that_leaves_frees_its_slot(
+def test_a_client_that_disconnects_frees_its_slot_within_a_second(
     gateway: Gateway, directive: str, *, stream: bool, padding: int
 ) -> None:
     client = LeavingClient(gateway, f"[[sim {directive}]]", stream=stream, padding=padding)
@@ -68,7 +68,9 @@ def test_a_client_that_leaves_frees_its_slot(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_the_line_frees_its_place(gateway: Gateway, *, stream: bool) -> None:
+def test_a_waiting_client_that_disconnects_frees_its_place_within_a_second(
+    gateway: Gateway, *, stream: bool
+) -> None:
     running = LeavingClient(gateway, "[[sim words=2000]]", stream=True)
     until(lambda: gateway.stats()["active"] == 1, 60, "the first did not start")
     waiting = LeavingClient(gateway, "[[sim words=1]]", stream=stream, padding=300_000)
@@ -86,7 +88,7 @@ def test_a_client_that_leaves_the_line_frees_its_place(gateway: Gateway, *, stre
     assert (stats["started"], stats["finished"]) == (2, 1), "the one that left was never asked"
 
 
-def test_fifty_clients_that_leave_at_once_leave_nothing_behind(gateway: Gateway) -> None:
+def test_fifty_clients_that_disconnect_at_once_leave_no_job_behind(gateway: Gateway) -> None:
     clients = [
         LeavingClient(
             gateway, "[[sim words=2000]]", stream=n % 2 == 0, bearer=f"leaver-{n}", padding=n * 3000

@@ -172,7 +172,7 @@ def ends(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("own", [name], indirect=True, ids=[""])
 
 
-def test_it_answers_a_sample_question_and_says_how_to_go_on(gateway: Run) -> None:
+def test_make_run_answers_a_sample_question_and_prints_what_to_do_next(gateway: Run) -> None:
     printed = gateway.printed
     assert "This is the simulator speaking" in printed
     assert f"The gateway serves http://127.0.0.1:{gateway.port}/v1" in printed
@@ -182,7 +182,7 @@ def test_it_answers_a_sample_question_and_says_how_to_go_on(gateway: Run) -> Non
     assert set(gateway.children()) == {"app", "workers", "simulator", "redis"}
 
 
-def test_the_curl_it_prints_works_as_it_stands(gateway: Run) -> None:
+def test_the_printed_curl_command_works(gateway: Run) -> None:
     curl = re.search(r"^  curl (?:.*\\\n)+.*$", gateway.printed, re.MULTILINE)
     assert curl
     done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=PATIENCE)
@@ -194,20 +194,20 @@ def test_the_official_client_gets_an_answer(gateway: Run) -> None:
     assert gateway.ask("[[sim echo=1]] 你好, 世界") == "你好, 世界"
 
 
-def test_a_port_in_use_is_said_in_a_sentence(gateway: Run) -> None:
+def test_a_port_in_use_is_reported_in_a_sentence(gateway: Run) -> None:
     second = Run(GATEWAY__SERVER__PORT=str(gateway.port))
     assert second.wait_for_end() == 1
     assert second.printed.strip().startswith(f"Port {gateway.port} is in use")
     assert "Traceback" not in second.printed
 
 
-def test_a_wrong_setting_is_said_in_a_sentence() -> None:
+def test_an_unknown_setting_is_reported_in_a_sentence() -> None:
     run = Run(GATEWAY__QUEUE__MAX_WAITS="3")
     assert run.wait_for_end() == 1
     assert run.printed.startswith("environment: GATEWAY__QUEUE__MAX_WAITS: no such setting")
 
 
-def test_with_a_redis_and_an_upstream_of_the_operators_it_starts_neither_and_asks_nothing() -> None:
+def test_with_a_configured_redis_and_upstream_make_run_starts_neither_and_asks_nothing() -> None:
     with EmbeddedRedis() as server:
         run = Run(
             GATEWAY__REDIS__URL=server.url,
@@ -272,7 +272,7 @@ def test_a_sigkill_leaves_no_process_behind(own: Run) -> None:
 
 
 @ends("bereft")
-def test_when_a_process_of_it_dies_it_says_which_and_stops_the_others(own: Run) -> None:
+def test_when_a_role_dies_make_run_names_it_and_stops_the_others(own: Run) -> None:
     children = own.children()
     children["workers"].kill()
     assert own.wait_for_end() == 1

@@ -30,7 +30,7 @@ def say(client: OpenAI, prompt: str) -> str:
 
 
 @pytest.mark.parametrize("fault", ["download=error", "blob=403", "blob=cut"])
-def test_an_image_that_cannot_be_had_is_told_and_the_answer_goes_on(
+def test_an_image_that_cannot_be_downloaded_is_reported_and_the_answer_goes_on(
     client: OpenAI, fault: str
 ) -> None:
     text = say(client, f"[[sim tool=dalle {fault} words=3]]")
@@ -51,7 +51,7 @@ def peak(process: subprocess.Popen[bytes]) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of a process")
-def test_what_is_large_passes_in_little_memory_and_what_is_too_large_is_refused(
+def test_a_large_image_is_copied_in_little_memory_and_a_too_large_one_is_refused(
     directory: Path,
 ) -> None:
     with Gateway(
@@ -85,7 +85,7 @@ def test_what_is_large_passes_in_little_memory_and_what_is_too_large_is_refused(
         assert sorted(path.stat().st_size for path in kept) == [LARGE, LARGE]
 
 
-def test_the_upstreams_own_links_are_handed_out_where_the_operator_wants_that(
+def test_links_of_the_upstream_are_passed_on_if_so_configured(
     directory: Path,
 ) -> None:
     with Gateway(
@@ -115,7 +115,9 @@ def test_an_image_is_drawn_and_fetched_from_its_url(client: OpenAI) -> None:
     assert picture.content.startswith(PNG)
 
 
-def test_several_images_take_as_many_turns_as_it_takes(gateway: Gateway, client: OpenAI) -> None:
+def test_several_images_are_drawn_in_as_many_turns_as_needed(
+    gateway: Gateway, client: OpenAI
+) -> None:
     images = draw(client, "[[sim tool=dalle]]", n=3, response_format="b64_json")
     assert [base64.b64decode(image.b64_json or "")[:8] for image in images] == [PNG] * 3
     assert gateway.stats()["started"] == 3
@@ -124,7 +126,7 @@ def test_several_images_take_as_many_turns_as_it_takes(gateway: Gateway, client:
     assert gateway.stats()["started"] == 5
 
 
-def test_the_reply_is_what_was_said_without_the_images(gateway: Gateway) -> None:
+def test_the_text_of_an_answer_with_images_is_returned_as_the_reply(gateway: Gateway) -> None:
     body = {"prompt": "[[sim tool=dalle echo=1]] a cat", "size": "512x256"}
     response = httpx.post(
         f"{gateway.url}/v1/images/generations",
@@ -140,7 +142,9 @@ def test_the_reply_is_what_was_said_without_the_images(gateway: Gateway) -> None
     assert "![image]" not in answer["reply"]
 
 
-def test_no_image_is_an_error_with_the_upstreams_reason(client: OpenAI) -> None:
+def test_an_answer_without_an_image_is_an_error_with_the_reason_of_the_upstream(
+    client: OpenAI,
+) -> None:
     for prompt, reason in (
         ("[[sim words=3]]", "w0 w1 w2"),
         ("[[sim tool=dalle policy=1 words=3]]", "w0 w1 w2"),
@@ -163,7 +167,7 @@ def test_no_image_is_an_error_with_the_upstreams_reason(client: OpenAI) -> None:
         ("a" * 32_001, {}, "prompt"),
     ],
 )
-def test_a_request_for_images_that_cannot_be_met_names_the_field(
+def test_an_invalid_images_request_is_a_400_that_names_the_field(
     client: OpenAI, prompt: str, more: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:

@@ -87,7 +87,7 @@ def idle(gateway: Gateway) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("by", ["data-url", "http-url"])
-def test_a_file_of_80_mb_passes_in_both_directions_in_little_memory(
+def test_a_file_of_80_mb_is_uploaded_and_downloaded_in_little_memory(
     gateway: Gateway, idle: dict[int, int], big: bytes, site: str, by: str
 ) -> None:
     data = base64.b64encode(big).decode() if by == "data-url" else ""
@@ -112,7 +112,7 @@ BESIDES = 48 * 1024 * 1024
 
 
 @pytest.mark.parametrize("of", ["a file", "words"])
-def test_many_large_bodies_at_once_take_the_memory_of_a_few_and_a_small_one_passes(
+def test_many_large_bodies_take_the_memory_of_a_few_and_do_not_delay_a_small_one(
     directory: Path, of: str
 ) -> None:
     """All that come in may be as large as two of the largest; and a body is held about twice.

@@ -81,7 +81,7 @@ def test_all_front_ends_show_the_same_numbers_and_no_secret(gateway: Gateway) ->
         assert not re.search(r"[0-9a-f]{16}", text), "an id, or an account"
 
 
-def test_while_redis_is_away_every_front_end_says_so_and_recovers(gateway: Gateway) -> None:
+def test_while_redis_is_unreachable_the_metrics_of_every_front_end_say_so(gateway: Gateway) -> None:
     gateway.redis.kill()
     for url in gateway.urls:
         away = gauges(scrape(url))

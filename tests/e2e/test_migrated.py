@@ -88,7 +88,9 @@ def ask(client: OpenAI, prompt: str, model: str = "gpt-4-s") -> str:
     return answer.choices[0].message.content or ""
 
 
-def test_it_answers_under_its_prefix_and_nowhere_else(gateway: Gateway, client: OpenAI) -> None:
+def test_a_migrated_gateway_answers_under_its_prefix_and_nowhere_else(
+    gateway: Gateway, client: OpenAI
+) -> None:
     assert ask(client, "[[sim words=3]]") == "w0 w1 w2"
     assert status(f"{gateway.url}/666/v1/models") == 200
     assert status(f"{gateway.url}/v1/models") == 404
@@ -143,7 +145,7 @@ def test_bot_mode_shows_what_its_options_say(client: OpenAI) -> None:
     assert re.search(r"!\[image\]\(http://bots", ask(client, "[[sim tool=dalle]]"))
 
 
-def test_everything_is_in_the_redis_database_that_was_named(gateway: Gateway) -> None:
+def test_all_keys_are_in_the_configured_redis_database(gateway: Gateway) -> None:
     url = f"redis://127.0.0.1:{gateway.redis.port}"
     with redis.Redis.from_url(f"{url}/3", password=PASSWORD) as client:
         assert client.exists("gateway:pulse")

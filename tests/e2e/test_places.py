@@ -67,7 +67,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def test_an_answer_tells_its_id_and_the_place_it_began_at(gateway: Gateway) -> None:
+def test_an_answer_has_its_id_and_first_position_in_headers(gateway: Gateway) -> None:
     answer = ask(gateway, asked("[[sim words=2]]"))
     assert answer.headers["x-queue-id"] == answer.json()["id"]
     assert answer.headers["x-queue-position"] == "1"
@@ -81,7 +81,7 @@ def test_an_answer_tells_its_id_and_the_place_it_began_at(gateway: Gateway) -> N
     }
 
 
-def test_places_go_up_one_by_one_and_only_their_owner_sees_them(
+def test_positions_in_line_are_consecutive_and_only_visible_to_their_owner(
     gateway: Gateway, pool: ThreadPoolExecutor
 ) -> None:
     answers: list[Future[httpx.Response]] = []
@@ -108,7 +108,7 @@ def test_places_go_up_one_by_one_and_only_their_owner_sees_them(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_waiting_request_can_be_taken_back(
+def test_a_waiting_request_can_be_cancelled(
     gateway: Gateway, pool: ThreadPoolExecutor, *, stream: bool
 ) -> None:
     with running(gateway):
@@ -128,7 +128,7 @@ def test_a_waiting_request_can_be_taken_back(
     assert gateway.stats()["started"] == 1, gateway.stats()
 
 
-def test_a_finished_answer_can_be_given_up(gateway: Gateway) -> None:
+def test_a_finished_answer_can_be_deleted(gateway: Gateway) -> None:
     first = ask(gateway, asked("[[sim words=2]]"), "given up").json()["id"]
     assert ask(gateway, asked("[[sim words=2]]"), "given up").json()["id"] == first
     assert entry(gateway, "given%20up", "DELETE").json()["id"] == first
@@ -138,7 +138,7 @@ def test_a_finished_answer_can_be_given_up(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_running_request_can_be_taken_back(
+def test_a_running_request_can_be_cancelled(
     gateway: Gateway, pool: ThreadPoolExecutor, *, stream: bool, begun: bool
 ) -> None:
     name = f"running-{stream}-{begun}"
@@ -167,7 +167,9 @@ def code(response: httpx.Response) -> str:
     return found
 
 
-def test_white_space_keeps_a_whole_answer_alive(gateway: Gateway, client: OpenAI) -> None:
+def test_with_whitespace_keepalive_a_whole_answer_begins_with_newlines(
+    gateway: Gateway, client: OpenAI
+) -> None:
     raw = client.chat.completions.with_raw_response.create(
         model="gpt-4-s",
         messages=[{"role": "user", "content": "[[sim words=3 delay=1.5]]"}],
@@ -183,7 +185,7 @@ def test_white_space_keeps_a_whole_answer_alive(gateway: Gateway, client: OpenAI
     assert quick.choices[0].message.content == "w0 w1 w2"
 
 
-def test_a_failure_after_white_space_is_an_error_object_before_it_has_its_status(
+def test_a_failure_after_whitespace_is_an_error_object_and_before_it_has_its_status(
     gateway: Gateway, client: OpenAI
 ) -> None:
     headers = {"authorization": "Bearer one", "x-keepalive": "whitespace"}
@@ -201,7 +203,7 @@ def test_a_failure_after_white_space_is_an_error_object_before_it_has_its_status
     assert soon.value.status_code == 502
 
 
-def test_who_leaves_while_white_space_is_sent_frees_the_slot(gateway: Gateway) -> None:
+def test_a_client_that_disconnects_during_whitespace_frees_its_slot(gateway: Gateway) -> None:
     headers = {"authorization": "Bearer one", "x-keepalive": "whitespace"}
     url = f"{gateway.url}/v1/chat/completions"
     body = asked("[[sim delay=30]]")

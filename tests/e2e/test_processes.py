@@ -118,14 +118,14 @@ def test_a_second_signal_does_not_wait_for_answers(gateway: Gateway) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere children can outlive a SIGKILL")
-def test_they_die_with_their_parent_and_the_port_is_free_again(gateway: Gateway) -> None:
+def test_processes_die_with_their_parent_and_free_the_port(gateway: Gateway) -> None:
     started = wait_listening(gateway)
     gateway.fronts[0].kill()
     assert not psutil.wait_procs(started, timeout=30)[1]
     assert status(f"{gateway.url}/healthz") == 0
 
 
-def test_a_port_in_use_is_said_in_a_sentence(gateway: Gateway) -> None:
+def test_a_port_in_use_is_reported_in_a_sentence(gateway: Gateway) -> None:
     port = urlsplit(gateway.url).port
     gateway.start_front(port, processes=COUNT)
     assert gateway.fronts[1].wait(60) == 1

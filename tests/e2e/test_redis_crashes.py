@@ -31,7 +31,7 @@ def said_to_the_end(gateway: Gateway, count: int) -> None:
     until(ended, 60, "the upstream has more to say")
 
 
-def test_redis_killed_while_idle_and_nothing_has_to_be_restarted(
+def test_no_role_has_to_be_restarted_after_redis_was_killed_while_idle(
     gateway: Gateway, ask: Ask
 ) -> None:
     gateway.start(workers=2)
@@ -46,7 +46,9 @@ def test_redis_killed_while_idle_and_nothing_has_to_be_restarted(
     assert all(p.poll() is None for p in (*gateway.workers, *gateway.fronts))
 
 
-def test_redis_killed_while_streaming_and_every_answer_is_whole(gateway: Gateway, ask: Ask) -> None:
+def test_every_answer_is_whole_after_redis_was_killed_while_streaming(
+    gateway: Gateway, ask: Ask
+) -> None:
     gateway.start(workers=2)
     running = [ask(80, gate=10) for _ in range(4)]
     for client in running:
@@ -62,7 +64,7 @@ def test_redis_killed_while_streaming_and_every_answer_is_whole(gateway: Gateway
     assert gateway.stats()["peak"] <= 4
 
 
-def test_a_redis_that_forgot_everything_costs_answers_but_no_process(
+def test_a_redis_that_lost_all_data_tears_answers_but_ends_no_process(
     gateway: Gateway, ask: Ask
 ) -> None:
     gateway.start(workers=2)
@@ -119,7 +121,7 @@ def test_a_redis_that_refuses_to_write_for_a_while_costs_nothing(
     assert is_whole(ask(3).result(), 3)
 
 
-def test_an_outage_longer_than_its_grace_ends_answers_and_runs_nothing_for_nobody(
+def test_an_outage_longer_than_outage_grace_fails_answers_and_starts_no_orphaned_job(
     directory: Path,
 ) -> None:
     pool = ThreadPoolExecutor(4)

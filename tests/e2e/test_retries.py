@@ -44,7 +44,7 @@ def ask(client: OpenAI, prompt: str = "hello") -> str | None:
     [{"fault": "reset"}, {"error": "unavailable"}, {"error": "bad_gateway"}, {"error": "oops"}],
     ids=str,
 )
-def test_it_is_tried_again_and_answered(
+def test_a_failed_attempt_is_retried_and_answered(
     gateway: Gateway, client: OpenAI, fault: dict[str, str]
 ) -> None:
     fail(gateway, 1, **fault)
@@ -53,7 +53,7 @@ def test_it_is_tried_again_and_answered(
     assert stats["started"] + stats["errors"] == 2
 
 
-def test_not_more_often_than_the_settings_say(gateway: Gateway, client: OpenAI) -> None:
+def test_a_job_is_not_retried_more_often_than_configured(gateway: Gateway, client: OpenAI) -> None:
     fail(gateway, 3, error="unavailable")
     with pytest.raises(openai.APIStatusError) as failed:
         ask(client)
@@ -62,7 +62,9 @@ def test_not_more_often_than_the_settings_say(gateway: Gateway, client: OpenAI) 
 
 
 @pytest.mark.parametrize("fault", ["cut at=6000", "unfinished_eof", "error_after"])
-def test_never_after_something_was_said(gateway: Gateway, client: OpenAI, fault: str) -> None:
+def test_a_job_is_never_retried_after_its_first_event(
+    gateway: Gateway, client: OpenAI, fault: str
+) -> None:
     with pytest.raises(openai.APIStatusError):
         ask(client, f"[[sim words=20 fault={fault}]]")
     assert gateway.stats()["started"] == 1

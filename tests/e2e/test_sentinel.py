@@ -66,7 +66,7 @@ def assert_kept_its_word(gateway: Gateway, running: list[Client], waiting: list[
     assert gateway.stats()["peak_per_account"] == 1
 
 
-def test_a_master_killed_in_the_middle_of_answers_is_replaced_and_nobody_restarted(
+def test_a_master_killed_during_answers_is_replaced_without_restarting_any_role(
     gateway: Gateway, watched: WatchedRedis, pool: ThreadPoolExecutor
 ) -> None:
     running, waiting = busy(pool, gateway)

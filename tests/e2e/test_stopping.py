@@ -19,7 +19,7 @@ def gateway(mortal_gateway: Gateway) -> Gateway:
     return mortal_gateway.at_rest()
 
 
-def test_a_worker_told_to_stop_finishes_what_it_holds(gateway: Gateway, ask: Ask) -> None:
+def test_a_stopping_worker_finishes_its_answers(gateway: Gateway, ask: Ask) -> None:
     gateway.start(workers=1)
     client = ask(60, gate=10)
     assert client.begun.wait(60)
@@ -29,7 +29,7 @@ def test_a_worker_told_to_stop_finishes_what_it_holds(gateway: Gateway, ask: Ask
     assert gateway.workers[0].wait(60) == 0
 
 
-def test_a_front_end_told_to_stop_finishes_its_answers_and_takes_no_more(
+def test_a_stopping_front_end_finishes_its_answers_and_accepts_no_requests(
     gateway: Gateway, ask: Ask
 ) -> None:
     gateway.start(workers=1)
@@ -44,7 +44,7 @@ def test_a_front_end_told_to_stop_finishes_its_answers_and_takes_no_more(
     assert gateway.fronts[0].wait(60) == 0
 
 
-def test_nor_does_it_cut_off_a_request_that_is_not_in_line_yet(gateway: Gateway) -> None:
+def test_a_stopping_front_end_serves_a_request_that_is_not_in_line_yet(gateway: Gateway) -> None:
     gateway.start(workers=1)
     where = urlsplit(gateway.url)
     content = json.dumps(
@@ -66,7 +66,9 @@ def test_nor_does_it_cut_off_a_request_that_is_not_in_line_yet(gateway: Gateway)
     assert gateway.fronts[0].wait(60) == 0
 
 
-def test_clients_are_told_when_a_front_end_does_not_wait_for_their_answers(directory: Path) -> None:
+def test_clients_get_an_error_if_a_front_end_stops_before_their_answers_end(
+    directory: Path,
+) -> None:
     pool = ThreadPoolExecutor(4)
     with Gateway(directory, server__drain_timeout="0.5") as gateway:
         gateway.start(workers=1)

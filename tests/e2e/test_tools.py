@@ -98,7 +98,7 @@ def test_an_image_is_drawn_and_fetched_from_the_url_in_the_text(
     assert picture.content.startswith(PNG)
 
 
-def test_a_gpt_calls_its_action_with_the_leave_that_it_asked_for(
+def test_a_gpt_calls_its_action_after_the_permission_was_given(
     gateway: Gateway, client: OpenAI, mode: Mode
 ) -> None:
     text = say(client, "tool=action calls=2 opening=1", "my-gpt")
@@ -146,7 +146,7 @@ def test_browsing_cites_three_pages(client: OpenAI, mode: Mode) -> None:
     assert text == (searched if mode == "web" else "") + f"w0 w1 w2 {cited}"
 
 
-def test_each_answer_has_copies_of_its_own(gateway: Gateway, client: OpenAI) -> None:
+def test_each_answer_has_its_own_copies_of_files(gateway: Gateway, client: OpenAI) -> None:
     """Two images of one second overwrote each other in the predecessor."""
     before = kept(gateway)
     text = say(client, "tool=dalle images=2")

@@ -37,7 +37,7 @@ def test_streamed_and_whole_answers_are_those_of_sse(gateway: Gateway, client: O
     assert gateway.stats()["acks"] >= 4  # so they did come over one
 
 
-def test_a_connection_that_breaks_in_mid_answer_is_not_noticed(
+def test_a_websocket_that_breaks_during_an_answer_is_resumed_unnoticed(
     gateway: Gateway, client: OpenAI
 ) -> None:
     for at in (0, 7, 30):
@@ -45,7 +45,7 @@ def test_a_connection_that_breaks_in_mid_answer_is_not_noticed(
     assert gateway.stats()["reconnects"] == 3
 
 
-def test_a_connection_that_is_closed_for_good_is_an_error_in_the_stream(
+def test_a_websocket_closed_for_good_is_an_error_in_the_stream(
     gateway: Gateway, client: OpenAI
 ) -> None:
     with pytest.raises(openai.APIError) as caught:
@@ -55,7 +55,7 @@ def test_a_connection_that_is_closed_for_good_is_an_error_in_the_stream(
     assert streamed(client, "") == WORDS
 
 
-def test_a_client_that_leaves_has_its_answer_stopped_within_a_second(
+def test_the_websocket_answer_of_a_disconnected_client_is_stopped_within_a_second(
     gateway: Gateway, client: OpenAI
 ) -> None:
     """Such an answer would go on upstream, as nobody hangs up on it."""

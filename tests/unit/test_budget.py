@@ -25,7 +25,7 @@ def waiting(reservation: Reservation, size: int) -> asyncio.Task[None]:
     return asyncio.create_task(reservation.grow(size))
 
 
-async def test_who_finds_room_does_not_wait(loop: asyncio.AbstractEventLoop) -> None:
+async def test_a_reservation_that_fits_does_not_wait(loop: asyncio.AbstractEventLoop) -> None:
     budget = MemoryBudget(SIZE, patience=60)
     with budget.reservation() as one, budget.reservation() as other:
         await one.grow(600)
@@ -38,7 +38,9 @@ async def test_who_finds_room_does_not_wait(loop: asyncio.AbstractEventLoop) -> 
     assert budget.left == SIZE
 
 
-async def test_when_all_is_taken_only_the_largest_goes_on(loop: asyncio.AbstractEventLoop) -> None:
+async def test_when_the_budget_is_used_up_only_the_largest_reservation_may_grow(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
     budget = MemoryBudget(SIZE, patience=60)
     with budget.reservation() as large, budget.reservation() as small:
         await large.grow(700)
@@ -54,7 +56,7 @@ async def test_when_all_is_taken_only_the_largest_goes_on(loop: asyncio.Abstract
     assert budget.left == SIZE
 
 
-async def test_one_that_is_larger_than_all_there_is_is_taken_in_alone(
+async def test_a_reservation_larger_than_the_budget_is_granted_alone(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     budget = MemoryBudget(SIZE, patience=60)
@@ -68,7 +70,7 @@ async def test_one_that_is_larger_than_all_there_is_is_taken_in_alone(
     assert budget.left == SIZE
 
 
-async def test_room_is_given_in_order(loop: asyncio.AbstractEventLoop) -> None:
+async def test_the_budget_is_granted_in_order(loop: asyncio.AbstractEventLoop) -> None:
     budget = MemoryBudget(SIZE, patience=60)
     reservations = [Reservation(budget, 60) for _ in range(3)]
     with budget.reservation() as before:
@@ -90,7 +92,9 @@ async def test_room_is_given_in_order(loop: asyncio.AbstractEventLoop) -> None:
     assert budget.left == SIZE - 600 - 100 - 10
 
 
-async def test_who_stands_behind_one_that_leaves_goes_on(loop: asyncio.AbstractEventLoop) -> None:
+async def test_a_cancelled_reservation_does_not_block_the_next_one(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
     budget = MemoryBudget(SIZE, patience=60)
     with budget.reservation() as before:
         await before.grow(900)
@@ -103,7 +107,7 @@ async def test_who_stands_behind_one_that_leaves_goes_on(loop: asyncio.AbstractE
         assert budget.left == 0
 
 
-async def test_there_is_an_end_to_waiting(loop: asyncio.AbstractEventLoop) -> None:
+async def test_waiting_for_the_budget_has_a_deadline(loop: asyncio.AbstractEventLoop) -> None:
     budget = MemoryBudget(SIZE, patience=0.01)
     with budget.reservation() as before, budget.reservation() as late:
         await before.grow(SIZE)
@@ -114,7 +118,7 @@ async def test_there_is_an_end_to_waiting(loop: asyncio.AbstractEventLoop) -> No
     assert budget.left == SIZE
 
 
-async def test_the_patience_is_that_of_the_whole_request(loop: asyncio.AbstractEventLoop) -> None:
+async def test_the_deadline_is_that_of_the_whole_request(loop: asyncio.AbstractEventLoop) -> None:
     """However often it finds room after all: one piece of a body after the other may wait."""
     budget = MemoryBudget(SIZE, patience=0.05)
     late = Reservation(budget, 0.05)
@@ -135,7 +139,7 @@ sizes = st.lists(st.integers(1, 3 * SIZE), min_size=1, max_size=12)
 
 
 @given(sizes, st.integers(0, 2**32))
-def test_all_are_served_whoever_leaves_and_never_is_more_held_than_by_one_beside_the_budget(
+def test_every_reservation_is_granted_and_the_budget_is_exceeded_by_one_at_most(
     sizes: list[int], seed: int
 ) -> None:
     rng = random.Random(seed)

@@ -80,7 +80,7 @@ def rendered(answer: ChatAnswer, batches: Sequence[Sequence[Event]]) -> bytes:
     return stream + (answer.usage_chunk(USAGE) if answer.finish else b"")
 
 
-def test_every_message_that_comes_of_the_events_ends_with_its_number() -> None:
+def test_every_chunk_made_from_events_ends_with_its_number() -> None:
     stream = rendered(Options().answer(), [[Started("m"), Delta("a")], [Delta("b"), Done("stop")]])
     assert stream.startswith(b'data: {"id":"chatcmpl-')
     numbers = [number for number, _ in blocks(stream)]
@@ -88,7 +88,7 @@ def test_every_message_that_comes_of_the_events_ends_with_its_number() -> None:
     assert json.loads(blocks(stream)[-1][1])["usage"]["total_tokens"] == 3
 
 
-def test_what_does_not_come_of_the_events_has_no_number() -> None:
+def test_a_chunk_not_made_from_events_has_no_number() -> None:
     answer = Options().answer()
     waiting = answer.empty_delta() + answer.empty_delta()
     assert [number for number, _ in blocks(waiting)] == [1, None, None]
@@ -97,7 +97,7 @@ def test_what_does_not_come_of_the_events_has_no_number() -> None:
 
 
 @pytest.mark.parametrize("first", [Done("stop"), Delta("a"), Break()])
-def test_the_first_message_always_says_who_speaks(first: Event) -> None:
+def test_the_first_chunk_always_has_the_role(first: Event) -> None:
     """Else a keep-alive, which must say so, would shift all the numbers."""
     early, late = Options().answer(), Options().answer()
     waited = early.empty_delta() + rendered(early, [[first, Done("stop")]])
@@ -106,7 +106,7 @@ def test_the_first_message_always_says_who_speaks(first: Event) -> None:
     assert json.loads(blocks(straight)[0][1])["choices"][0]["delta"]["role"] == "assistant"
 
 
-def test_what_a_cut_holds_back_does_not_come_out_when_the_answer_goes_on_elsewhere() -> None:
+def test_text_held_back_for_a_cut_is_not_sent_when_the_answer_is_resumed_elsewhere() -> None:
     """It would come again, with the rest of it, under the same number."""
     asked = Options(stops=["END"])
     answer = asked.answer()
@@ -142,7 +142,7 @@ asked = st.builds(
 
 
 @given(spoken, endings, asked, st.data())
-def test_a_resumed_answer_goes_on_exactly_where_the_client_was(
+def test_a_resumed_answer_continues_exactly_after_the_last_received_chunk(
     said: list[Event], ending: Event, asked: Options, data: st.DataObject
 ) -> None:
     # The worker says it, publishing whenever it likes.
@@ -180,7 +180,7 @@ def test_a_resumed_answer_goes_on_exactly_where_the_client_was(
 
 
 @given(spoken, st.integers(0, 30), asked)
-def test_what_a_front_end_breaks_off_can_be_resumed_without_loss_or_repetition(
+def test_an_answer_broken_off_by_a_front_end_is_resumed_without_loss_or_repetition(
     said: list[Event], broken: int, asked: Options
 ) -> None:
     events = [Started("m"), *said, Done("stop")]

@@ -24,7 +24,7 @@ def read(url: str) -> tuple[str, bytes]:
 @example(BIG)
 @example(BIG + b"x")
 @example(BIG[: 192 * 1024])
-def test_bytes_come_back_as_they_were(content: bytes) -> None:
+def test_decoded_bytes_equal_the_encoded_ones(content: bytes) -> None:
     data = base64.b64encode(content).decode()
     assert read(f"data:image/png;base64,{data}") == ("image/png", content)
     lines = base64.encodebytes(content).decode()
@@ -36,7 +36,7 @@ def test_bytes_come_back_as_they_were(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("shift", range(3))
-def test_escapes_are_read_wherever_they_stand(shift: int) -> None:
+def test_percent_escapes_are_decoded_anywhere(shift: int) -> None:
     before, after = "a" * shift, "%41" * 200_000
     assert read(f"data:,{before}{after}%zz%")[1] == b"a" * shift + b"A" * 200_000 + b"%zz%"
     encoded = base64.b64encode(BIG + b"x" * shift)
@@ -45,7 +45,7 @@ def test_escapes_are_read_wherever_they_stand(shift: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["", ";base64"])
-def test_escapes_take_little_memory(kind: str) -> None:
+def test_percent_escapes_are_decoded_in_little_memory(kind: str) -> None:
     """A body of 150 MB, nothing but escapes, took a front end 11 GB."""
     url = f"data:{kind}," + "%41" * 1_000_000
     tracemalloc.start()
@@ -85,6 +85,6 @@ def test_types_and_parameters_are_told_apart(url: str, kind: str, content: bytes
         "data:" + "x" * 2000 + ";base64,AAAA",
     ],
 )
-def test_what_is_no_data_url_or_no_base64_is_refused(url: str) -> None:
+def test_an_invalid_data_url_or_base64_is_refused(url: str) -> None:
     with pytest.raises(DataUrlError):
         read(url)

@@ -36,7 +36,7 @@ FINISH: list[Step] = [
 PARTS = "/message/content/parts/0"
 
 
-def test_the_example_of_the_protocol() -> None:
+def test_the_example_of_the_protocol_is_decoded() -> None:
     said = translate(
         stream(
             root(text("", status=RUNNING), 0, p="", o="add"),
@@ -50,7 +50,7 @@ def test_the_example_of_the_protocol() -> None:
     assert said[-1] == Done("stop")
 
 
-def test_later_messages_have_counts_of_their_own() -> None:
+def test_each_message_has_its_own_count() -> None:
     said = translate(
         stream(
             root(code("", status=RUNNING), 0, p="", o="add"),
@@ -100,7 +100,7 @@ def test_citations_may_come_by_operations() -> None:
         ("/d/k~0~1", "append", "w", {"a": "st", "l": ["x", "y"], "d": {"k~/": "vw"}}),
     ],
 )
-def test_each_operation(path: str, name: str, value: object, expected: Step) -> None:
+def test_each_operation_is_applied(path: str, name: str, value: object, expected: Step) -> None:
     documents = Documents()
     holder: dict[str, Any] = {"a": "st", "l": ["x", "y"], "d": {"k~/": "v"}}
     envelope: Record = {"message": {"id": "m"}, "error": holder}
@@ -163,7 +163,7 @@ def test_messages_without_number_do_not_fill_the_memory() -> None:
         max_leaves=20,
     )
 )
-def test_no_operation_raises_anything_else(value: object) -> None:
+def test_any_operation_either_applies_or_raises_the_declared_error(value: object) -> None:
     record = read_record(ServerSentEvent("delta", json.dumps(value).encode()))
     assert isinstance(record, Operation) or record is Mark.UNKNOWN
     documents = Documents()

@@ -17,7 +17,7 @@ DEPLOY = settings.HERE / "deploy"
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "nextchat.yaml"])
-def test_the_compose_files_are_as_their_specification_has_it(name: str) -> None:
+def test_the_compose_files_match_their_specification(name: str) -> None:
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run([*check, str(DEPLOY / name)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,7 +43,7 @@ def test_the_names_in_the_environment_files_are_settings() -> None:
     assert named - {"GATEWAY__SECTION__KEY"} <= known
 
 
-def test_what_stops_a_role_waits_longer_than_it_may_drain() -> None:
+def test_the_stop_timeout_of_a_role_exceeds_its_drain_timeout() -> None:
     front = settings.Server().drain_timeout
     worker = settings.Workers().drain_timeout + settings.Redis().outage_grace
     compose = re.findall(r"stop_grace_period: (\d+)s", (DEPLOY / "compose.yaml").read_text())

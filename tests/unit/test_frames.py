@@ -33,7 +33,7 @@ def connected(id: str = "one", ticket: str | None = "t") -> str:
     return json.dumps(frame | ({"reconnectionToken": ticket} if ticket else {}))
 
 
-def test_a_bare_frame_is_a_piece_and_asks_for_no_acknowledgement() -> None:
+def test_a_bare_frame_is_a_piece_without_acknowledgement() -> None:
     frames = Frames()
     assert frames.receive(json.dumps(bare(b"data: x"))) == Piece("r", "c", b"data: x", False)
     assert frames.receive(json.dumps(bare(b"", more=False))) == Piece("r", "c", b"", True)
@@ -58,7 +58,7 @@ def test_numbered_frames_are_taken_once_and_acknowledged_in_groups() -> None:
     assert frames.unreadable == 0
 
 
-def test_the_same_connection_may_come_back_with_a_new_token_and_another_is_a_loss() -> None:
+def test_the_same_connection_may_return_with_a_new_token_and_another_one_is_a_loss() -> None:
     frames = Frames()
     frames.receive(connected("one", "t1"))
     frames.receive(connected("one", "t2"))
@@ -88,7 +88,7 @@ def test_the_same_connection_may_come_back_with_a_new_token_and_another_is_a_los
         json.dumps(bare(b"x") | {"type": "http.response.start"}),
     ],
 )
-def test_what_is_no_piece_is_counted_and_left_out(text: str) -> None:
+def test_a_frame_that_is_not_a_piece_is_counted_and_ignored(text: str) -> None:
     frames = Frames()
     assert frames.receive(text) is None
     assert frames.unreadable == 1
@@ -115,7 +115,7 @@ def test_every_cut_of_a_stream_into_frames_gives_the_same_bytes() -> None:
 # ----- handovers
 
 
-def test_a_handover_says_whose_socket_it_is() -> None:
+def test_a_handover_names_the_user_of_its_socket() -> None:
     claims = base64.urlsafe_b64encode(b'{"sub":"user-1","exp":1}').decode().rstrip("=")
     body = {
         "wss_url": f"wss://hub.example/client?access_token=h.{claims}.s",
@@ -134,7 +134,7 @@ def test_a_handover_says_whose_socket_it_is() -> None:
 @pytest.mark.parametrize(
     "url", [None, "", "http://x/", "wss://", "wss://[x", "wss://x:99999/", "file:///x"]
 )
-def test_an_address_that_is_none_is_none(url: str | None) -> None:
+def test_an_invalid_socket_url_is_no_url(url: str | None) -> None:
     body = json.dumps({"wss_url": url, "response_id": "r"}).encode()
     handover = read_handover(body)
     assert handover is not None
@@ -142,7 +142,7 @@ def test_an_address_that_is_none_is_none(url: str | None) -> None:
     assert read_address(body) is None
 
 
-def test_an_address_without_a_readable_token_is_of_nobody_in_particular() -> None:
+def test_a_socket_url_without_a_readable_token_belongs_to_no_user() -> None:
     for token in ("", "?access_token=", "?access_token=a.%%.c", "?access_token=a.W10.c"):
         address = read_address(json.dumps({"wss_url": f"wss://x/{token}"}).encode())
         assert address is not None
@@ -150,7 +150,7 @@ def test_an_address_without_a_readable_token_is_of_nobody_in_particular() -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"wss_url": "wss://x"}', b"\xff"])
-def test_what_hands_nothing_over_is_no_handover(body: bytes) -> None:
+def test_a_body_that_hands_nothing_over_is_not_read_as_a_handover(body: bytes) -> None:
     assert read_handover(body) is None
 
 
@@ -161,7 +161,7 @@ def piece(body: bytes, id: str = "r", *, last: bool = False) -> Piece:
     return Piece(id, "c", body, last)
 
 
-async def test_mail_is_read_whole_then_ends(loop: asyncio.AbstractEventLoop) -> None:
+async def test_a_mailbox_is_read_whole_and_then_ends(loop: asyncio.AbstractEventLoop) -> None:
     box = Mailbox(lambda: False)
     mail = box.claim("r")
     box.deliver(piece(b"other", "stranger"))
@@ -174,7 +174,9 @@ async def test_mail_is_read_whole_then_ends(loop: asyncio.AbstractEventLoop) -> 
     assert box.empty
 
 
-async def test_what_arrived_before_a_loss_is_read_first(loop: asyncio.AbstractEventLoop) -> None:
+async def test_pieces_that_arrived_before_a_loss_are_read_first(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
     box = Mailbox(lambda: False)
     mail = box.claim("r")
     box.deliver(piece(b"a"))
@@ -183,7 +185,7 @@ async def test_what_arrived_before_a_loss_is_read_first(loop: asyncio.AbstractEv
     assert await box.claim("later").read() == b""
 
 
-async def test_early_pieces_are_kept_only_while_a_post_is_under_way(
+async def test_early_pieces_are_kept_only_while_a_post_is_in_progress(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     posting = False
@@ -209,7 +211,7 @@ async def test_an_answer_that_came_too_early_and_too_large_is_broken_off_and_not
     assert await box.claim("other").read() == b"small"
 
 
-async def test_a_reader_far_behind_holds_up_the_socket_until_it_reads_or_leaves(
+async def test_a_reader_far_behind_blocks_the_socket_until_it_reads_or_detaches(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     box = Mailbox(lambda: False)

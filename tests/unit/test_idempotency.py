@@ -20,12 +20,12 @@ JOB = "chatcmpl-0123456789abcdef0123456789abcdef"
 PATH = "/v1/chat/completions"
 
 
-async def test_no_key_asks_for_nothing() -> None:
+async def test_a_request_without_a_key_is_not_idempotent() -> None:
     assert await read_idempotency({}, PATH, b"{}", SEAL) is None
 
 
 @pytest.mark.parametrize("key", ["a", "x" * 255, "a key: 'with' \"all\" {kinds}", " "])
-async def test_a_key_is_kept_as_it_is(key: str) -> None:
+async def test_a_key_is_used_unchanged(key: str) -> None:
     named = await read_idempotency({"idempotency-key": key}, PATH, b"{}", SEAL)
     assert named is not None
     assert named.key == key
@@ -34,7 +34,7 @@ async def test_a_key_is_kept_as_it_is(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "a\x7f", "钥匙", "a\udcff"])
-async def test_what_is_no_key_is_refused(key: str) -> None:
+async def test_an_invalid_key_is_refused(key: str) -> None:
     with pytest.raises(BadRequest) as refused:
         await read_idempotency({"idempotency-key": key}, PATH, b"{}", SEAL)
     assert refused.value.param == "Idempotency-Key"
@@ -74,7 +74,7 @@ def test_the_same_request_written_otherwise_has_the_same_digest(
     )
 
 
-def test_another_request_has_another_digest_that_tells_nothing() -> None:
+def test_another_request_has_another_digest_that_reveals_nothing() -> None:
     body = b'{"model":"m","n":[1,2]}'
     others = [
         (SEAL, PATH, b'{"model":"m","n":[2,1]}'),
@@ -88,12 +88,12 @@ def test_another_request_has_another_digest_that_tells_nothing() -> None:
 
 
 @pytest.mark.parametrize("odd", [b'{"a":1e400}', b'{"a":"\\ud800"}', b"[" * 5000 + b"]" * 5000])
-def test_a_body_that_is_odd_where_nobody_reads_it_is_compared_as_it_stands(odd: bytes) -> None:
+def test_a_body_with_odd_unread_parts_is_compared_byte_by_byte(odd: bytes) -> None:
     assert request_digest(SEAL, PATH, odd) == request_digest(SEAL, PATH, odd)
     assert request_digest(SEAL, PATH, odd) != request_digest(SEAL, PATH, odd + b" ")
 
 
-def test_a_long_body_is_compared_as_it_stands_and_not_decoded_again() -> None:
+def test_a_long_body_is_compared_byte_by_byte_and_not_decoded_again() -> None:
     long = b'{"a":"' + b"x" * 70_000 + b'"}'
     assert request_digest(SEAL, PATH, long) == request_digest(SEAL, PATH, bytearray(long))
     assert request_digest(SEAL, PATH, long) != request_digest(SEAL, PATH, long.replace(b":", b": "))
@@ -118,7 +118,7 @@ async def test_the_digest_of_a_long_body_does_not_block_the_event_loop(
     ("given", "number"),
     [(None, 0), ("", 0), ("01234567-1", 1), ("01234567-0", 0), ("01234567-123456789", 123456789)],
 )
-def test_the_last_message_is_named_by_its_id(given: str | None, number: int) -> None:
+def test_the_last_event_id_is_decoded(given: str | None, number: int) -> None:
     assert answer_tag(JOB) == "01234567"
     assert resume_after(given, JOB) == number
 
@@ -141,13 +141,13 @@ def test_the_last_message_is_named_by_its_id(given: str | None, number: int) -> 
         "01234567-7\n",
     ],
 )
-def test_an_id_of_another_answer_or_of_none_is_refused(given: str) -> None:
+def test_a_last_event_id_of_another_or_no_answer_is_refused(given: str) -> None:
     with pytest.raises(AnswerLost):
         resume_after(given, JOB)
 
 
 @given(st.text())
-def test_whatever_a_client_sends_is_understood_or_refused(given: str) -> None:
+def test_any_last_event_id_is_accepted_or_refused(given: str) -> None:
     try:
         assert resume_after(given, JOB) >= 0
     except AnswerLost:
@@ -158,7 +158,7 @@ def test_whatever_a_client_sends_is_understood_or_refused(given: str) -> None:
     ("error", "status", "code"),
     [(AnswerLost(), 409, "answer_lost"), (IdempotencyMismatch(), 422, "idempotency_key_reused")],
 )
-def test_what_a_retry_cannot_mend_says_so(error: ApiError, status: int, code: str) -> None:
+def test_an_error_that_a_retry_cannot_fix_says_so(error: ApiError, status: int, code: str) -> None:
     assert error.http_status == status
     assert error.object.error.code == code
     assert error.headers == {"x-should-retry": "false"}

@@ -88,7 +88,7 @@ def whole(text: str, stop: list[str], limit: int | None) -> tuple[str, Finish | 
 
 
 @given(LETTERS, STOPS, PLACES)
-def test_stop_sequences_cut_however_the_text_comes(
+def test_stop_sequences_cut_however_the_text_is_split(
     text: str, stop: list[str], places: list[int]
 ) -> None:
     assert run(pieces(text, places), stop, None) == whole(text, stop, None)
@@ -97,7 +97,7 @@ def test_stop_sequences_cut_however_the_text_comes(
 
 @settings(max_examples=500)
 @given(WORDS, st.integers(1, 40), PLACES)
-def test_a_limit_cuts_after_just_so_many_tokens_however_the_text_comes(
+def test_max_tokens_cuts_after_exactly_that_many_tokens_however_the_text_is_split(
     text: str, limit: int, places: list[int]
 ) -> None:
     said, finish = expected = whole(text, [], limit)
@@ -132,11 +132,13 @@ def test_nothing_that_was_held_back_is_lost(text: str, stop: list[str], places: 
         ("text", ["", "x"], "te"),
     ],
 )
-def test_where_a_stop_sequence_cuts(text: str, stop: list[str], expected: str) -> None:
+def test_a_stop_sequence_cuts_before_its_first_occurrence(
+    text: str, stop: list[str], expected: str
+) -> None:
     assert run([text], stop, None) == run(list(text), stop, None) == (expected, "stop")
 
 
-def test_what_cannot_begin_a_stop_sequence_is_not_held_back() -> None:
+def test_text_that_cannot_begin_a_stop_sequence_is_not_held_back() -> None:
     limited = AnswerLimits(["\n\nUser:"], None, encoding())
     assert [limited.add(p) for p in ("Hello", "\n", "world", "\n\nUse", "d")] == [
         "Hello", "", "\nworld", "", "\n\nUsed"

@@ -44,7 +44,7 @@ def age(path: Path, days: int) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(moment))
 
 
-def test_the_file_and_its_directory_are_made_and_a_line_tells_its_process(
+def test_the_file_and_its_directory_are_created_and_each_line_names_its_process(
     tmp_path: Path, logger: logging.Logger
 ) -> None:
     write(logger, tmp_path / "a" / "b" / "access.log", "hello")
@@ -52,7 +52,7 @@ def test_the_file_and_its_directory_are_made_and_a_line_tells_its_process(
     assert line.endswith(f" WARNING [{os.getpid()}] test: hello\n")
 
 
-def test_what_an_earlier_day_left_is_set_aside_under_that_day(
+def test_the_file_of_an_earlier_day_is_renamed_to_that_day(
     tmp_path: Path, logger: logging.Logger
 ) -> None:
     path = tmp_path / "access.log"
@@ -65,7 +65,9 @@ def test_what_an_earlier_day_left_is_set_aside_under_that_day(
     assert "of today" in found["access.log"]
 
 
-def test_what_today_began_goes_on_after_a_restart(tmp_path: Path, logger: logging.Logger) -> None:
+def test_the_file_of_today_is_continued_after_a_restart(
+    tmp_path: Path, logger: logging.Logger
+) -> None:
     path = tmp_path / "access.log"
     path.write_text("of this morning\n")
     write(logger, path, "of now")
@@ -73,9 +75,7 @@ def test_what_today_began_goes_on_after_a_restart(tmp_path: Path, logger: loggin
     assert path.read_text().startswith("of this morning\n")
 
 
-def test_old_files_go_after_keep_days_and_no_other_file_does(
-    tmp_path: Path, logger: logging.Logger
-) -> None:
+def test_only_log_files_are_removed_after_keep_days(tmp_path: Path, logger: logging.Logger) -> None:
     path = tmp_path / "access.log"
     path.write_text("of yesterday\n")
     yesterday = age(path, 1)
@@ -88,7 +88,7 @@ def test_old_files_go_after_keep_days_and_no_other_file_does(
     assert f"access.log.{yesterday}" in texts(tmp_path)
 
 
-def test_a_file_that_somebody_moved_away_is_made_again(
+def test_a_log_file_that_was_moved_away_is_created_again(
     tmp_path: Path, logger: logging.Logger
 ) -> None:
     path = tmp_path / "access.log"
@@ -99,7 +99,7 @@ def test_a_file_that_somebody_moved_away_is_made_again(
     assert "after" not in (tmp_path / "moved.log").read_text()
 
 
-def test_a_disk_that_fails_later_is_reported_and_stops_nothing(
+def test_a_disk_that_fails_later_is_reported_and_ends_no_process(
     tmp_path: Path, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "log" / "access.log"
@@ -207,7 +207,7 @@ def test_no_line_of_several_processes_is_lost_or_mixed_while_days_pass(tmp_path:
     assert len(files) > 3
 
 
-def test_a_relative_path_begins_at_the_settings_and_nothing_is_written_when_it_is_off(
+def test_a_relative_path_starts_at_the_settings_and_to_file_false_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = logging.getLogger()
@@ -227,7 +227,7 @@ def test_a_relative_path_begins_at_the_settings_and_nothing_is_written_when_it_i
 
 
 @pytest.mark.parametrize("role", ["app", "workers"])
-def test_a_path_that_cannot_be_written_stops_a_role_in_a_sentence(
+def test_a_path_that_cannot_be_written_ends_a_role_with_one_sentence(
     tmp_path: Path, role: str
 ) -> None:
     (tmp_path / "settings.toml").touch()

@@ -28,7 +28,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
         (b"a,b\n1,2\n", "a.longextension", "_a.longextension.bin"),
     ],
 )
-def test_a_name_shows_what_its_bytes_are_and_the_safe_part_of_what_it_was_called(
+def test_a_name_has_the_detected_type_and_the_safe_part_of_the_original_name(
     head: bytes, given: str, expected: str
 ) -> None:
     name = make_name(head, given)
@@ -36,7 +36,7 @@ def test_a_name_shows_what_its_bytes_are_and_the_safe_part_of_what_it_was_called
     assert name[32:] == expected
 
 
-def test_a_long_name_stays_within_what_file_systems_take() -> None:
+def test_a_long_name_is_shortened_for_file_systems() -> None:
     name = make_name(b"a,b\n", "样" * 300 + ".csv")
     assert len(name.encode()) < 200
     assert name.endswith("样.csv")

@@ -43,7 +43,7 @@ def test_texts_and_files_stay_in_their_order() -> None:
     assert turns[1].text == "a\nb\nc"
 
 
-def test_texts_alone_are_one_text() -> None:
+def test_text_parts_alone_become_one_text() -> None:
     assert to_messages(request(text("a"), text("b")), {})[1] == Message("user", "a\nb")
 
 
@@ -79,7 +79,7 @@ def test_a_file_may_be_bare_base64_a_data_url_or_a_web_address(
         ),
     ],
 )
-def test_what_cannot_be_sent_is_refused_by_its_path(
+def test_an_unsupported_part_is_refused_with_its_path(
     part: dict[str, Any], param: str, code: str
 ) -> None:
     with pytest.raises(BadRequest) as caught:
@@ -95,7 +95,9 @@ def test_what_cannot_be_sent_is_refused_by_its_path(
         ({"type": "file"}, "file"),
     ],
 )
-def test_what_is_ill_typed_is_refused_by_its_field(part: dict[str, Any], field: str) -> None:
+def test_a_part_of_the_wrong_type_is_refused_with_its_field(
+    part: dict[str, Any], field: str
+) -> None:
     with pytest.raises(BadRequest) as caught:
         request(part)
     assert caught.value.param == f"messages[1].content[0].{field}"

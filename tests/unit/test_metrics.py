@@ -59,7 +59,7 @@ def value(families: list[Metric], name: str, **labels: str) -> float:
 
 
 @pytest.mark.parametrize("accepted", ["", OPEN_METRICS])
-def test_what_is_shown_can_be_parsed_in_both_formats(accepted: str) -> None:
+def test_the_exposition_can_be_parsed_in_both_formats(accepted: str) -> None:
     encode, content_type = choose_encoder(accepted)
     assert ("openmetrics" in content_type) == bool(accepted)
     text = encode(Families(shown())).decode()
@@ -80,7 +80,7 @@ def test_what_is_shown_can_be_parsed_in_both_formats(accepted: str) -> None:
     assert value(families, f"{name}_sum", lane="chat") == 1208.25
 
 
-def test_everything_shown_has_a_help_text_and_a_type() -> None:
+def test_every_metric_has_a_help_text_and_a_type() -> None:
     text = choose_encoder("")[0](Families(shown())).decode()
     helps = re.findall(r"^# HELP (\w+) (\S.*)$", text, re.MULTILINE)
     types = re.findall(r"^# TYPE (\w+) (counter|gauge|histogram)$", text, re.MULTILINE)
@@ -94,7 +94,7 @@ def test_everything_shown_has_a_help_text_and_a_type() -> None:
         assert family.endswith("_total") == (kinds[family] == "counter")
 
 
-def test_what_has_not_happened_yet_is_shown_as_zero() -> None:
+def test_counters_without_events_are_shown_as_zero() -> None:
     families = list(counted_metrics(tally({})))
     assert value(families, "gateway_refusals_total", lane="chat", reason="queue_full") == 0
     assert value(families, "gateway_wait_seconds_count", lane="chat") == 0
@@ -103,7 +103,7 @@ def test_what_has_not_happened_yet_is_shown_as_zero() -> None:
             assert value(families, "gateway_endings_total", lane=lane, reason=reason) == 0
 
 
-def test_a_word_that_nobody_declared_is_other_and_nothing_is_lost() -> None:
+def test_an_undeclared_label_value_is_counted_as_other() -> None:
     stored = {
         b'gateway_endings_total{lane="chat",reason="eyjhbgci"}': b"2",
         b'gateway_endings_total{lane="chat",reason="other"}': b"3",
@@ -117,7 +117,7 @@ def test_a_word_that_nobody_declared_is_other_and_nothing_is_lost() -> None:
     assert "eyjhbgci" not in str(families)
 
 
-def test_what_another_version_counted_is_left_out_or_put_into_the_next_bucket() -> None:
+def test_samples_of_another_version_are_omitted_or_put_into_the_next_bucket() -> None:
     stored = {
         b"gateway_of_tomorrow_total{}": b"1",
         b"nonsense": b"x",

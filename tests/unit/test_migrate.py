@@ -64,7 +64,7 @@ def run(
     return load(environ), "\n".join(told)
 
 
-def test_every_key_of_the_predecessor_is_taken_over_or_explained(tmp_path: Path) -> None:
+def test_every_key_of_the_predecessor_is_migrated_or_explained(tmp_path: Path) -> None:
     loaded, told = run(tmp_path, CONFIG, GPTS)
     assert loaded.log == settings.Log(level="DEBUG", to_file=False)
     assert loaded.server == settings.Server(
@@ -103,7 +103,7 @@ def test_every_key_of_the_predecessor_is_taken_over_or_explained(tmp_path: Path)
     assert "hush" not in told
 
 
-def test_the_names_of_its_last_releases_are_known_too(tmp_path: Path) -> None:
+def test_the_key_names_of_its_last_releases_are_known_too(tmp_path: Path) -> None:
     """Its README kept the names of before 0.6.0, while its config.json had new ones."""
     config = {
         "upstream_base_url": "https://pandora.example.com/",
@@ -132,7 +132,7 @@ def test_the_comments_of_the_settings_file_are_kept(tmp_path: Path) -> None:
     ]
 
 
-def test_the_config_json_as_it_was_shipped_loads(tmp_path: Path) -> None:
+def test_the_shipped_config_json_is_migrated(tmp_path: Path) -> None:
     shipped = {
         "log_level": "DEBUG",
         "pandora_base_url": "",
@@ -187,7 +187,7 @@ def test_the_config_json_as_it_was_shipped_loads(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_taken_over_is_named_and_the_rest_loads(
+def test_an_invalid_value_is_named_and_all_others_are_migrated(
     tmp_path: Path, config: object, line: str
 ) -> None:
     _, told = run(tmp_path, config)
@@ -203,14 +203,14 @@ def test_what_cannot_be_taken_over_is_named_and_the_rest_loads(
         ({"id": "g-a", "name": "n"}, "in gpts.toml, without name"),
     ],
 )
-def test_each_gpt_is_taken_over_or_named(tmp_path: Path, entry: object, what: str) -> None:
+def test_each_gpt_is_migrated_or_named(tmp_path: Path, entry: object, what: str) -> None:
     loaded, told = run(tmp_path, {}, {"mine": entry, "gpt-4-s": {"id": "g-b"}})
     assert f"mine: {what}" in told
     assert "gpt-4-s: left out: a model has this name" in told
     assert [name for name, _ in loaded.custom] == (["mine"] if "without" in what else [])
 
 
-def test_files_with_settings_are_overwritten_by_force_alone(tmp_path: Path) -> None:
+def test_files_with_settings_are_overwritten_only_with_force(tmp_path: Path) -> None:
     # What is as it was shipped holds nothing that could be lost.
     for name in ("settings.toml", "gpts.toml"):
         (tmp_path / name).write_text((settings.HERE / name).read_text())
@@ -224,7 +224,7 @@ def test_files_with_settings_are_overwritten_by_force_alone(tmp_path: Path) -> N
     assert loaded.custom == ()
 
 
-def test_the_command_tells_in_a_sentence_what_it_cannot_read(tmp_path: Path) -> None:
+def test_the_command_reports_an_unreadable_file_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     for name, why in [("none.json", "cannot be read: No such"), ("config.json", "is not JSON")]:
         command = [

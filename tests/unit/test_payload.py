@@ -94,7 +94,7 @@ def test_without_history_the_upstream_is_told_to_keep_nothing() -> None:
     assert payload["history_and_training_disabled"] is True
 
 
-def test_a_gpt_is_sent_back_whole_as_the_upstream_told_of_it() -> None:
+def test_the_info_about_a_gpt_is_sent_back_whole() -> None:
     info = b'{"gizmo": {"id": "g-abc", "x": 1.50}, "tools": []}'
     body = Question(job("gpt_4_gizmo"), gizmo=Gizmo("g-abc", Raw(info))).encode()
     payload = json.loads(body)

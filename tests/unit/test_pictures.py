@@ -30,11 +30,11 @@ def picture(form: str, size: tuple[int, int] = (30, 20)) -> bytes:
         ("BMP", "image/bmp"),
     ],
 )
-def test_its_type_and_size_are_read(form: str, kind: str) -> None:
+def test_the_type_and_size_of_an_image_are_read(form: str, kind: str) -> None:
     assert read_picture(picture(form)) == Picture(kind, 30, 20)
 
 
-def test_a_photo_with_another_behind_it_is_a_jpeg() -> None:
+def test_a_photo_with_a_second_one_appended_is_a_jpeg() -> None:
     """As phones make them: the upstream was told of a type that it does not look at."""
     out = BytesIO()
     photo = Image.new("RGB", (30, 20), "teal")
@@ -43,7 +43,7 @@ def test_a_photo_with_another_behind_it_is_a_jpeg() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "ICO", "AVIF"])
-def test_damage_anywhere_is_no_bug(form: str) -> None:
+def test_a_damaged_image_never_raises(form: str) -> None:
     """A damaged AVIF was a 500: its reader raises errors of its own."""
     whole = picture(form)
     for at in range(min(len(whole), 400)):
@@ -53,7 +53,7 @@ def test_damage_anywhere_is_no_bug(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF"])
-def test_they_are_read_also_when_the_rest_is_missing(form: str) -> None:
+def test_type_and_size_are_read_from_the_beginning_alone(form: str) -> None:
     large = picture(form, (640, 480))
     found = read_picture(large[: len(large) // 2])
     assert found is not None
@@ -68,7 +68,7 @@ def test_a_picture_that_would_be_vast_once_decoded_is_only_looked_at() -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from(["PNG", "JPEG", "GIF", "WEBP", "BMP"]))
-def test_whatever_else_it_is_is_no_bug(noise: bytes, form: str) -> None:
+def test_arbitrary_bytes_never_raise(noise: bytes, form: str) -> None:
     read_picture(noise)
     head = bytearray(picture(form))
     at = len(noise) % len(head)
@@ -77,5 +77,5 @@ def test_whatever_else_it_is_is_no_bug(noise: bytes, form: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"text"])
-def test_text_is_no_picture(content: bytes) -> None:
+def test_text_is_not_an_image(content: bytes) -> None:
     assert read_picture(content) is None

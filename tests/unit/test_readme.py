@@ -55,7 +55,7 @@ def test_the_settings_that_matter_have_the_defaults_of_all_settings() -> None:
     assert all(row in every for row in english)
 
 
-def test_both_list_the_same_errors_and_those_that_there_are() -> None:
+def test_both_list_all_errors_and_no_others() -> None:
     english, chinese = (
         [
             (re.findall(r"\d+", row[0]), re.findall(r"`(\w+)`", row[1]))

@@ -142,7 +142,7 @@ def test_the_recorded_tool_events_give_their_images_and_code() -> None:
     assert code.text.endswith('search("2023年5月16日')
 
 
-def test_the_recorded_search_that_is_running_says_nothing() -> None:
+def test_the_recorded_running_search_yields_no_text() -> None:
     assert heard("acheong08-1375-browsing-event.json") == [[]]
 
 
@@ -182,7 +182,7 @@ def test_the_recorded_websocket_answer_is_an_error_that_says_so() -> None:
     assert "wss:" not in judged.failed.message
 
 
-def test_the_recorded_cloudflare_page_is_forbidden_in_our_own_words() -> None:
+def test_the_recorded_cloudflare_page_is_forbidden_with_our_own_message() -> None:
     judged = judge(
         403, "text/html", recorded("simatwa-20231213-403-cloudflare-challenge.html"), None
     )
@@ -192,7 +192,7 @@ def test_the_recorded_cloudflare_page_is_forbidden_in_our_own_words() -> None:
     assert "<" not in judged.failed.message
 
 
-def test_a_recorded_validation_error_does_not_give_away_the_request() -> None:
+def test_a_recorded_validation_error_does_not_quote_the_request() -> None:
     judged = judge(422, "application/json", recorded("simatwa-20231214-422-jsondecode.json"))
     assert isinstance(judged, UpstreamError)
     assert judged.failed.message == "body.0: Expecting value: line 1 column 1 (char 0)"
@@ -209,7 +209,7 @@ FAULTS = {
 }
 
 
-def test_each_recorded_error_body_is_judged() -> None:
+def test_each_recorded_error_body_is_mapped() -> None:
     rows = json.loads(recorded("errors.json"))
     judged_rows = 0
     for row in rows:
@@ -239,7 +239,7 @@ def test_each_recorded_error_body_is_judged() -> None:
     assert judged_rows == 15
 
 
-def test_done_is_known_in_each_recording() -> None:
+def test_done_is_detected_in_each_recording() -> None:
     for name in ("simatwa-20231215-resp.sse", "mldemo-20241016-v1delta.sse"):
         last = EventParser().feed(recorded(name))[-1]
         assert read_record(last) is Mark.DONE

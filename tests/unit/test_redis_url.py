@@ -48,7 +48,7 @@ from settings.redis_url import (
         ("rediss+sentinel://a/main", SentinelUrl((("a", 26379),), "main", tls={})),
     ],
 )
-def test_a_url_is_taken_apart(text: str, url: SentinelUrl) -> None:
+def test_a_url_is_decoded_into_its_parts(text: str, url: SentinelUrl) -> None:
     assert redis_url(text) == url
 
 
@@ -80,7 +80,7 @@ def test_a_url_is_taken_apart(text: str, url: SentinelUrl) -> None:
         "host/main?ssl_ca_certs=hush",
     ],
 )
-def test_what_is_wrong_is_refused_and_not_shown(rest: str) -> None:
+def test_an_invalid_url_is_refused_and_not_shown(rest: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
         redis_url(f"redis+sentinel://{rest}")
     assert str(caught.value) == EXPECTED_SENTINELS

@@ -82,7 +82,7 @@ def coded(message: str, code: str, **more: object) -> dict[str, object]:
         (503, b"no upstreams left", Failed("upstream_error", "no upstreams left")),
     ],
 )
-def test_each_refusal_says_whose_fault_it_is_in_the_upstreams_words(
+def test_each_refusal_has_its_fault_and_the_message_of_the_upstream(
     status: int, body: object, expected: Failed
 ) -> None:
     assert failed(status, body) == expected
@@ -105,12 +105,12 @@ def test_one_message_at_a_time_means_that_the_job_waits() -> None:
         ("inf", DEFAULT_RETRY_AFTER),
     ],
 )
-def test_a_limit_waits_as_long_as_its_header_says(header: str | None, seconds: float) -> None:
+def test_a_rate_limit_lasts_as_long_as_its_header_says(header: str | None, seconds: float) -> None:
     assert failed(429, {"detail": "Too many."}, retry_after=header).retry_after == seconds
 
 
 @pytest.mark.parametrize("clears_in", [0, -1, True, "soon", None, [1]])
-def test_a_clears_in_that_is_no_time_is_passed_over(clears_in: object) -> None:
+def test_an_invalid_clears_in_is_ignored(clears_in: object) -> None:
     body = coded("Cap.", "model_cap_exceeded", clears_in=clears_in)
     assert failed(429, body, retry_after="9").retry_after == 9.0
 
@@ -129,11 +129,11 @@ def test_a_web_page_is_never_passed_on(status: int, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"   ", b"null", b"{}", b"[]", b"7", b'{"detail": {}}'])
-def test_a_body_that_says_nothing_still_gives_a_sentence(body: bytes) -> None:
+def test_an_empty_body_still_gives_a_message(body: bytes) -> None:
     assert "500" in failed(500, body).message
 
 
-def test_a_cut_json_body_is_not_quoted() -> None:
+def test_a_truncated_json_body_is_not_quoted() -> None:
     said = failed(422, b'{"detail":[{"ctx":{"doc":"the prompt')
     assert said.fault == "upstream_error"
     assert "prompt" not in said.message
@@ -144,21 +144,21 @@ def test_a_validation_error_does_not_quote_the_request() -> None:
     assert failed(422, {"detail": detail}).message == "body.0: Expecting value"
 
 
-def test_a_long_sentence_is_cut() -> None:
+def test_a_long_message_is_truncated() -> None:
     for body in ({"detail": "x" * 5000}, b"x" * 5000):
         message = failed(500, body).message
         assert len(message) == MAX_SENTENCE
         assert message.endswith("…")
 
 
-def test_an_account_that_answers_over_websocket_is_told_so() -> None:
+def test_an_account_that_answers_over_websocket_gets_that_error() -> None:
     said = failed(200, {"wss_url": "wss://x?access_token=secret", "response_id": "r"})
     assert said.fault == "upstream_error"
     assert "WebSocket, and upstream.transport does not allow that" in said.message
     assert "secret" not in said.message
 
 
-def test_a_200_that_is_no_stream_is_an_error_with_what_it_says() -> None:
+def test_a_200_without_a_stream_is_an_error_with_its_message() -> None:
     assert failed(200, {"detail": "Welcome"}).message == "Welcome"
     assert failed(200, b"hello", "text/plain").message == "hello"
     assert "200 with a web page" in failed(200, b"<html>", "text/html").message
@@ -180,16 +180,18 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_any_value_can_be_read_as_a_complaint(value: object) -> None:
+def test_any_json_value_can_be_read_as_an_error_body(value: object) -> None:
     assert len(read_error_body(value).message) <= MAX_SENTENCE
 
 
 @given(st.integers(200, 599), st.binary(max_size=80), st.text(max_size=10), st.text(max_size=5))
-def test_any_answer_can_be_judged(status: int, body: bytes, content_type: str, wait: str) -> None:
+def test_any_response_can_be_mapped_to_a_failure(
+    status: int, body: bytes, content_type: str, wait: str
+) -> None:
     judged = judge(status, content_type, body, wait)
     assert isinstance(judged, UpstreamBusy) or judged.failed.message
 
 
-def test_a_deeply_nested_body_can_be_judged() -> None:
+def test_a_deeply_nested_body_can_be_mapped_to_a_failure() -> None:
     assert failed(500, b'{"detail":' * 100_000).fault == "upstream_error"
     assert failed(500, b'{"detail":' * 500 + b"1" + b"}" * 500).fault == "upstream_error"

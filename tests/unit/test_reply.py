@@ -61,9 +61,7 @@ def batches(words: list[str], rng: random.Random) -> list[Batch]:
 
 
 @given(texts, st.randoms(use_true_random=False))
-def test_pieces_flushed_at_any_moment_join_to_the_whole(
-    words: list[str], rng: random.Random
-) -> None:
+def test_text_flushed_at_any_time_joins_to_the_whole(words: list[str], rng: random.Random) -> None:
     reply = Reply("job", BACKLOG)
     for batch in batches(words, rng):
         assert reply.accept(decode_frame(encode([batch]))[0])
@@ -75,7 +73,7 @@ def test_pieces_flushed_at_any_moment_join_to_the_whole(
 
 
 @given(texts, st.randoms(use_true_random=False))
-def test_lost_doubled_and_swapped_messages_are_healed_from_the_log(
+def test_lost_duplicate_and_reordered_frames_are_repaired_from_the_log(
     words: list[str], rng: random.Random
 ) -> None:
     all_batches = batches(words, rng)
@@ -92,7 +90,7 @@ def test_lost_doubled_and_swapped_messages_are_healed_from_the_log(
 
 
 @given(texts, st.integers(0, 30), st.randoms(use_true_random=False))
-def test_the_log_can_be_written_in_other_steps_than_the_channel(
+def test_the_log_may_be_split_into_other_batches_than_the_channel(
     words: list[str], seen: int, rng: random.Random
 ) -> None:
     answer = Publication(CLAIM)
@@ -116,7 +114,7 @@ def test_the_log_can_be_written_in_other_steps_than_the_channel(
     assert reply.ended
 
 
-def test_a_gap_is_noticed_and_nothing_beyond_it_is_given_out() -> None:
+def test_nothing_after_a_gap_is_delivered() -> None:
     reply = Reply("job", BACKLOG)
     assert reply.accept(Batch("job", 1, 0, [Delta("a")]))
     assert not reply.accept(Batch("job", 1, 2, [Delta("c")]))
@@ -126,7 +124,7 @@ def test_a_gap_is_noticed_and_nothing_beyond_it_is_given_out() -> None:
     assert said(heard(reply)) == "abc"
 
 
-def test_an_ending_without_a_number_ends_whatever_came_before() -> None:
+def test_an_ending_without_a_number_ends_the_answer_at_once() -> None:
     reply = Reply("job", BACKLOG)
     reply.accept(Batch("job", 1, 0, [Delta("a")]))
     failed = Failed("gateway_error", "the worker died")
@@ -134,7 +132,7 @@ def test_an_ending_without_a_number_ends_whatever_came_before() -> None:
     assert heard(reply) == [Delta("a"), failed]
 
 
-def test_nothing_comes_after_an_ending() -> None:
+def test_nothing_is_delivered_after_an_ending() -> None:
     reply = Reply("job", BACKLOG)
     reply.accept(Batch("job", 1, 0, [Done("stop")]))
     reply.accept(Batch("job", 1, 1, [Delta("late")]))
@@ -181,7 +179,7 @@ def test_pieces_of_different_kinds_stay_apart() -> None:
         Failed("too_long", "m"),
     ],
 )
-def test_every_event_survives_the_wire(event: Event) -> None:
+def test_every_event_is_encoded_and_decoded_unchanged(event: Event) -> None:
     batch = Batch("job", 3, 7, [event])
     assert decode_frame(encode([batch])) == [batch]
 
@@ -195,7 +193,7 @@ def piece(number: int, event: Event) -> Batch:
     return Batch("job", 1, number, [event])
 
 
-def test_what_waits_for_an_absent_reader_has_a_bound() -> None:
+def test_the_backlog_of_an_absent_reader_has_a_bound() -> None:
     reply = Reply("job", 25)
     told: list[str] = []
     reply.on_abandoned = lambda: told.append("at once")
@@ -214,7 +212,7 @@ def test_what_waits_for_an_absent_reader_has_a_bound() -> None:
     assert (failed.fault, failed.code) == ("let_go", "slow_reader")
 
 
-def test_one_batch_of_any_size_is_taken() -> None:
+def test_a_single_batch_of_any_size_is_accepted() -> None:
     reply = Reply("job", 25)
     assert reply.has_room(piece(0, Delta("x" * 100)))
     assert reply.accept(piece(0, Delta("x" * 100)))
@@ -229,7 +227,7 @@ def test_an_answer_that_is_whole_does_not_fail_at_its_end() -> None:
     assert not reply.abandoned
 
 
-async def test_a_reader_that_waits_and_has_not_had_its_turn_is_not_slow() -> None:
+async def test_a_waiting_reader_that_was_not_scheduled_yet_is_not_slow() -> None:
     reply = Reply("job", 25)
     waiting = asyncio.create_task(reply.events())
     await asyncio.sleep(0)
@@ -240,7 +238,9 @@ async def test_a_reader_that_waits_and_has_not_had_its_turn_is_not_slow() -> Non
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=50))
-def test_no_more_waits_than_the_bound_and_two_batches(steps: list[tuple[int, bool]]) -> None:
+def test_the_backlog_never_exceeds_its_bound_by_more_than_two_batches(
+    steps: list[tuple[int, bool]],
+) -> None:
     reply = Reply("job", 40)
     for number, (size, reads) in enumerate(steps):
         reply.accept(piece(number, Delta("é" * size)))

@@ -18,7 +18,7 @@ ONE, SAME, OTHER = Seal(b"one secret"), Seal(b"one secret"), Seal(b"another")
 
 
 @given(st.binary(max_size=2000))
-def test_what_one_process_seals_another_with_the_secret_opens(plain: bytes) -> None:
+def test_a_box_sealed_by_one_process_is_opened_by_another_with_the_secret(plain: bytes) -> None:
     assert SAME.open(ONE.seal(plain, "p"), "p") == plain
 
 
@@ -39,7 +39,7 @@ def test_any_altered_byte_is_noticed(at: int, flip: int) -> None:
 
 
 @given(st.binary(max_size=40))
-def test_garbage_is_no_box(garbage: bytes) -> None:
+def test_garbage_cannot_be_opened(garbage: bytes) -> None:
     with pytest.raises(SealError):
         ONE.open(garbage, "p")
 
@@ -49,19 +49,19 @@ def test_the_same_text_never_seals_to_the_same_box() -> None:
     assert len(boxes) == 200
 
 
-def test_names_are_stable_and_tell_nothing() -> None:
+def test_names_are_stable_and_reveal_nothing() -> None:
     assert ONE.name("account", "bearer") == SAME.name("account", "bearer")
     assert len({ONE.name("account", "a"), ONE.name("key", "a"), OTHER.name("account", "a")}) == 3
     assert ONE.fingerprint == SAME.fingerprint != OTHER.fingerprint
 
 
-def test_the_environments_secret_goes_before_the_file(tmp_path: Path) -> None:
+def test_the_secret_of_the_environment_is_preferred_to_the_file(tmp_path: Path) -> None:
     given = {"GATEWAY_SECRET": " a secret that was given\r\n"}
     assert load_secret(tmp_path, given) == b"a secret that was given"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_is_for_its_owner_alone_and_stays(tmp_path: Path) -> None:
+def test_the_secret_file_is_readable_by_its_owner_only_and_kept(tmp_path: Path) -> None:
     secret = load_secret(tmp_path, {})
     assert len(secret) >= 32
     assert load_secret(tmp_path, {}) == secret
@@ -70,13 +70,13 @@ def test_the_file_is_for_its_owner_alone_and_stays(tmp_path: Path) -> None:
     assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
 
 
-def test_the_file_may_be_another_one(tmp_path: Path) -> None:
+def test_the_path_of_the_secret_file_can_be_set(tmp_path: Path) -> None:
     environ = {"GATEWAY_SECRET": "", "GATEWAY_SECRET_FILE": str(tmp_path / "mine")}
     secret = load_secret(tmp_path / "not looked at", environ)
     assert (tmp_path / "mine").read_bytes() == secret
 
 
-def test_a_file_that_cannot_be_made_is_the_one_that_is_named(tmp_path: Path) -> None:
+def test_the_error_names_the_secret_file_that_cannot_be_created(tmp_path: Path) -> None:
     wanted = tmp_path / "missing" / "secret"
     with pytest.raises(SecretError) as caught:
         load_secret(tmp_path, {"GATEWAY_SECRET_FILE": str(wanted)})
@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_made_is_the_one_that_is_named(tmp_path: Path) -> 
     assert "No such file or directory" in str(caught.value)
 
 
-def test_what_could_be_guessed_is_no_secret(tmp_path: Path) -> None:
+def test_a_short_secret_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SecretError, match="GATEWAY_SECRET: "):
         load_secret(tmp_path, {"GATEWAY_SECRET": "short"})
     (tmp_path / SECRET_FILE).touch()

@@ -73,7 +73,7 @@ def test_an_empty_file_gives_the_defaults(load_toml: Load, tmp_path: Path) -> No
     assert loaded.directory == tmp_path
 
 
-def test_a_whole_number_serves_as_a_float(load_toml: Load) -> None:
+def test_an_integer_is_accepted_as_a_float(load_toml: Load) -> None:
     max_wait = load_toml("[queue]\nmax_wait = 20").queue.max_wait
     assert (max_wait, type(max_wait)) == (20.0, float)
 
@@ -153,7 +153,7 @@ def test_the_environment_overrides_the_file_by_the_declared_type(load_toml: Load
         ("[server", "is not TOML: Expected ']' at the end of a table declaration"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named(
+def test_an_error_in_the_file_is_named(
     load_toml: Load, tmp_path: Path, text: str, message: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -173,7 +173,7 @@ def test_what_is_wrong_in_the_file_is_named(
         ("GATEWAY__MODELS__GPT_4_S", "a,b", "expected a list of strings, written as in TOML"),
     ],
 )
-def test_what_is_wrong_in_the_environment_is_named(
+def test_an_error_in_the_environment_is_named(
     load_toml: Load, variable: str, text: str, message: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -181,7 +181,7 @@ def test_what_is_wrong_in_the_environment_is_named(
     assert str(caught.value) == f"environment: {variable}: {message}"
 
 
-def test_a_file_that_is_named_but_not_there_stops_the_start(tmp_path: Path) -> None:
+def test_a_configured_file_that_does_not_exist_prevents_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read: No such file"):
         load({"GATEWAY_SETTINGS": str(tmp_path / "none.toml")})
     with pytest.raises(SettingsError, match="cannot be read: No such file"):
@@ -191,12 +191,12 @@ def test_a_file_that_is_named_but_not_there_stops_the_start(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("given", "prefix"), [("", ""), ("/", ""), ("666 ", "/666"), ("/666/", "/666"), ("a/b", "/a/b")]
 )
-def test_prefixes_come_out_in_one_form(load_toml: Load, given: str, prefix: str) -> None:
+def test_prefixes_are_normalized(load_toml: Load, given: str, prefix: str) -> None:
     loaded = load_toml(GATEWAY__SERVER__API_PREFIX=given, GATEWAY__UPSTREAM__API_PREFIX=given)
     assert (loaded.server.api_prefix, loaded.upstream.api_prefix) == (prefix, prefix)
 
 
-def test_a_role_on_its_own_has_a_usual_redis_but_no_usual_upstream(load_toml: Load) -> None:
+def test_a_role_on_its_own_has_a_default_redis_but_no_default_upstream(load_toml: Load) -> None:
     alone = load_toml()
     assert alone.redis.role_url == ServerUrl("redis://127.0.0.1:6379/0")
     with pytest.raises(SettingsError, match=r"^upstream\.base_url: not set"):
@@ -220,7 +220,7 @@ def test_a_role_on_its_own_has_a_usual_redis_but_no_usual_upstream(load_toml: Lo
         "redis+sentinel://me:hush@10.0.0.5:6379/3?sentinel_password=hush",
     ],
 )
-def test_no_secret_shows_in_what_is_printed(load_toml: Load, url: str) -> None:
+def test_no_secret_is_in_the_representation_of_the_settings(load_toml: Load, url: str) -> None:
     loaded = load_toml(
         GATEWAY__GPTS__KEY_FOR_INFO="fk-hush",
         GATEWAY__METRICS__TOKEN="hush",
@@ -243,7 +243,7 @@ def test_no_secret_shows_in_what_is_printed(load_toml: Load, url: str) -> None:
         "redis+sentinel://host/main?passwort=hush",
     ],
 )
-def test_no_password_shows_in_an_error(load_toml: Load, url: str) -> None:
+def test_no_password_is_in_an_error(load_toml: Load, url: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_toml(GATEWAY__REDIS__URL=url)
     assert "hush" not in str(caught.value)
@@ -251,7 +251,7 @@ def test_no_password_shows_in_an_error(load_toml: Load, url: str) -> None:
     assert caught.value.__suppress_context__
 
 
-def test_gpts_are_read_and_checked(load_toml: Load, tmp_path: Path) -> None:
+def test_gpts_are_loaded_and_validated(load_toml: Load, tmp_path: Path) -> None:
     loaded = load_toml(gpts='[mine]\nid = "g-abc-my-gpt"')
     assert loaded.custom == (("mine", settings.Gpt("g-abc-my-gpt")),)
     expected = 'expected a table with id = "g-...", the end of the GPT\'s link, and nothing else'

@@ -80,12 +80,12 @@ def test_an_event_comes_out_as_soon_as_its_empty_line_has_begun() -> None:
     assert [event.data for event in parser.feed(b"\n\n")] == [b"b"]
 
 
-def test_an_lf_is_the_other_half_of_a_cr_only_if_nothing_stands_between() -> None:
+def test_an_lf_completes_a_cr_only_if_nothing_is_between_them() -> None:
     assert data_of(b"data: a\r", b"", b"\n", b"\n") == [b"a"]
     assert data_of(b"data: a\r", b"\n", b"data: b\n\n") == [b"a\nb"]
 
 
-def test_a_block_that_the_end_leaves_unfinished_is_no_event() -> None:
+def test_an_unfinished_block_at_the_end_is_not_an_event() -> None:
     assert data_of(b"data: a\n\ndata: b\n") == [b"a"]
 
 
@@ -99,7 +99,7 @@ def test_an_event_over_the_limit_is_refused_however_it_arrives() -> None:
             list(map(parser.feed, reads))
 
 
-def test_many_events_together_may_be_larger_than_the_limit() -> None:
+def test_several_events_together_may_exceed_the_limit() -> None:
     assert len(EventParser(max_event_bytes=20).feed(b"data: a\n\n" * 100)) == 100
 
 
@@ -126,5 +126,7 @@ def test_random_cuts_and_line_ends_give_the_same_events(
 
 
 @given(st.binary(), st.integers(1, 5))
-def test_random_bytes_harm_nothing_and_do_not_depend_on_the_cuts(stream: bytes, size: int) -> None:
+def test_random_bytes_never_raise_and_parse_alike_however_they_are_cut(
+    stream: bytes, size: int
+) -> None:
     assert parse(*(stream[i : i + size] for i in range(0, len(stream), size))) == parse(stream)

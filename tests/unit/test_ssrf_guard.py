@@ -33,16 +33,16 @@ def test_an_address_that_is_not_public_is_not_connected_to(address: str) -> None
 
 
 @pytest.mark.parametrize("address", PUBLIC.split())
-def test_a_public_address_is(address: str) -> None:
+def test_a_public_address_is_connected_to(address: str) -> None:
     assert may_connect(address)
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "127.1", "0x7f000001", "2130706433", "0177.0.1"])
-def test_what_is_no_address_is_not(text: str) -> None:
+def test_a_string_that_is_not_an_address_is_not_connected_to(text: str) -> None:
     assert not may_connect(text)
 
 
-def test_an_allowed_network_is_open_in_every_spelling_and_no_other_is() -> None:
+def test_an_allowed_network_is_reachable_in_every_spelling_and_no_other_network() -> None:
     allowed = networks(["10.1.0.0/16", "fd00:1::/32"])
     assert may_connect("10.1.2.3", allowed)
     assert may_connect("::ffff:10.1.2.3", allowed)
@@ -53,7 +53,7 @@ def test_an_allowed_network_is_open_in_every_spelling_and_no_other_is() -> None:
 
 
 @given(st.ip_addresses(v=4).filter(lambda address: not address.is_global))
-def test_whatever_python_calls_local_is_refused_also_inside_ipv6(
+def test_every_address_that_is_not_global_in_python_is_refused_also_mapped_into_ipv6(
     address: ipaddress.IPv4Address,
 ) -> None:
     assert not may_connect(str(address))
@@ -63,6 +63,8 @@ def test_whatever_python_calls_local_is_refused_also_inside_ipv6(
 
 
 @given(st.ip_addresses(v=6).filter(lambda address: not address.is_global))
-def test_whatever_python_calls_local_is_refused_in_ipv6(address: ipaddress.IPv6Address) -> None:
+def test_every_ipv6_address_that_is_not_global_in_python_is_refused(
+    address: ipaddress.IPv6Address,
+) -> None:
     inner = address.ipv4_mapped
     assert not may_connect(str(address)) or (inner is not None and inner.is_global)

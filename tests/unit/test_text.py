@@ -86,7 +86,7 @@ def o(text: str) -> Delta:
         ),
     ],
 )
-def test_each_row_of_the_table(events: list[Event], off: str, quiet: str) -> None:
+def test_each_row_of_the_bot_mode_table_holds(events: list[Event], off: str, quiet: str) -> None:
     assert render(OFF, *events) == off
     assert render(PLUGINS, *events) == off.replace("[[6](U)]", "")
     assert render(QUIET, *events) == quiet
@@ -105,7 +105,9 @@ def test_each_row_of_the_table(events: list[Event], off: str, quiet: str) -> Non
         (PLUGINS, FENCE, FENCE, ""),
     ],
 )
-def test_images_in_each_mode(bot: Bot, after_output: str, after_code: str, after_text: str) -> None:
+def test_images_are_shown_according_to_the_mode(
+    bot: Bot, after_output: str, after_code: str, after_text: str
+) -> None:
     printed, run = ("" if not bot.plugin_output and bot.enabled else s for s in (RESULT, FENCE))
     one = "1" if printed else ""
     assert render(bot, o("1"), CHART, t("b")) == f"{printed}{one}{after_output}b"
@@ -119,14 +121,14 @@ def test_every_one_of_several_images_is_shown() -> None:
     assert render(OFF, o("1"), CHART, CHART) == f"{RESULT}1{FENCE}{MARKDOWN_IMAGE * 2}"
 
 
-def test_an_image_that_cannot_be_had_says_so_where_images_are_shown() -> None:
+def test_a_missing_image_is_reported_where_images_are_shown() -> None:
     gone = Image("dalle", None, error="file_not_found")
     for bot in (OFF, MARKDOWN, PLAIN):
         assert render(bot, gone) == "\n```\nError: 图片下载失败\n```\n"
     assert render(QUIET, gone) == ""
 
 
-def test_a_refusal_is_told_only_if_the_model_does_not_tell() -> None:
+def test_a_refusal_to_draw_is_shown_only_if_the_model_does_not_mention_it() -> None:
     assert render(OFF, c("draw"), Refusal("Policy."), t("I cannot.")) == (
         f"{FENCE}draw{FENCE}I cannot."
     )
@@ -134,7 +136,7 @@ def test_a_refusal_is_told_only_if_the_model_does_not_tell() -> None:
     assert render(QUIET, Refusal("Policy.")) == "Policy."
 
 
-def test_what_was_asked_is_shown_in_every_mode() -> None:
+def test_the_request_of_an_action_is_shown_in_every_mode() -> None:
     asked = "该 GPT 请求调用 ex.org 的 get，需要您的确认，因此没有执行。"
     assert render(QUIET, c("{}"), Asked("ex.org", "get")) == asked
     assert render(OFF, c("{}"), Asked("ex.org", "get")) == f"{FENCE}{{}}{FENCE}{asked}"

@@ -102,7 +102,7 @@ def answer(*texts: str, finish: Finish = "stop") -> list[Output]:
 # ----- text
 
 
-def test_cumulative_texts_come_out_as_what_is_new_in_each() -> None:
+def test_cumulative_texts_are_turned_into_deltas() -> None:
     events = translate(
         message(""),
         moderation(blocked=False),
@@ -117,7 +117,7 @@ def test_cumulative_texts_come_out_as_what_is_new_in_each() -> None:
     assert events == answer("Hel", "lo")
 
 
-def test_started_comes_right_before_the_first_text_and_not_with_an_empty_message() -> None:
+def test_started_precedes_the_first_text_and_not_an_empty_message() -> None:
     translator = Translator("requested")
     assert play(translator, [message("")]) == []
     assert play(translator, [message("a")]) == [Started("slug"), Delta("a")]
@@ -138,7 +138,7 @@ def test_an_empty_message_in_mid_text_does_not_repeat_the_text() -> None:
     assert translate(message("Hel"), *gaps, finished("Hello"), DONE) == answer("Hel", "lo")
 
 
-def test_several_messages_of_one_turn_all_come_out_whole_with_nothing_between_them() -> None:
+def test_several_messages_of_one_turn_are_joined_without_a_separator() -> None:
     events = translate(
         message("Hello, world!", id="a", status=FINISHED),
         message("S", id="b"),
@@ -155,7 +155,7 @@ def test_messages_may_be_interleaved() -> None:
     assert said(events) == "axby"
 
 
-def test_what_is_not_for_the_user_does_not_come_out() -> None:
+def test_messages_not_meant_for_the_user_yield_nothing() -> None:
     events = translate(
         message("system", role="system", status=FINISHED, end_turn=True),
         message("echo", id="u", role="user"),
@@ -167,7 +167,7 @@ def test_what_is_not_for_the_user_does_not_come_out() -> None:
     assert events == answer("It is 1.")
 
 
-def test_parts_that_are_no_text_are_passed_over() -> None:
+def test_parts_without_text_are_ignored() -> None:
     picture = {"content_type": "image_asset_pointer", "asset_pointer": "file-service://x"}
     mixed = finished("a")
     mixed["message"]["content"] = {  # type: ignore[index]
@@ -177,7 +177,7 @@ def test_parts_that_are_no_text_are_passed_over() -> None:
     assert translate(mixed, DONE) == answer("See this.")
 
 
-def test_a_text_that_changes_under_way_gives_what_lies_beyond_it_and_is_counted() -> None:
+def test_a_text_that_changes_midway_yields_the_part_beyond_and_is_counted() -> None:
     translator = Translator("requested")
     events = play(translator, [message("Helo"), message("Hello"), finished("Hello you"), DONE])
     assert said(events) == "Heloo you"
@@ -222,7 +222,7 @@ def test_done_after_a_finished_message_is_not_counted() -> None:
     assert not translator.unfinished
 
 
-def test_a_stream_that_ends_after_the_turn_is_a_stop() -> None:
+def test_a_stream_that_ends_after_the_turn_ends_with_stop() -> None:
     assert translate(finished("Hello"), CUT) == answer("Hello")
     assert translate(finished("Hello"), moderation(blocked=False), message(""), CUT) == answer(
         "Hello"
@@ -304,12 +304,12 @@ def test_a_blocked_answer_says_nothing_more(blocked: dict[str, object]) -> None:
     assert translate(blocked, finished("Hello"), CUT) == answer(finish="content_filter")
 
 
-def test_a_typed_moderation_that_blocks_nothing_is_believed() -> None:
+def test_a_moderation_event_that_blocks_nothing_does_not_end_the_answer() -> None:
     event = {"type": "moderation", **moderation(blocked=False)}
     assert translate(event, finished("Hello"), DONE) == answer("Hello")
 
 
-def test_nothing_comes_after_the_end() -> None:
+def test_no_event_follows_the_end() -> None:
     endings: Script = [DONE, CUT, {"error": "no"}]
     for ending in endings:
         translator = Translator("requested")
@@ -356,7 +356,7 @@ def test_an_error_after_text_or_beside_a_message_is_an_error() -> None:
     assert translate({"detail": "no"}, DONE) == [Failed("upstream_error", "no")]
 
 
-def test_an_empty_error_is_none() -> None:
+def test_an_empty_error_is_no_error() -> None:
     nothing: list[object] = [None, "", {}, [], False]
     for empty in nothing:
         assert translate(finished("Hello", error=empty), DONE) == answer("Hello")
@@ -383,7 +383,7 @@ def test_an_empty_error_is_none() -> None:
         b'{"message": \xff}',
     ],
 )
-def test_what_cannot_be_decoded_is_unknown_and_changes_nothing(data: bytes) -> None:
+def test_an_undecodable_event_is_unknown_and_changes_nothing(data: bytes) -> None:
     record = read_record(ServerSentEvent("message", data))
     assert record is Mark.UNKNOWN
     translator = Translator("requested")
@@ -409,7 +409,7 @@ def test_side_events_change_nothing(event: dict[str, object]) -> None:
     assert translate(message("Hel"), event, finished("Hello"), DONE) == answer("Hel", "lo")
 
 
-def test_pings_are_known_by_their_name_or_by_their_time() -> None:
+def test_pings_are_recognized_by_name_or_timestamp() -> None:
     stamp = b"2023-12-15 08:18:09.331532"
     assert read_record(ServerSentEvent("ping", b"")) is Mark.PING
     assert read_record(ServerSentEvent("ping", stamp)) is Mark.PING
@@ -423,7 +423,7 @@ def test_lines_may_be_padded_with_blanks() -> None:
 
 
 @pytest.mark.parametrize("half", [b"\xff", b"\xe4\xbd", b"\\ud83d", b"\\ude00", b"\xed\xa0\xbd"])
-def test_a_broken_character_costs_itself_and_not_the_rest_of_the_answer(half: bytes) -> None:
+def test_an_invalid_character_does_not_damage_the_rest_of_the_answer(half: bytes) -> None:
     data = json.dumps(finished("HERE|after 然", is_complete=True), ensure_ascii=False).encode()
     record = read_record(ServerSentEvent("message", data.replace(b"HERE", b"before " + half)))
     assert isinstance(record, Envelope)
@@ -464,7 +464,7 @@ def turns(draw: st.DrawFn) -> tuple[str, Script]:
 
 
 @given(turns(), st.booleans())
-def test_any_turn_gives_exactly_the_joined_texts(turn: tuple[str, Script], done: bool) -> None:
+def test_any_turn_yields_exactly_its_joined_texts(turn: tuple[str, Script], done: bool) -> None:
     text, script = turn
     events = translate(*script, DONE if done else CUT)
     assert said(events) == text
@@ -475,7 +475,7 @@ def test_any_turn_gives_exactly_the_joined_texts(turn: tuple[str, Script], done:
 
 
 @given(turns(), st.integers(0, 60))
-def test_a_turn_cut_anywhere_gives_a_beginning_of_its_text_and_one_ending(
+def test_a_turn_cut_anywhere_yields_a_prefix_of_its_text_and_one_ending(
     turn: tuple[str, Script], keep: int
 ) -> None:
     text, script = turn
@@ -495,7 +495,7 @@ def test_a_turn_cut_anywhere_gives_a_beginning_of_its_text_and_one_ending(
         .map(lambda noise: b"data: " + noise + b"\n\n")
     )
 )
-def test_noise_never_raises_and_never_ends_as_an_answer(noise: list[bytes]) -> None:
+def test_noise_never_raises_and_never_ends_as_a_complete_answer(noise: list[bytes]) -> None:
     translator = Translator("requested")
     events: list[Output] = []
     for block in noise:

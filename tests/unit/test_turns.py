@@ -118,13 +118,13 @@ DOCUMENT = [
         (DOCUMENT, '\n```\nopen_url("file-1")\n```\nThis PDF is.', "This PDF is."),
     ],
 )
-def test_the_measured_answers(turn: list[Record], off: str, quiet: str) -> None:
+def test_the_measured_answers_are_translated(turn: list[Record], off: str, quiet: str) -> None:
     assert answer(*turn) == off
     assert answer(*turn, bot=QUIET) == quiet
     assert answer(*turn, bot=Bot(enabled=True, plugin_output=True)).startswith(off[:12])
 
 
-def test_the_measured_drawing_for_bots() -> None:
+def test_the_measured_drawing_is_translated_in_bot_mode() -> None:
     assert answer(*DRAWING, bot=PLAIN) == "图片链接：https://img/U\nHere is the cat."
     assert answer(*DRAWING, bot=MARKDOWN) == f"\n{image('U')}Here is the cat."
 
@@ -138,20 +138,20 @@ def test_a_second_message_keeps_its_first_characters() -> None:
     assert answer(*turn) == "Hello, world!Second answer."
 
 
-def test_text_that_only_a_finished_event_has_is_there() -> None:
+def test_text_that_only_the_finished_event_has_is_not_lost() -> None:
     """Fault 2: an answer in one event was lost, above all directly after code or output."""
     assert answer(text("All of it.")) == "All of it."
     turn = [code("x"), output("1"), text("One.", status="in_progress"), text("One. Two.")]
     assert answer(*turn).endswith("1\n```\nOne. Two.")
 
 
-def test_what_looks_like_sse_inside_a_text_is_text() -> None:
+def test_text_that_looks_like_sse_stays_text() -> None:
     """Fault 3: "send data: x" became "send x"."""
     assert answer(text("send data: x\n\ndata: [DONE]\n")) == "send data: x\n\ndata: [DONE]\n"
 
 
 @pytest.mark.parametrize("end", ["(", "(sand", "(sandbox:/mnt/data/out.csv", "【", "【6†sou"])
-def test_a_marker_that_never_ends_is_text(end: str) -> None:
+def test_a_marker_that_never_ends_stays_text(end: str) -> None:
     """Faults 4 and 5: the rest of the text was gone, and `【` at the end ended the answer twice."""
     whole = f"See this {end}"
     assert answer(*steps(text(whole), *whole)) == whole
@@ -198,7 +198,7 @@ def test_the_path_in_a_link_is_decoded_and_may_hold_pairs_of_parentheses() -> No
         ("【6†a\nb】", "【6†a\nb】"),
     ],
 )
-def test_citations_come_out_right_however_they_are_cut(whole: str, expected: str) -> None:
+def test_citations_are_resolved_however_they_are_cut(whole: str, expected: str) -> None:
     """Fault 5: glued, adjacent and `6:0` markers stayed raw."""
     for at in range(len(whole) + 1):
         turn = steps(text(whole, citations=[SIX]), whole[:at], whole[at:])
@@ -216,7 +216,7 @@ def test_a_citation_whose_source_is_named_later_waits_for_it() -> None:
     assert answer(*bare, late) == "A[[6](https://ex.org/a)] b."
 
 
-def test_a_citation_does_not_wait_for_ever() -> None:
+def test_a_citation_does_not_wait_forever() -> None:
     """The text goes on after some while: a source that is never named must not stop the stream."""
     whole = "A【6†source】" + "x" * 600
     said = translate(wire([text(whole, status="in_progress"), text(whole + "!")]))
@@ -234,7 +234,7 @@ ODD = [
 ]
 
 
-def test_odd_sources_cost_nothing() -> None:
+def test_unusual_sources_of_citations_are_ignored() -> None:
     """Fault 5: `extra: null` cut the answer off."""
     assert answer(text("A【6†source】 b.", citations=ODD[:1])) == "A[[6](https://ex.org/a)] b."
     assert answer(text("A【6†source】 b.", citations=ODD[1:])) == "A b."
@@ -244,7 +244,7 @@ def test_odd_sources_cost_nothing() -> None:
         assert answer(turn) == "A b."
 
 
-def test_of_several_sources_the_one_at_the_place_is_meant() -> None:
+def test_of_several_sources_the_one_at_the_position_is_cited() -> None:
     both = [cited(6, "https://a", start=1), cited(6, "https://b", start=12)]
     assert answer(text("x【6†source】y【6†source】", citations=both)) == (
         "x[[6](https://a)]y[[6](https://b)]"
@@ -255,7 +255,7 @@ def test_of_several_sources_the_one_at_the_place_is_meant() -> None:
     )
 
 
-def test_the_private_use_form_of_later_years_is_understood() -> None:
+def test_the_later_citation_markers_in_private_use_characters_are_resolved() -> None:
     first, second = "\ue200cite\ue202turn0search1\ue201", "\ue200cite\ue202turn0search2\ue201"
     references = [
         {"matched_text": first, "items": [{"url": "https://a"}], "safe_urls": ["https://z"]},
@@ -301,7 +301,7 @@ def test_an_error_of_the_sandbox_is_output_and_its_fence_is_closed() -> None:
     )
 
 
-def test_bots_see_nothing_of_output_that_follows_text_or_precedes_code() -> None:
+def test_bot_mode_hides_output_after_text_and_before_code() -> None:
     """Fault 8: the fences leaked."""
     turn = [text("a", "a"), output("3"), *steps(code("y", "c2"), ""), output("4", id="o2")]
     assert answer(*turn, text("b", "b"), bot=QUIET) == "ab"
@@ -313,7 +313,7 @@ def test_code_after_output_whose_first_event_has_text_is_whole() -> None:
     assert answer(*turn).endswith("\n2\n```\n\n```\nprint(3)\n```\n")
 
 
-def test_an_action_that_asks_for_leave_ends_with_what_it_asked_for() -> None:
+def test_an_action_without_permission_ends_with_its_request() -> None:
     """Fault 15: the answer broke off with its fence open."""
     body = {
         "domain": "example.com",
@@ -348,12 +348,12 @@ def test_an_action_that_asks_for_leave_ends_with_what_it_asked_for() -> None:
     )
 
 
-def test_the_answer_of_an_action_is_for_the_model() -> None:
+def test_the_response_of_an_action_is_not_shown() -> None:
     turn = [code("{}", recipient="x__jit_plugin.a"), tool("x__jit_plugin.a", '{"ok":1}')]
     assert answer(*turn, text("Done.")) == "\n```\n{}\n```\nDone."
 
 
-def test_a_refusal_to_draw_is_kept_for_those_who_need_the_reason() -> None:
+def test_a_refusal_to_draw_keeps_its_reason() -> None:
     request = code('{"prompt":"x"}', recipient="dalle.text2im")
     refusal = tool("dalle.text2im", "This request violates our content policy.")
     told = translate(wire([request, refusal, refusal, text("I cannot."), DONE]))
@@ -369,11 +369,11 @@ def test_images_carry_the_prompt_they_were_drawn_from() -> None:
     assert ImagePlaceholder("dalle", "file-service://A", "a serene moon") in said
 
 
-def test_an_image_that_cannot_be_had_does_not_end_the_answer() -> None:
+def test_a_missing_image_does_not_end_the_answer() -> None:
     assert answer(drawn("gone"), text("x")) == "\n```\nError: 图片下载失败\n```\nx"
 
 
-def test_events_nobody_knows_change_nothing() -> None:
+def test_unknown_events_change_nothing() -> None:
     noise: list[Line] = [
         {"type": "brand_new", "message": None},
         tool("brand_new", "x", "n1"),
@@ -496,7 +496,7 @@ PINGS = [
     st.lists(st.integers(0, 100_000), max_size=30),
     st.sets(st.integers(0, 40)),
 )
-def test_any_turn_gives_its_text_however_it_is_encoded_cut_and_flushed(
+def test_any_turn_yields_its_text_however_it_is_encoded_cut_and_flushed(
     turn: tuple[list[Record], str, str],
     encoding: Encoding,
     pings: list[bytes],

@@ -125,7 +125,7 @@ class Settlement:
             return
         _log_failure(attempt, failed)
         if failed.fault == "unauthorized":
-            # Before the seat is free: the next job would be sent in vain.
+            # Before the seat is free: the next job would fail as well.
             await self._finish_waiting(claim.account, None, failed)
         await self.finish(attempt, failed, upstream_failed=error.passing)
 

@@ -76,7 +76,7 @@ def exports(module: str, modules: Mapping[str, str]) -> set[str]:
 
 
 def faults(source: str, modules: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is wrong with a script or module."""
+    """Yield the faults of a script or module."""
     lua = LuaRuntime(encoding=None)
     dump = lua.eval(b"function(source) return string.dump(assert(loadstring(source))) end")
     needed = set(needs(source))

@@ -16,7 +16,7 @@ from tests.chaos.run import LONG, SHORT, run
 
 
 def main() -> None:
-    """Read the command line, let the storm rage, and print what came of it."""
+    """Read the command line, run the storm, and print its report."""
     parser = argparse.ArgumentParser(prog="tests.chaos", description="Kills the gateway's parts.")
     parser.add_argument("--seed", type=int, help="by default a random one")
     parser.add_argument("--jobs", type=int, help="how many requests")

@@ -17,7 +17,7 @@ import aiohttp
 from tests.chaos.plan import Request
 
 DEADLINE = 120.0
-"""Seconds after which a client is sure that it was forgotten."""
+"""Seconds after which the gateway has certainly lost a request."""
 
 
 @dataclass
@@ -26,12 +26,12 @@ class Front:
 
     url: str
     struck: float | None = None
-    """When it was told to stop or killed (monotonic)."""
+    """Time (monotonic) at which it was stopped or killed."""
 
 
 @dataclass
 class Told:
-    """What one client was told, in the words of `verdicts.py`. Times are monotonic."""
+    """Everything that one client received, in the words of `verdicts.py`. Times are monotonic."""
 
     request: Request
     front: Front
@@ -40,21 +40,21 @@ class Told:
     status: int = 0
     text: str = ""
     arrivals: list[float] = field(default_factory=list)
-    """When text came."""
+    """Times at which text arrived."""
     done: bool = False
     error: str | None = None
     broken: str | None = None
-    """How the connection broke, if it did before the answer's end."""
+    """Error of a connection that broke before the end of the answer."""
     reached: bool = True
-    """Whether there was a connection at all."""
+    """A connection was established."""
     left: bool = False
     hung: bool = False
     nonsense: str | None = None
-    """What no client should ever be told."""
+    """A response that no client should ever get."""
 
     @property
     def ending(self) -> str:
-        """One word for how it ended."""
+        """One word for the ending."""
         if self.left:
             return "left"
         if self.hung:
@@ -85,12 +85,15 @@ class Crowd:
         self._failure: BaseException | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     @property
     def finished(self) -> bool:
-        """Whether everybody has been served, or has left. Raises what went wrong with us."""
+        """Return whether every client has been served or has disconnected.
+
+        Raises failures of the test itself.
+        """
         if self._thread.is_alive():
             return False
         if self._failure is not None:
@@ -133,7 +136,7 @@ class Crowd:
 
 
 async def ask(http: aiohttp.ClientSession, told: Told) -> None:
-    """Make one request and stay with it to its end."""
+    """Make one request and follow it to its end."""
     request = told.request
     patience = DEADLINE if request.leave_after is None else request.leave_after
     try:

@@ -1,11 +1,14 @@
-"""What an idle gateway must not leave in Redis. All that this test knows of its keys is here."""
+"""Keys that an idle gateway must not leave in Redis.
+
+Everything that this test knows of its keys is here.
+"""
 
 from __future__ import annotations
 
 import redis
 
 HOLDERS = ("gateway:*", "arq:queue:*")
-"""Where sorted sets, sets and lists hold jobs: none may have any member left."""
+"""Sorted sets, sets and lists that hold jobs: none may have any member left."""
 
 NO_HOLDERS = (
     *("gateway:deletions:", "gateway:front", "gateway:worker"),
@@ -17,10 +20,10 @@ NO_HOLDERS = (
     "gateway:resting",
     "gateway:later",
 )
-"""But these, by their beginnings, hold no jobs, or not only."""
+"""Prefixes of keys that hold no jobs, or other members too."""
 
 LATER = "gateway:later"
-"""What begins again at a moment: accounts, and jobs as `job <id>` and `orphan <id>`."""
+"""Entries that continue at a given time: accounts, and jobs as `job <id>` and `orphan <id>`."""
 
 RECORDS = "gateway:job:*"
 """The jobs' hashes, with their state."""
@@ -28,11 +31,11 @@ RECORDS = "gateway:job:*"
 ENDED = {b"done", b"failed", b"cancelled"}
 
 ARQ = ("arq:job:*", "arq:retry:*", "arq:in-progress:*")
-"""What arq keeps of a job until its ending."""
+"""Records that arq keeps of a job until it finishes."""
 
 
 def leftovers(url: str) -> list[str]:
-    """Everything that is left of jobs, a sentence each."""
+    """Everything that is left of jobs, one sentence each."""
     found = []
     with redis.Redis.from_url(url) as client:
         for pattern in HOLDERS:

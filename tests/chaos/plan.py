@@ -1,4 +1,4 @@
-"""What a seed decides: the requests, and the blows to the processes."""
+"""The plan of a seed: the requests, and the blows to the processes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 SECRET = "zebrafink"
-"""A word in every prompt, answer and bearer, which no role may print."""
+"""Part of every prompt, answer and bearer; no role may print it."""
 
 Target = Literal["worker", "front", "redis"]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How the upstream treats a request.
+    """Treatment of a request by the upstream.
 
-    `whole`: the answer may be whole. `fails`: it may end in an error although nobody was struck.
-    `steady`: its words come without pauses. `long`: it takes seconds. `busy`: its account is busy
-    at the first attempt.
+    `whole`: the answer may be whole. `fails`: it may end in an error although no process was
+    struck. `steady`: its words come without pauses. `long`: it takes seconds. `busy`: its account
+    is busy at the first attempt.
     """
 
     directive: str
@@ -69,10 +69,10 @@ worker, and it must be over before the worker's lease is, or it is taken for one
 
 @dataclass(frozen=True)
 class Request:
-    """One request of one client, and what comes of it if nothing goes wrong.
+    """One request of one client, and its outcome if nothing goes wrong.
 
-    `front` picks one of the front ends that are up. `leave_after` (seconds) is when the client
-    loses its patience.
+    `front` picks one of the front ends that are up. The client disconnects after `leave_after`
+    seconds.
     """
 
     number: int
@@ -87,7 +87,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Blow:
-    """What to strike: the `pick`th that lives, `after` so many seconds, gone for `down` seconds."""
+    """A target to strike: the `pick`th living process, `after` that many seconds, down for `down`
+    seconds."""
 
     target: Target
     kill: bool
@@ -106,7 +107,8 @@ BAG: tuple[tuple[Target, bool], ...] = (
     ("redis", True),
     ("redis", False),
 )
-"""What is struck, and whether by SIGKILL or SIGTERM; all of it, in any order, before any again."""
+"""Targets, and SIGKILL or SIGTERM; each is struck once, in any order, before any is struck
+again."""
 
 
 def requests(seed: int, count: int, *, sockets: bool) -> list[Request]:
@@ -117,8 +119,11 @@ def requests(seed: int, count: int, *, sockets: bool) -> list[Request]:
 
 
 def blows(seed: int, calm: float) -> Iterator[Blow]:
-    """The blows, without end. Mostly `calm` seconds or more lie between two, sometimes nearly none,
-    so that one strikes while another's damage is being mended."""
+    """The blows, without end.
+
+    Mostly `calm` seconds or more are between two, sometimes nearly none, so that one strikes while
+    the damage of another is being repaired.
+    """
     random_ = random.Random(f"blows {seed}")
     while True:
         for target, kill in random_.sample(BAG, len(BAG)):

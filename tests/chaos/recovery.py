@@ -25,7 +25,7 @@ _NOTICED = 0.05
 
 @dataclass(frozen=True)
 class Recovery:
-    """Seconds, sorted; what was cut short by the next strike is only counted."""
+    """Seconds, sorted; recoveries cut short by the next strike are only counted."""
 
     slots: list[float]
     clients: list[float]
@@ -33,14 +33,14 @@ class Recovery:
 
     @property
     def p95(self) -> float:
-        """Of both together."""
+        """Recoveries of both together."""
         return quantile(sorted(self.slots + self.clients), 0.95)
 
 
 def measure(
     strikes: Sequence[Strike], samples: Sequence[Sample], told: Sequence[Told], cap: int
 ) -> Recovery:
-    """Of a whole storm."""
+    """Recoveries of a whole storm."""
     slots, clients, cut_short = [], [], 0
     moments = [strike.at for strike in strikes] + [float("inf")]
     for strike, (_, following) in zip(strikes, pairwise(moments), strict=True):
@@ -83,7 +83,7 @@ def _next_sign(told: Told, moment: float) -> float:
 
 
 def quantile(ordered: Sequence[float], part: float) -> float:
-    """The value that so large a part of them does not exceed; 0 of none."""
+    """The given quantile of the values; 0 without values."""
     if not ordered:
         return 0.0
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]

@@ -17,11 +17,12 @@ from tests.support.gateway import Gateway
 
 FRONTS, WORKERS = 2, 3
 CAP = 6
-"""Conversations at once in all; the simulator allows more, so that its peak tells the truth."""
+"""Conversations at once in all; the simulator allows more, so that its peak shows a violated
+cap."""
 
 POOL_CAP = 3
 MAX_WAIT = 300.0
-"""Seconds: nobody is turned away or given up for having to wait."""
+"""Seconds: no request is refused or failed for its wait."""
 
 CLEAN_TIMEOUT = 60.0
 """Seconds within which nothing must be left of any job once everything is there again."""
@@ -32,7 +33,7 @@ WELL_TIMEOUT = 20.0
 
 @dataclass(frozen=True)
 class Weather:
-    """What kind of storm: `calm` seconds at least between most blows."""
+    """Kind of a storm: at least `calm` seconds between most blows."""
 
     jobs: int
     at_once: int
@@ -49,7 +50,7 @@ LONG = Weather(jobs=600, at_once=32, calm=6.0, lease=6.0, heartbeat=1.5, sockets
 
 @dataclass(frozen=True)
 class Report:
-    """What one storm did."""
+    """Result of one storm."""
 
     seed: int
     seconds: float
@@ -62,13 +63,13 @@ class Report:
 
     @property
     def accepted(self) -> int:
-        """How many requests were not turned away at the door."""
+        """Number of requests that were not refused at admission."""
         doors = ("not reached", *(f"503 {code}" for code in verdicts.AT_THE_DOOR))
         away = sum(self.endings[ending] for ending in doors)
         return self.endings.total() - away
 
     def shown(self) -> str:
-        """For people."""
+        """Return the report as text."""
         struck = Counter(
             f"{strike.target} {'SIGKILL' if strike.kill else 'SIGTERM'}" for strike in self.strikes
         )
@@ -157,7 +158,7 @@ def run(seed: int, weather: Weather, directory: Path) -> Report:
 
 
 def _wait_clean(gateway: Gateway) -> list[str]:
-    """What is left of jobs, once nothing is, or nobody would wait any longer."""
+    """Wait until nothing is left of jobs; return what is left at the deadline."""
     deadline = time.monotonic() + CLEAN_TIMEOUT
     while (left := leftovers(gateway.redis.url)) and time.monotonic() < deadline:
         time.sleep(0.1)

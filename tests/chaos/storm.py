@@ -35,7 +35,7 @@ class Strike:
 
 @dataclass(frozen=True)
 class Sample:
-    """How many conversations the simulator held at a time, and how many clients waited for it."""
+    """Numbers of conversations that the simulator held and of clients that waited, at one time."""
 
     at: float
     active: int
@@ -68,7 +68,7 @@ class Storm:
         self.strikes: list[Strike] = []
         self.samples: list[Sample] = []
         self.oddities: list[str] = []
-        """What processes did that they were not told to."""
+        """Unexpected ends of processes."""
         self._gateway = gateway
         self._crowd = crowd
         self._blows = blows
@@ -82,7 +82,7 @@ class Storm:
         crowd.up = [place.front for place in self._fronts if place.front is not None]
 
     def rage(self) -> None:
-        """Strike until every client has been served, or has left."""
+        """Strike until every client has been served or has disconnected."""
         blow = next(self._blows)
         due = time.monotonic() + blow.after
         while not self._crowd.finished:
@@ -95,7 +95,7 @@ class Storm:
             time.sleep(TICK)
 
     def mend_all(self) -> None:
-        """Bring everything back and let those that stop come to their end."""
+        """Restart everything and wait for stopping processes to end."""
         deadline = time.monotonic() + MEND_TIMEOUT
         while not self._whole():
             if time.monotonic() > deadline:

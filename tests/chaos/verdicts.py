@@ -1,4 +1,4 @@
-"""What must hold after a storm; every breach is a sentence."""
+"""Conditions that must hold after a storm; every violation is a sentence."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ NEVER = {
     "cancelled",
     "None",
 }
-"""Errors that no storm excuses: Redis keeps everything and is never away for long, and nobody was
-cancelled who is still there to be told so."""
+"""Errors that no storm excuses: Redis keeps everything and is never unreachable for long, and no
+job of a connected client was cancelled."""
 
 AT_THE_DOOR = ("line_unavailable", "no_worker", "upstream_unavailable")
 """Errors of requests that were never accepted, if they come as a status."""
@@ -28,7 +28,7 @@ AFTERMATH = 3.0
 
 
 def of_client(told: Told, strikes: Sequence[Strike]) -> Iterator[str]:
-    """What is wrong with what one client was told."""
+    """Violations in what one client received."""
     kind, answer = told.request.kind, told.request.answer
     front_was_struck = told.front.struck is not None and told.front.struck <= told.ended
     if told.nonsense:
@@ -52,7 +52,7 @@ def of_client(told: Told, strikes: Sequence[Strike]) -> Iterator[str]:
 
 
 def _explained(told: Told, strikes: Sequence[Strike]) -> bool:
-    """Whether the error of a request with which nothing was wrong comes from a strike."""
+    """Return whether a strike explains the error of a valid request."""
 
     def struck(target: str, *, kill: bool) -> bool:
         return any(
@@ -85,7 +85,7 @@ def _explained(told: Told, strikes: Sequence[Strike]) -> bool:
 
 
 def of_upstream(stats: Mapping[str, int], cap: int, account_cap: int) -> Iterator[str]:
-    """Whether the caps were kept, as the simulator saw it."""
+    """Violations of the caps, as seen by the simulator."""
     if stats["peak"] > cap:
         yield f"{stats['peak']} conversations were open at once, {cap} are allowed"
     if stats["peak_per_account"] > account_cap:
@@ -97,7 +97,7 @@ def of_upstream(stats: Mapping[str, int], cap: int, account_cap: int) -> Iterato
 
 
 def of_output(printed: str) -> Iterator[str]:
-    """Whether the roles kept quiet about what they must, and met no bug."""
+    """Secrets and bugs in the logs of the roles."""
     if SECRET in printed:
         yield "a prompt, an answer or a bearer was printed"
     for number, line in enumerate(lines := printed.splitlines()):

@@ -40,7 +40,8 @@ def gateway(shared_gateway: Gateway) -> Gateway:
 
 @pytest.fixture(scope="module")
 def mortal_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A Redis and a simulator for tests that start and kill roles, and leave some to the next."""
+    """A Redis and a simulator for tests that start and kill roles, some of which the next test
+    reuses."""
     with quick(tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
 
@@ -58,13 +59,13 @@ def client(gateway: Gateway) -> Iterator[OpenAI]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Where a test's own gateway writes what its roles print."""
+    """Directory of the logs of a test's own gateway."""
     return tmp_path
 
 
 @pytest.fixture
 def ask(gateway: Gateway) -> Iterator[Ask]:
-    """Streams `words` numbered words to a bot with a bearer of its own."""
+    """Function that streams `words` numbered words to a bot with its own bearer."""
     pool = ThreadPoolExecutor(64)
     clients: list[Client] = []
 

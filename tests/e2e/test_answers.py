@@ -1,4 +1,4 @@
-"""What clients get when all goes well, through the official client."""
+"""Successful answers through the official client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients whose connection breaks come back for their answer, to any front end."""
+"""Clients reconnect to any front end after their connection broke, and get their answer."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Fragile:
         self._socket.sendall(head + content)
 
     def read(self, size: int) -> None:
-        """Read so many bytes of the response, unless it ends before."""
+        """Read the given number of bytes of the response, unless it ends before."""
         while len(self.received) < size and not self.received.endswith(b"0\r\n\r\n"):
             self.received += self._socket.recv(size - len(self.received))
 
@@ -79,7 +79,7 @@ class Fragile:
         self._socket.close()
 
     def body(self) -> str:
-        """What it has of the body, as far as whole characters go."""
+        """The received part of the body, up to the last whole character."""
         _, _, rest = self.received.partition(b"\r\n\r\n")
         body = b""
         while b"\r\n" in rest:
@@ -90,7 +90,8 @@ class Fragile:
 
 
 def text_and_id(body: str) -> tuple[str, str | None, bool]:
-    """The text of the whole messages, the id of the last that has one, and whether all ended."""
+    """The text of the complete messages, the id of the last one with an id, and whether `[DONE]`
+    came."""
     text, last, done = "", None, False
     for message in body.split("\n\n")[:-1]:
         for line in message.split("\n"):

@@ -1,4 +1,4 @@
-"""Workers and front ends die or freeze; clients are told the truth and the rest goes on."""
+"""Workers and front ends die or freeze; affected clients get an error and all others are served."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.bots import Ask, Client, is_torn_and_says_so, is_whole
 from tests.support.gateway import Gateway, frozen, until
 
 RECOVERY = 10.0
-"""Seconds within which slots come back after a crash, and within which then clients know."""
+"""Seconds after a crash within which slots are free again and affected clients have an error."""
 
 
 @pytest.fixture

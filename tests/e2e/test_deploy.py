@@ -1,4 +1,4 @@
-"""The commands and files that deploy/ names, run as they stand there, without an engine."""
+"""The commands and files that deploy/ names, run unchanged and without a container engine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def final_stage() -> list[tuple[str, str]]:
 
 
 def copy_into(root: Path) -> None:
-    """Do what the image's COPY instructions do."""
+    """Perform the COPY instructions of the image."""
     for instruction, arguments in final_stage():
         if instruction != "COPY" or arguments.startswith("--from"):
             continue
@@ -77,7 +77,7 @@ class Containers:
         } | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def run(self, name: str, *more: str, **environ: str) -> subprocess.Popen[bytes]:
-        """Start a service's command; `more` and `environ` are what its network would do."""
+        """Start the command of a service; `more` and `environ` replace its network."""
         command = [*shlex.split(SERVICES[name]["command"]), *more]
         return self.start(name, command, **SERVICES[name].get("environment", {}) | environ)
 

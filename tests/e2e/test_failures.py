@@ -1,4 +1,4 @@
-"""What clients are told when something is wrong: with their request, or upstream."""
+"""Errors that clients get for their own requests and for upstream failures."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_body_over_the_limit_is_a_413(gateway: Gateway) -> None:
 
 
 def raw(gateway: Gateway, sent: bytes, *, end: bool = False) -> bytes:
-    """What comes back on a plain socket until the server closes it."""
+    """Everything received on a plain socket until the server closes it."""
     where = urlsplit(gateway.url)
     with closing(socket.create_connection((where.hostname, where.port), 10)) as connection:
         connection.sendall(sent)

@@ -1,4 +1,4 @@
-"""Pictures and files that clients send, by data URL and by address, through real processes."""
+"""Images and files that clients send, by data URL and by http URL, through real processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONTENTS = {"/a.png": ("image/png", PNG), "/a.pdf": ("application/pdf", PDF)}
 
 
 class _Files(BaseHTTPRequestHandler):
-    """Serves what `CONTENTS` has, and sends everything else away."""
+    """Serves `CONTENTS`, and redirects or refuses everything else."""
 
     def do_GET(self) -> None:
         kind, content = CONTENTS.get(self.path, ("", b""))

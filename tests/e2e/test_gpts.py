@@ -1,4 +1,5 @@
-"""What stays behind of answers, and which GPTs are offered, through the official client."""
+"""Conversations that answers leave upstream, and the GPTs that are listed, through the official
+client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A client that leaves frees its place or slot within a second, however it was being answered."""
+"""A client that disconnects frees its place or slot within a second, in every state of its
+answer."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ import redis
 from tests.support.gateway import Gateway, until
 
 WITHIN = 1.0
-"""Seconds that the contract gives."""
+"""Seconds that the contract allows."""
 
 
 class LeavingClient:
-    """A client on a plain socket, so that leaving is one close and nothing else."""
+    """A client on a plain socket, so that disconnecting is one close and nothing else."""
 
     def __init__(
         self, gateway: Gateway, prompt: str, *, stream: bool, padding: int = 0, bearer: str = "one"

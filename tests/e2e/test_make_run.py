@@ -1,4 +1,4 @@
-"""`python -m local` as a person has it: a real process, its output, its signals."""
+"""`python -m local` as a person uses it: a real process, its output, its signals."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Run:
         return status
 
     def children(self) -> dict[str, psutil.Process]:
-        """What it started, by name."""
+        """Its child processes, by name."""
         found = {}
         for process in psutil.Process(self.process.pid).children(recursive=True):
             command = " ".join(process.cmdline())
@@ -168,7 +168,7 @@ def own(runs: dict[str, Run], request: pytest.FixtureRequest) -> Run:
 
 
 def ends(name: str) -> pytest.MarkDecorator:
-    """Marks a test that brings the gateway of this name to its end."""
+    """Mark a test that ends the gateway of this name."""
     return pytest.mark.parametrize("own", [name], indirect=True, ids=[""])
 
 

@@ -1,4 +1,4 @@
-"""Images and files of answers, as a client gets them: links that download."""
+"""Images and files of answers, which clients get as links to download."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_image_that_cannot_be_downloaded_is_reported_and_the_answer_goes_on(
 
 LARGE = 80_000_000
 ROOM = 60_000_000
-"""Bytes that a process may grow by meanwhile; whoever held it all would need more."""
+"""Bytes that a process may grow by meanwhile; holding the whole file would need more."""
 
 
 def peak(process: subprocess.Popen[bytes]) -> int:

@@ -1,4 +1,4 @@
-"""How much memory a large file takes on its way through; the figures are printed (`-s`)."""
+"""Memory that a large file takes on its way through; the figures are printed (`-s`)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def ask(gateway: Gateway, bearer: str, url: str, said: str) -> str:
 
 @pytest.fixture(scope="module")
 def idle(gateway: Gateway) -> dict[int, int]:
-    """What worker and front end take once all is loaded that is loaded at first use."""
+    """Memory of worker and front end once everything is loaded that is loaded at first use."""
     ask(gateway, "first", "data:text/csv,a", "[[sim words=3]]")
     return {role.pid: memory(role.pid, "VmRSS") for role in gateway.workers + gateway.fronts}
 
@@ -108,17 +108,15 @@ def test_a_file_of_80_mb_is_uploaded_and_downloaded_in_little_memory(
 BODY = 8 * 1024 * 1024
 CLIENTS = 12
 BESIDES = 48 * 1024 * 1024
-"""Bytes for what does not grow with the bodies: buffers of sockets, of the store, of malloc."""
+"""Bytes that do not grow with the bodies: buffers of sockets, of the store, of malloc."""
 
 
 @pytest.mark.parametrize("of", ["a file", "words"])
 def test_many_large_bodies_take_the_memory_of_a_few_and_do_not_delay_a_small_one(
     directory: Path, of: str
 ) -> None:
-    """All that come in may be as large as two of the largest; and a body is held about twice.
-
-    What is in line is no longer here.
-    """
+    """The bodies being received may be as large as two of the largest, and a body is held about
+    twice. Enqueued requests are no longer held here."""
     most_bytes, patient = str(BODY), "200"
     with Gateway(
         directory, server__max_body_bytes=most_bytes, server__body_timeout=patient

@@ -40,7 +40,7 @@ def scrape(url: str) -> str:
 
 
 def gauges(text: str) -> Counter[str]:
-    """What each gauge shows, over all its labels."""
+    """Sum of each gauge over all its labels."""
     shown: Counter[str] = Counter()
     for family in text_string_to_metric_families(text):
         if family.type == "gauge":

@@ -58,7 +58,7 @@ def config(gateway: Gateway) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway whose settings are what `python -m settings.migrate` has made of the files."""
+    """A gateway with the settings that `python -m settings.migrate` has made from the files."""
     files = tmp_path_factory.mktemp("migrated")
     with Gateway(files, simulator=("--prefix", PREFIX)) as gateway:
         with redis.Redis.from_url(gateway.redis.url) as client:

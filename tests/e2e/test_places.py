@@ -1,4 +1,4 @@
-"""Who waits can see where, and can take their request back."""
+"""Waiting clients can see their position and cancel their request."""
 
 from __future__ import annotations
 

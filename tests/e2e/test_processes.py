@@ -26,7 +26,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture
 def gateway(started: Gateway) -> Gateway:
-    """A gateway whose front end the test before has ended, or left as it was."""
+    """A gateway whose front end the previous test has ended or kept."""
     return started.start(processes=COUNT)
 
 

@@ -1,4 +1,4 @@
-"""Redis dies, freezes, forgets or refuses; nothing has to be restarted but it."""
+"""Redis dies, freezes, loses its data or refuses writes; only Redis has to be restarted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def gateway(mortal_gateway: Gateway) -> Gateway:
 
 
 def in_line(gateway: Gateway, count: int) -> None:
-    """Wait until so many jobs wait."""
+    """Wait until the given number of jobs wait."""
     with redis.Redis.from_url(gateway.redis.url) as client:
         until(lambda: client.zcard("gateway:waiting:chat") == count, 60, "not all wait")
 

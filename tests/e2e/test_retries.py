@@ -1,4 +1,4 @@
-"""What the upstream fails at before it answers, its client does not notice."""
+"""Clients do not notice upstream failures before the first event."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gateway(retrying: Gateway) -> Gateway:
 
 
 def fail(gateway: Gateway, times: int, **fault: object) -> None:
-    """Fail so many conversations, then answer."""
+    """Fail the given number of conversations, then answer."""
     post(f"{gateway.simulator}/simulator/script", {"words": 5, "times": times, **fault})
 
 

@@ -1,4 +1,4 @@
-"""The gateway behind Sentinels: its Redis is killed, another takes over, nobody is restarted."""
+"""The gateway behind Sentinels: its Redis is killed, another takes over, no role is restarted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ask(
 
 
 def busy(pool: ThreadPoolExecutor, gateway: Gateway) -> tuple[list[Client], list[Client]]:
-    """Clients whose answers are under way, and clients that wait."""
+    """Clients with running answers, and waiting clients."""
     running = [ask(pool, gateway, 250, f"bot-{n}", "gate=10") for n in range(4)]
     for client in running:
         assert client.begun.wait(60)

@@ -1,4 +1,4 @@
-"""Roles that are told to stop finish what they have begun."""
+"""Stopping roles finish their running answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tools do in an answer, as web pages and as chat bots get it, over SSE and over WebSocket."""
+"""Tools in answers, as web pages and as chat bots get them, over SSE and over WebSocket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINK = r"(http://[^\s()]+)"
 
 @pytest.fixture(scope="module", params=["web", "bot"])
 def mode(request: pytest.FixtureRequest) -> Mode:
-    """Whether bot mode is off or on."""
+    """Bot mode, off or on."""
     chosen: Mode = request.param
     return chosen
 
@@ -46,7 +46,7 @@ def gateway(mode: Mode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ga
 
 @pytest.fixture(params=["sse", "websocket"])
 def account(request: pytest.FixtureRequest) -> str:
-    """How the upstream answers this account."""
+    """Transport by which the upstream answers this account."""
     chosen: str = request.param
     return chosen
 
@@ -63,7 +63,8 @@ def client(gateway: Gateway, account: str) -> Iterator[OpenAI]:
 
 
 def say(client: OpenAI, directive: str, model: str = "gpt-4-s") -> str:
-    """The text of a streamed answer, which is that of a whole one but for the names of copies."""
+    """The text of a streamed answer, equal to that of a whole one except for the names of
+    copies."""
     prompt = f"[[sim {directive} words=3 interval=0.005]]"
     stream = client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": prompt}], stream=True

@@ -58,7 +58,7 @@ def test_a_websocket_closed_for_good_is_an_error_in_the_stream(
 def test_the_websocket_answer_of_a_disconnected_client_is_stopped_within_a_second(
     gateway: Gateway, client: OpenAI
 ) -> None:
-    """Such an answer would go on upstream, as nobody hangs up on it."""
+    """Without a stop such an answer goes on upstream: no connection of its own is closed."""
     stream = client.chat.completions.create(
         model="gpt-4-s",
         messages=[{"role": "user", "content": "[[sim words=2000 interval=0.02]]"}],

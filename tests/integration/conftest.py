@@ -48,7 +48,7 @@ def seal() -> Seal:
 
 @pytest.fixture
 async def queue(redis: Redis, seal: Seal, config: settings.Settings) -> WholeLine:
-    """A line which a front end called `front` and a worker called `w` use."""
+    """A line used by a front end called `front` and a worker called `w`."""
     line = WholeLine(redis, seal, config.queue, settings.Upstream(max_concurrency=100))
     await line.presences.show_front_end("front")
     await has_worker(redis, seal)
@@ -63,19 +63,19 @@ def config() -> settings.Settings:
 
 @pytest.fixture
 def upstream() -> ScriptedUpstream:
-    """What the worker asks."""
+    """The upstream of the worker."""
     return ScriptedUpstream()
 
 
 @pytest.fixture
 def media(tmp_path: Path) -> Media:
-    """Where images and files are kept."""
+    """The store of images and files."""
     return open_media(settings.Media(), tmp_path)
 
 
 @pytest.fixture
 def blobs(seal: Seal) -> Blobs:
-    """Where what is large in requests is kept."""
+    """The store of large parts of requests."""
     return Blobs(MemoryStore(), seal, 60.0)
 
 

@@ -1,4 +1,4 @@
-"""Who is let into the line, and what those are told who are not."""
+"""Admission to the line, and the retry times of refused jobs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from wire.seal import Seal
 
 
 async def line(redis: Redis, seal: Seal, slots: int = 1, **more: Any) -> WholeLine:
-    """A line of a worker with so many slots, under other limits than usual."""
+    """A line with a worker that has the given number of slots, under other limits than usual."""
     queue = WholeLine(redis, seal, replace(QUICK, **more), settings.Upstream(max_concurrency=slots))
     await queue.presences.show_front_end("front")
     await has_worker(redis, seal)
@@ -32,7 +32,7 @@ async def line(redis: Redis, seal: Seal, slots: int = 1, **more: Any) -> WholeLi
 
 
 async def fill(queue: WholeLine, count: int, account: str = "heavy", **more: Any) -> list[Accepted]:
-    """So many jobs come in, of an account that holds one conversation at once."""
+    """Enqueue jobs of an account that holds one conversation at once; all are accepted."""
     admitted = [
         await queue.enqueue(new(f"{account}-{n}", account, **more), b"body") for n in range(count)
     ]
@@ -41,7 +41,7 @@ async def fill(queue: WholeLine, count: int, account: str = "heavy", **more: Any
 
 
 async def refused(queue: WholeLine, id: str, account: str, reason: str, **more: Any) -> float:
-    """The moment (seconds from now) for which a job was told to come back."""
+    """The retry time (seconds from now) of a job that is refused."""
     admission = await queue.enqueue(new(id, account, **more), b"body")
     assert isinstance(admission, Refused), admission
     assert admission.reason == reason
@@ -90,8 +90,8 @@ async def test_a_job_whose_forecast_exceeds_its_maximum_wait_is_refused(
 
 
 async def test_a_guessed_forecast_refuses_nobody(redis: Redis, seal: Seal) -> None:
-    """A gateway that had just begun thought that answers take 15 s, and refused what it could have
-    served in a second. Who sets a limit of their own is refused all the same."""
+    """A gateway that had just started assumed 15 s per answer, and refused jobs that it could have
+    served in a second. A job with its own limit is refused all the same."""
     queue = await line(redis, seal, max_wait=1.0)
     await fill(queue, 3)
     await learn(redis, 15.0)
@@ -100,14 +100,14 @@ async def test_a_guessed_forecast_refuses_nobody(redis: Redis, seal: Seal) -> No
 
 
 async def learn(redis: Redis, seconds: float) -> None:
-    """Let the line know how long answers take."""
+    """Record typical durations of answers in the line."""
     took = round(seconds * 1000)
     known = {"chat n": 50, "chat mean": took, "chat square": took * took}
     await redis.hset("gateway:service", mapping=known)  # type: ignore[misc]  # redis-py: sync or async
 
 
 async def test_the_record_of_a_refused_account_expires_soon(redis: Redis, seal: Seal) -> None:
-    """Any bearer may ask: each that was made up took memory in Redis for a day."""
+    """Any bearer may ask: each made-up one took memory in Redis for a day."""
     queue = WholeLine(redis, seal, QUICK)  # without a worker
     for _ in range(2):
         assert isinstance(await queue.enqueue(new("job", "made-up"), b"body"), Refused)
@@ -145,14 +145,14 @@ async def test_a_job_with_a_free_seat_and_slot_is_accepted_although_the_line_is_
 async def test_a_client_that_retries_at_its_retry_time_is_accepted(
     redis: Redis, seal: Seal
 ) -> None:
-    """However many others come in between who were told nothing."""
+    """However many other jobs without a retry time are enqueued in between."""
     queue = await line(redis, seal, max_waiting=2, max_wait=3600.0)
     clock = asyncio.get_running_loop().time
 
     handing_over = asyncio.Lock()  # nobody sees the slot free while somebody waits for it
 
     async def work() -> None:
-        """Each answer takes as long as the last, so that what is foretold comes true."""
+        """Serve jobs; each answer takes as long as the last, so that forecasts hold."""
         held: list[Claim] = []
         while True:
             async with handing_over:

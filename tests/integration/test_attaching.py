@@ -1,4 +1,4 @@
-"""Jobs that came with an idempotency key, in a real Redis: who reads them, and until when."""
+"""Jobs with an idempotency key, in a real Redis: their readers, and their lifetime."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ async def test_an_answer_cut_by_a_satisfied_reader_is_not_kept_if_its_worker_die
 async def test_a_reader_in_a_dead_front_end_no_longer_keeps_a_job_running(
     queue: WholeLine, clock: Clock
 ) -> None:
-    """A client came back over another front end and left: the job ran to its end for nobody, as the
-    reader in the dead one still counted."""
+    """A client reconnected to another front end and disconnected: the job ran to its end without a
+    reader, as the reader in the dead front end still counted."""
     await queue.enqueue(named("job", front="dies"), b"body")
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
     await queue.presences.remove_front_end("dies")
@@ -184,7 +184,8 @@ async def test_a_reader_that_detaches_does_not_end_the_job_of_the_others(
 async def test_a_job_that_is_being_cancelled_frees_its_idempotency_key_at_once(
     queue: WholeLine,
 ) -> None:
-    """Whoever asked again a moment after the cancellation was told of it, instead of an answer."""
+    """A client that repeated its request right after the cancellation got the cancellation instead
+    of an answer."""
     await queue.enqueue(named("job"), b"body")
     (claimed,) = await claim(queue)
     assert await queue.cancel("job") == "running"
@@ -196,8 +197,8 @@ async def test_a_job_that_is_being_cancelled_frees_its_idempotency_key_at_once(
 async def test_a_job_that_redis_lost_does_not_take_its_key_from_a_newer_job(
     queue: WholeLine,
 ) -> None:
-    """Its client came back before its front end put it in line again: that joined the other job,
-    again and again, and its own reply waited in vain."""
+    """Its client reconnected before its front end had enqueued it again: it was attached to the
+    other job each time, and its own reply never got an event."""
     await queue.enqueue(named("anew"), b"body")
     forgotten = msgspec.structs.replace(named("job"), accepted=True)
     assert isinstance(await queue.enqueue(forgotten, b"body"), Accepted)
@@ -208,8 +209,9 @@ async def test_a_job_that_redis_lost_does_not_take_its_key_from_a_newer_job(
 async def test_a_client_that_disconnects_while_being_attached_is_no_longer_a_reader(
     queue: WholeLine, clock: Clock
 ) -> None:
-    """A client came back and was gone before Redis' word that it was attached had arrived: it was
-    looked for under its own request's job, which never was, and the other's ran on for nobody."""
+    """A client reconnected and disconnected before the reply of Redis that it was attached had
+    arrived: it was detached from the job of its own request, which never existed, and the other
+    job ran on without a reader."""
     await queue.enqueue(named("job"), b"body")
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
     await queue.detach("again", "again", idempotency="key")
@@ -230,7 +232,8 @@ async def test_a_client_that_disconnects_before_its_enqueue_is_not_attached(
 async def test_an_orphaned_job_with_a_full_log_is_cancelled_without_a_grace(
     queue: WholeLine, clock: Clock
 ) -> None:
-    """Its front end died: it ran on for its grace, though nobody could have been attached."""
+    """Its front end died: the job ran on for the grace, although no client could have been
+    attached."""
     await queue.enqueue(named("job", front="dies"), b"body")
     (claimed,) = await claim(queue)
     await queue.unlog(claimed)

@@ -1,4 +1,4 @@
-"""How much a front end takes in at once, over real sockets."""
+"""Memory that a front end uses for requests at once, over real sockets."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Watched(MemoryBudget):
 
 @pytest.fixture
 def patience() -> float | None:
-    """Seconds that a request may wait for room; None: as many as it has."""
+    """Seconds that a request may wait for the budget; None: as many as it has."""
     return None
 
 
@@ -83,7 +83,7 @@ async def until(probe: Callable[[], object]) -> None:
 
 
 def large(size: int) -> bytes:
-    """A request of so many bytes that the upstream answers as any other."""
+    """A request of the given number of bytes that the upstream answers like any other."""
     body = json.dumps({**BODY, "messages": [{"role": "user", "content": "#"}]})
     # Words, since counting the tokens of a single long one takes long.
     return body.replace("#", ("word " * size)[: size - len(body) + 1]).encode()
@@ -91,7 +91,7 @@ def large(size: int) -> bytes:
 
 @asynccontextmanager
 async def sending(front: Client, announced: int, sent: bytes) -> AsyncIterator[None]:
-    """A client that sends this much of a body and no more, until it leaves."""
+    """A client that sends this much of a body and no more, until it disconnects."""
     where = urlsplit(front.make_url(CHAT))
     _, writer = await asyncio.open_connection(where.hostname, where.port)
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\n"
@@ -150,7 +150,7 @@ async def test_many_large_requests_at_once_are_all_served_within_the_budget(
 async def test_a_client_that_disconnects_frees_its_part_of_the_budget(
     client: Client, budget: Watched
 ) -> None:
-    """While it is the only one that sends, and while it waits for room."""
+    """While it is the only one that sends, and while it waits for the budget."""
     async with sending(client, 950_000, b"x" * 900_000):
         await until(lambda: budget.left == 100_000)
         async with sending(client, 950_000, b"x" * 900_000):

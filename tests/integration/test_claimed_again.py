@@ -1,4 +1,4 @@
-"""A worker that gets a job again which it has just lost, on a real Redis."""
+"""A worker that claims a job again which it has just lost, on a real Redis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ LEASE = 4.0
 
 
 class SlowToClose:
-    """An upstream that says nothing to its first question, and takes its time to let go of it."""
+    """An upstream that yields nothing for its first question, and is slow to close that
+    conversation."""
 
     def __init__(self) -> None:
         self.claimed_again = asyncio.Event()
@@ -59,8 +60,9 @@ def config() -> settings.Settings:
 async def test_a_job_claimed_again_by_its_former_worker_has_one_conversation_and_keeps_its_lease(
     queue: WholeLine, redis: Redis, seal: Seal, worker: Worker, upstream: SlowToClose
 ) -> None:
-    """A worker that was frozen for longer than a lease claimed its own job again while it still
-    closed the conversation; that one's end then took the new attempt's lease along."""
+    """A worker that was frozen for longer than a lease claimed its own job again while it was
+    still closing the conversation; the end of that conversation then removed the lease of the
+    new attempt."""
     await enqueue_chat(queue, seal, "job")
     async with asyncio.timeout(30):
         while not upstream.asked:

@@ -1,4 +1,4 @@
-"""Actions of GPTs that ask for leave, and what comes of the answer, against the simulator."""
+"""Actions of GPTs that ask for permission, and the answers that follow, against the simulator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversations are deleted once they are over, whatever became of their answer."""
+"""Conversations are deleted once they are over, with any outcome of the answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAST = "words=2 interval=0 delay=0"
 
 
 class Upstream:
-    """Deletes what it is told to, once it does not refuse any more."""
+    """Deletes conversations after a number of refusals."""
 
     def __init__(self, *, refusals: int = 0) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -39,7 +39,7 @@ class Upstream:
 
 
 async def emptied(redis: Redis) -> None:
-    """Wait until nothing is remembered."""
+    """Wait until no deletion is recorded."""
     async with asyncio.timeout(30):
         while await redis.keys("gateway:deletion*"):
             await asyncio.sleep(0.01)
@@ -102,7 +102,7 @@ async def test_history_off_leaves_nothing_to_delete(loop: asyncio.AbstractEventL
 async def test_the_conversation_of_a_dead_worker_is_deleted_by_another_worker(
     redis: Redis, seal: Seal
 ) -> None:
-    """The first one notes its conversation and is never heard of again."""
+    """The first worker records its conversation and makes no further call."""
     dead = Deletions(redis, seal, Upstream().delete, SOON)
     await ConversationRecord(dead, "fk-secret").note("conversation-1")
     upstream = Upstream()
@@ -126,7 +126,7 @@ async def clock(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def start(redis: Redis, seal: Seal) -> Callable[..., Deletions]:
-    """Makes the deletions of a worker, which take the steps that the test lets them take."""
+    """Function that makes the deletions of a worker; the test takes their steps."""
     config = settings.Queue(lease=LEASE, heartbeat=HEARTBEAT)
     return lambda upstream, **more: Deletions(redis, seal, upstream.delete, config, **more)
 
@@ -158,7 +158,8 @@ async def test_a_conversation_is_not_deleted_while_it_goes_on(
 async def test_a_conversation_that_goes_on_through_a_redis_outage_is_not_deleted(
     clock: Clock, start: Callable[..., Deletions]
 ) -> None:
-    """Nobody could say that it goes on; whoever comes back first must not take that for its end."""
+    """Its record could not be renewed; the first worker to reach Redis again must not take that
+    for its end."""
     upstream = Upstream()
     holder, other = start(upstream), start(upstream)
     await beat(clock, other, seconds=2 * HOLD)

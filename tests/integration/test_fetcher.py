@@ -1,4 +1,4 @@
-"""Fetching by URL against a server on loopback, which only an allowed network lets us reach."""
+"""Fetching by URL from a server on loopback, reachable only through an allowed network."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_private_and_metadata_addresses_are_refused_at_once(
 async def test_a_host_name_is_checked_by_its_address_at_each_connection(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name server may say something harmless first, and then what it wants (rebinding)."""
+    """A name server may return a harmless address first, and any other later (rebinding)."""
     answers = ["127.0.0.1", "127.0.0.2"]
 
     def look_up(host: str, port: int, **_: object) -> list[object]:
@@ -106,7 +106,7 @@ async def test_a_host_name_is_checked_by_its_address_at_each_connection(
 async def test_slow_name_lookups_delay_no_other_fetch(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis has a name, too, and is looked up in the loop's own threads."""
+    """Redis has a host name too, which is looked up in the threads of the loop."""
     answer = threading.Event()
     asking: list[str] = []
     real = socket.getaddrinfo

@@ -285,8 +285,8 @@ async def test_a_job_that_waits_too_long_is_a_504(front: Client) -> None:
 async def test_every_reader_of_a_job_that_waited_too_long_gets_a_504(
     front: Client, redis: Redis, config: settings.Settings
 ) -> None:
-    """The first reader's front end ended the job without a word: who had come back to it later
-    waited on, for a minute and ten minutes at worst."""
+    """The front end of the first reader finished the job without publishing it: a reader attached
+    later waited on, for a minute and ten minutes at worst."""
     headers = BEARER | {"idempotency-key": "k"}
     first = asyncio.create_task(front.post(CHAT, json=BODY, headers=headers))
     while not await redis.zcard("gateway:waiting:chat"):
@@ -417,7 +417,7 @@ async def test_stop_and_max_tokens_cut_an_answer_alike_streamed_and_whole(
 
 
 PATIENT = settings.Settings(queue=LASTING, stream=settings.Stream(grace=0.2))
-"""With an upstream that may be silent for long, so that nothing but the cut ends its turn."""
+"""Settings for an upstream that may be silent for long, so that only the cut ends its turn."""
 
 
 @pytest.mark.parametrize("config", [PATIENT], ids=["patient"])
@@ -700,7 +700,7 @@ async def test_a_gpt_is_a_model_unless_it_cannot_be_reached(
 async def test_an_image_is_not_lost_with_the_words_after_it(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
-    """A client that is told of a failure asks again, and it is drawn a second time."""
+    """A client that gets a failure repeats its request, and the image is drawn a second time."""
     image = Image("dalle", None, "0" * 32 + ".png")
     broken = UpstreamError(Failed("upstream_error", "broken off"))
     upstream.script = ([Started("m"), image, Delta("Here")], broken)
@@ -715,7 +715,7 @@ async def test_an_image_is_not_lost_with_the_words_after_it(
 
 
 async def test_a_gpt_serves_an_images_request(client: Client, upstream: ScriptedUpstream) -> None:
-    """Its images were asked of no GPT at all, which the upstream refuses."""
+    """The images request named no GPT, which the upstream refuses."""
     image = Image("dalle", None, "0" * 32 + ".png")
     upstream.script = ([Started("m"), image, Done("stop")],)
     body = {"model": "my-one", "prompt": "a cat"}
@@ -725,7 +725,7 @@ async def test_a_gpt_serves_an_images_request(client: Client, upstream: Scripted
 
 
 async def test_half_a_surrogate_pair_in_a_body_is_reported_as_such(client: Client) -> None:
-    """JavaScript sends it when it cuts an emoji, and the JSON was said to be truncated."""
+    """JavaScript sends it when it cuts an emoji; the error said that the JSON was truncated."""
     cut = b'{"model": "gpt-4", "messages": [{"role": "user", "content": "a \\ud83d b"}]}'
     answer = await client.post(CHAT, content=cut, headers=BEARER)
     assert answer.status_code == 400

@@ -1,4 +1,4 @@
-"""GPTs: what the upstream tells of them, kept in Redis, and used in conversations."""
+"""Information about GPTs from the upstream, kept in Redis, and used in conversations."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_an_unreachable_gpt_fails_its_job_and_is_marked_until_it_is_reacha
 async def test_an_unreachable_upstream_is_a_passing_failure_of_a_gpt_job(
     infos: GptInfos, key: str
 ) -> None:
-    """It was taken for a GPT that is gone, and the job was not tried again."""
+    """It was taken for a GPT that is gone, and the job was not retried."""
     async with simulated() as (_, session):
         gpts = Gpts(Backend(session, "http://127.0.0.1:1"), infos, key)
         with pytest.raises(UpstreamError) as caught:

@@ -1,4 +1,4 @@
-"""The table of keys in docs/redis.md is what stands in Redis: names, types, fields, lifetimes."""
+"""The table of keys in docs/redis.md matches Redis: names, types, fields, lifetimes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UNITS = {"s": 1, "min": 60, "h": 3600, "day": 86400}
 
 
 class Row(NamedTuple):
-    """One line of the table. `expires` is how long such a key lives, in words."""
+    """One line of the table. `expires` is the lifetime of such a key, in words."""
 
     key: str
     type: str
@@ -57,7 +57,7 @@ ROWS = list(table())
 
 
 class Seen(NamedTuple):
-    """One key at one moment; `left` is its time to live in seconds, None if it stays."""
+    """One key at one time; `left` is its time to live in seconds, None without one."""
 
     key: str
     type: str
@@ -100,7 +100,7 @@ def check(seen: Seen) -> None:
 async def scenes(
     redis: Redis, server: EmbeddedRedis, queue: WholeLine, seal: Seal, upstream: ScriptedUpstream
 ) -> list[Seen]:
-    """Everything that the line can do, once; what stood in Redis after each step."""
+    """Run everything that the line can do, once; return the keys in Redis after each step."""
     seen: list[Seen] = []
 
     async def step() -> None:

@@ -1,8 +1,6 @@
-"""The line's promises, in virtual time: fair shares, honest predictions, kept moments, flat cost.
-
-The same measurements as `python -m benchmarks fairness forecasts promises length`, but smaller.
-Except for the last test, the figures depend on the seeds and the scripts alone.
-"""
+"""The promises of the line, in virtual time: fair shares, honest forecasts, kept retry times, flat
+cost. The same measurements as `python -m benchmarks fairness forecasts promises length`, but
+smaller. Except for the last test, the figures depend on the seeds and the scripts alone."""
 
 from __future__ import annotations
 
@@ -54,8 +52,8 @@ async def test_predictions_are_near_what_happens(redis: Redis, mix: forecasts.Mi
 async def test_a_client_that_retries_at_its_retry_time_is_accepted_in_the_simulation(
     redis: Redis, limit: str, keys: int, mean: float
 ) -> None:
-    """Also beside many light keys, when an answer of their own has taken long meanwhile, and when
-    answers are so short that others of their key come all the time."""
+    """Also next to many light keys, after a long answer of their own in the meantime, and with
+    answers so short that other jobs of their key arrive all the time."""
     kept = await promises.promises(redis, 2, limit, keys=keys, mean=mean)
     assert kept.returned > 40
     assert kept.part >= promises.TARGET, kept
@@ -92,7 +90,8 @@ async def test_a_client_that_ignores_its_retry_time_does_not_keep_others_out(red
 
 @pytest.mark.parametrize("keys", [5, 2000])
 async def test_a_long_line_costs_no_more_than_a_short_one(redis: Redis, keys: int) -> None:
-    """Medians of Redis' own time; what grew with the length would be some twenty times as much."""
+    """Medians of the time in Redis; a cost that grew with the length would be some twenty times as
+    much."""
     short = await length.cost(redis, 100, min(keys, 100), operations=25)
     long = await length.cost(redis, 2000, keys, operations=25)
     for name in length.OPERATIONS:

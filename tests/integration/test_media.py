@@ -1,4 +1,4 @@
-"""The media store on both of its kinds at hand: a folder, and a store that speaks by URL."""
+"""The media store on both available kinds: a folder, and a store given by URL."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_an_expired_file_is_not_found_before_and_after_it_is_swept(tmp_pat
 
 
 async def test_the_unfinished_file_of_a_killed_process_is_swept(tmp_path: Path) -> None:
-    """The store does not list it, so it stayed for ever."""
+    """The store does not list it, so it was kept forever."""
     write = (
         "import asyncio, obstore, os, sys\n"
         "from obstore.store import LocalStore\n"

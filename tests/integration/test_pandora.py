@@ -1,4 +1,5 @@
-"""The rim against a server on loopback that does to each request what the test says."""
+"""The client of the upstream against a server on loopback that treats each request as the test
+says."""
 
 from __future__ import annotations
 
@@ -316,7 +317,7 @@ async def test_an_error_in_the_stream_fails_after_the_text_before_it() -> None:
 
 @pytest.mark.parametrize("before", [b"", says("Hel")], ids=["alone", "after-text"])
 async def test_a_json_error_in_a_stream_response_is_reported_as_that_error(before: bytes) -> None:
-    """The predecessor knew it: JSON under the status and the type of a stream."""
+    """The predecessor handled this: JSON with the status and the type of a stream."""
 
     async def script(exchange: Exchange) -> None:
         said = b'{"detail": {"message": "Too many.", "code": "model_cap_exceeded", "clears_in": 9}}'
@@ -564,7 +565,7 @@ COPIED = settings.Media(download_timeout=1.5)
 
 
 def here(path: str) -> Script:
-    """The upstream tells an address on the host that was asked."""
+    """The upstream returns a URL on the host that was asked."""
 
     async def script(exchange: Exchange) -> None:
         host = exchange.head.lower().partition(b"host: ")[2].partition(b"\r\n")[0].decode()

@@ -243,7 +243,7 @@ async def test_a_cancelled_job_leaves_the_line_at_once(queue: WholeLine, redis: 
 
 
 async def test_a_cancellation_that_overtakes_its_job_still_counts(queue: WholeLine) -> None:
-    """A client left while its job was on its way to Redis; the job then ran for nobody."""
+    """A client disconnected while its job was being enqueued; the job then ran without a reader."""
     assert await queue.cancel("job") == "gone"
     assert await queue.enqueue(new("job"), b"body") is None
     assert await claim(queue) == []
@@ -323,8 +323,8 @@ async def test_racing_workers_never_share_a_job(queue: WholeLine, count: int) ->
 async def test_a_job_whose_record_expired_does_not_keep_its_seat(
     queue: WholeLine, redis: Redis, *, running: bool
 ) -> None:
-    """All roles were away for longer than a day, or Redis evicted the record: the account was
-    blocked for ever."""
+    """All roles were down for longer than a day, or Redis evicted the record: the account was
+    blocked forever."""
     await enqueue(queue, "old")
     if running:
         await claim(queue)
@@ -336,7 +336,8 @@ async def test_a_job_whose_record_expired_does_not_keep_its_seat(
 async def test_a_job_cancelled_before_it_is_requeued_is_finished_instead(
     queue: WholeLine, redis: Redis
 ) -> None:
-    """It was closed without a word: who had withdrawn it waited, and it came to life again."""
+    """It was closed without publishing it: the client that cancelled it waited, and the job was
+    enqueued again."""
     puts_back: list[Callable[[Claim], Awaitable[Requeued]]] = [
         lambda claimed: queue.cool_down(claimed, 0.1, 0.1),
         lambda claimed: queue.park(claimed, 0.1),
@@ -354,7 +355,7 @@ async def test_a_job_cancelled_before_it_is_requeued_is_finished_instead(
 
 
 async def test_a_front_end_that_enqueues_counts_as_alive(queue: WholeLine) -> None:
-    """A first request came before the front end's first heartbeat, and was dropped."""
+    """A first request arrived before the first heartbeat of the front end, and was dropped."""
     await enqueue(queue, "job", front="new")
     assert ids(await claim(queue)) == ["job"]
 
@@ -398,8 +399,8 @@ async def test_the_snapshot_shows_an_open_circuit(queue: WholeLine) -> None:
 async def test_a_clock_that_is_set_back_delays_claims_only_briefly(
     queue: WholeLine, redis: Redis
 ) -> None:
-    """Redis' clock was set back by an hour: for that hour nothing was claimed, nor were the slots
-    of dead workers had back."""
+    """The clock of Redis was set back by an hour: for that hour nothing was claimed, and the slots
+    of dead workers were not freed."""
     await enqueue(queue, "lost", account="a")
     (lost,) = await claim(queue)
     hour = 3_600_000

@@ -1,4 +1,4 @@
-"""What a Redis that lost part of its writes may leave behind, and that it is put right."""
+"""Damage that a Redis leaves which lost part of its writes, and its repair."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ async def look(queue: WholeLine, redis: Redis) -> int:
 
 
 async def scene(queue: WholeLine) -> list[Claim]:
-    """Two jobs run, which are returned; others wait in the queue, in lines and for a moment."""
+    """Start two jobs, which are returned; others wait in the queue, in lines and for a retry
+    time."""
     for n in range(3):
         await enqueue(queue, f"a-{n}", account="a")
     await enqueue(queue, "b-0", account="b", lane="images")
@@ -87,7 +88,8 @@ async def test_only_one_of_many_processes_reconciles(queue: WholeLine, redis: Re
 async def test_an_account_whose_cool_down_was_lost_is_served_again(
     queue: WholeLine, redis: Redis
 ) -> None:
-    """Nobody gave its free seat to its waiting jobs, until another of its jobs came or ended."""
+    """Its free seat was not given to its waiting jobs until another of its jobs arrived or
+    finished."""
     await enqueue(queue, "first", account="a")
     (first,) = await claim(queue)
     assert await queue.cool_down(first, 60, 60) == "requeued"

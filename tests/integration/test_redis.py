@@ -15,8 +15,8 @@ from wire.redis.outage import REDIS_ERRORS, is_down_for_everyone
 
 
 async def test_a_cancellation_in_the_middle_of_a_command_is_never_lost(redis: Redis) -> None:
-    """redis-py looks at its socket under `asyncio.timeout(0)` before every command; a cancellation
-    that came at that moment was taken for the time-out, and a loop went on for ever."""
+    """redis-py checks its socket under `asyncio.timeout(0)` before every command; a cancellation
+    at that time was taken for the timeout, and a loop went on forever."""
 
     async def forever() -> None:
         while True:

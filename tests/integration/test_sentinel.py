@@ -1,4 +1,5 @@
-"""The client that follows a master, with real servers and Sentinels; and what Sentinels may say."""
+"""The client that follows a master, with real servers and Sentinels; and unusual answers of
+Sentinels."""
 
 from __future__ import annotations
 
@@ -76,7 +77,7 @@ async def test_a_client_follows_when_its_master_is_killed(watched: WatchedRedis)
 async def test_a_client_leaves_a_replaced_master_although_it_is_alive(
     watched: WatchedRedis,
 ) -> None:
-    """The former master takes writes for eight seconds more; what it takes is lost."""
+    """The former master accepts writes for eight seconds more; these writes are lost."""
     async with client_of(watched.url) as client:
         subscription = Subscription(client, "own", "news")
         heard: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue()
@@ -161,12 +162,12 @@ def test_a_master_is_irreplaceable_for_less_than_the_sentinels_wait() -> None:
 
 
 class FakeSentinel:
-    """Says what it is told to say."""
+    """Sentinel with a scripted answer."""
 
     def __init__(self) -> None:
         self.port = free_port()
         self.says: tuple[int | str, int] | None = (1, 0)
-        """The port of the master, and the epoch; None: it has never heard of it."""
+        """The port of the master, and the epoch; None: the master is unknown."""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One question, one answer."""
@@ -184,7 +185,7 @@ class FakeSentinel:
 
 @pytest.fixture
 async def fakes(loop: object, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[FakeSentinel]]:
-    """Three of them, who are asked anew every time."""
+    """Three fake Sentinels, which are asked anew every time."""
     monkeypatch.setattr("wire.redis.sentinel.PAUSE", 0)
     fakes = [FakeSentinel() for _ in range(3)]
     servers = [await asyncio.start_server(fake.answer, "127.0.0.1", fake.port) for fake in fakes]

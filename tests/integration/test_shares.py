@@ -1,4 +1,4 @@
-"""Who goes first: keys by weight, a key's users alike, tiers among them, and the lanes."""
+"""Order of jobs: keys by weight, users of a key alike, tiers among them, and the lanes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ async def line(redis: Redis, seal: Seal, slots: int = 1, **more: Any) -> WholeLi
 
 
 async def order(queue: WholeLine, count: int) -> list[str]:
-    """The next jobs, one after the other, each of which holds its slot for a second of Redis' time.
-
-    What is shared is slot time, and how long these calls take on a busy machine is no matter here.
-    """
+    """The next jobs, one after the other, each of which holds its slot for a second of the time of
+    Redis. Slot time is what is shared; the duration of these calls on a busy machine does not
+    matter here."""
     ids = []
     for _ in range(count):
         (claimed,) = await claim(queue, want=1)
@@ -109,7 +108,7 @@ async def test_with_strict_priority_the_first_band_is_served_before_all_others(
 
 
 async def lanes(queue: WholeLine, count: int, each: int) -> dict[Lane, list[Claim]]:
-    """So many jobs of either lane, each of its own account; what is claimed of them."""
+    """Enqueue jobs of either lane, each of its own account; return the claimed ones."""
     kinds: list[Lane] = ["images", "chat"]
     for lane in kinds[: 1 if each == 0 else 2]:
         for n in range(count):
@@ -143,7 +142,7 @@ def config() -> settings.Settings:
 
 
 class Ordered(ScriptedUpstream):
-    """Remembers whom it answered, in order."""
+    """Records the answered bearers, in order."""
 
     async def answer(self, job: Any) -> AsyncIterator[Any]:  # type: ignore[override]  # a generator
         slow = 60.0 if "draw" in job.messages[-1].text else 0.05

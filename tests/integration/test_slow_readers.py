@@ -94,7 +94,7 @@ async def asking(client: Client, bearer: str, room: int = 4096) -> AsyncIterator
 async def requesting(
     client: Client, what: str, rest: str = "\r\n", room: int = 4096
 ) -> AsyncIterator[socket.socket]:
-    """A connection over which something was asked for, and of which nothing has been read."""
+    """A connection with a request, from which nothing has been read."""
     where = urlsplit(client.make_url("/"))
     head = f"{what} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n"
     loop = asyncio.get_running_loop()
@@ -194,7 +194,7 @@ async def test_a_client_that_does_not_read_a_short_answer_is_disconnected(
 async def test_a_client_that_does_not_read_a_file_is_disconnected(
     client: Client, tmp_path: Path
 ) -> None:
-    """It could hold its connection, and the file, for more than an hour."""
+    """It could keep its connection, and the file, for more than an hour."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(30):

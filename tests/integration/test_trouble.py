@@ -1,4 +1,4 @@
-"""What the line learns from an upstream that refuses or fails, and what clients notice of it."""
+"""Reactions of the line to an upstream that refuses or fails, and their effect on clients."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CONFIG = settings.Settings(
 
 
 class Judged(ScriptedUpstream):
-    """Asks `judge` what to do with each attempt."""
+    """Upstream that answers each attempt as `judge` says."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Judged(ScriptedUpstream):
             yield events
 
     def first(self, count: int, error: Exception) -> None:
-        """Fail so many attempts, then answer."""
+        """Fail the given number of attempts, then answer."""
         begun = len(self.asked)
         self.judge = lambda job: error if len(self.asked) < begun + count else HELLO
 
@@ -78,7 +78,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def start_worker(
     redis_server: EmbeddedRedis, seal: Seal, upstream: Judged, config: settings.Settings
 ) -> AsyncIterator[Callable[[], None]]:
-    """Lets a worker come, when the test wants it to."""
+    """Function that starts a worker."""
     redis = connect(redis_url(redis_server.url))
     worker = Worker("late", redis, seal, upstream, config)
     begun: list[asyncio.Task[None]] = []
@@ -321,7 +321,7 @@ async def breaking_line(redis: Redis, seal: Seal) -> WholeLine:
 
 
 async def half_open(redis: Redis) -> None:
-    """Let the time pass for which the upstream is left alone."""
+    """Let the time pass for which the circuit is open."""
     until = float(await field(redis, "gateway:breaker", "until") or 0)
     await redis.hset("gateway:breaker", "until", str(until - 3_600_000))  # type: ignore[misc]  # redis-py: sync or async
 
@@ -388,8 +388,8 @@ async def test_a_job_that_is_retried_counts_once_for_the_circuit(redis: Redis, s
 async def test_a_probe_refused_for_its_account_closes_the_circuit(
     redis: Redis, seal: Seal, how: str
 ) -> None:
-    """The probe's account was busy: it went back to wait, and while it waited nobody else could
-    come in."""
+    """The account of the probe was busy: the probe was requeued, and while it waited no other job
+    was claimed."""
     queue = await breaking_line(redis, seal)
     await open_circuit(queue)
     await half_open(redis)
@@ -410,7 +410,7 @@ async def test_a_probe_refused_for_its_account_closes_the_circuit(
 async def test_a_job_that_cannot_be_claimed_does_not_keep_the_circuit_open(
     redis: Redis, seal: Seal
 ) -> None:
-    """A job whose account was used up for hours waited, and so nobody could be the probe."""
+    """A job whose account was used up for hours waited, and so no other job could be the probe."""
     queue = await breaking_line(redis, seal)
     await enqueue(queue, "parked", "parked")
     (parked,) = await claim(queue)

@@ -52,7 +52,7 @@ def blobs(seal: Seal) -> Blobs:
 
 @pytest.fixture
 def client(redis: Redis, seal: Seal, blobs: Blobs) -> Callable[..., Pandora]:
-    """Makes a client of the upstream that can upload."""
+    """Function that makes a client of the upstream that can upload."""
 
     def make(
         session: aiohttp.ClientSession, url: str, rules: settings.Media | None = None, **files: Any

@@ -1,9 +1,9 @@
-"""Random walks over the line's operations, on a real Redis and a clock of our own.
+"""Random walks over the operations of the line, on a real Redis and a stopped clock.
 
-After every step, all that Redis holds is compared with the jobs' records and with a simple model of
-what clients and workers have been told: every job is in exactly one place, whatever is counted
-equals what is there, no cap is passed, no seat stays empty while somebody waits for it, and nobody
-is told two endings. At the end nothing is left.
+After every step, everything in Redis is compared with the records of the jobs and with a simple
+model of the replies to clients and workers: every job is in exactly one place, all counts match, no
+cap is exceeded, no seat stays free while a job waits for it, and no job has two endings. At the end
+nothing is left.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ WORKERS = ["w1", "w2"]
 
 
 class Job(msgspec.Struct):
-    """What the model knows of a job."""
+    """The model of a job."""
 
     new: NewJob
     claim: Claim | None = None
-    """While it runs."""
+    """Its claim while it runs."""
     published: bool = False
     withdrawn: bool = False
     readers: dict[str, str] = {}
@@ -62,7 +62,7 @@ class Job(msgspec.Struct):
 
 
 class Walk:
-    """The line, the model beside it, and the steps."""
+    """The line, its model, and the steps."""
 
     def __init__(self, redis: Redis, queue: WholeLine, seal: Seal, seed: int) -> None:
         self.redis = redis
@@ -85,7 +85,7 @@ class Walk:
         await self.renew()
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass, with somebody's call often enough for it to be a calm time."""
+        """Let time pass, with calls often enough to avoid a disturbance."""
         while True:
             step = min(seconds, 10.0)
             self.clock += round(step * 1e6) + 1
@@ -267,7 +267,7 @@ class Walk:
                 assert job.withdrawn or not self.is_read(job)
 
     async def worker_dies(self) -> None:
-        """One lease ends; whoever held it may still try to speak."""
+        """Expire one lease; its holder may still try to publish."""
         running = [job for job in self.open() if job.claim]
         if running:
             job = self.random.choice(running)
@@ -316,7 +316,7 @@ class Walk:
         return self.holders.get(job.new.id, "")
 
     def some_claim(self) -> tuple[Claim | None, bool]:
-        """A claim of now, or one that has been lost; and which of them."""
+        """A current claim or a lost one, and which of the two it is."""
         current = [job.claim for job in self.open() if job.claim]
         if self.stale and (not current or self.random.random() < 0.2):
             return self.random.choice(self.stale), False
@@ -493,7 +493,7 @@ class Walk:
         await self.redis.delete("gateway:reconciler")
 
     async def follow(self, records: dict[str, dict[str, str]]) -> None:
-        """Take note of the jobs that the line itself has ended: nobody read them any more."""
+        """Record the jobs that the line itself has finished: they had no readers any more."""
         for job in self.open():
             record = records.get(job.new.id)
             if record is None:
@@ -509,7 +509,7 @@ class Walk:
                 job.withdrawn |= "cancel" in record
 
     async def end(self) -> None:
-        """Let everything come to its end."""
+        """Finish everything."""
         for front in FRONTS:
             self.alive[front] = True
             await self.queue.presences.show_front_end(front)

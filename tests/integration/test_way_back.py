@@ -1,4 +1,4 @@
-"""Outbox to inbox over a real Redis, with messages lost on the way."""
+"""Outbox to inbox over a real Redis, with messages lost in between."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ async def test_the_ending_of_a_dead_workers_job_reaches_every_front_end(
 
 
 async def attach(redis: Redis, job: str, front: str, attempt: int | None = None) -> None:
-    """What the line does when a front end joins a job that is there already."""
+    """Attach a front end to an existing job as the line does."""
     key = f"gateway:job:{job}"
     fronts, state, worker, current = (
         (value or b"").decode()

@@ -60,7 +60,7 @@ async def text(pandora: Pandora, said: str, bearer: str = "alice") -> str:
 
 
 async def broken(pandora: Pandora, said: str) -> tuple[str, str | None]:
-    """The text that came of an answer that failed, and the code of its failure."""
+    """The text of an answer that failed, and the code of its failure."""
     said_so_far = ""
 
     async def run() -> None:
@@ -300,7 +300,8 @@ async def test_frames_may_arrive_before_the_response_to_the_post(
 async def test_each_user_of_a_pool_has_a_socket_of_its_own(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pool's bearer reaches another user with each POST; frames come over that user's socket."""
+    """A pool's bearer reaches another user with each POST; frames arrive over that user's
+    socket."""
     limits = Limits(per_pool=2)
     async with asking(limits=limits) as (caller, pandora):
         users = iter(("user-1", "user-2"))

@@ -1,4 +1,4 @@
-"""Bots that stream answers, and what can be said of what they were told."""
+"""Bots that stream answers, and predicates on what they received."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 
 class Told(msgspec.Struct):
-    """What a streaming client has been told."""
+    """Everything that a streaming client has received."""
 
     text: str = ""
     done: bool = False

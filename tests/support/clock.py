@@ -26,7 +26,7 @@ class Clock:
         return clock
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass in which nobody calls; keys that expire by then are gone."""
+        """Let time pass without calls; keys that expire by then are removed."""
         self.now += round(seconds * 1e6)
         await self._redis.set(CLOCK_KEY, self.now)
         passed = round(seconds * 1000)

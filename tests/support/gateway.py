@@ -71,13 +71,13 @@ class Gateway:
 
     @property
     def url(self) -> str:
-        """Where the first front end listens."""
+        """URL of the first front end."""
         return self.urls[0]
 
     def start(self, *, workers: int = 1, fronts: int = 1, processes: int = 1) -> Gateway:
-        """Have so many of the roles, and wait until requests would be served at once.
+        """Have the given numbers of roles, and wait until requests would be served at once.
 
-        Those that live are kept.
+        Living roles are kept.
         """
         alive = [front.poll() is None for front in self.fronts]
         self.fronts = self._keep(fronts, list(compress(self.fronts, alive)))
@@ -102,7 +102,7 @@ class Gateway:
         return roles[:number]
 
     def start_front(self, port: int | None = None, processes: int = 1) -> str:
-        """Start one more front end, of so many processes; its URL."""
+        """Start one more front end with the given number of processes; return its URL."""
         port = port or free_port()
         self.fronts.append(self._front(port, processes))
         self.urls.append(f"http://127.0.0.1:{port}")
@@ -129,19 +129,19 @@ class Gateway:
         until(ready, timeout, "a front end is not ready")
 
     def stats(self) -> dict[str, int]:
-        """What the simulator has seen."""
+        """The counters of the simulator."""
         with urllib.request.urlopen(f"{self.simulator}/simulator/stats", timeout=30) as answer:
             counted: dict[str, int] = json.load(answer)
         return counted
 
     def reset(self, **script: object) -> None:
-        """Zero the simulator's counts; what it answers to prompts without a directive."""
+        """Reset the simulator's counters, and set its answer to prompts without a directive."""
         post(f"{self.simulator}/simulator/reset", {})
         if script:
             post(f"{self.simulator}/simulator/script", script)
 
     def open_gate(self) -> None:
-        """Let the answers go on that wait at the simulator's gate."""
+        """Let the answers at the simulator's gate go on."""
         post(f"{self.simulator}/simulator/gate", {})
 
     def wait_idle(self, timeout: float = 30.0) -> None:
@@ -149,7 +149,7 @@ class Gateway:
         until(lambda: self.stats()["active"] == 0, timeout, "a conversation still runs upstream")
 
     def at_rest(self) -> Gateway:
-        """Itself, once nothing goes on, with the simulator's counts at zero."""
+        """Wait until nothing goes on, reset the simulator's counters, and return the gateway."""
         self.wait_idle()
         self.reset()
         return self
@@ -211,7 +211,7 @@ class Gateway:
 
 
 def quick(directory: Path) -> Gateway:
-    """A gateway that notices what has died twice as soon as it does by default."""
+    """A gateway that notices dead processes twice as fast as by default."""
     return Gateway(
         directory,
         queue__max_wait="60",
@@ -222,7 +222,7 @@ def quick(directory: Path) -> Gateway:
 
 
 def until(probe: Callable[[], T | None], timeout: float, otherwise: str) -> T:
-    """Ask until the answer is true, at most `timeout` seconds; the answer."""
+    """Call `probe` until its result is true, at most `timeout` seconds; return the result."""
     deadline = time.monotonic() + timeout
     while not (found := probe()):
         assert time.monotonic() < deadline, otherwise
@@ -231,7 +231,7 @@ def until(probe: Callable[[], T | None], timeout: float, otherwise: str) -> T:
 
 
 def status(url: str) -> int:
-    """The HTTP status of a GET; 0 when nobody answers."""
+    """The HTTP status of a GET; 0 without an answer."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return int(answer.status)
@@ -242,7 +242,7 @@ def status(url: str) -> int:
 
 
 def post(url: str, body: object) -> None:
-    """A POST that must work."""
+    """Send a POST that must succeed."""
     data = json.dumps(body).encode()
     with urllib.request.urlopen(url, data=data, timeout=30) as answer:
         assert answer.status < 300
@@ -259,7 +259,7 @@ def frozen(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def uploaded(gateway: Gateway) -> list[dict[str, Any]]:
-    """The files that the upstream was given, as the simulator saw them."""
+    """The files that were uploaded to the simulator."""
     with urllib.request.urlopen(f"{gateway.simulator}/simulator/files", timeout=30) as answer:
         files: list[dict[str, Any]] = json.load(answer)
         return files

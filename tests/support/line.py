@@ -18,7 +18,7 @@ from wire.redis.client import Redis
 from wire.seal import Seal
 
 QUICK = settings.Queue(lease=1.2, heartbeat=0.2, max_waiting_per_key=1000)
-"""Leases that end soon, for tests that wait for it."""
+"""Leases that expire soon, for tests that wait for it."""
 
 LASTING = replace(QUICK, lease=60.0)
 """Leases that no worker loses, however busy this machine is."""
@@ -69,7 +69,7 @@ async def present(queue: WholeLine, *held: Claim, worker: str = "w") -> list[str
 
 
 async def lapse(queue: WholeLine, *held: Claim) -> tuple[int, list[StalledJob]]:
-    """Renew what is held until another lease has ended; what was done about that one."""
+    """Renew the held claims until another lease has expired; return what was done about it."""
     async with asyncio.timeout(30):
         while (done := await queue.reap()) == (0, []):
             assert await present(queue, *held) == []
@@ -88,9 +88,9 @@ def ids(claims: list[Claim]) -> list[str]:
 
 
 async def has_worker(redis: Redis, seal: Seal) -> None:
-    """Let the line believe that there is a worker, and for long, so that jobs may come in and out.
+    """Register a worker that stays alive for long, so that jobs are accepted and claimed.
 
-    In an empty Redis, claims give nothing for two heartbeats.
+    In an empty Redis, nothing is claimed for two heartbeats.
     """
     steady = WholeLine(redis, seal, settings.Queue(lease=60, heartbeat=20))
     await steady.renew(Presence("steady", VERSION, seal.fingerprint, 100), [])
@@ -98,7 +98,7 @@ async def has_worker(redis: Redis, seal: Seal) -> None:
 
 
 async def enqueue_chat(queue: WholeLine, seal: Seal, id: str) -> None:
-    """A job that a worker can read."""
+    """Enqueue a job that a worker can read."""
     job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [])
     body = seal.seal(encode_job(job), f"job {id}")
     assert isinstance(await queue.enqueue(new(id), body), Accepted)

@@ -132,7 +132,7 @@ class Exchange:
         await self._writer.drain()
 
     async def send_apart(self, data: bytes) -> None:
-        """Send what the client reads before anything that is sent or done after it."""
+        """Send data, and wait until the client has read it."""
         await self.send(data)
         await self.traffic.all_read()
 

@@ -36,7 +36,7 @@ MEDIA = Media(MemoryStore(), 100_000, 60.0)
 
 
 class _Absent:
-    """A part of the client that a test does without."""
+    """A part of the client that a test does not use."""
 
     async def upload(self, job: ChatJob) -> Any:
         raise AssertionError("this test uploads no files")
@@ -104,7 +104,7 @@ async def collect(pandora: Pandora, asked: ChatJob) -> list[Event]:
 
 
 def text(events: list[Event]) -> str:
-    """What an answer says to the user."""
+    """The text of an answer for the user."""
     return "".join(e.text for e in events if isinstance(e, Delta) and e.kind == "text")
 
 

@@ -39,7 +39,7 @@ async def _join(near: Pair, far: Pair) -> None:
 
 
 async def _http(passed: Passed, near: Pair) -> None:
-    """CONNECT makes a tunnel; any other request goes on as it came, like its connection."""
+    """CONNECT makes a tunnel; any other request is forwarded unchanged, like its connection."""
     reader, writer = near
     head = await reader.readuntil(b"\r\n\r\n")
     method, target, _ = head.split(b"\r\n")[0].decode().split(" ")

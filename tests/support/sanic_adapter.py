@@ -1,4 +1,4 @@
-"""What pytest-sanic 1.9.1 (2021) needs for the Sanic of today, in one place."""
+"""Adapter of pytest-sanic 1.9.1 (2021) to the Sanic of today."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def new_app() -> TestedSanic:
 
 @asynccontextmanager
 async def started(app: TestedSanic) -> AsyncIterator[None]:
-    """Finalize the app and run its listeners, which the plugin asks for in a way that is gone."""
+    """Finalize the app and run its listeners, which the plugin does in a way that Sanic no longer
+    has."""
     loop = asyncio.get_running_loop()
     await app._startup()  # type: ignore[no-untyped-call]
     await app._server_event("init", "before", loop=loop)

@@ -1,4 +1,4 @@
-"""An upstream that says what a test tells it to, on the same seam as Pandora-Next."""
+"""An upstream that yields what a test scripts, on the same seam as Pandora-Next."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Step = Sequence[Event] | float | asyncio.Event | Exception
 
 
 class ScriptedUpstream:
-    """Says `script` to every job.
+    """Plays `script` for every job.
 
     Lists of events are yielded, numbers slept, signals waited for, exceptions raised.
     """

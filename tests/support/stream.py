@@ -30,12 +30,15 @@ SMALL = 4000
 
 
 class StreamLine(PublishingLine, ReadingLine, Protocol):
-    """All that the stream needs of the line."""
+    """The part of the line that the stream needs."""
 
 
 @dataclass
 class Stage:
-    """What connects an outbox and an inbox. `start` runs a job, `restart` its next attempt."""
+    """A connection between an outbox and an inbox.
+
+    `start` runs a job, `restart` its next attempt.
+    """
 
     channel: Channel
     line: StreamLine
@@ -115,7 +118,7 @@ async def say(outbox: Outbox, answer: Publication, first: int, end: int) -> None
 
 
 async def overfill(outbox: Outbox, line: ReadingLine, answer: Publication) -> list[Delta]:
-    """Say so much that the log is full, and a little more."""
+    """Publish until the log is full, and a little more."""
     said = [Delta(f"{n} " * 100) for n in range(20)]
     await outbox.publish(answer, [Started("m")])
     async with asyncio.timeout(30):

@@ -146,7 +146,7 @@ def wire(lines: Sequence[Line]) -> bytes:
 
 
 def translate(*reads: bytes) -> list[Output]:
-    """What a stream says that comes in these reads and then closes."""
+    """Translate a stream that arrives in these reads and then ends."""
     parser, translator = EventParser(), Translator("requested")
     said: list[Output] = []
     for read in reads:
@@ -156,7 +156,7 @@ def translate(*reads: bytes) -> list[Output]:
 
 
 def download(wanted: Output) -> Event:
-    """What the rim would have made of it; what is called "gone" cannot be had."""
+    """Resolve a placeholder as the client would; names with "gone" cannot be downloaded."""
     match wanted:
         case ImagePlaceholder(tool, pointer, prompt):
             name = pointer.rpartition("/")[2]
@@ -190,7 +190,7 @@ def shown(said: Sequence[Output], bot: Bot | None = None, flushes: Sequence[int]
 
 
 def delivered(events: Sequence[Event], flushes: Sequence[int]) -> Iterator[list[Event]]:
-    """The batches in which events come from a worker that sends what it has at these places."""
+    """The batches of a worker that publishes its events at these places."""
     outgoing = Publication(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
     for number, event in enumerate(events):
         outgoing.add([event])

@@ -21,7 +21,7 @@ MASTER = "main"
 
 
 class Sentinel:
-    """One Sentinel, which takes a master for dead after `down_after` seconds of silence."""
+    """One Sentinel, which considers a master dead after `down_after` seconds of silence."""
 
     process: subprocess.Popen[bytes]
 
@@ -56,12 +56,12 @@ class Sentinel:
         self.process.wait()
 
     def client(self) -> redis.Redis:
-        """Somebody who asks it."""
+        """A client of it."""
         return redis.Redis(HOST, self.port, password=self._password, socket_timeout=1)
 
 
 class WatchedRedis:
-    """A master, its replica, and so many Sentinels, which know each other."""
+    """A master, its replica, and Sentinels that know each other."""
 
     def __init__(self, sentinels: int, down_after: float, password: str) -> None:
         self.master = EmbeddedRedis(appendonly=True)
@@ -74,7 +74,7 @@ class WatchedRedis:
 
     @property
     def url(self) -> str:
-        """What goes into `redis.url`."""
+        """The value for `redis.url`."""
         addresses = ",".join(sentinel.address for sentinel in self.sentinels)
         option = f"?sentinel_password={quote(self._password)}" if self._password else ""
         return f"redis+sentinel://{addresses}/{MASTER}/0{option}"
@@ -109,7 +109,7 @@ class WatchedRedis:
         return bool(known["num-slaves"] == 1 and known["num-other-sentinels"] == others)
 
     def fail_over(self) -> None:
-        """Have the replica take over from a master that lives, as for its maintenance."""
+        """Have the replica replace a living master, as for maintenance."""
         with self.sentinels[0].client() as client:
             client.sentinel_failover(MASTER)
 

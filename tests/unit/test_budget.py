@@ -1,4 +1,4 @@
-"""Whose turn it is to hold more, when not all can."""
+"""Order of reservations when the budget is used up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 1000
 
 
 async def settle() -> None:
-    """Let every task come as far as it can."""
+    """Let every task run as far as it can."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -119,7 +119,7 @@ async def test_waiting_for_the_budget_has_a_deadline(loop: asyncio.AbstractEvent
 
 
 async def test_the_deadline_is_that_of_the_whole_request(loop: asyncio.AbstractEventLoop) -> None:
-    """However often it finds room after all: one piece of a body after the other may wait."""
+    """Even if each piece of a body waits and then gets its part of the budget."""
     budget = MemoryBudget(SIZE, patience=0.05)
     late = Reservation(budget, 0.05)
 

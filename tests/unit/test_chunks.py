@@ -1,4 +1,4 @@
-"""Numbered messages: the same under the same numbers, however the events came."""
+"""Numbered chunks: the same under the same numbers, however the events were batched."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ USAGE = Usage(1, 2, 3)
 
 
 class Options:
-    """What a request asked for."""
+    """Options of a request."""
 
     def __init__(
         self, stops: Sequence[str] = (), limit: int | None = None, *, bot: bool = False
@@ -98,7 +98,7 @@ def test_a_chunk_not_made_from_events_has_no_number() -> None:
 
 @pytest.mark.parametrize("first", [Done("stop"), Delta("a"), Break()])
 def test_the_first_chunk_always_has_the_role(first: Event) -> None:
-    """Else a keep-alive, which must say so, would shift all the numbers."""
+    """Otherwise a keep-alive, which must have the role, would shift all the numbers."""
     early, late = Options().answer(), Options().answer()
     waited = early.empty_delta() + rendered(early, [[first, Done("stop")]])
     straight = rendered(late, [[first, Done("stop")]])
@@ -107,7 +107,7 @@ def test_the_first_chunk_always_has_the_role(first: Event) -> None:
 
 
 def test_text_held_back_for_a_cut_is_not_sent_when_the_answer_is_resumed_elsewhere() -> None:
-    """It would come again, with the rest of it, under the same number."""
+    """It would be sent again, with the rest of it, under the same number."""
     asked = Options(stops=["END"])
     answer = asked.answer()
     here = answer.add([Started("m"), Delta("a E"), Failed("let_go", "x", "stopped")])

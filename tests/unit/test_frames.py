@@ -1,4 +1,4 @@
-"""Frames of a WebSocket, in both shapes, and the mail they make."""
+"""Frames of a WebSocket, in both shapes, and the mailboxes that they fill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a worker lets its conversations go, by its own clock."""
+"""Time after which a worker closes its conversations, by its own clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CUT_OFF = TimeoutError("Timeout reading from socket")
 
 
 class RenewingQueue:
-    """The one call of the line that leases need; `fault` says what is wrong just now."""
+    """The one call of the line that leases need; `fault` returns the current failure."""
 
     def __init__(self, fault: Callable[[], Exception | None]) -> None:
         self._fault = fault
@@ -39,7 +39,7 @@ class RenewingQueue:
 
 
 class Impatient(selectors.DefaultSelector):
-    """Whenever everybody sleeps, it lets the time pass at once."""
+    """Selector that advances the time at once whenever all tasks sleep."""
 
     passed = 0.0
     """Seconds."""
@@ -101,7 +101,7 @@ def test_a_worker_cut_off_after_a_restart_of_redis_still_closes_in_time() -> Non
 
 
 def test_a_job_claimed_after_a_cut_off_has_its_whole_lease() -> None:
-    """It used to be closed at once, by a clock that stood still while nothing was held."""
+    """It used to be closed at once, by a clock that did not advance while nothing was held."""
     fault = lambda now: CUT_OFF if now < 1.7 else None  # noqa: E731
     assert stopped_after(fault, held_after=1.5) is None
 

@@ -1,4 +1,4 @@
-"""Cutting a text that comes in pieces gives what cutting the whole would have given."""
+"""Cutting a text in pieces has the same result as cutting the whole."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def texts(directory: Path) -> dict[str, str]:
 
 
 def age(path: Path, days: int) -> str:
-    """Make a file look as if it had been written last so many days ago; that day."""
+    """Make a file look last written the given number of days ago; return that day."""
     moment = time.time() - days * DAY
     os.utime(path, (moment, moment))
     return time.strftime("%Y-%m-%d", time.localtime(moment))

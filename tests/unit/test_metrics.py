@@ -1,4 +1,4 @@
-"""What is counted, how the hash is read, and what Prometheus gets to see of it."""
+"""Counters, their hash in Redis, and their exposition to Prometheus."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ GPTS = {
 def run(
     directory: Path, config: object, gpts: object = None, *, force: bool = False
 ) -> tuple[settings.Settings, str]:
-    """Migrate into this directory; what loads from it, and what was told."""
+    """Migrate into this directory; return the loaded settings and the printed report."""
     (directory / "config.json").write_text(json.dumps(config))
     (directory / "gpts.json").write_text(json.dumps(gpts or {}))
     told = migrate(directory / "config.json", directory / "gpts.json", directory, force=force)

@@ -1,4 +1,4 @@
-"""docs/parity.md names tests and settings that exist, and leaves out no key of the predecessor."""
+"""docs/parity.md names tests and settings that exist, and omits no key of the predecessor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture says of itself in its first bytes."""
+"""Type and size of an image from its first bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_type_and_size_of_an_image_are_read(form: str, kind: str) -> None:
 
 
 def test_a_photo_with_a_second_one_appended_is_a_jpeg() -> None:
-    """As phones make them: the upstream was told of a type that it does not look at."""
+    """Phones make such files: the upstream was given a type that it does not display."""
     out = BytesIO()
     photo = Image.new("RGB", (30, 20), "teal")
     photo.save(out, "MPO", save_all=True, append_images=[photo])

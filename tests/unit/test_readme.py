@@ -93,7 +93,7 @@ def test_both_have_the_same_commands_and_the_same_chapters(english: str, chinese
 
 @PAIRS
 def test_both_name_the_same_settings_and_files_in_each_chapter(english: str, chinese: str) -> None:
-    """A fact that only one of them tells mostly names something."""
+    """A fact that is on only one of them mostly names something."""
     named = [
         [set(re.findall(r"`([\w./-]+[._/][\w./-]*)`", part)) for part in re.split(r"\n##+ ", page)]
         for page in (english, chinese)

@@ -43,7 +43,7 @@ def said(events: list[Output]) -> str:
 
 
 def final_text(stream: bytes) -> str:
-    """The answer by plain means: the text of the last message in the stream."""
+    """The answer by simple means: the text of the last message in the stream."""
     messages = [
         json.loads(line.removeprefix(b"data: "))
         for line in stream.split(b"\n")
@@ -115,7 +115,7 @@ def test_the_recorded_chinese_events_give_their_final_text() -> None:
 
 
 def heard(name: str) -> list[list[Output]]:
-    """What each event of a file says when it comes alone."""
+    """Events from each event of a file on its own."""
     lines = [line for line in recorded(name).split(b"\n") if line]
     records = [read_record(ServerSentEvent("message", line)) for line in lines]
     assert all(isinstance(record, Envelope) for record in records)

@@ -1,4 +1,4 @@
-"""Errors before the stream: whose fault, and what the client is told."""
+"""Errors before the stream: their fault, and the message to the client."""
 
 from __future__ import annotations
 

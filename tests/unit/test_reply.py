@@ -1,4 +1,4 @@
-"""Both ends of the way back as pure values: what was said is what is heard, in order, once."""
+"""Both ends of the stream as pure values: events arrive in order, each once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def said(events: list[Event]) -> str:
 
 
 def batches(words: list[str], rng: random.Random) -> list[Batch]:
-    """An answer, flushed at random moments."""
+    """An answer, flushed at random times."""
     answer = Publication(CLAIM)
     taken = []
     answer.add([Started("m")])

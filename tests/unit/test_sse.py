@@ -1,4 +1,4 @@
-"""Server-sent events out of bytes: whole, byte by byte, cut at random, and with a tail."""
+"""Server-sent events from bytes: whole, byte by byte, cut at random, and with a tail."""
 
 from __future__ import annotations
 

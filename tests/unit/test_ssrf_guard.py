@@ -1,4 +1,4 @@
-"""Where a front end goes for a client, and where it does not."""
+"""Addresses that a front end connects to for a client, and addresses that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a feature hears of its job."""
+"""Events that a feature gets from its job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SOON = 0.01
 
 
 class Running:
-    """A line in which the job runs, and begins when it has been asked for often enough."""
+    """A line in which the job runs, and begins after a number of calls."""
 
     config = settings.Settings(
         queue=settings.Queue(max_wait=SOON),

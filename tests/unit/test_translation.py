@@ -281,7 +281,7 @@ def test_an_earlier_cut_message_does_not_make_the_answer_incomplete() -> None:
 
 
 def test_a_call_of_a_tool_that_was_cut_off_makes_the_answer_incomplete() -> None:
-    """With its code hidden, as from bots, nothing else told of it."""
+    """With its code hidden, as in bot mode, nothing else showed it."""
     cut = code("print(1", finish_details={"type": "max_tokens"})
     assert translate(finished("Let me see.", id="1"), cut, DONE)[-1] == Done("length")
     again = finished("Let me see.", id="2"), cut, code("print(2)", id="3"), DONE

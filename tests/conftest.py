@@ -8,8 +8,8 @@ import httpx
 import httpx2
 from hypothesis import HealthCheck, settings
 
-# How long an example takes tells of the machine's other work: the first of a process may load the
-# encoding. What never ends is shown by `faulthandler_timeout`.
+# The duration of an example depends on other work of the machine, and the first one of a process
+# may load the encoding. A test that never ends is shown by `faulthandler_timeout`.
 settings.register_profile("gateway", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gateway")
 

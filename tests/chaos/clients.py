@@ -1,7 +1,7 @@
-"""The clients: each asks once, over real HTTP, and writes down exactly what it was told.
+"""The clients: each asks once, over real HTTP, and records exactly the response that it gets.
 
-They retry nothing. Each has a deadline of its own, far beyond what any answer may take: whoever
-needs it has been forgotten by the gateway.
+They retry nothing. Each has a deadline of its own, far beyond the time of any answer: a
+request that reaches it was lost by the gateway.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Crowd:
             self._failure = error
 
     async def _serve(self) -> None:
-        # A connection for each request: what a front end's end breaks is then known.
+        # A connection for each request, to know the requests that the end of a front end breaks.
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         timeout = aiohttp.ClientTimeout(total=None)
         async with (

@@ -12,7 +12,7 @@ HOLDERS = ("gateway:*", "arq:queue:*")
 
 NO_HOLDERS = (
     *("gateway:deletions:", "gateway:front", "gateway:worker"),
-    # Fair shares and promises to clients that were turned away: of accounts and users.
+    # Fair shares of accounts and users, and promises to refused clients.
     *("gateway:shares:", "gateway:users:", "gateway:promise"),
     "gateway:outside:",
     # Of live workers.

@@ -1,9 +1,9 @@
-"""How long it took until all was well again, after a worker was killed and after Redis came back.
+"""Time of recovery after a worker was killed and after Redis was restarted.
 
 Two things are measured, each only up to the next strike, whose own recovery it then is:
 
 * the slots: until the simulator holds as many conversations as the cap allows, while clients enough
-  wait. The conversations of a killed worker end at once, their slots come back with its leases;
+  wait. The conversations of a killed worker end at once, their slots are freed with its leases;
 * the clients: until each answer that was streaming without pauses has gone on, or ended.
 """
 

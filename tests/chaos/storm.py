@@ -210,7 +210,7 @@ class Storm:
     def _see_stopped(self, who: str, process: subprocess.Popen[bytes]) -> None:
         # By the signal itself, if it came before the role was ready for it.
         if process.returncode not in (0, -signal.SIGTERM):
-            self._odd(f"{who} that was told to stop", process)
+            self._odd(f"{who} that was stopped", process)
 
     # Watching
 

@@ -23,7 +23,7 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
         stream__keepalive_interval="0.3",
         upstream__first_event_timeout="4",
         upstream__idle_timeout="3",
-        # What fails in one test must neither be tried again nor keep others from the upstream.
+        # A failure in one test must neither be retried nor open the circuit for others.
         upstream__retries="0",
         upstream__circuit_failures="1000000",
         server__body_timeout="5",

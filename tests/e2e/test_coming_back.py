@@ -128,7 +128,7 @@ def test_streams_broken_at_50_random_points_are_resumed_whole_and_asked_for_once
         with closing(Fragile(first, body, key, bearer)) as client:
             if point:
                 client.read(point)
-            else:  # before it is answered; but not before it is accepted
+            else:  # before it is answered, but not before it is accepted
                 until(lambda: in_line(gateway, bearer, key), 60, "not accepted")
         before, last, _ = text_and_id(client.body())
         whole = ask(then, body, key, bearer)
@@ -262,9 +262,9 @@ def test_an_orphaned_job_is_cancelled_after_resume_grace(gateway: Gateway) -> No
             id = in_line(gateway, "one", "left")["id"]
             left = now()
         orphaned = lambda: line.zscore("gateway:later", f"orphan {id}")  # noqa: E731
-        ends = until(orphaned, 60, "nobody noticed that its client left") / 1000
+        ends = until(orphaned, 60, "the disconnect was not noticed") / 1000
         assert left + GRACE <= ends <= now() + GRACE
-        assert gateway.stats()["active"] == 1 or now() > ends, "it may still be come back for"
+        assert gateway.stats()["active"] == 1 or now() > ends, "its client may still reconnect"
         gateway.wait_idle()
         assert now() >= ends
 

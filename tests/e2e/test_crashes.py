@@ -40,7 +40,7 @@ def test_clients_of_a_killed_worker_get_an_error_and_all_others_are_served(
         assert told.error == "worker_lost"
         assert is_torn_and_says_so(told, 2000)
     assert time.monotonic() - killed < RECOVERY
-    # Those that the killed worker held are torn; whoever waited, or was held by another, is whole.
+    # Answers of the killed worker are torn; those that waited, or of other workers, are whole.
     for client in whole:
         told = client.result()
         assert is_whole(told, 100) or (told.text and told.error == "worker_lost")

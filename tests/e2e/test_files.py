@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.support.gateway import Gateway, held, until, uploaded
 
-PDF = b"%PDF-1.4\n" + b"a line of a document\n" * 30_000  # large enough to be held beside Redis
+PDF = b"%PDF-1.4\n" + b"a line of a document\n" * 30_000  # large enough to be offloaded
 ASK = "[[sim words=3 interval=0.005]] What is this?"
 
 

@@ -60,7 +60,7 @@ def test_a_client_that_disconnects_frees_its_slot_within_a_second(
     client = LeavingClient(gateway, f"[[sim {directive}]]", stream=stream, padding=padding)
     until(lambda: gateway.stats()["active"] == 1, 60, "the conversation did not start")
     if stream and "words" in directive:
-        client.read_until(b"w3")  # a busy machine says more than one word at once
+        client.read_until(b"w3")  # a busy machine sends more than one word at once
     left = time.monotonic()
     client.leave()
     until(lambda: gateway.stats()["active"] == 0, 60, "the conversation goes on upstream")
@@ -86,7 +86,7 @@ def test_a_waiting_client_that_disconnects_frees_its_place_within_a_second(
     last.read_until(b"[DONE]")
     last.leave()
     stats = gateway.stats()
-    assert (stats["started"], stats["finished"]) == (2, 1), "the one that left was never asked"
+    assert (stats["started"], stats["finished"]) == (2, 1), "the cancelled job was not started"
 
 
 def test_fifty_clients_that_disconnect_at_once_leave_no_job_behind(gateway: Gateway) -> None:
@@ -101,10 +101,18 @@ def test_fifty_clients_that_disconnect_at_once_leave_no_job_behind(gateway: Gate
         client.leave()
     with redis.Redis.from_url(gateway.redis.url) as line:
         jobs = ("gateway:waiting:chat", "gateway:leases:chat")
-        until(lambda: not line.exists(*jobs), 60, "one that has left still waits or runs")
+        until(
+            lambda: not line.exists(*jobs),
+            60,
+            "the job of a disconnected client still waits or runs",
+        )
         until(lambda: gateway.stats()["active"] == 0, 60, "conversations go on upstream")
         last = LeavingClient(gateway, "[[sim words=1]]", stream=True)
         last.read_until(b"[DONE]")
         last.leave()
-        until(lambda: not line.exists(*jobs), 60, "one that had left came into the line later")
-    assert gateway.stats()["active"] == 0, "one that had left was started after all"
+        until(
+            lambda: not line.exists(*jobs),
+            60,
+            "the job of a disconnected client was enqueued later",
+        )
+    assert gateway.stats()["active"] == 0, "the job of a disconnected client was started"

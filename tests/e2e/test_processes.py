@@ -38,7 +38,7 @@ def wait_listening(gateway: Gateway) -> set[psutil.Process]:
     """Wait until all of them have read their settings and joined the line."""
     with redis.Redis.from_url(gateway.redis.url) as client:
         if left := client.keys("gateway:front:*"):
-            client.delete(*left)  # who lives says so again
+            client.delete(*left)  # living front ends register again
 
         def joined() -> bool:
             return len(client.keys("gateway:front:*")) == COUNT

@@ -149,7 +149,7 @@ async def test_a_client_that_retries_at_its_retry_time_is_accepted(
     queue = await line(redis, seal, max_waiting=2, max_wait=3600.0)
     clock = asyncio.get_running_loop().time
 
-    handing_over = asyncio.Lock()  # nobody sees the slot free while somebody waits for it
+    handing_over = asyncio.Lock()  # no job finds the slot free while another waits for it
 
     async def work() -> None:
         """Serve jobs; each answer takes as long as the last, so that forecasts hold."""

@@ -88,7 +88,7 @@ async def test_a_job_with_an_idempotency_key_outlives_its_client_until_resume_gr
     assert await queue.enqueue(named("again"), b"body") == Attached("job")
     await clock.advance(GRACE * 1.5)
     await queue.reap()
-    assert await waits_or_runs(queue, "job"), "somebody has come back"
+    assert await waits_or_runs(queue, "job"), "another reader is attached"
     await queue.detach("job", "again")
     await gone(queue, clock, "job")
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
@@ -242,6 +242,6 @@ async def test_an_orphaned_job_with_a_full_log_is_cancelled_without_a_grace(
     async with asyncio.timeout(30):
         while not said:
             said = await present(queue, claimed)
-            await queue.reap()  # which ends what nobody came back for
+            await queue.reap()  # which finishes orphaned jobs
             await clock.advance(0.05)
     assert await queue.enqueue(named("again"), b"body") == Clash("lost"), "it was not cancelled"

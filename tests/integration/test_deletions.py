@@ -165,7 +165,7 @@ async def test_a_conversation_that_goes_on_through_a_redis_outage_is_not_deleted
     await beat(clock, other, seconds=2 * HOLD)
     record = ConversationRecord(holder, "fk-secret")
     await record.note("conversation-1")
-    await clock.advance(2 * HOLD)  # nobody calls
+    await clock.advance(2 * HOLD)  # no calls
     await other._sweep()
     await beat(clock, other, holder, seconds=4 * HOLD)
     assert upstream.asked == []

@@ -133,7 +133,7 @@ async def test_slow_name_lookups_delay_no_other_fetch(
             while len(asking) < LOOKUPS:
                 await asyncio.sleep(0.01)
             assert await loop.getaddrinfo("localhost", 80)
-            await asyncio.gather(*asked)  # though no name server has said anything
+            await asyncio.gather(*asked)  # although no name server has answered
         assert len(asking) == LOOKUPS
     answer.set()
 

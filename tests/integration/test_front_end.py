@@ -291,7 +291,7 @@ async def test_every_reader_of_a_job_that_waited_too_long_gets_a_504(
     first = asyncio.create_task(front.post(CHAT, json=BODY, headers=headers))
     while not await redis.zcard("gateway:waiting:chat"):
         await asyncio.sleep(0.01)
-    # The second reader has all the time in the world, so only the end of the job ends its wait.
+    # The deadline of the second reader is far away, so that only the end of the job ends its wait.
     msgspec.structs.force_setattr(config.queue, "max_wait", 3600.0)
     response = await asyncio.wait_for(front.post(CHAT, json=BODY, headers=headers), timeout=30)
     for answer in (response, await first):
@@ -379,7 +379,7 @@ async def test_no_prompt_answer_or_bearer_is_in_redis_in_the_clear(
         assert told not in everything
 
 
-# What cuts an answer, and what cannot be asked for
+# Limits of an answer, and unsupported parameters
 
 
 @pytest.mark.parametrize(

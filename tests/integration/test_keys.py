@@ -142,7 +142,7 @@ async def scenes(
     assert await queue.retry(fails, 0.2, 10, 5) == "requeued"
     await step()
 
-    # More than may wait; somebody who leaves; an upstream that is left alone.
+    # More jobs than may wait; a reader that detaches; an open circuit.
     strict = settings.Queue(
         lease=LASTING.lease, heartbeat=LASTING.heartbeat, max_waiting=1, max_waiting_per_key=1
     )
@@ -167,20 +167,20 @@ async def scenes(
     for name in ("pool-a", "pool-b", "busy"):
         await queue.cancel(name)
 
-    # What a look for damage leaves behind.
+    # Keys of the reconciler.
     await redis.zadd("gateway:leases:chat", {"nobody": 1.0})
     assert await reconcile(queue, 30)
     await step()
 
-    # Somebody who comes back when told, though their key owes more by then than a job may wait.
+    # A client that retries at its retry time, its key further ahead than a job may wait.
     await redis.hset("gateway:service", mapping=dict.fromkeys(("chat n", "chat mean"), "1000"))  # type: ignore[misc]  # redis-py: sync or async
     await redis.hset("gateway:lane:chat", mapping={"light": "1e9", "span": "1e3"})  # type: ignore[misc]  # redis-py: sync or async
-    await redis.zadd("gateway:shares:chat", {"owes": 1e9})
-    await redis.zadd("gateway:promised:owes", {"owes": 1000 * time.time()})
+    await redis.zadd("gateway:shares:chat", {"ahead": 1e9})
+    await redis.zadd("gateway:promised:ahead", {"ahead": 1000 * time.time()})
     await enqueue(queue, "before")
-    await enqueue(WholeLine(redis, seal, settings.Queue(), ONE_SLOT), "owes", account="owes")
+    await enqueue(WholeLine(redis, seal, settings.Queue(), ONE_SLOT), "ahead", account="ahead")
     await step()
-    for name in ("before", "owes"):
+    for name in ("before", "ahead"):
         await queue.cancel(name)
 
     # A real worker, with arq's own keys; images.
@@ -202,7 +202,7 @@ async def scenes(
         await main
     await connection.aclose()
 
-    # What is beside the line.
+    # Keys outside the line.
     async def never(bearer: str, conversation_id: str) -> bool:
         return False
 

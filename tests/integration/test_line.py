@@ -73,11 +73,11 @@ async def test_a_promise_is_kept_even_if_its_key_is_ahead_of_its_share(
     await made.run(told.retry_after)
     assert isinstance(await made.send(Kind("other", lambda: 15.0)), Job)
     # An answer took a minute longer than others, and light keys come all the time.
-    owed = await redis.zincrby("gateway:shares:chat", 60_000, "heavy")
+    ahead = await redis.zincrby("gateway:shares:chat", 60_000, "heavy")
     await redis.hset("gateway:lane:chat", mapping={"light": 1e6, "span": 1e4})  # type: ignore[misc]  # redis-py: sync or async
     returned = await made.send(heavy)
     assert isinstance(returned, Job), returned
-    assert await redis.zscore("gateway:shares:chat", "heavy") == owed + 15_000
+    assert await redis.zscore("gateway:shares:chat", "heavy") == ahead + 15_000
     await made.run()
     assert returned.waited <= 80.0
 

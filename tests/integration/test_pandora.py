@@ -724,8 +724,10 @@ async def test_no_socket_or_task_is_left_open() -> None:
         await exchange.closed_by_client()
         exchange.close()
 
+    before = asyncio.all_tasks()
     async with upstream(whole, hold) as (_, pandora):
         await collect(pandora)
         async with aclosing(pandora.answer(JOB)) as answer:
             await anext(answer)
+    assert asyncio.all_tasks() == before
     gc.collect()  # an unclosed response or connection would warn here, and warnings are errors

@@ -222,7 +222,7 @@ async def test_no_lease_is_reclaimed_for_a_lease_period_after_a_disturbance(
     await has_worker(redis, seal)
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
-    await clock.advance(QUICK.lease * 1.5)  # nobody calls: a partition, or a frozen Redis
+    await clock.advance(QUICK.lease * 1.5)  # no calls: a partition, or a frozen Redis
     assert await queue.reap() == (0, [])
     assert await queue.claim("w2", 10) == []
     for _ in range(round(QUICK.lease * 1.2 / QUICK.heartbeat)):

@@ -38,10 +38,12 @@ async def test_a_loop_in_the_background_ends_with_its_context(redis: Redis) -> N
                 pipe.get("key")
                 await pipe.execute()
 
+    before = asyncio.all_tasks()
     for turns in range(60):
         async with asyncio.timeout(30), background(forever()):
             for _ in range(turns):
                 await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
 
 
 async def test_a_refused_connection_is_down_for_everyone_and_a_timeout_is_not() -> None:

@@ -125,7 +125,7 @@ async def test_a_client_follows_when_its_master_freezes_and_stays_with_the_new_o
             assert await served(lambda: port_of(client)) == watched.replica.port
             await waiting
         asked = 0
-        while asked < 2:  # both times it could have been led back
+        while asked < 2:  # each time it could have changed back
             assert await served(lambda: port_of(client)) == watched.replica.port
             await asyncio.sleep(0.05)
         assert await served(lambda: port_of(client)) == watched.replica.port

@@ -126,7 +126,7 @@ async def test_each_lane_has_its_reserve_and_borrows_unused_slots(redis: Redis, 
         await enqueue(queue, f"chat-{n}", f"chat-{n}")
     for image in held["images"][:3]:
         await finish(queue, image)
-    assert [c.lane for c in await claim(queue)] == ["chat"] * 3, "what is reserved comes back first"
+    assert [c.lane for c in await claim(queue)] == ["chat"] * 3, "reserved slots are given first"
 
 
 # With real workers

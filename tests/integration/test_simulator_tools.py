@@ -104,7 +104,7 @@ async def test_images_have_the_shape_of_the_recorded_events(
         and event["message"]["status"] == "finished_successfully"
     )
     if theirs is python:
-        # What came in 2024: entries have sizes.
+        # New in 2024: entries have sizes.
         (image,) = ours["message"]["metadata"]["aggregate_result"]["messages"]
         assert (image.pop("width"), image.pop("height")) == (640, 480)
         # In the recording of 2023 tool messages had no parent yet.

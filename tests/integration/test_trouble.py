@@ -93,7 +93,7 @@ async def ask(client: Client, bearer: str = "one", **more: Any) -> httpx.Respons
     return await client.post(CHAT, json={**BODY, **more}, headers=headers)
 
 
-# What an account may hold
+# Conversations that an account may hold
 
 
 async def test_a_busy_pool_is_halved_then_cools_down_and_grows_again(
@@ -218,7 +218,7 @@ async def test_waiting_jobs_fail_too_if_the_used_up_family_is_not_waited_for(
         assert answer.headers["retry-after"] == str(seconds)
         assert ("x-should-retry" in answer.headers) == (seconds > 60)
     assert [m["error"]["code"] for m in messages(answers[2])] == ["model_cap_exceeded"]
-    assert len(upstream.asked) == 1, "the others were not sent in vain"
+    assert len(upstream.asked) == 1, "the other jobs were not sent upstream"
     late = await ask(front)
     assert (late.status_code, late.json()["error"]["code"]) == (429, "model_cap_exceeded")
     assert seconds - 15 < int(late.headers["retry-after"]) <= seconds
@@ -263,7 +263,7 @@ async def test_a_job_is_not_retried_more_often_than_configured(
     answer = await ask(client)
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_unreachable")
     assert len(upstream.asked) == 3
-    # Both logs name the job, so that what a client reports leads to what its worker said.
+    # Both logs name the job, so that the id a client reports is found in the log of its worker.
     name, job = answer.headers["x-request-id"], upstream.asked[0].id
     fields = {"request": name, "job": job, "status": 502, "code": "upstream_unreachable"}
     logged = [vars(record) for record in caplog.records]
@@ -344,7 +344,7 @@ async def test_consecutive_failures_open_the_circuit_and_one_answer_closes_it(
     assert await claim(queue) == [], "what waits is left alone too"
     await half_open(redis)
     (probe,) = await claim(queue)
-    await refusal(queue, "beside-it")
+    await refusal(queue, "second")
     assert await claim(queue) == [], "one at a time"
     await queue.begin(probe, b"entry", {})
     for n in range(3):

@@ -95,7 +95,7 @@ class Walk:
                 return
             await self.renew()
 
-    # What may happen
+    # Steps
 
     async def enqueue(self) -> None:
         key = self.random.choice([None, None, "k1", "k2", "k3"])
@@ -341,7 +341,7 @@ class Walk:
     async def is_marked(self, job: Job) -> bool:
         return bool(await self.redis.hexists(f"gateway:job:{job.new.id}", "cancel"))  # type: ignore[misc]  # redis-py: sync or async
 
-    # What Redis holds
+    # Contents of Redis
 
     async def scores(self, key: str) -> dict[str, float]:
         return {

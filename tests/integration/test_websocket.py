@@ -115,7 +115,7 @@ async def test_bodies_cut_anywhere_among_frames_of_other_responses_give_the_same
     loop: asyncio.AbstractEventLoop, cut: str
 ) -> None:
     async with asking() as (_, pandora):
-        # In its own time: the simulator cuts off whom it has overtaken by a thousand frames.
+        # At its own pace: the simulator closes a connection that is a thousand frames behind.
         said = f"words=2 {cut} account=websocket interval=0.1 delay=0"
         assert await text(pandora, said) == "w0 w1"
 
@@ -148,7 +148,7 @@ async def test_a_socket_closed_for_good_fails_its_answer_and_the_next_answer_ope
         begun, code = await broken(pandora, said)
         assert begun.startswith("w0")
         assert code == "answer_broken_off"
-        # What nobody reads any more was stopped, so the account is free again.
+        # The answer without a reader was stopped, so the account is free again.
         await caller.until(lambda stats: stats["active"] == 0 and stats["stopped"] == 1)
         assert await text(pandora, f"words=2 {OVER}") == "w0 w1"
 

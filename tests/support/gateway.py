@@ -89,7 +89,7 @@ class Gateway:
             self.start_worker()
         self.wait_ready()
         if self.files is None and "redis__url" not in self._overrides:
-            # A Redis that has just begun hands out nothing for two heartbeats; this one is old.
+            # In a new Redis nothing is claimed for two heartbeats; make this one old.
             with redis.Redis.from_url(self.redis.url) as client:
                 client.hincrby("gateway:pulse", "since", -3_600_000)
         return self

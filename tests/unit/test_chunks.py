@@ -145,7 +145,7 @@ asked = st.builds(
 def test_a_resumed_answer_continues_exactly_after_the_last_received_chunk(
     said: list[Event], ending: Event, asked: Options, data: st.DataObject
 ) -> None:
-    # The worker says it, publishing whenever it likes.
+    # The worker publishes it in any batches.
     outgoing = Publication(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
     live: list[Batch] = []
     for event in [Started("m"), *said]:
@@ -161,7 +161,7 @@ def test_a_resumed_answer_continues_exactly_after_the_last_received_chunk(
     assert numbers == list(range(1, len(numbers) + 1))
 
     for had in range(len(numbers) + 1):
-        # Whoever comes back gets some of it live and the rest from the log, in other steps.
+        # A client that reconnects gets part of it live and the rest from the log, in other batches.
         reply = Reply("job", BACKLOG)
         heard: list[Sequence[Event]] = []
         for batch in live:

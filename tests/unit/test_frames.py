@@ -215,13 +215,13 @@ async def test_a_reader_far_behind_blocks_the_socket_until_it_reads_or_detaches(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     box = Mailbox(lambda: False)
-    for leave in (False, True):
+    for detached in (False, True):
         mail = box.claim("r")
         box.deliver(piece(b"x" * (FULL + 1)))
         waiting = asyncio.create_task(mail.room())
         await asyncio.sleep(0)
         assert not waiting.done()
-        if leave:
+        if detached:
             box.release("r")
         else:
             assert len(await mail.read()) == FULL + 1

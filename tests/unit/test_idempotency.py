@@ -42,7 +42,7 @@ async def test_an_invalid_key_is_refused(key: str) -> None:
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    # What is no character has no UTF-8.
+    # Half a surrogate pair has no UTF-8.
     | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
     max_leaves=12,

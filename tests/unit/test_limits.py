@@ -13,7 +13,7 @@ from app.openai.limits import AnswerLimits
 from app.openai.usage import count, encoding
 from wire.events import Finish
 
-# Few letters, so that stop sequences do occur, overlap and begin in vain.
+# Few letters, so that stop sequences do occur, overlap and begin without ending.
 LETTERS = st.text("abc\n", max_size=40)
 STOPS = st.lists(st.text("abc\n", min_size=1, max_size=5), max_size=4)
 SAMPLES = [

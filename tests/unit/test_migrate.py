@@ -211,7 +211,7 @@ def test_each_gpt_is_migrated_or_named(tmp_path: Path, entry: object, what: str)
 
 
 def test_files_with_settings_are_overwritten_only_with_force(tmp_path: Path) -> None:
-    # What is as it was shipped holds nothing that could be lost.
+    # A file as shipped contains nothing that could be lost.
     for name in ("settings.toml", "gpts.toml"):
         (tmp_path / name).write_text((settings.HERE / name).read_text())
     run(tmp_path, CONFIG, GPTS)

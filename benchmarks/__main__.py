@@ -9,14 +9,14 @@ import signal
 import sys
 from importlib.metadata import version
 
-from benchmarks import cpu_per_token, fairness, first_token, forecasts, idle, length, promises
+from benchmarks import cpu_per_token, fairness, first_token, honesty, idle, length, promises
 
 BENCHMARKS = {
     "first_token": first_token.main,
     "cpu_per_token": cpu_per_token.main,
     "idle": idle.main,
     "fairness": fairness.main,
-    "forecasts": forecasts.main,
+    "honesty": honesty.main,
     "promises": promises.main,
     "length": length.main,
 }

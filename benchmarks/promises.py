@@ -27,10 +27,13 @@ LIMITS: dict[str, dict[str, float]] = {
 class Kept:
     """Refused callers: their number, the number that returned in time, and of those the admitted.
 
-    `longest` is the longest time outside the line, in service times, of an admitted one.
+    `beyond` are those that were told the longest time that a refusal may name: no place is kept for
+    them. They return then, too, and ask again. `longest` is the longest time outside the line, in
+    service times, of an admitted one.
     """
 
     refused: int = 0
+    beyond: int = 0
     returned: int = 0
     admitted: int = 0
     longest: float = 0.0
@@ -72,7 +75,9 @@ async def promises(
             if isinstance(answer, Refused):
                 if returns:
                     kept.refused += 1
-                    made.after(max(1, math.ceil(answer.retry_after)), lambda: ask(True))
+                    kept.beyond += not answer.kept
+                    promised = answer.kept
+                    made.after(max(1, math.ceil(answer.retry_after)), lambda: ask(promised))
             elif returns:
                 kept.longest = max(kept.longest, (made.now - began) / mean)
 
@@ -109,7 +114,8 @@ async def _main(redis: Redis) -> None:
                     f"  {limit:20} jobs of {mean:4} s, {keys:2} keys, {quitters} quitters,"
                     f" load {load},"
                     f" seed {seed}: {kept.admitted:3} of {kept.returned:3} = {kept.part:6.1%},"
-                    f" longest {kept.longest:3.0f}{'  MISSED' if kept.part < TARGET else ''}",
+                    f" beyond {kept.beyond:3}, longest {kept.longest:3.0f}"
+                    f"{'  MISSED' if kept.part < TARGET else ''}",
                     flush=True,
                 )
 

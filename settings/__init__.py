@@ -132,6 +132,7 @@ class Queue(Section, frozen=True):
     max_waiting_per_key: Count = 100
     max_bytes: Bytes = 268_435_456
     max_wait: Seconds = 300.0
+    max_retry_after: Seconds = 120.0
     chat_slots: Count = 3
     images_slots: Count = 1
     weights: dict[str, Weight] = {}

@@ -294,7 +294,7 @@ def refusal_error(refusal: Refused) -> ApiError:
     kind, message = _OF_REFUSAL[refusal.reason]
     failure = kind(message)
     failure.retry_after = refusal.retry_after
-    failure.retry = refusal.retry_after <= LONGEST_RETRY
+    failure.retry = refusal.kept and refusal.retry_after <= LONGEST_RETRY
     return failure
 
 

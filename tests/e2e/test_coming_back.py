@@ -255,7 +255,7 @@ def test_an_orphaned_job_is_cancelled_after_resume_grace(gateway: Gateway) -> No
 
         def now() -> float:
             seconds, micros = line.time()
-            return float(seconds + micros / 1e6)
+            return float(seconds + micros // 1000 / 1000)  # as the scripts see it, in ms
 
         with closing(Fragile(gateway.url, asked("[[sim words=4000]]"), "left", "one")) as client:
             client.read(2000)

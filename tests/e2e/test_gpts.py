@@ -88,5 +88,5 @@ def test_a_gpt_that_cannot_be_reached_is_not_listed(
         gateway.start()
         with OpenAI(base_url=f"{gateway.url}/v1", api_key="a-bot", max_retries=0) as client:
             until(lambda: not listed(client), 60, "it is still listed")
-        assert "The GPT g-abc-my-gpt cannot be reached" in gateway.printed()
+        assert "gpt=g-abc-my-gpt" in gateway.printed()
         assert "key-for-info" not in gateway.printed()

@@ -91,18 +91,23 @@ async def test_a_job_whose_forecast_exceeds_its_maximum_wait_is_refused(
 
 async def test_a_guessed_forecast_refuses_nobody(redis: Redis, seal: Seal) -> None:
     """A gateway that had just started assumed 15 s per answer, and refused jobs that it could have
-    served in a second. A job with its own limit is refused all the same."""
+    served in a second, also by a limit of the client's own."""
     queue = await line(redis, seal, max_wait=1.0)
     await fill(queue, 3)
+    await fill(queue, 1, "impatient", max_wait=1.0)
     await learn(redis, 15.0)
-    await fill(queue, 1, "other")
-    await refused(queue, "impatient", "light", "wait_too_long", max_wait=1.0)
+    await refused(queue, "late", "other", "wait_too_long")
+    await refused(queue, "later", "other", "wait_too_long", max_wait=1.0)
 
 
 async def learn(redis: Redis, seconds: float) -> None:
     """Record typical durations of answers in the line."""
     took = round(seconds * 1000)
-    known = {"chat n": 50, "chat mean": took, "chat square": took * took}
+    known = {
+        f"{kind} {field}": value
+        for kind in ("chat", "chat gpt_4_s", "chat gpt_3_5")
+        for field, value in {"n": 50, "mean": took, "square": took * took}.items()
+    }
     await redis.hset("gateway:service", mapping=known)  # type: ignore[misc]  # redis-py: sync or async
 
 

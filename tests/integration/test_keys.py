@@ -173,9 +173,9 @@ async def scenes(
     await step()
 
     # A client that retries at its retry time, its key further ahead than a job may wait.
-    await redis.hset("gateway:service", mapping=dict.fromkeys(("chat n", "chat mean"), "1000"))  # type: ignore[misc]  # redis-py: sync or async
-    await redis.hset("gateway:lane:chat", mapping={"light": "1e9", "span": "1e3"})  # type: ignore[misc]  # redis-py: sync or async
-    await redis.zadd("gateway:shares:chat", {"ahead": 1e9})
+    known = [f"{kind} {field}" for kind in ("chat", "chat gpt_4_s") for field in ("n", "mean")]
+    await redis.hset("gateway:service", mapping=dict.fromkeys(known, "1000"))  # type: ignore[misc]  # redis-py: sync or async
+    await redis.hset("gateway:account:ahead", "chat paid", "1e9")  # type: ignore[misc]  # redis-py: sync or async
     await redis.zadd("gateway:promised:ahead", {"ahead": 1000 * time.time()})
     await enqueue(queue, "before")
     await enqueue(WholeLine(redis, seal, settings.Queue(), ONE_SLOT), "ahead", account="ahead")

@@ -1,13 +1,14 @@
 """The promises of the line, in virtual time: fair shares, honest forecasts, kept retry times, flat
-cost. The same measurements as `python -m benchmarks fairness forecasts promises length`, but
+cost. The same measurements as `python -m benchmarks fairness honesty promises length`, but
 smaller. Except for the last test, the figures depend on the seeds and the scripts alone."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks import fairness, forecasts, length, promises
+from benchmarks import fairness, honesty, length, promises
 from benchmarks.virtual import Job, Kind, world
+from wire.line import keys as names
 from wire.line.admission import Refused
 from wire.redis.client import Redis
 
@@ -36,13 +37,13 @@ async def test_a_lane_gets_its_slots_and_lends_them(redis: Redis) -> None:
     assert lanes.image_wait <= fairness.LIMIT
 
 
-@pytest.mark.parametrize("mix", [forecasts.families, forecasts.mixed])
-async def test_predictions_are_near_what_happens(redis: Redis, mix: forecasts.Mix) -> None:
-    jobs = await forecasts.play(redis, mix, "even", 3, seed=2)
-    got = forecasts.Accuracy.of(jobs)
+@pytest.mark.parametrize("mix", [honesty.families, honesty.mixed])
+async def test_predictions_are_near_what_happens(redis: Redis, mix: honesty.Mix) -> None:
+    jobs = await honesty.play(redis, mix, "even", 3, seed=2)
+    got = honesty.Accuracy.of(jobs)
     assert got.counted > 250
-    assert got.median <= forecasts.TARGETS[0], got
-    assert got.p90 <= forecasts.TARGETS[1], got
+    assert got.median <= honesty.TARGETS[0], got
+    assert got.p90 <= honesty.TARGETS[1], got
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,8 @@ async def test_a_client_that_retries_at_its_retry_time_is_accepted_in_the_simula
     """Also next to many light keys, after a long answer of their own in the meantime, and with
     answers so short that other jobs of their key arrive all the time."""
     kept = await promises.promises(redis, 2, limit, keys=keys, mean=mean)
-    assert kept.returned > 40
+    assert kept.refused > 40
+    assert kept.returned > 20
     assert kept.part >= promises.TARGET, kept
 
 
@@ -72,12 +74,13 @@ async def test_a_promise_is_kept_even_if_its_key_is_ahead_of_its_share(
     assert isinstance(told, Refused), answers
     await made.run(told.retry_after)
     assert isinstance(await made.send(Kind("other", lambda: 15.0)), Job)
-    # An answer took a minute longer than others, and light keys come all the time.
-    ahead = await redis.zincrby("gateway:shares:chat", 60_000, "heavy")
-    await redis.hset("gateway:lane:chat", mapping={"light": 1e6, "span": 1e4})  # type: ignore[misc]  # redis-py: sync or async
+    # An answer took a minute longer than others.
+    record = names.account("heavy")
+    paid = float(await redis.hget(record, "chat paid") or 0)  # type: ignore[misc]  # redis-py: sync or async
+    await redis.hset(record, "chat paid", paid + 60_000)  # type: ignore[misc]  # redis-py: sync or async
     returned = await made.send(heavy)
     assert isinstance(returned, Job), returned
-    assert await redis.zscore("gateway:shares:chat", "heavy") == ahead + 15_000
+    assert float(await redis.hget(record, "chat paid") or 0) == paid + 60_000  # type: ignore[misc]  # redis-py: sync or async
     await made.run()
     assert returned.waited <= 80.0
 

@@ -101,7 +101,6 @@ async def test_a_finished_job_leaves_only_keys_that_expire(queue: WholeLine, red
         "gateway:pulse",
         "gateway:bytes",
         "gateway:lane:chat",
-        "gateway:shares:chat",
         "gateway:service",
         "gateway:metrics",
     }

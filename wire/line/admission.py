@@ -64,10 +64,15 @@ RefusalReason = Literal[
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The job was refused; the client should retry after `retry_after` seconds."""
+    """The job was refused; the client may retry after `retry_after` seconds.
+
+    `kept` is False if no place will be kept for it then: its own place in the virtual queue outside
+    the line is further away than `queue.max_retry_after`.
+    """
 
     reason: RefusalReason
     retry_after: float
+    kept: bool = True
 
 
 class Clash(msgspec.Struct, frozen=True):

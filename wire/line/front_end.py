@@ -52,8 +52,8 @@ class FrontEndLine(LineView):
                 return Accepted(place, wait / 1000)
             case [b"attached", bytes(id)]:
                 return Attached(id.decode())
-            case [b"refused", bytes(reason), int(wait)]:
-                return Refused(cast(RefusalReason, reason.decode()), wait / 1000)
+            case [b"refused", bytes(reason), int(wait), int(kept)]:
+                return Refused(cast(RefusalReason, reason.decode()), wait / 1000, bool(kept))
             case [b"mismatch" | b"lost" as why]:
                 return Clash("mismatch" if why == b"mismatch" else "lost")
             case [b"known"]:

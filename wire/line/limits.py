@@ -20,6 +20,7 @@ class Limits(msgspec.Struct, frozen=True):
     max_bytes: int
     max_wait: int
     longest: int
+    max_retry_after: int
     refuse_capped: bool
     grace: int
     keep: int
@@ -37,6 +38,7 @@ class Limits(msgspec.Struct, frozen=True):
             max_bytes=config.max_bytes,
             max_wait=round(config.max_wait * 1000),
             longest=round(config.longest_wait * 1000),
+            max_retry_after=round(config.max_retry_after * 1000),
             refuse_capped=config.on_model_cap == "refuse",
             grace=round(config.resume_grace * 1000),
             keep=round(config.keep_result * 1000),

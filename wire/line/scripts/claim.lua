@@ -1,4 +1,4 @@
--- needs: breaker, clock, fairness, forecast, hash, jobs, keys, line, metrics, pulse, vocabulary
+-- needs: breaker, clock, fairness, hash, jobs, keys, line, metrics, pulse, service, vocabulary
 -- Claim up to `want` jobs for a worker, each with a lease. Of the waiting lanes, the one that holds least
 -- of its reserve goes first; slots that one lane does not use are open to the other.
 -- ARGV: worker, maximum number of jobs to claim, slots of the upstream, lease, gap, settling time (ms),
@@ -19,14 +19,20 @@ free = math.min(free, tonumber(want))
 local open = breaker.open_for()
 if open then free = (open > 0 or breaker.probe()) and 0 or math.min(free, 1) end
 
+-- Of lanes that hold the same part of their reserves, the one goes first that has had less slot time: so
+-- even a single slot is shared. Nothing is counted while only one lane has jobs.
 local function next_lane()
-  local best, lowest
+  local best, lowest, turn, rivals = nil, nil, nil, -1
   for _, lane in ipairs(vocabulary.lanes) do
-    local share = held[lane] / reserves[lane]
-    if (not lowest or share < lowest) and redis.call('EXISTS', keys.queue(lane)) == 1 then
-      best, lowest = lane, share
+    if redis.call('EXISTS', keys.queue(lane)) == 1 then
+      local share, its_turn = held[lane] / reserves[lane], tonumber(redis.call('HGET', keys.lane(lane), 'turn') or 0)
+      rivals = rivals + 1
+      if not best or share < lowest or (share == lowest and its_turn < turn) then
+        best, lowest, turn = lane, share, its_turn
+      end
     end
   end
+  if rivals > 0 then redis.call('HSET', keys.lane(best), 'turn', turn + service.time(best) / reserves[best]) end
   return best
 end
 
@@ -35,9 +41,8 @@ while #claimed < free do
   local lane = next_lane()
   if not lane then break end
   local id, tag = unpack(redis.call('ZPOPMIN', keys.queue(lane)))
-  local state, account, family, readers, body, arrived, predicted, attempts, cost, alone =
-    hash.get(keys.job(id), 'state', 'account', 'family', 'readers', 'body', 'arrived', 'predicted', 'attempt',
-      'cost', 'alone')
+  local state, account, family, readers, body, arrived, predicted, attempts =
+    hash.get(keys.job(id), 'state', 'account', 'family', 'readers', 'body', 'arrived', 'predicted', 'attempt')
   if state ~= 'waiting' then
     -- Its record was evicted, for example. Its seat is released when it is needed, or by the reconciler.
     redis.call('ZREM', keys.waiting(lane), id)
@@ -49,9 +54,8 @@ while #claimed < free do
     metrics.count('gateway_repairs_total', {what = 'front_end_lost'})
     redis.call('DEL', keys.job(id))
   else
-    local moved = fairness.advance(keys.lane(lane), keys.shares(lane), tonumber(tag))
-    line.count_out(id, lane, account, tonumber(cost))
-    forecast.note_start(lane, account, moved, tonumber(cost), alone == '1')
+    fairness.start(lane, tonumber(tag))
+    line.count_out(id, lane, account)
     redis.call('SREM', keys.queued(account), id)
     redis.call('ZADD', keys.running(account), clock.now, id)
     redis.call('ZADD', keys.leases(lane), clock.now + lease, id)

@@ -1,7 +1,7 @@
 -- needs: admission, channels, clock, durations, fairness, forecast, hash, jobs, keys, line, metrics
 -- Admit a new job to the line, or refuse it. ARGV: the job and the limits, as msgpack; its sealed request.
 -- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch'} | {'lost'} |
--- {'refused', reason, retry time in ms from now}.
+-- {'refused', reason, retry time in ms from now, 0 if the client should not retry by itself}.
 local job, limits, body = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3]
 local id, lane, account, family = job.id, job.lane, job.account, job.family
 
@@ -36,31 +36,26 @@ if job.resumes then return {'lost'} end
 local record = keys.account(account)
 redis.call('HSET', record, 'cap', job.cap, 'weight', job.weight)
 if redis.call('PTTL', record) < durations.MINUTE then redis.call('PEXPIRE', record, durations.MINUTE) end
-job.cost = forecast.service(lane, family, account)
 if not job.accepted then
   -- Its place, if it were admitted: among its key's users, after its user's last job is paid for, or now.
-  local earliest = fairness.earliest(keys.users(account), job.user)
+  local earliest = fairness.users_earliest(account, job.user)
   job.line_tag = math.max(earliest, tonumber(redis.call('HGET', record, 'now') or 1)) + job.band
-  local reason, wait = admission.refusal(job, limits)
+  local reason, wait, kept = admission.refusal(job, limits)
   if reason then
     metrics.count('gateway_refusals_total', {lane = lane, reason = reason})
-    return {'refused', reason, math.floor(wait)}
+    return {'refused', reason, math.floor(wait), kept == false and 0 or 1}
   end
 end
 
-local alone = forecast.note_arrival(lane, account)
-
 -- A strict band goes before all others of its key; settings.toml says which jobs that starves.
-job.line_tag = fairness.next_tag(record, keys.users(account), job.user, job.cost / job.tier) + job.band
+job.line_tag = fairness.users_next_tag(account, job.user, 1 / job.tier) + job.band
 redis.call('PEXPIRE', keys.users(account), durations.DAY)
 redis.call('PEXPIRE', record, durations.DAY)
 redis.call('HSET', keys.job(id), 'state', 'waiting', 'lane', lane, 'account', account, 'family', family,
-  'user', job.user, 'tier', job.tier, 'weight', job.weight, 'cost', job.cost, 'line_tag', job.line_tag,
+  'user', job.user, 'tier', job.tier, 'weight', job.weight, 'line_tag', job.line_tag,
   'readers', job.front_end .. '/' .. id, 'band', job.band, 'arrived', clock.now,
-  'deadline', clock.now + limits.longest, 'bytes', job.bytes, 'attempt', 0, 'crashes', 0, 'body', body,
-  'alone', alone)
+  'deadline', clock.now + limits.longest, 'bytes', job.bytes, 'attempt', 0, 'crashes', 0, 'body', body)
 if job.promised then redis.call('HSET', keys.job(id), 'promised', 1) end
-if not forecast.has_learned(lane) then redis.call('HSET', keys.job(id), 'guessed', 1) end
 redis.call('PEXPIRE', keys.job(id), durations.DAY)
 if job.idem then
   redis.call('HSET', keys.job(id), 'idem', job.idem, 'grace', limits.grace, 'keep', limits.keep)
@@ -73,7 +68,7 @@ else
   metrics.count('gateway_jobs_total', {lane = lane})
 end
 if not job.place then job.place, job.wait = forecast.wait(job, limits) end
-line.count_in(id, lane, account, clock.now + limits.longest, job.cost)
+line.count_in(id, lane, account, clock.now + limits.longest)
 line.insert(id, lane, account, family, job.line_tag)
 line.fill_seats(account)
 redis.call('HSET', keys.job(id), 'predicted', job.wait)

@@ -29,6 +29,27 @@ for _, lane in ipairs(vocabulary.lanes) do
   end
 end
 
+-- Recount the jobs that an account holds, by lane and family.
+local function recount(account)
+  local counted, differs = {}, false
+  for _, ids in ipairs({redis.call('SMEMBERS', keys.queued(account)), redis.call('ZRANGE', keys.running(account), 0, -1)}) do
+    for _, id in ipairs(ids) do
+      local lane, family = hash.get(keys.job(id), 'lane', 'family')
+      if lane then
+        local field = lane .. ' ' .. family
+        counted[field] = (counted[field] or 0) + 1
+      end
+    end
+  end
+  local held = hash.all(keys.held(account))
+  for field, number in pairs(held) do differs = differs or counted[field] ~= tonumber(number) end
+  for field in pairs(counted) do differs = differs or not held[field] end
+  if not differs then return end
+  redis.call('DEL', keys.held(account))
+  for field, number in pairs(counted) do redis.call('HSET', keys.held(account), field, number) end
+  repair('miscounted')
+end
+
 for i = 2, #ARGV do
   local account = ARGV[i]
   for _, id in ipairs(redis.call('ZRANGE', keys.running(account), 0, -1)) do
@@ -48,6 +69,7 @@ for i = 2, #ARGV do
       repair('seat_of_nobody')
     end
   end
+  recount(account)
   line.fill_seats(account)
 end
 
@@ -57,10 +79,10 @@ for _, lane in ipairs(vocabulary.lanes) do
   local step = redis.call('ZSCAN', keys.waiting(lane), cursor, 'COUNT', 200)
   for n = 1, #step[2], 2 do
     local id = step[2][n]
-    local state, account, family, line_tag, cost =
-      hash.get(keys.job(id), 'state', 'account', 'family', 'line_tag', 'cost')
+    local state, account, family, line_tag =
+      hash.get(keys.job(id), 'state', 'account', 'family', 'line_tag')
     if state ~= 'waiting' then
-      if account then line.count_out(id, lane, account, cost) else redis.call('ZREM', keys.waiting(lane), id) end
+      if account then line.count_out(id, lane, account) else redis.call('ZREM', keys.waiting(lane), id) end
       repair('place_of_nobody')
     elseif redis.call('ZSCORE', keys.queue(lane), id) then
       if redis.call('SADD', keys.queued(account), id) == 1 then seat_found(account) end
@@ -78,13 +100,10 @@ for _, lane in ipairs(vocabulary.lanes) do
   local accounts = redis.call('ZRANGE', keys.backlog(lane), 0, -1, 'WITHSCORES')
   for n = 2, #accounts, 2 do counted = counted + tonumber(accounts[n]) end
   if counted ~= waiting then
-    redis.call('DEL', keys.backlog(lane), keys.work(lane))
+    redis.call('DEL', keys.backlog(lane))
     for _, id in ipairs(redis.call('ZRANGE', keys.waiting(lane), 0, -1)) do
-      local account, cost = hash.get(keys.job(id), 'account', 'cost')
-      if account then
-        redis.call('ZINCRBY', keys.backlog(lane), 1, account)
-        redis.call('ZINCRBY', keys.work(lane), cost, account)
-      end
+      local account = redis.call('HGET', keys.job(id), 'account')
+      if account then redis.call('ZINCRBY', keys.backlog(lane), 1, account) end
     end
     repair('miscounted')
   end

@@ -1,4 +1,4 @@
--- needs: breaker, caps, clock, forecast, keys, vocabulary
+-- needs: breaker, caps, clock, forecast, keys, service, vocabulary
 -- Admission of jobs. A refused client gets a retry time. Times given to one key never go backwards, so
 -- refused clients form a virtual queue outside the line. Around that time a place is kept for them,
 -- against clients without a promise.
@@ -47,10 +47,11 @@ local function take_promise(lane, account)
   return true
 end
 
--- Give a promise; returns its retry time in ms from now. `wait`: time until there should be room;
+-- Give a promise; returns its retry time in ms from now, and true. A time beyond `limits.max_retry_after`
+-- is not promised: the client is told that limit, and false. `wait`: time until there should be room;
 -- `step`: time in which room is made for one job, `own_step` for one of this key; `room`: number of jobs
 -- that may wait, half of which may arrive at once.
-local function promise(lane, account, wait, step, own_step, room)
+local function promise(lane, account, limits, wait, step, own_step, room)
   local all, own, outside = keys.promises(lane), keys.promised(account), keys.outside(lane)
   step, own_step = math.max(1, step * APART), own_step * OWN_APART
   redis.call('ZREMRANGEBYSCORE', outside, '-inf', clock.now - PATIENCE)
@@ -59,7 +60,7 @@ local function promise(lane, account, wait, step, own_step, room)
   local first = math.max(clock.now + (wait + AHEAD * step) * APART, last + math.max(own_step, step * accounts))
   local function in_seconds(at) return clock.now + math.max(1, math.ceil((at - clock.now) / SECOND)) * SECOND end
   local retry_at = in_seconds(first)
-  if redis.call('ZCARD', own) >= MOST then return retry_at - clock.now end
+  if redis.call('ZCARD', own) >= MOST then return math.min(retry_at - clock.now, limits.max_retry_after), false end
   local width = math.max(step, SECOND)
   for n = 0, SEARCHED - 1 do
     local from = in_seconds(first + n * width / 2)
@@ -70,15 +71,17 @@ local function promise(lane, account, wait, step, own_step, room)
       break
     end
   end
+  if retry_at - clock.now > limits.max_retry_after then return limits.max_retry_after, false end
   local name = account .. ' ' .. retry_at .. ' ' .. clock.micros
   redis.call('ZADD', all, retry_at, name)
   redis.call('ZADD', own, retry_at, name)
   redis.call('ZADD', outside, math.max(last, retry_at), account)
   redis.call('PEXPIRE', own, math.max(last, retry_at) - clock.now + PATIENCE)
-  return retry_at - clock.now
+  return retry_at - clock.now, true
 end
 
--- Reason why a job is refused, and its retry time (ms from now); nil if it is admitted. Sets the job's
+-- Reason why a job is refused, its retry time (ms from now), and false if no place is kept for it then;
+-- nil if it is admitted. Sets the job's
 -- `place` and `wait`, and `promised` if it takes up a promise and need not wait until its key has paid.
 function admission.refusal(job, limits)
   local lane, account = job.lane, job.account
@@ -90,7 +93,10 @@ function admission.refusal(job, limits)
   local capped = tonumber(redis.call('ZSCORE', keys.later, 'family ' .. account .. ' ' .. job.family) or 0) - clock.now
   if capped > 0 and (limits.refuse_capped or capped > limits.longest) then return 'model_capped', capped end
 
-  local known, mean = forecast.is_known(lane), forecast.has_learned(lane) and forecast.service(lane) or UNKNOWN
+  local certain
+  job.place, job.wait, certain = forecast.wait(job, limits)
+  local known = certain > 0
+  local mean = service.is_known(lane, job.family) and service.time(lane) or UNKNOWN
   local step = mean / caps.lane_slots(lane, caps.slots(limits.max_concurrency), limits.reserves)
   local waiting, own = 0, 0
   for _, name in ipairs(vocabulary.lanes) do
@@ -98,40 +104,39 @@ function admission.refusal(job, limits)
     own = own + tonumber(redis.call('ZSCORE', keys.backlog(name), account) or 0)
   end
   local bytes = tonumber(redis.call('GET', keys.bytes) or 0)
-  local most, longest = limits.max_waiting_per_key, known and limits.max_wait or math.huge
-  job.place, job.wait = forecast.wait(job, limits)
+  local most, longest = limits.max_waiting_per_key, limits.max_wait
   local own_step = math.max(step, known and job.wait / (own + 1) or mean / caps.of(account))
-  local would, promised, own_promised = job.wait, 0, 0
-  if would > 0 and take_promise(lane, account) then
+  local waits, promised, own_promised = job.wait > 0, 0, 0
+  if waits and take_promise(lane, account) then
     -- The forecast may have grown meanwhile, but must not exceed the longest wait of any job.
-    longest = known and limits.longest or math.huge
-    if would > longest then
+    longest = limits.longest
+    if certain > longest then
       job.promised = 1
-      job.place, job.wait = forecast.wait(job, limits)
-      would = job.wait
+      job.place, job.wait, certain = forecast.wait(job, limits)
     end
-  elseif would > 0 then
+  elseif waits then
     promised = promised_within(keys.promises(lane), KEPT * step)
     own_promised = promised_within(keys.promised(account), KEPT * own_step)
-    would = would + own_promised * own_step
+    if known then certain = certain + own_promised * own_step end
   end
 
   local wait
-  if would > 0 and waiting + promised >= limits.max_waiting then
+  if waits and waiting + promised >= limits.max_waiting then
     wait = (waiting - limits.max_waiting) * step
-    return 'queue_full', promise(lane, account, wait, step, step, limits.max_waiting)
-  elseif would > 0 and own + own_promised >= most then
+    return 'queue_full', promise(lane, account, limits, wait, step, step, limits.max_waiting)
+  elseif waits and own + own_promised >= most then
     wait = (own - most + AHEAD) * own_step
-    return 'key_full', promise(lane, account, wait, step, own_step, most)
+    return 'key_full', promise(lane, account, limits, wait, step, own_step, most)
   elseif bytes + job.bytes > limits.max_bytes then
-    return 'too_many_bytes', promise(lane, account, step, step, step, limits.max_waiting)
-  elseif would > longest then
+    return 'too_many_bytes', promise(lane, account, limits, step, step, step, limits.max_waiting)
+  elseif certain > longest then
     wait = math.max(0, job.wait - longest)
-    return 'wait_too_long', promise(lane, account, wait, step, own_step, limits.max_waiting)
-  elseif job.wait > job.max_wait then
+    return 'wait_too_long', promise(lane, account, limits, wait, step, own_step, limits.max_waiting)
+  elseif certain > job.max_wait or waits and job.max_wait == 0 then
     -- The client's own limit: it may well go elsewhere, so no place is kept for it.
     local jitter = (clock.micros % 1000) / 1000
-    return 'wait_too_long', math.max(SECOND, (job.wait - job.max_wait) * APART + AHEAD * jitter * step)
+    wait = math.max(SECOND, (job.wait - job.max_wait) * APART + AHEAD * jitter * step)
+    return 'wait_too_long', math.min(wait, limits.max_retry_after), wait <= limits.max_retry_after
   end
 end
 

@@ -2,13 +2,12 @@
 -- Numbers of conversations that an account, a lane and the whole upstream may hold.
 local caps = {}
 
--- Cap of an account, from these two fields of its record.
-function caps.lesser(cap, learned)
+-- Conversations that an account may hold now: its cap, or fewer if the upstream was seen to allow fewer.
+function caps.of(account)
+  local cap, learned = hash.get(keys.account(account), 'cap', 'learned')
   cap = tonumber(cap or 1)
   return math.max(1, math.min(cap, math.floor(tonumber(learned or cap))))
 end
-
-function caps.of(account) return caps.lesser(hash.get(keys.account(account), 'cap', 'learned')) end
 
 -- Slots of the upstream: limited by its cap, and by the live workers.
 function caps.slots(max_concurrency)
@@ -20,14 +19,17 @@ function caps.slots(max_concurrency)
   return math.min(max_concurrency, offered)
 end
 
--- Number of the `all` slots that this lane gets while the others want theirs.
+-- How many of `all` slots this lane gets: at least its reserve, and what the others neither hold nor want.
 function caps.lane_slots(lane, all, reserves)
   local others, sum = 0, 0
+  for _, reserve in pairs(reserves) do sum = sum + reserve end
   for name, reserve in pairs(reserves) do
-    sum = sum + reserve
-    if name ~= lane then others = others + redis.call('ZCARD', keys.leases(name)) end
+    if name ~= lane then
+      local wanted = redis.call('EXISTS', keys.queue(name)) == 1 and all * reserve / sum or 0
+      others = others + math.max(wanted, redis.call('ZCARD', keys.leases(name)))
+    end
   end
-  return math.max(1, all * reserves[lane] / sum, all - others)
+  return math.max(all * reserves[lane] / sum, all - others)
 end
 
 return caps

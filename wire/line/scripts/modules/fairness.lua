@@ -1,57 +1,140 @@
--- needs: hash
--- Fair shares: start-time fair queueing (Goyal, Vin, Cheng 1996), in units of slot time (ms).
+-- needs: hash, keys, service
+-- Fair shares: start-time fair queueing (Goyal, Vin, Cheng 1996).
 --
--- Each job of a flow gets a tag, the virtual time at which it may start: when the flow's last job is
--- paid for (its tag + its cost / the flow's weight), or now, if that is later. The lowest tag goes
--- first, and the job that starts sets the virtual clock. So flows that always have jobs get slot time
--- in proportion to their weights. A flow that has jobs only now and then finds its share unused and
--- goes before those that queue, but collects no credit while it is idle.
+-- Each job of a flow gets a tag, the virtual time at which it may start: when the flow's jobs before it
+-- are paid for, or now, if that is later. The lowest tag goes first, and the job that starts sets the
+-- virtual clock. So flows that always have jobs get slot time in proportion to their weights. A flow that
+-- has jobs only now and then finds its share unused and goes before those that queue, but collects no
+-- credit while it is idle.
 --
--- It is used twice: among the keys of a lane (a job is tagged when it enters the queue) and among the
--- users of a key (a job is tagged when it arrives).
+-- It is used twice. The keys of a lane pay in ms of slot time: a key has paid for its jobs that ended, and
+-- each job that it holds, in the queue or running, counts for the service time that is expected now, so
+-- an old guess is worth nothing once better is known. The users of a key pay in jobs, when a job
+-- arrives, so that its place among its key's jobs is fixed; the difference from the expected service time
+-- is charged when the job ends.
 local fairness = {}
 
 local STEP = 0.001     -- flows that begin at the same virtual time go in the order of their arrival
 
--- Earliest start of a flow's next job: when the flow is paid for, but after its last job, even if the
--- jobs before that turned out to cost less than expected.
-function fairness.earliest(flows, flow)
-  local paid, last = redis.call('ZSCORE', flows, flow), redis.call('ZSCORE', flows, flow .. ' last')
-  return math.max(tonumber(paid or 0), tonumber(last or 0) + STEP)
-end
+local function virtual_now(clock_key) return tonumber(redis.call('HGET', clock_key, 'now') or 1) end
 
--- The tag of a flow's next job. `clock_key`: hash (now, newest); `flows`: the time up to which each
--- flow has paid, and under `<flow> last` its newest tag. `promised`: the job does not wait until the
--- flow is paid for, but the flow's debt remains.
-function fairness.next_tag(clock_key, flows, flow, cost, promised)
-  local at, newest = hash.get(clock_key, 'now', 'newest')
-  at = tonumber(at or 1)
-  local paid = fairness.earliest(flows, flow)
-  local tag = promised and at or paid
-  if tag <= at then
-    tag = math.max(at, tonumber(newest or 0) + STEP)
-    redis.call('HSET', clock_key, 'newest', tag)
-  end
-  redis.call('ZADD', flows, math.max(paid, tag) + cost, flow, tag, flow .. ' last')
+-- The time `start`, or now if that is later; then after all tags that began now.
+local function not_before_now(clock_key, start)
+  local at = virtual_now(clock_key)
+  if start > at then return start end
+  local tag = math.max(at, tonumber(redis.call('HGET', clock_key, 'newest') or 0) + STEP)
+  redis.call('HSET', clock_key, 'newest', tag)
   return tag
 end
 
--- Advance the virtual clock: a job with this tag starts. Flows that are paid for need not be stored
--- any more. Returns how far the clock moved.
-function fairness.advance(clock_key, flows, tag)
-  local at = tonumber(redis.call('HGET', clock_key, 'now') or 1)
-  if tag <= at then return 0 end
+-- Advance the virtual clock of a lane or an account: a job with this tag starts.
+local function advance(clock_key, tag)
+  if tag <= virtual_now(clock_key) then return false end
   redis.call('HSET', clock_key, 'now', tag)
-  redis.call('ZREMRANGEBYSCORE', flows, '-inf', tag)
-  return tag - at
+  return true
 end
 
--- Charge a flow `more` slot time than its job was tagged with (less, if negative). `paid` is the time
--- up to which the flow had paid with this job, used if the flow is not stored any more.
-function fairness.charge(clock_key, flows, flow, paid, more)
-  local at = tonumber(redis.call('HGET', clock_key, 'now') or 1)
-  local until_ = tonumber(redis.call('ZSCORE', flows, flow) or paid) + more
-  if until_ > at then redis.call('ZADD', flows, until_, flow) else redis.call('ZREM', flows, flow) end
+-- Slot time (ms, by the key's weight) of the jobs that a key holds in a lane, as expected now; the virtual
+-- time up to which it has paid for the others; and its weight.
+local function owes(lane, account)
+  local paid, weight = hash.get(keys.account(account), lane .. ' paid', 'weight')
+  local held, sum = redis.call('HGETALL', keys.held(account)), 0
+  for i = 1, #held, 2 do
+    local its_lane, family = string.match(held[i], '^(%S+) (%S+)$')
+    if its_lane == lane then sum = sum + held[i + 1] * service.time(lane, family, account) end
+  end
+  weight = tonumber(weight or 1)
+  return sum / weight, tonumber(paid or 0), weight
+end
+
+-- Earliest start of a key's next job in a lane.
+function fairness.earliest(lane, account)
+  local held, paid = owes(lane, account)
+  return paid + held
+end
+
+-- Count a job that a key holds from now on (`by` 1), or no longer (-1).
+function fairness.hold(lane, account, family, by)
+  local field = lane .. ' ' .. family
+  if redis.call('HINCRBY', keys.held(account), field, by) <= 0 then redis.call('HDEL', keys.held(account), field) end
+end
+
+-- The tag of a key's next job, which the key holds from now on. `promised`: the job does not wait until
+-- the key has paid, but the key's debt remains.
+function fairness.next_tag(lane, account, family, promised)
+  local held, paid = owes(lane, account)
+  local tag = not_before_now(keys.lane(lane), promised and 0 or paid + held)
+  if tag > paid + held then redis.call('HSET', keys.account(account), lane .. ' paid', tag - held) end
+  fairness.hold(lane, account, family, 1)
+  return tag
+end
+
+-- The tag of a job that was requeued, which the key holds again: its old place, if that is not in the past.
+function fairness.old_tag(lane, account, family, tag)
+  fairness.hold(lane, account, family, 1)
+  return math.max(tag, virtual_now(keys.lane(lane)))
+end
+
+-- Advance a lane's virtual clock.
+function fairness.start(lane, tag) advance(keys.lane(lane), tag) end
+
+-- Charge a key for a job that it held, and that took this slot time (ms). Slot time that no other key
+-- waited for is free.
+function fairness.pay(lane, account, family, took)
+  local record = keys.account(account)
+  local paid, weight = hash.get(record, lane .. ' paid', 'weight')
+  paid = tonumber(paid or 0) + took / tonumber(weight or 1)
+  local waiting = redis.call('ZCARD', keys.backlog(lane))
+  if waiting == 0 or waiting == 1 and redis.call('ZSCORE', keys.backlog(lane), account) then
+    paid = math.min(paid, virtual_now(keys.lane(lane)))
+  end
+  redis.call('HSET', record, lane .. ' paid', paid)
+  fairness.hold(lane, account, family, -1)
+end
+
+-- Tag a key's job in the queue again, once better is known than when it was tagged: only if that is
+-- earlier, so that no key loses its place.
+function fairness.advance_tag(id, lane, account)
+  local family, tag = hash.get(keys.job(id), 'family', 'tag')
+  local held, paid, weight = owes(lane, account)
+  local start = paid + held - service.time(lane, family, account) / weight
+  if math.max(start, virtual_now(keys.lane(lane))) >= tonumber(tag) then return end
+  tag = math.min(tonumber(tag), not_before_now(keys.lane(lane), start))
+  redis.call('HSET', keys.job(id), 'tag', tag)
+  redis.call('ZADD', keys.queue(lane), tag, id)
+end
+
+-- Earliest tag of a user's next job: after the user's last one, even if the jobs before that turned out
+-- to cost less than expected.
+function fairness.users_earliest(account, user)
+  local users = keys.users(account)
+  local paid, last = redis.call('ZSCORE', users, user), redis.call('ZSCORE', users, user .. ' last')
+  return math.max(tonumber(paid or 0), tonumber(last or 0) + STEP)
+end
+
+-- The tag of a user's next job, which costs `price` (jobs).
+function fairness.users_next_tag(account, user, price)
+  local earliest = fairness.users_earliest(account, user)
+  local tag = not_before_now(keys.account(account), earliest)
+  redis.call('ZADD', keys.users(account), math.max(earliest, tag) + price, user, tag, user .. ' last')
+  return tag
+end
+
+-- Advance an account's virtual clock. Users that have paid up to then need not be stored any more.
+function fairness.users_start(account, tag)
+  if advance(keys.account(account), tag) then redis.call('ZREMRANGEBYSCORE', keys.users(account), '-inf', tag) end
+end
+
+-- Charge a user `more` jobs than the price of a job (less, if negative). `paid` is the time up to which
+-- the user had paid with that job, used if the user is not stored any more.
+function fairness.users_pay(account, user, paid, more)
+  local users = keys.users(account)
+  local until_ = tonumber(redis.call('ZSCORE', users, user) or paid) + more
+  if until_ > virtual_now(keys.account(account)) then
+    redis.call('ZADD', users, until_, user)
+  else
+    redis.call('ZREM', users, user)
+  end
 end
 
 return fairness

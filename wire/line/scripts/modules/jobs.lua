@@ -1,4 +1,4 @@
--- needs: channels, clock, durations, fairness, forecast, hash, keys, line, metrics
+-- needs: channels, clock, durations, fairness, hash, keys, line, metrics, service
 -- Changes of a job's state: finished, requeued, cancelled; and its readers.
 local jobs = {}
 
@@ -20,28 +20,26 @@ function jobs.finish(id, state, reason)
   redis.call('HDEL', keys.job(id), 'body', 'worker')
   jobs.keep(id, job.idem, tonumber(state == 'done' and job.keep or 0))
   redis.call('DEL', keys.arq_job(id), keys.arq_retry(id), keys.arq_in_progress(id))
+  local held = redis.call('SISMEMBER', keys.queued(account), id) == 1 or redis.call('ZSCORE', keys.running(account), id)
   line.remove(id, lane, account, family)
-  line.count_out(id, lane, account, tonumber(job.cost))
+  line.count_out(id, lane, account)
   redis.call('ZREM', keys.later, 'orphan ' .. id)
   redis.call('DECRBY', keys.bytes, tonumber(job.bytes))
 
   -- Its flows pay for the slot time that it took, which was only expected so far.
   local took = job.claimed and clock.now - tonumber(job.claimed) or 0
-  local more = took - tonumber(job.cost)
-  local user_tag, tier = job.line_tag - job.band, tonumber(job.tier)
-  fairness.charge(keys.account(account), keys.users(account), job.user, user_tag + job.cost / tier, more / tier)
+  local tag, price = job.line_tag - job.band, 1 / tonumber(job.tier)
+  local expected = service.time(lane, family, account)
+  fairness.users_pay(account, job.user, tag + price, price * (took / expected - 1))
   redis.call('PEXPIRE', keys.users(account), durations.DAY)
-  if job.tag then
-    local paid = job.tag + job.cost / job.weight
-    fairness.charge(keys.lane(lane), keys.shares(lane), account, paid, more / job.weight)
-  end
-  if job.claimed then forecast.note_refill(lane, account) end
   if job.published then
-    forecast.learn(lane, family, account, took)
+    service.learn(lane, family, account, took)
     metrics.observe('gateway_service_seconds', {lane = lane, family = family}, took / 1000)
   end
+  if held then fairness.pay(lane, account, family, took) end
   metrics.count('gateway_endings_total', {lane = lane, reason = reason})
-  line.fill_seats(account)
+  local queued = line.fill_seats(account)
+  if held and queued and queued[lane] then fairness.advance_tag(queued[lane], lane, account) end
   channels.nudge() -- a slot of the upstream is free, for a job of any account
 end
 
@@ -62,13 +60,14 @@ end
 -- Requeue a running job in its old place, for a reason. `not_before`: a time in ms, or nil. Never a job
 -- that is being cancelled: its readers wait for an ending.
 function jobs.requeue(id, reason, not_before)
-  local lane, account, family, line_tag, deadline, cost =
-    hash.get(keys.job(id), 'lane', 'account', 'family', 'line_tag', 'deadline', 'cost')
+  local lane, account, family, line_tag, deadline =
+    hash.get(keys.job(id), 'lane', 'account', 'family', 'line_tag', 'deadline')
   metrics.count('gateway_retries_total', {lane = lane, reason = reason})
   redis.call('HSET', keys.job(id), 'state', 'waiting')
   redis.call('HDEL', keys.job(id), 'worker', 'claimed')
   line.remove(id, lane, account, family)
-  line.count_in(id, lane, account, deadline, cost)
+  fairness.hold(lane, account, family, -1)
+  line.count_in(id, lane, account, deadline)
   if not_before then
     redis.call('ZADD', keys.later, not_before, 'job ' .. id)
   else

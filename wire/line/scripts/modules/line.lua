@@ -10,19 +10,16 @@
 local line = {}
 
 -- Count a waiting job, by lane and by key.
-function line.count_in(id, lane, account, deadline, cost)
+function line.count_in(id, lane, account, deadline)
   if redis.call('ZADD', keys.waiting(lane), deadline, id) == 1 then
     redis.call('ZINCRBY', keys.backlog(lane), 1, account)
-    redis.call('ZINCRBY', keys.work(lane), cost, account)
   end
 end
 
-function line.count_out(id, lane, account, cost)
+function line.count_out(id, lane, account)
   if redis.call('ZREM', keys.waiting(lane), id) == 0 then return end
-  redis.call('ZINCRBY', keys.work(lane), -tonumber(cost or 0), account)
   if tonumber(redis.call('ZINCRBY', keys.backlog(lane), -1, account)) <= 0 then
     redis.call('ZREM', keys.backlog(lane), account)
-    redis.call('ZREM', keys.work(lane), account)
   end
 end
 
@@ -47,7 +44,8 @@ local function head(account, taken)
 end
 
 -- Give the account's free seats to its first jobs: one in each lane's queue at a time, so that a new
--- job, also of another user of the key, has at most that one before it.
+-- job, also of another user of the key, has at most that one before it. Returns those that are in the
+-- queues, by lane, or nil if the account is cooling down.
 function line.fill_seats(account)
   if redis.call('ZSCORE', keys.later, 'account ' .. account) then return end
   local queued, running = keys.queued(account), keys.running(account)
@@ -56,7 +54,7 @@ function line.fill_seats(account)
   -- Release the seats of jobs whose record was evicted, or expired while no role was running.
   for _, id in ipairs(redis.call('SMEMBERS', queued)) do
     local lane = redis.call('HGET', keys.job(id), 'lane')
-    if lane then taken[lane] = true else redis.call('SREM', queued, id) end
+    if lane then taken[lane] = id else redis.call('SREM', queued, id) end
   end
   if redis.call('SCARD', queued) + redis.call('ZCARD', running) >= cap then
     for _, id in ipairs(redis.call('ZRANGE', running, 0, -1)) do
@@ -66,25 +64,25 @@ function line.fill_seats(account)
   local free = cap - redis.call('SCARD', queued) - redis.call('ZCARD', running)
   while free > 0 do
     local lane, family, id, line_tag = head(account, taken)
-    if not id then return end
-    local tag, cost, weight, band, promised = hash.get(keys.job(id), 'tag', 'cost', 'weight', 'band', 'promised')
+    if not id then break end
+    local state, tag, band, promised = hash.get(keys.job(id), 'state', 'tag', 'band', 'promised')
     redis.call('ZREM', keys.line(account, lane, family), id)
-    if cost then
-      fairness.advance(keys.account(account), keys.users(account), line_tag - band)
-      if tag then -- it was requeued, and is paid for: its old place, if that is not in the past
-        tag = math.max(tonumber(tag), tonumber(redis.call('HGET', keys.lane(lane), 'now') or 1))
+    if state then
+      fairness.users_start(account, line_tag - band)
+      if tag then
+        tag = fairness.old_tag(lane, account, family, tonumber(tag))
       else
-        local price = tonumber(cost) / tonumber(weight)
-        tag = fairness.next_tag(keys.lane(lane), keys.shares(lane), account, price, promised)
+        tag = fairness.next_tag(lane, account, family, promised)
       end
       redis.call('HSET', keys.job(id), 'tag', tag)
       redis.call('SADD', queued, id)
       redis.call('ZADD', keys.queue(lane), tag, id)
       channels.nudge()
-      taken[lane] = true
+      taken[lane] = id
       free = free - 1
     end
   end
+  return taken
 end
 
 -- Put a job into its account's line, at the place it has had from the start.
@@ -111,6 +109,7 @@ function line.unseat(account, family)
     if lane and (not family or family == its_family) then
       redis.call('ZREM', keys.queue(lane), id)
       redis.call('SREM', keys.queued(account), id)
+      fairness.hold(lane, account, its_family, -1)
       line.insert(id, lane, account, its_family, line_tag)
     end
   end

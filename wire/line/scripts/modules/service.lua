@@ -1,0 +1,60 @@
+-- needs: hash, keys
+-- Service time: how long conversations hold their slots, as moving averages for each lane and family,
+-- of all keys and of each key.
+local service = {}
+
+local PRIOR = {chat = 15000, images = 45000}    -- ms, before anything is known
+local ENOUGH = 4                                -- conversations of a lane and family, to know anything
+local MEMORY = 0.05                             -- least weight of the newest sample
+local TRUST = 5                                 -- samples for which the average of all keys counts
+
+local known = {}  -- times that this run of a script has read, by lane, family and account
+
+-- Add a sample to a moving average, whose fields in a hash begin with `kind`.
+local function sample(key, kind, value)
+  local n, mean, square = hash.get(key, kind .. ' n', kind .. ' mean', kind .. ' square')
+  n = tonumber(n or 0) + 1
+  local weight = math.max(1 / n, MEMORY)
+  mean = tonumber(mean or 0) * (1 - weight) + value * weight
+  square = tonumber(square or 0) * (1 - weight) + value * value * weight
+  redis.call('HSET', key, kind .. ' n', n, kind .. ' mean', mean, kind .. ' square', square)
+end
+
+-- Learn from a conversation that held its slot for `took` ms.
+function service.learn(lane, family, account, took)
+  known = {}
+  sample(keys.service, lane .. ' ' .. family, took)
+  sample(keys.service, lane, took)
+  sample(keys.account(account), lane .. ' ' .. family, took)
+end
+
+-- True if the service time of a lane and family is more than a guess.
+function service.is_known(lane, family)
+  return tonumber(redis.call('HGET', keys.service, lane .. ' ' .. family .. ' n') or 0) >= ENOUGH
+end
+
+-- Expected service time (ms, at least 1), and how much it varies, from 0 (not at all) to 1. With an
+-- `account`, its own average counts more than that of all keys, the more samples it has.
+function service.time(lane, family, account)
+  local name = lane .. ' ' .. (family or '') .. ' ' .. (account or '')
+  if known[name] then return unpack(known[name]) end
+  local expected, varies = PRIOR[lane], 1
+  for _, kind in ipairs({family and lane .. ' ' .. family or lane, lane}) do
+    local mean, square = hash.get(keys.service, kind .. ' mean', kind .. ' square')
+    if mean then
+      expected = math.max(1, tonumber(mean))
+      varies = math.min(1, math.max(0, tonumber(square) / expected / expected - 1))
+      break
+    end
+  end
+  if account then
+    local kind = lane .. ' ' .. family
+    local n, mean = hash.get(keys.account(account), kind .. ' n', kind .. ' mean')
+    n = tonumber(n or 0)
+    if n > 0 then expected = math.max(1, (n * mean + TRUST * expected) / (n + TRUST)) end
+  end
+  known[name] = {expected, varies}
+  return expected, varies
+end
+
+return service

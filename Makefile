@@ -42,7 +42,7 @@ check: $(DEV)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m tests.english | tail -n 1
+	@$(BIN)/python -m tests.english
 	@$(BIN)/python -m tests.lua
 
 english: $(DEV)

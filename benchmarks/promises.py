@@ -27,8 +27,8 @@ LIMITS: dict[str, dict[str, float]] = {
 class Kept:
     """Refused callers: their number, the number that returned in time, and of those the admitted.
 
-    `beyond` are those that were told the longest time that a refusal may name: no place is kept for
-    them. They return then, too, and ask again. `longest` is the longest time outside the line, in
+    `beyond` got the longest retry time that there is, without a place. They return then, too, and
+    ask again. `longest` is the longest time outside the line, in
     service times, of an admitted one.
     """
 

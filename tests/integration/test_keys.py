@@ -183,6 +183,14 @@ async def scenes(
     for name in ("before", "ahead"):
         await queue.cancel(name)
 
+    # Both lanes have jobs to claim, and take turns.
+    await enqueue(queue, "chat", account="chats")
+    await enqueue(queue, "image", account="images", lane="images")
+    for claimed in await claim(queue):
+        await queue.finish(claimed.id, claimed.attempt, "done", b"entry", {})
+    for name in ("chat", "image"):
+        await queue.cancel(name)
+
     # A real worker, with arq's own keys; images.
     connection = connect(redis_url(server.url))
     worker = Worker("real", connection, seal, upstream, settings.Settings(queue=LASTING))

@@ -48,7 +48,7 @@ local function take_promise(lane, account)
 end
 
 -- Give a promise; returns its retry time in ms from now, and true. A time beyond `limits.max_retry_after`
--- is not promised: the client is told that limit, and false. `wait`: time until there should be room;
+-- is not promised: returns that limit, and false. `wait`: time until there should be room;
 -- `step`: time in which room is made for one job, `own_step` for one of this key; `room`: number of jobs
 -- that may wait, half of which may arrive at once.
 local function promise(lane, account, limits, wait, step, own_step, room)

@@ -19,7 +19,7 @@ function caps.slots(max_concurrency)
   return math.min(max_concurrency, offered)
 end
 
--- How many of `all` slots this lane gets: at least its reserve, and what the others neither hold nor want.
+-- Number of the `all` slots that this lane gets: at least its reserve, and what the others neither hold nor want.
 function caps.lane_slots(lane, all, reserves)
   local others, sum = 0, 0
   for _, reserve in pairs(reserves) do sum = sum + reserve end

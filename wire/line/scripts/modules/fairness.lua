@@ -36,7 +36,7 @@ end
 
 -- Slot time (ms, by the key's weight) of the jobs that a key holds in a lane, as expected now; the virtual
 -- time up to which it has paid for the others; and its weight.
-local function owes(lane, account)
+local function charges(lane, account)
   local paid, weight = hash.get(keys.account(account), lane .. ' paid', 'weight')
   local held, sum = redis.call('HGETALL', keys.held(account)), 0
   for i = 1, #held, 2 do
@@ -49,7 +49,7 @@ end
 
 -- Earliest start of a key's next job in a lane.
 function fairness.earliest(lane, account)
-  local held, paid = owes(lane, account)
+  local held, paid = charges(lane, account)
   return paid + held
 end
 
@@ -62,7 +62,7 @@ end
 -- The tag of a key's next job, which the key holds from now on. `promised`: the job does not wait until
 -- the key has paid, but the key's debt remains.
 function fairness.next_tag(lane, account, family, promised)
-  local held, paid = owes(lane, account)
+  local held, paid = charges(lane, account)
   local tag = not_before_now(keys.lane(lane), promised and 0 or paid + held)
   if tag > paid + held then redis.call('HSET', keys.account(account), lane .. ' paid', tag - held) end
   fairness.hold(lane, account, family, 1)
@@ -96,7 +96,7 @@ end
 -- earlier, so that no key loses its place.
 function fairness.advance_tag(id, lane, account)
   local family, tag = hash.get(keys.job(id), 'family', 'tag')
-  local held, paid, weight = owes(lane, account)
+  local held, paid, weight = charges(lane, account)
   local start = paid + held - service.time(lane, family, account) / weight
   if math.max(start, virtual_now(keys.lane(lane))) >= tonumber(tag) then return end
   tag = math.min(tonumber(tag), not_before_now(keys.lane(lane), start))

@@ -128,9 +128,9 @@ function forecast.wait(job, limits)
 
   local queued = redis.call('ZCOUNT', keys.queue(lane), '-inf', (job.tag and '(' or '') .. exactly(tag))
   -- Until its tag, each other key is served by its weight; and first, all jobs that are in the queue now.
-  local shared = rivals(lane, account) * (tag - at) + OVERTAKING * queued * mean
-  local before = math.max(queued * mean, shared)
-  local place = own + before / mean
+  local shared = rivals(lane, account) * (tag - at)
+  local place = own + math.max(queued, shared / mean)
+  local before = math.max(queued * mean, shared + OVERTAKING * queued * mean)
   local wait = 0
   if place + 1 > free then wait = math.max(0, (before + own_work + begins - free * mean) / mine) end
   wait = math.floor(math.max(wait, own_wait))

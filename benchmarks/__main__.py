@@ -9,12 +9,22 @@ import signal
 import sys
 from importlib.metadata import version
 
-from benchmarks import cpu_per_token, fairness, first_token, honesty, idle, length, promises
+from benchmarks import (
+    cpu_per_token,
+    fairness,
+    first_token,
+    honesty,
+    idle,
+    length,
+    promises,
+    waiting,
+)
 
 BENCHMARKS = {
     "first_token": first_token.main,
     "cpu_per_token": cpu_per_token.main,
     "idle": idle.main,
+    "waiting": waiting.main,
     "fairness": fairness.main,
     "honesty": honesty.main,
     "promises": promises.main,

@@ -24,10 +24,11 @@ STOP_TIMEOUT = 5.0
 
 @dataclass(frozen=True)
 class Gateway:
-    """A running gateway: its URLs, its upstream's, and its processes by name."""
+    """A running gateway: its URLs, its upstream's, its Redis', and its processes by name."""
 
     url: str
     upstream: str
+    redis: str
     parts: Mapping[str, psutil.Process]
 
     @property
@@ -42,10 +43,13 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
+def gateway(
+    slots: int, *, simulator: bool = True, settings: Mapping[str, str] | None = None
+) -> Iterator[Gateway]:
     """Run a gateway with one worker that holds up to `slots` conversations.
 
-    Without `simulator` there is no server at its upstream. All processes end with the context.
+    `settings` are further variables of the environment. Without `simulator` there is no server at
+    its upstream. All processes end with the context.
     """
     with contextlib.ExitStack() as stack:
         # The slowest mode of Redis: each write is on disk before it is answered.
@@ -57,11 +61,11 @@ def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
             stack.enter_context(process("simulator", *arguments))
             _wait(f"{upstream}/simulator/stats")
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        settings = directory / "settings.toml"
-        settings.touch()
+        file = directory / "settings.toml"
+        file.touch()
         # No settings but these: neither the operator's file nor other variables of the environment.
         environ = {name: text for name, text in os.environ.items() if "GATEWAY" not in name} | {
-            "GATEWAY_SETTINGS": str(settings),
+            "GATEWAY_SETTINGS": str(file),
             "GATEWAY__SERVER__HOST": HOST,
             "GATEWAY__SERVER__PORT": str(port),
             "GATEWAY__REDIS__URL": redis.url,
@@ -69,6 +73,7 @@ def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
             "GATEWAY__UPSTREAM__MAX_CONCURRENCY": str(slots),
             "GATEWAY__WORKERS__MAX_JOBS": str(slots),
             "GATEWAY__LOG__LEVEL": "WARNING",
+            **(settings or {}),
         }
         parts = {
             "front end": stack.enter_context(process("app", environ=environ)),
@@ -76,7 +81,7 @@ def gateway(slots: int, *, simulator: bool = True) -> Iterator[Gateway]:
             "Redis": psutil.Process(redis.process.pid),
         }
         _wait(f"{url}/readyz")
-        yield Gateway(url, upstream, parts)
+        yield Gateway(url, upstream, redis.url, parts)
 
 
 @contextlib.contextmanager

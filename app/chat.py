@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -160,9 +161,10 @@ class ChatCompletions:
             raise answer.failure
         headers = SSE_HEADERS | ticket.headers
         stream = await ResponseStream.begin(request, self._config.stream.send_timeout, headers)
-        await stream.send(first or await self._keepalive(answer, ticket))
+        await stream.send(first or await self._keepalive(answer, ticket, at_once=True))
         interval = self._config.stream.keepalive_interval
-        due = time.monotonic() + interval
+        # The first one early, by chance: else those who came together would ask together forever.
+        due = time.monotonic() + interval * random.random()  # noqa: S311 - not a secret
         while not (answer.finish or answer.failure):
             try:
                 events = await ticket.events(max(0.0, due - time.monotonic()))
@@ -184,13 +186,14 @@ class ChatCompletions:
             await stream.send(end)
         await stream.end()
 
-    async def _keepalive(self, answer: ChatAnswer, ticket: Ticket) -> bytes:
+    async def _keepalive(
+        self, answer: ChatAnswer, ticket: Ticket, *, at_once: bool = False
+    ) -> bytes:
         match self._config.stream.keepalive:
             case "comment":
-                job = None if ticket.begun else await ticket.status()
-                if job is None or job.state != "waiting":
+                if (now := await ticket.current_place(at_once=at_once)) is None:
                     return chunks.comment("working")
-                return chunks.comment(f"queued position={job.place} eta={math.ceil(job.wait)}")
+                return chunks.comment(f"queued position={now.place} eta={math.ceil(now.wait)}")
             case "empty_delta":
                 return answer.empty_delta()
             case "off":

@@ -7,11 +7,12 @@ import contextlib
 import hashlib
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from msgspec.structs import replace
 
+from app.batches import Batches
 from app.idempotency import key_name
 from app.openai.errors import ApiError, LineUnavailable, WaitedTooLong, clash_error, refusal_error
 from app.scheduling import BANDS, SHARES, Scheduling
@@ -19,7 +20,7 @@ from settings import Settings
 from wire.events import Event, Failed
 from wire.jobs import ChatJob, Lane, encode_job
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
-from wire.line.front_end import FrontEndLine
+from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.status import JobStatus
 from wire.redis.outage import REDIS_ERRORS, retry, trouble
 from wire.seal import Seal
@@ -31,6 +32,15 @@ logger = logging.getLogger(__name__)
 
 SUBSCRIBE_PATIENCE = 2.0
 """Seconds that a request waits while the subscription to Redis is being made again."""
+
+PLACES = 100
+"""Jobs whose places are asked together, which takes Redis a few milliseconds."""
+
+GATHER = 0.05
+"""Seconds for which requests for places are gathered."""
+
+DETACHMENTS = 25
+"""Readers that are detached together: each may cancel a job, which takes Redis longer."""
 
 _POOL_PREFIX = "pk-"
 
@@ -69,17 +79,15 @@ class Line:
         self._line = line
         self._inbox = inbox
         self._front_end_id = front_end_id
-        self._detaching: set[asyncio.Task[None]] = set()
+        self._places = Batches(line.places, PLACES, GATHER)
+        self._detachments = Batches(self._detach_all, DETACHMENTS, 0.0)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Accept jobs for as long as the context lasts. Redis may be unreachable at first."""
         async with self._inbox.running():
             yield
-            if self._detaching:
-                await asyncio.wait(self._detaching, timeout=self.config.queue.heartbeat)
-            for task in self._detaching:
-                task.cancel()
+            await self._detachments.finish(self.config.queue.heartbeat)
 
     @contextlib.asynccontextmanager
     async def submit(
@@ -175,11 +183,12 @@ class Line:
         """
         if reply.ended and not reply.abandoned:
             return
-        # Repeated until it succeeds: while we are present, the job would run without a reader.
-        call = partial(self._line.detach, reply.job, reader, enough=enough, idempotency=idempotency)
-        task = asyncio.create_task(retry(call))
-        self._detaching.add(task)
-        task.add_done_callback(self._detaching.discard)
+        self._detachments.add(Detachment(reply.job, reader, enough, idempotency))
+
+    async def _detach_all(self, readers: Sequence[Detachment]) -> Sequence[None]:
+        # Repeated until it succeeds: while we are present, the jobs would run without a reader.
+        await retry(partial(self._line.detach_all, readers))
+        return [None] * len(readers)
 
     async def give_up_waiting(self, id: str, account: str) -> bool:
         """Finish a job that waited too long. False if it is not waiting: it has a slot, or its
@@ -189,10 +198,13 @@ class Line:
             return job is None
         return True
 
-    async def status(self, id: str, account: str) -> JobStatus | None:
-        """Return the status of a job; None if it is unknown."""
+    async def place(self, id: str, *, at_once: bool) -> Accepted | None:
+        """Return the current place of a job; None if it is not waiting, or Redis is unreachable.
+
+        Unless `at_once`, it is asked together with others: thousands of clients may wait.
+        """
         with contextlib.suppress(*REDIS_ERRORS):
-            return await self._line.status(id, account)
+            return (await self._line.places([id]))[0] if at_once else await self._places.add(id)
         return None
 
     def fail_all(self, message: str, code: str) -> None:
@@ -266,6 +278,6 @@ class Ticket:
             headers["x-queue-eta"] = str(math.ceil(self.place.wait))
         return headers
 
-    async def status(self) -> JobStatus | None:
-        """Return the current status of the job; None if it is unknown."""
-        return await self._line.status(self.id, self._account)
+    async def current_place(self, *, at_once: bool) -> Accepted | None:
+        """Return its current place; see `Line.place`."""
+        return None if self.begun else await self._line.place(self.id, at_once=at_once)

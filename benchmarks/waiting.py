@@ -18,7 +18,7 @@ from benchmarks.question import OPENAI, headers
 from settings import Stream
 from wire.line import keys
 
-CLIENTS = (1_000,)
+CLIENTS = (1_000, 10_000)
 KEYS = 100
 SLOTS = 4
 JOINING = 500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Literal, cast, get_args
 
 import msgspec
@@ -29,6 +30,23 @@ Cancelled = Literal[
     "gone",  # it has finished, or is not known: it will not be admitted
 ]
 """Result of cancelling a job."""
+
+
+AT_ONCE = 500
+"""Jobs that are looked up in one call, which takes Redis less than a millisecond."""
+
+
+class Detachment(msgspec.Struct, frozen=True):
+    """Detachment of a reader, named by the job that its own request would have made, from a job.
+
+    `enough`: it has received all it asked for, so the job finishes at once, as done.
+    `idempotency`: the idempotency key of a reader that does not know which job it reads.
+    """
+
+    id: str
+    reader: str
+    enough: bool = False
+    idempotency: str | None = None
 
 
 class FrontEndLine(LineView):
@@ -64,15 +82,18 @@ class FrontEndLine(LineView):
     async def detach(
         self, id: str, reader: str, *, enough: bool = False, idempotency: str | None = None
     ) -> None:
-        """Detach a reader from a job. When the last one detaches, the job is cancelled, at once or
-        after its grace.
+        """Detach one reader; see `detach_all`."""
+        await self.detach_all([Detachment(id, reader, enough, idempotency)])
 
-        A reader is named by the job that its own request would have made, which may be this one.
-        `enough`: it has received all it asked for, so the job finishes at once, as done.
-        `idempotency`: the idempotency key of a reader that does not know which job it reads.
+    async def detach_all(self, readers: Iterable[Detachment]) -> None:
+        """Detach readers from their jobs. When the last one of a job detaches, it is cancelled, at
+        once or after its grace.
         """
-        key = keys.idempotency(idempotency) if idempotency else ""
-        await self._run("detach", id, reader, int(enough), key)
+        described: list[str | int] = []
+        for one in readers:
+            key = keys.idempotency(one.idempotency) if one.idempotency else ""
+            described += one.id, one.reader, int(one.enough), key
+        await self._run("detach", *described)
 
     async def cancel(self, id: str, *, unless_waiting: bool = False) -> Cancelled:
         """Cancel a job: a running one through its worker, a waiting one at once, without an ending
@@ -92,6 +113,22 @@ class FrontEndLine(LineView):
             return None
         id, state, place, wait, readers = found
         return JobStatus(id.decode(), state.decode(), place, wait / 1000, front_ends(readers))
+
+    async def places(self, ids: Iterable[str]) -> list[Accepted | None]:
+        """Places of jobs, in this order; None for one that is not waiting."""
+        found = await self._run("places", self._limits, *ids)
+        return [
+            Accepted(place, wait / 1000) if place else None
+            for place, wait in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    async def waiting(self, ids: Sequence[str]) -> set[str]:
+        """Those of these jobs that are waiting: nothing of their answers was published."""
+        found: set[str] = set()
+        for at in range(0, len(ids), AT_ONCE):
+            waiting = await self._run("waiting_among", *ids[at : at + AT_ONCE])
+            found.update(id.decode() for id in waiting)
+        return found
 
     async def exists(self, id: str) -> bool:
         """Return True if Redis knows the job: waiting, running or recently finished."""

@@ -8,7 +8,7 @@ a subscription reports its gaps. A log keeps every entry, in order, as long as i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from wire.line import keys
@@ -79,6 +79,10 @@ class PublishingLine(Protocol):
 
 class ReadingLine(Protocol):
     """The part of `wire.line.front_end.FrontEndLine` that readers need."""
+
+    async def waiting(self, ids: Sequence[str]) -> set[str]:
+        """See `FrontEndLine.waiting`."""
+        ...
 
     async def exists(self, id: str) -> bool:
         """See `FrontEndLine.exists`."""

@@ -25,6 +25,7 @@ import msgspec
 from runtime.tasks import background
 from wire.events import UNNUMBERED
 from wire.line import keys
+from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal, SealError
 from wire.stream.channel import Channel, ReadingLine
 from wire.stream.frames import open_frame
@@ -54,6 +55,7 @@ class Inbox:
         self._front_end = front_end
         self._max_backlog = max_backlog
         self._replies: dict[str, list[Reply]] = {}
+        self._line = line
         self._healer = Healer(channel, line, seal, outage_grace)
         self._healing: dict[Reply, asyncio.Task[None]] = {}
         self._subscription = channel.subscribe(keys.front_end(front_end))
@@ -127,11 +129,19 @@ class Inbox:
     async def _watch_silence(self) -> None:
         while True:
             await asyncio.sleep(SILENCE / 4)
-            quiet_since = time.monotonic() - SILENCE
-            for reply in self._open():
-                if reply.active < quiet_since:
-                    reply.active = time.monotonic()
+            now = time.monotonic()
+            silent = {reply.job for reply in self._silent(now) if not reply.begun}
+            waiting: set[str] = set()
+            with contextlib.suppress(*REDIS_ERRORS):
+                # Thousands may wait, and one call for many of them is cheap.
+                waiting = await self._line.waiting(list(silent))
+            for reply in self._silent(now):
+                reply.active = now
+                if reply.job not in waiting:
                     self._heal(reply)
+
+    def _silent(self, now: float) -> list[Reply]:
+        return [reply for reply in self._open() if reply.active < now - SILENCE]
 
     def _heal(self, reply: Reply) -> None:
         reply.doubts += 1

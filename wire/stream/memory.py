@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from wire.line import keys
 from wire.line.claims import Claim
@@ -107,6 +107,10 @@ class MemoryLine:
         self._channel.logs.setdefault(id, []).append(entry)
         for front_end, frame in frames.items():
             await self._channel.publish(keys.front_end(front_end), frame)
+
+    async def waiting(self, ids: Sequence[str]) -> set[str]:
+        """See `wire.line.front_end.FrontEndLine.waiting`. No job here is waiting."""
+        return set()
 
     async def exists(self, id: str) -> bool:
         """See `wire.line.front_end.FrontEndLine.exists`."""

@@ -58,22 +58,51 @@ end
 
 local function weight_of(account) return tonumber(redis.call('HGET', keys.account(account), 'weight') or 1) end
 
--- Weight of the other keys in a lane: all that wait, and half of those that only run.
-local function rivals(lane, account)
-  local sum, seen, only_run = 0, 0, {}
-  for _, other in ipairs(redis.call('ZREVRANGE', keys.backlog(lane), 0, LOOKED_AT - 1)) do
-    if other ~= account then sum, seen = sum + weight_of(other), seen + 1 end
+-- Weights of the keys that wait in a lane, and of those that only run, by key; their sums; the number
+-- of the former that were looked at, and of all.
+local function weights_in(lane)
+  local found = {waits = {}, waiting = 0, seen = 0, all = redis.call('ZCARD', keys.backlog(lane)), runs = {}, running = 0}
+  for _, account in ipairs(redis.call('ZREVRANGE', keys.backlog(lane), 0, LOOKED_AT - 1)) do
+    local weight = weight_of(account)
+    found.waits[account], found.waiting, found.seen = weight, found.waiting + weight, found.seen + 1
   end
-  local all = redis.call('ZCARD', keys.backlog(lane))
-  if all > LOOKED_AT then sum = sum * all / seen end
   for _, id in ipairs(redis.call('ZRANGE', keys.leases(lane), 0, LOOKED_AT - 1)) do
-    local other = redis.call('HGET', keys.job(id), 'account')
-    if other and other ~= account and not only_run[other] and not redis.call('ZSCORE', keys.backlog(lane), other) then
-      only_run[other] = true
-      sum = sum + weight_of(other) * RUNS
+    local account = redis.call('HGET', keys.job(id), 'account')
+    if account and not found.runs[account] and not redis.call('ZSCORE', keys.backlog(lane), account) then
+      local weight = weight_of(account)
+      found.runs[account], found.running = weight, found.running + weight
     end
   end
-  return sum
+  return found
+end
+
+-- Weight of the other keys in a lane: all that wait, and half of those that only run.
+local function rivals(weights, account)
+  local own = weights.waits[account]
+  local sum, seen = weights.waiting - (own or 0), weights.seen - (own and 1 or 0)
+  if weights.all > LOOKED_AT then sum = sum * weights.all / seen end
+  return sum + (weights.running - (weights.runs[account] or 0)) * RUNS
+end
+
+local lanes = {} -- the state of each lane that this run of a script has read
+
+-- State of a lane, which all its jobs share: service time, slots, virtual time, weights of its keys.
+local function lane_state(lane, limits)
+  if lanes[lane] then return lanes[lane] end
+  local mean, varies = service.time(lane)
+  local all, busy = caps.slots(limits.max_concurrency), 0
+  for _, name in ipairs(vocabulary.lanes) do busy = busy + redis.call('ZCARD', keys.leases(name)) end
+  local at, newest = hash.get(keys.lane(lane), 'now', 'newest')
+  lanes[lane] = {
+    mean = mean,
+    varies = varies,
+    slots = caps.lane_slots(lane, all, limits.reserves),
+    free = math.max(0, all - busy),
+    at = tonumber(at or 1),
+    newest = tonumber(newest or 1),
+    weights = weights_in(lane),
+  }
+  return lanes[lane]
 end
 
 -- The account's jobs in other lanes that have its seats: account, lane, family, and the tag of a job
@@ -99,16 +128,10 @@ end
 -- key's users; `promised`, if it does not wait until its key has paid.
 function forecast.wait(job, limits)
   local lane, account = job.lane, job.account
-  local mean, varies = service.time(lane)
-  local all = caps.slots(limits.max_concurrency)
-  local mine = caps.lane_slots(lane, all, limits.reserves)
-  local busy = 0
-  for _, name in ipairs(vocabulary.lanes) do busy = busy + redis.call('ZCARD', keys.leases(name)) end
-  local free = math.max(0, all - busy)
+  local now = lane_state(lane, limits)
+  local mean, varies, mine, free, at, newest = now.mean, now.varies, now.slots, now.free, now.at, now.newest
   local begins = (1 + varies) / 2 * mean -- remaining time of a running conversation
 
-  local at, newest = hash.get(keys.lane(lane), 'now', 'newest')
-  at, newest = tonumber(at or 1), tonumber(newest or 1)
   local tag, own, own_work, own_wait, known = job.tag, 0, 0, 0, service.is_known(lane, job.family)
   if not tag then -- the tag it would get if the jobs of its key before it were paid for now
     local all_own, all_work
@@ -128,7 +151,7 @@ function forecast.wait(job, limits)
 
   local queued = redis.call('ZCOUNT', keys.queue(lane), '-inf', (job.tag and '(' or '') .. exactly(tag))
   -- Until its tag, each other key is served by its weight; and first, all jobs that are in the queue now.
-  local shared = rivals(lane, account) * (tag - at)
+  local shared = rivals(now.weights, account) * (tag - at)
   local place = own + math.max(queued, shared / mean)
   local before = math.max(queued * mean, shared + OVERTAKING * queued * mean)
   local wait = 0
@@ -136,6 +159,25 @@ function forecast.wait(job, limits)
   wait = math.floor(math.max(wait, own_wait))
   local doubt = DOUBT * math.max(varies, before / (before + own_work + 1))
   return 1 + math.floor(place + 0.5), wait, known and wait * (1 - doubt) or 0
+end
+
+-- Place and wait (ms) of a job as it is in Redis; 0 and 0 if it is not waiting.
+function forecast.of(id, limits)
+  local state, lane, account, family, line_tag, weight, promised =
+    hash.get(keys.job(id), 'state', 'lane', 'account', 'family', 'line_tag', 'weight', 'promised')
+  if state ~= 'waiting' then return 0, 0 end
+  local queued = redis.call('ZSCORE', keys.queue(lane), id)
+  local place, wait = forecast.wait({
+    lane = lane,
+    account = account,
+    family = family,
+    line_tag = tonumber(line_tag),
+    weight = tonumber(weight),
+    promised = promised,
+    tag = queued and tonumber(queued),
+  }, limits)
+  local not_before = tonumber(redis.call('ZSCORE', keys.later, 'job ' .. id) or clock.now) - clock.now
+  return place, math.max(wait, not_before)
 end
 
 return forecast

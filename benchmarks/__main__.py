@@ -17,6 +17,7 @@ from benchmarks import (
     idle,
     length,
     promises,
+    random_lines,
     waiting,
 )
 
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "honesty": honesty.main,
     "promises": promises.main,
     "length": length.main,
+    "random_lines": random_lines.main,
 }
 LIBRARIES = ("sanic", "aiohttp", "arq", "redis", "hiredis", "msgspec", "uvloop")
 
@@ -37,7 +39,13 @@ def main() -> None:
     """Run the benchmarks that the command line names."""
     parser = argparse.ArgumentParser(prog="benchmarks", description="Benchmarks of the gateway.")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}; by default all")
-    names = parser.parse_args().names or list(BENCHMARKS)
+    parser.add_argument("--seed", type=int, default=random_lines.SEED, help="of random_lines")
+    parser.add_argument("--scenarios", type=int, default=random_lines.SCENARIOS, help="the same")
+    given = parser.parse_args()
+    names = given.names or list(BENCHMARKS)
+    benchmarks = BENCHMARKS | {
+        "random_lines": lambda: random_lines.main(given.seed, given.scenarios)
+    }
     for name in names:
         if name not in BENCHMARKS:
             parser.error(f"no benchmark {name!r}: there are {', '.join(BENCHMARKS)}")
@@ -47,7 +55,7 @@ def main() -> None:
     print(", ".join(f"{library} {version(library)}" for library in LIBRARIES))
     for name in names:
         print(flush=True)
-        BENCHMARKS[name]()
+        benchmarks[name]()
 
 
 if __name__ == "__main__":

@@ -34,24 +34,6 @@ FOREVER = 1e5
 """Seconds: leases and presences outlive every run, so that they need not be renewed."""
 
 
-@dataclass
-class Job:
-    """An accepted job. `length` is its slot time; all times are in seconds."""
-
-    name: str
-    length: float
-    arrived: float
-    predicted: float
-    started: float = -1.0
-    ended: float = -1.0
-    then: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
-
-    @property
-    def waited(self) -> float:
-        """Wait in seconds."""
-        return self.started - self.arrived
-
-
 @dataclass(frozen=True)
 class Kind:
     """Properties of a sender's jobs. `length` draws the slot time of one.
@@ -65,8 +47,32 @@ class Kind:
     user: str = ""
     cap: int = 1
     weight: float = 1.0
+    tier: float = 1.0
     lane: Lane = "chat"
     family: Family = "gpt_4_s"
+
+
+@dataclass
+class Job:
+    """An accepted job. `length` is its slot time; all times are in seconds."""
+
+    kind: Kind
+    length: float
+    arrived: float
+    predicted: float
+    started: float = -1.0
+    ended: float = -1.0
+    then: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The sender's name."""
+        return self.kind.name or self.kind.key
+
+    @property
+    def waited(self) -> float:
+        """Wait in seconds."""
+        return self.started - self.arrived
 
 
 class World:
@@ -112,6 +118,11 @@ class World:
             await self._step()
         return jobs
 
+    async def run_while(self, unfinished: Callable[[], bool]) -> None:
+        """Run while a condition holds and the agenda is not empty."""
+        while self._agenda and unfinished():
+            await self._step()
+
     async def _step(self) -> None:
         when, _, action = heapq.heappop(self._agenda)
         if when > self.now:
@@ -128,9 +139,12 @@ class World:
         await self._queue.set_clock(self.now)
 
     async def send(
-        self, kind: Kind, then: Callable[[], Awaitable[None]] | None = None
+        self,
+        kind: Kind,
+        then: Callable[[], Awaitable[None]] | None = None,
+        max_wait: float = math.inf,
     ) -> Job | Refused:
-        """Enqueue one job; `then` is called when it has ended."""
+        """Enqueue one job; `then` is called when it has ended. `max_wait` is its own limit."""
         id = f"job-{next(self._numbers)}"
         new = NewJob(
             id=id,
@@ -141,13 +155,15 @@ class World:
             cap=kind.cap,
             user=kind.user,
             weight=kind.weight,
+            tier=kind.tier,
+            max_wait=max_wait,
         )
         length = kind.length()
         admission = await self._queue.enqueue(new, b"body")
         if isinstance(admission, Refused):
             return admission
         assert isinstance(admission, Accepted), admission
-        job = Job(kind.name or kind.key, length, self.now, admission.wait, then=then)
+        job = Job(kind, length, self.now, admission.wait, then=then)
         self.jobs[id] = job
         await self._claim()
         return job

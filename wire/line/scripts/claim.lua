@@ -1,4 +1,4 @@
--- needs: breaker, clock, fairness, hash, jobs, keys, line, metrics, pulse, service, vocabulary
+-- needs: breaker, clock, fairness, hash, jobs, keys, line, metrics, pulse, vocabulary
 -- Claim up to `want` jobs for a worker, each with a lease. Of the waiting lanes, the one that holds least
 -- of its reserve goes first; slots that one lane does not use are open to the other.
 -- ARGV: worker, maximum number of jobs to claim, slots of the upstream, lease, gap, settling time (ms),
@@ -19,20 +19,19 @@ free = math.min(free, tonumber(want))
 local open = breaker.open_for()
 if open then free = (open > 0 or breaker.probe()) and 0 or math.min(free, 1) end
 
--- Of lanes that hold the same part of their reserves, the one goes first that has had less slot time: so
--- even a single slot is shared. Nothing is counted while only one lane has jobs.
+-- Of lanes that hold the same part of their reserves, the one goes first that has had less slot time while
+-- the other waited: so even a single slot is shared.
 local function next_lane()
-  local best, lowest, turn, rivals = nil, nil, nil, -1
+  local best, lowest, least
   for _, lane in ipairs(vocabulary.lanes) do
     if redis.call('EXISTS', keys.queue(lane)) == 1 then
-      local share, its_turn = held[lane] / reserves[lane], tonumber(redis.call('HGET', keys.lane(lane), 'turn') or 0)
-      rivals = rivals + 1
-      if not best or share < lowest or (share == lowest and its_turn < turn) then
-        best, lowest, turn = lane, share, its_turn
+      local share = held[lane] / reserves[lane]
+      local had = tonumber(redis.call('HGET', keys.lane(lane), 'had') or 0) / reserves[lane]
+      if not best or share < lowest or (share == lowest and had < least) then
+        best, lowest, least = lane, share, had
       end
     end
   end
-  if rivals > 0 then redis.call('HSET', keys.lane(best), 'turn', turn + service.time(best) / reserves[best]) end
   return best
 end
 

@@ -158,7 +158,7 @@ function forecast.wait(job, limits)
   if place + 1 > free then wait = math.max(0, (before + own_work + begins - free * mean) / mine) end
   wait = math.floor(math.max(wait, own_wait))
   local doubt = DOUBT * math.max(varies, before / (before + own_work + 1))
-  return 1 + math.floor(place + 0.5), wait, known and wait * (1 - doubt) or 0
+  return 1 + math.floor(place + 0.5), wait, known and wait * (1 - doubt) * service.certain(lane) or 0
 end
 
 -- Place and wait (ms) of a job as it is in Redis; 0 and 0 if it is not waiting.

@@ -33,10 +33,11 @@ function jobs.finish(id, state, reason)
   fairness.users_pay(account, job.user, tag + price, price * (took / expected - 1))
   redis.call('PEXPIRE', keys.users(account), durations.DAY)
   if job.published then
-    service.learn(lane, family, account, took)
+    if service.learn(lane, family, account, took) then line.correct_tags(lane) end
     metrics.observe('gateway_service_seconds', {lane = lane, family = family}, took / 1000)
   end
   if held then fairness.pay(lane, account, family, took) end
+  if took > 0 then line.count_slot_time(lane, took) end
   metrics.count('gateway_endings_total', {lane = lane, reason = reason})
   local queued = line.fill_seats(account)
   if held and queued and queued[lane] then fairness.advance_tag(queued[lane], lane, account) end

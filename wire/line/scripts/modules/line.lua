@@ -1,4 +1,4 @@
--- needs: caps, channels, fairness, hash, keys
+-- needs: caps, channels, fairness, hash, keys, vocabulary
 -- Places of waiting jobs. A waiting job is in exactly one place:
 --   line:<account>:<lane>:<family>  its account has no free seat, is cooling down, or is parked for
 --                            this family; ordered by fair shares among the key's users
@@ -8,6 +8,8 @@
 -- A job in the queue, or running, occupies one of its account's seats. So a full account blocks no
 -- other, and claiming never has to look past the head of a queue.
 local line = {}
+
+local CORRECTED = 1000 -- jobs in a queue whose tags are corrected
 
 -- Count a waiting job, by lane and by key.
 function line.count_in(id, lane, account, deadline)
@@ -20,6 +22,16 @@ function line.count_out(id, lane, account)
   if redis.call('ZREM', keys.waiting(lane), id) == 0 then return end
   if tonumber(redis.call('ZINCRBY', keys.backlog(lane), -1, account)) <= 0 then
     redis.call('ZREM', keys.backlog(lane), account)
+  end
+end
+
+-- Count the slot time (ms) that a lane has had while another lane waited.
+function line.count_slot_time(lane, took)
+  for _, other in ipairs(vocabulary.lanes) do
+    if other ~= lane and redis.call('EXISTS', keys.queue(other)) == 1 then
+      redis.call('HINCRBYFLOAT', keys.lane(lane), 'had', took)
+      return
+    end
   end
 end
 
@@ -83,6 +95,14 @@ function line.fill_seats(account)
     end
   end
   return taken
+end
+
+-- Correct the tags of the jobs in a lane's queue, which followed from a guess of the service time.
+function line.correct_tags(lane)
+  for _, id in ipairs(redis.call('ZRANGE', keys.queue(lane), 0, CORRECTED - 1)) do
+    local account = redis.call('HGET', keys.job(id), 'account')
+    if account then fairness.advance_tag(id, lane, account) end
+  end
 end
 
 -- Put a job into its account's line, at the place it has had from the start.

@@ -6,31 +6,44 @@ local service = {}
 local PRIOR = {chat = 15000, images = 45000}    -- ms, before anything is known
 local ENOUGH = 4                                -- conversations of a lane and family, to know anything
 local MEMORY = 0.05                             -- least weight of the newest sample
+local RECENT = 0.25                             -- the same for the average of the last few samples
+local CHANGED = 1 / 3                           -- part of the average below which the pace has changed
 local TRUST = 5                                 -- samples for which the average of all keys counts
 
 local known = {}  -- times that this run of a script has read, by lane, family and account
 
 -- Add a sample to a moving average, whose fields in a hash begin with `kind`.
 local function sample(key, kind, value)
-  local n, mean, square = hash.get(key, kind .. ' n', kind .. ' mean', kind .. ' square')
+  local n, mean, square, recent = hash.get(key, kind .. ' n', kind .. ' mean', kind .. ' square', kind .. ' recent')
   n = tonumber(n or 0) + 1
+  recent = tonumber(recent or value) * (1 - RECENT) + value * RECENT
   local weight = math.max(1 / n, MEMORY)
   mean = tonumber(mean or 0) * (1 - weight) + value * weight
   square = tonumber(square or 0) * (1 - weight) + value * value * weight
-  redis.call('HSET', key, kind .. ' n', n, kind .. ' mean', mean, kind .. ' square', square)
+  redis.call('HSET', key, kind .. ' n', n, kind .. ' mean', mean, kind .. ' square', square, kind .. ' recent', recent)
+  return n
 end
 
--- Learn from a conversation that held its slot for `took` ms.
+-- Learn from a conversation that held its slot for `took` ms. True if little was known before, so that
+-- what followed from it should be corrected.
 function service.learn(lane, family, account, took)
   known = {}
-  sample(keys.service, lane .. ' ' .. family, took)
   sample(keys.service, lane, took)
   sample(keys.account(account), lane .. ' ' .. family, took)
+  return sample(keys.service, lane .. ' ' .. family, took) <= ENOUGH
 end
 
 -- True if the service time of a lane and family is more than a guess.
 function service.is_known(lane, family)
   return tonumber(redis.call('HGET', keys.service, lane .. ' ' .. family .. ' n') or 0) >= ENOUGH
+end
+
+-- Part of a lane's expected service time that is certain: less than 1 if the last few jobs were much
+-- shorter.
+function service.certain(lane)
+  local mean, recent = hash.get(keys.service, lane .. ' mean', lane .. ' recent')
+  local part = recent and recent / math.max(1, tonumber(mean)) or 1
+  return part < CHANGED and part or 1
 end
 
 -- Expected service time (ms, at least 1), and how much it varies, from 0 (not at all) to 1. With an

@@ -49,7 +49,7 @@ def build_server(
     """Build the server of one front end.
 
     Raises:
-        MediaError: The media store in the settings cannot be used.
+        StoreError: The media store in the settings cannot be used.
     """
     redis = redis or connect(config.redis.role_url)
     media = media or open_media(config.media, config.directory)

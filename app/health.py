@@ -13,7 +13,7 @@ from app.http.json_answer import json
 from wire import VERSION
 from wire.line.presence import Presence
 from wire.line.upkeep import UpkeepLine
-from wire.redis.outage import REDIS_ERRORS, trouble
+from wire.redis.outage import REDIS_ERRORS, error_kind
 
 PATIENCE = 1.0
 """Seconds that Redis may take to answer."""
@@ -62,7 +62,7 @@ class Health:
                 repairs = await self._line.repairs()
                 open_for = (await self._line.snapshot()).open_for
         except REDIS_ERRORS as error:
-            fatal.append(f"Redis cannot be reached, or refuses to serve ({trouble(error)})")
+            fatal.append(f"Redis cannot be reached, or refuses to serve ({error_kind(error)})")
         else:
             ours = [worker for worker in workers if worker.fingerprint == self._fingerprint]
             fatal += self._fatal(ours)

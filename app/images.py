@@ -31,7 +31,7 @@ from app.openai.requests import ImagesRequest, decode_images
 from app.openai.text import AnswerText
 from app.scheduling import Scheduling, read_scheduling
 from settings import Bot, Settings
-from store.media import Media, MediaError
+from store.media import Media, StoreError
 from wire import VERSION
 from wire.events import Break, Done, Failed, Image
 from wire.jobs import ChatJob, Family, Message
@@ -197,7 +197,7 @@ class ImageGenerations:
             return DrawnImage(url=image.url, revised_prompt=image.prompt)
         try:
             content = b"".join([piece async for piece in self._media.read("images", image.name)])
-        except MediaError:
+        except StoreError:
             raise InternalError("The image is not in this front end's media store.") from None
         encoded = await asyncio.to_thread(base64.b64encode, content)
         return DrawnImage(b64_json=encoded.decode(), revised_prompt=image.prompt)

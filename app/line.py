@@ -18,11 +18,11 @@ from app.openai.errors import ApiError, LineUnavailable, WaitedTooLong, clash_er
 from app.scheduling import BANDS, SHARES, Scheduling
 from settings import Settings
 from wire.events import Event, Failed
-from wire.jobs import ChatJob, Lane, encode_job
+from wire.jobs import ChatJob, Lane, encode_job, is_pool
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
 from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.status import JobStatus
-from wire.redis.outage import REDIS_ERRORS, retry, trouble
+from wire.redis.outage import REDIS_ERRORS, error_kind, retry
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, finish_waiting
 from wire.stream.inbox import Inbox
@@ -41,8 +41,6 @@ GATHER = 0.05
 
 DETACHMENTS = 25
 """Readers that are detached together: each may cancel a job, which takes Redis longer."""
-
-_POOL_PREFIX = "pk-"
 
 
 def fingerprint(bearer: str) -> str:
@@ -144,7 +142,7 @@ class Line:
             if isinstance(error, REDIS_ERRORS):
                 logger.warning(
                     "a job could not be put in line: %s",
-                    trouble(error),
+                    error_kind(error),
                     extra={"event": "enqueue_failed", "job": new.id},
                 )
                 raise LineUnavailable from None
@@ -153,14 +151,15 @@ class Line:
     def _new_job(self, job: ChatJob, scheduling: Scheduling, lane: Lane, size: int) -> NewJob:
         """Describe a job to the line."""
         upstream, queue = self.config.upstream, self.config.queue
-        is_pool = job.bearer.startswith(_POOL_PREFIX)
         new = NewJob(
             id=job.id,
             lane=lane,
             family=job.family,
             account=account_name(self._seal, job.bearer),
             front_end=self._front_end_id,
-            cap=upstream.per_pool_concurrency if is_pool else upstream.per_account_concurrency,
+            cap=upstream.per_pool_concurrency
+            if is_pool(job.bearer)
+            else upstream.per_account_concurrency,
             user=self._seal.name("user", f"{job.bearer} {scheduling.tier} {scheduling.user}"),
             weight=queue.weights.get(fingerprint(job.bearer), 1.0) if queue.weights else 1.0,
             tier=SHARES[scheduling.tier],

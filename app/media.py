@@ -34,7 +34,7 @@ class MediaDownloads:
 
         Raises:
             NotFound: There is no file of this name, or it has expired.
-            MediaError: The store fails.
+            StoreError: The store fails.
         """
         name = unquote(name)
         stored = await self._media.find(self._kind, name)

@@ -16,13 +16,11 @@ from app.http.json_answer import json
 from app.idempotency import key_name
 from app.line import account_name, finish_if_waiting
 from app.openai.errors import LineUnavailable, NotFound
-from wire.events import Failed
 from wire.line.front_end import FrontEndLine
 from wire.line.status import JobStatus
 from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal
-
-CANCELLED = Failed("cancelled", "The request was cancelled.", "cancelled")
+from wire.stream.endings import CANCELLED
 
 
 class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,9 +59,9 @@ class QueueEntries:
         with _redis_needed():
             job = await self._find(read_bearer(request), unquote(id))
         entry = QueueEntry(id=job.id, state=job.state)
-        if job.state == "waiting":
+        if job.position is not None and job.wait is not None:
             entry = QueueEntry(
-                id=job.id, state="waiting", position=job.place, eta=math.ceil(job.wait)
+                id=job.id, state="waiting", position=job.position, eta=math.ceil(job.wait)
             )
         return json(entry)
 

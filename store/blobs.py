@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from obstore.store import ObjectStore
 
 import settings
-from store.media import MediaError, open_store, remove, remove_older, store_errors
+from store.media import StoreError, open_store, remove, remove_older, store_errors
 from wire.jobs import Attachment, ChatJob, Offloaded, decode_messages, encode_messages
 from wire.seal import Seal, SealError
 
@@ -55,7 +55,7 @@ def open_blobs(config: settings.Settings, seal: Seal) -> Blobs:
     """Open the blobs in the operator's media store.
 
     Raises:
-        MediaError: the setting names no store. The text is for the operator.
+        StoreError: the setting names no store. The text is for the operator.
     """
     store = open_store(config.media.store, config.directory)
     longest = config.queue.longest_wait + config.upstream.max_duration
@@ -74,7 +74,7 @@ class Blobs:
         """Store chunks of any length, whole or not at all; few bytes are returned inline.
 
         Raises:
-            MediaError: `store_failed`. Exceptions of `chunks` pass through.
+            StoreError: `store_failed`. Exceptions of `chunks` pass through.
         """
         digest = hashlib.sha256()
         size = 0
@@ -110,7 +110,7 @@ class Blobs:
         """All stored bytes of a content, in chunks.
 
         Raises:
-            MediaError: `store_failed`; `gone`; `unreadable` if they are not the bytes that were
+            StoreError: `store_failed`; `gone`; `unreadable` if they are not the bytes that were
                 stored.
         """
         if not content.blob_key:
@@ -123,19 +123,19 @@ class Blobs:
                 found = await obstore.get_async(self._store, _path(content.blob_key))
             except FileNotFoundError:
                 # Removed with its job; there is nothing for an operator to do.
-                raise MediaError("gone") from None
+                raise StoreError("gone") from None
             async for data in found.stream(min_chunk_size=FRAME):
                 for plain in frames.open(bytes(data), left):
                     left -= len(plain)
                     yield plain
         if left:
-            raise MediaError("unreadable")
+            raise StoreError("unreadable")
 
     async def offload(self, job: ChatJob) -> ChatJob:
         """The job as it travels: with its messages in a blob, if they are long together.
 
         Raises:
-            MediaError: `store_failed`.
+            StoreError: `store_failed`.
         """
         body = encode_messages(job.messages)
         if len(body) <= LARGE:
@@ -148,7 +148,7 @@ class Blobs:
         """The inverse of `offload`.
 
         Raises:
-            MediaError: as for `read`.
+            StoreError: as for `read`.
             msgspec.MsgspecError: the messages are of another version.
         """
         if job.offloaded is None:
@@ -162,14 +162,14 @@ class Blobs:
             with store_errors():
                 for key in keys:
                     await remove(self._store, _path(key))
-        except MediaError:
+        except StoreError:
             pass  # already logged
 
     async def sweep(self) -> int:
         """Remove blobs that belong to no job any more; return their number.
 
         Raises:
-            MediaError: `store_failed`.
+            StoreError: `store_failed`.
         """
         return await remove_older(self._store, _PREFIX, self._ttl)
 
@@ -199,14 +199,14 @@ class _Frames:
         """Take more sealed bytes; yield the content of complete frames. `left` bytes are to come.
 
         Raises:
-            MediaError: `unreadable`.
+            StoreError: `unreadable`.
         """
         self._buffer += sealed
         while left and len(self._buffer) >= (length := min(left, FRAME) + Seal.OVERHEAD):
             try:
                 plain = self._seal.open(bytes(self._buffer[:length]), self._context())
             except SealError:
-                raise MediaError("unreadable") from None
+                raise StoreError("unreadable") from None
             del self._buffer[:length]
             left -= len(plain)
             yield plain
@@ -219,7 +219,7 @@ class _Frames:
 
 def _path(key: str) -> str:
     if not _KEY.fullmatch(key):
-        raise MediaError("unreadable")  # not made by `put`
+        raise StoreError("unreadable")  # not made by `put`
     return f"{_PREFIX}/{key}"
 
 

@@ -29,21 +29,21 @@ _KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
 _BUFFER = 8 * 1024 * 1024  # larger objects are sent to a bucket in parts of this size
 _CHUNK = 256 * 1024
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _STORE_ERRORS = (BaseError, OSError, ValueError)
 """Exceptions that a store raises; obstore maps some of its errors to Python's own."""
 
 
-class MediaError(Exception):
+class StoreError(Exception):
     """Something cannot be stored or fetched. The text is a code, without a name or an address."""
 
 
 class StoredObject(msgspec.Struct, frozen=True):
     """Properties of an object in the store.
 
-    `age` is in seconds, `filename` is the name under which a client saves it, and `inline` says
-    that a browser may show it.
+    `age` is in seconds, `filename` is the name under which a client saves it, and `inline` is true
+    if a browser may display it.
     """
 
     size: int
@@ -56,10 +56,10 @@ class StoredObject(msgspec.Struct, frozen=True):
 def open_store(location: str, directory: Path) -> ObjectStore:
     """Open the store that a setting names: a folder, relative to `directory`, or a bucket's URL.
 
-    A bucket's credentials come from the environment, by the names that its own tools use.
+    A bucket's credentials come from the environment variables that its own tools use.
 
     Raises:
-        MediaError: the setting names no store. The text is for the operator.
+        StoreError: the setting names no store. The text is for the operator.
     """
     try:
         if "://" in location:
@@ -67,26 +67,27 @@ def open_store(location: str, directory: Path) -> ObjectStore:
         return LocalStore(directory / location, mkdir=True)
     except OSError as error:
         reason = str(error).partition(" (os error")[0]
-        message = f"media.store: the folder {directory / location} cannot be made: {reason}"
-        raise MediaError(message) from None
+        message = f"media.store: the folder {directory / location} cannot be created: {reason}"
+        raise StoreError(message) from None
     except _STORE_ERRORS:
-        raise MediaError(
+        raise StoreError(
             "media.store: expected a folder, or a bucket as in s3://name, gs://name or az://name"
-            " (what else a bucket needs comes from the environment, by its own tools' names)"
+            " (a bucket's credentials and options come from the environment variables of its own"
+            " tools)"
         ) from None
 
 
 def open_media(config: settings.Media, directory: Path) -> Media:
-    """Open the operator's media store; `directory` is that of the settings.
+    """Open the operator's media store; `directory` is where the settings file is.
 
     Raises:
-        MediaError: the setting names no store. The text is for the operator.
+        StoreError: the setting names no store. The text is for the operator.
     """
     return Media(open_store(config.store, directory), config.max_bytes, config.ttl)
 
 
 class Media:
-    """Images and files in the store. Objects older than `ttl` seconds count as removed."""
+    """Images and files in the store. Objects older than `ttl` seconds are treated as removed."""
 
     def __init__(self, store: ObjectStore, max_bytes: int, ttl: float) -> None:
         self.max_bytes = max_bytes
@@ -101,7 +102,7 @@ class Media:
         The safe part of `original_name` becomes part of the new name.
 
         Raises:
-            MediaError: `too_large`, `not_an_image` (only for images), `empty`, or `store_failed`.
+            StoreError: `too_large`, `not_an_image` (only for images), `empty`, or `store_failed`.
         """
         head = b""
         async for chunk in chunks:
@@ -109,12 +110,12 @@ class Media:
             if len(head) >= SIGNATURE_BYTES:
                 break
         if not head:
-            raise MediaError("empty")
+            raise StoreError("empty")
         if len(head) > self.max_bytes:
-            raise MediaError("too_large")
+            raise StoreError("too_large")
         name = make_name(head, original_name)
         if kind == "images" and name.rpartition(".")[2] not in PICTURES:
-            raise MediaError("not_an_image")
+            raise StoreError("not_an_image")
         writer = obstore.open_writer_async(
             self._store, f"{kind}/{name}", buffer_size=_BUFFER, max_concurrency=1
         )
@@ -126,15 +127,15 @@ class Media:
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > self.max_bytes:
-                        raise MediaError("too_large")
+                        raise StoreError("too_large")
                     await writer.write(chunk)
         return name
 
     async def find(self, kind: MediaKind, name: str) -> StoredObject | None:
-        """The properties of an object; None if there is no object of this name.
+        """Return the properties of an object, or None if there is none.
 
         Raises:
-            MediaError: `store_failed`.
+            StoreError: `store_failed`.
         """
         parsed = parse_name(name)
         if parsed is None:
@@ -156,10 +157,10 @@ class Media:
         )
 
     async def read(self, kind: MediaKind, name: str) -> AsyncIterator[bytes]:
-        """The bytes of an object that `find` has found, in chunks.
+        """Yield the bytes of an object found by `find`.
 
         Raises:
-            MediaError: `store_failed`, also if it has been removed since.
+            StoreError: `store_failed`, also if it has been removed since.
         """
         with store_errors():
             found = await obstore.get_async(self._store, f"{kind}/{name}")
@@ -170,41 +171,41 @@ class Media:
         """Remove objects older than `ttl`; return their number. Concurrent sweeps are safe.
 
         Raises:
-            MediaError: `store_failed`.
+            StoreError: `store_failed`.
         """
         return sum([await remove_older(self._store, kind, self.ttl) for kind in _KINDS])
 
 
-async def remove_older(store: ObjectStore, prefix: str, age: float) -> int:
-    """Remove the objects under a prefix that are older than `age` seconds; return their number.
+async def remove_older(store: ObjectStore, prefix: str, max_age: float) -> int:
+    """Remove the objects under a prefix that are older than `max_age` seconds; return their number.
 
     Raises:
-        MediaError: `store_failed`.
+        StoreError: `store_failed`.
     """
     removed = 0
-    limit = datetime.now(UTC) - timedelta(seconds=age)
+    cutoff = datetime.now(UTC) - timedelta(seconds=max_age)
     with store_errors():
         async for batch in obstore.list(store, prefix=prefix):
-            for path in [meta["path"] for meta in batch if meta["last_modified"] < limit]:
+            for path in [meta["path"] for meta in batch if meta["last_modified"] < cutoff]:
                 removed += await remove(store, path)
         if isinstance(store, LocalStore) and store.prefix is not None:
-            removed += await asyncio.to_thread(_remove_unfinished, store.prefix / prefix, limit)
+            removed += await asyncio.to_thread(_remove_unfinished, store.prefix / prefix, cutoff)
     return removed
 
 
-def _remove_unfinished(folder: Path, limit: datetime) -> int:
-    """Remove files that a killed process was writing: the store does not list them."""
+def _remove_unfinished(folder: Path, cutoff: datetime) -> int:
+    """Remove partial writes of killed processes, which the store does not list."""
     removed = 0
     for path in folder.glob("*#*"):
         with suppress(FileNotFoundError):
-            if path.stat().st_mtime < limit.timestamp():
+            if path.stat().st_mtime < cutoff.timestamp():
                 path.unlink()
                 removed += 1
     return removed
 
 
 async def remove(store: ObjectStore, path: str) -> bool:
-    """Remove an object and return True; return False if another sweep has already removed it."""
+    """Return True if the object existed and was removed."""
     try:
         await obstore.delete_async(store, path)
     except FileNotFoundError:
@@ -212,18 +213,18 @@ async def remove(store: ObjectStore, path: str) -> bool:
     return True
 
 
-async def keep_sweeping(sweep: Callable[[], Awaitable[int]], noun: str, interval: float) -> None:
-    """Run `sweep` at once and then every `interval` seconds, forever. `noun` is for the log."""
+async def keep_sweeping(sweep: Callable[[], Awaitable[int]], subject: str, interval: float) -> None:
+    """Run `sweep` at once and then every `interval` seconds, forever. `subject` is for the log."""
     while True:
         try:
             if removed := await sweep():
-                _log.info(
-                    "Removed expired objects from the media store",
-                    extra={"event": "media_swept", "what": noun, "removed": removed},
+                logger.info(
+                    "removed expired objects from the media store",
+                    extra={"event": "media_swept", "what": subject, "removed": removed},
                 )
-        except MediaError as error:
-            _log.warning(
-                "Expired objects could not be removed from the media store",
+        except StoreError as error:
+            logger.warning(
+                "expired objects could not be removed from the media store",
                 extra={"event": "media_not_swept", "reason": str(error)},
             )
         await asyncio.sleep(interval)
@@ -231,15 +232,15 @@ async def keep_sweeping(sweep: Callable[[], Awaitable[int]], noun: str, interval
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Translate store errors to MediaError, without a cause: their messages contain paths.
+    """Translate store errors to StoreError, without a cause: their messages contain paths.
 
     An iterator consumed inside (`put`'s chunks) must not raise exceptions of the same types.
     """
     try:
         yield
     except _STORE_ERRORS as error:
-        _log.error(
-            "The media store (media.store) failed",
+        logger.error(
+            "the media store (media.store) failed",
             extra={"event": "media_store_failed", "reason": type(error).__name__},
         )
-        raise MediaError("store_failed") from None
+        raise StoreError("store_failed") from None

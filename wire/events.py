@@ -24,7 +24,7 @@ Fault = Literal[
     "cancelled",  # the job was cancelled, not by this client
     "waited_too_long",  # the job did not begin in time: no fault of either side
     "gateway_error",  # our own fault: a worker died, or a bug
-    "let_go",  # one front end stopped following the answer, which may go on without it
+    "reply_abandoned",  # one front end stopped following the answer, which may go on without it
 ]
 """The side at fault for a failure. Only front ends map it to an HTTP status."""
 

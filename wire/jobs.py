@@ -145,3 +145,8 @@ def decode_messages(body: bytes) -> list[Message]:
         msgspec.MsgspecError: not messages of this version.
     """
     return _messages_decoder.decode(body)
+
+
+def is_pool(bearer: str) -> bool:
+    """Return True if a bearer is a pool: one key for several accounts of the upstream."""
+    return bearer.startswith("pk-")

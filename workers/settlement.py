@@ -21,14 +21,14 @@ from redis.exceptions import RedisError
 from runtime.logs import describe_traceback
 from settings import Settings
 from store.blobs import Blobs
-from store.media import MediaError
+from store.media import StoreError
 from wire.events import Ending, Failed
 from wire.jobs import Family
 from wire.line.claims import Claim, Requeued
 from wire.line.worker import WorkerLine
-from wire.redis.outage import REDIS_ERRORS, retry, trouble
+from wire.redis.outage import REDIS_ERRORS, error_kind, retry
 from wire.seal import Seal, SealError
-from wire.stream.endings import finish_waiting
+from wire.stream.endings import CANCELLED, finish_waiting
 from wire.stream.outbox import Outbox, Superseded
 from workers.attempt import Attempt
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -41,7 +41,6 @@ SHORTEST_COOL_DOWN, LONGEST_COOL_DOWN = 5.0, 60.0
 RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 10.0
 """Seconds, about, before a job that the upstream failed is tried again: the first time, at most."""
 
-CANCELLED = Failed("cancelled", "The request was cancelled.", code="cancelled")
 STOPPED = Failed(
     "gateway_error", "The worker that held this conversation was stopped.", "worker_stopped"
 )
@@ -81,8 +80,8 @@ class Settlement:
                 pass  # another process settles the current attempt
             case RedisError() as error:
                 logger.warning(
-                    "a job is requeued, Redis fails: %s",
-                    trouble(error),
+                    "a job is requeued, Redis is unavailable: %s",
+                    error_kind(error),
                     extra={"event": "requeued", "job": job},
                 )
                 await self._requeue(attempt, self._line.requeue)
@@ -170,7 +169,7 @@ class Settlement:
             any_finished = True
             while any_finished:
                 any_finished = False
-                for job, front_ends in await self._line.waiting_of(account, family, within):
+                for job, front_ends in await self._line.waiting_jobs(account, family, within):
                     any_finished |= await finish_waiting(
                         self._line, self._seal, job, front_ends, failed
                     )
@@ -205,7 +204,7 @@ def _own_fault(job: str, error: BaseException) -> Failed:
             logger.error("a job cannot be read: %s", error, extra=fields)
             message = "This worker cannot read the request."
             return Failed("gateway_error", message, "unreadable_job")
-        case MediaError():
+        case StoreError():
             fields = {"event": "blob_lost", "job": job}
             logger.error("a blob cannot be read from media.store: %s", error, extra=fields)
             return Failed("gateway_error", "Part of the request was lost.", "file_lost")

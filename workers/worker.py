@@ -19,7 +19,7 @@ import msgspec
 from runtime.tasks import background
 from settings import Settings
 from store.blobs import Blobs
-from store.media import MediaError
+from store.media import StoreError
 from wire.events import Ending, Failed
 from wire.jobs import decode_job
 from wire.line import keys
@@ -28,16 +28,16 @@ from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
 from wire.redis.client import Redis
-from wire.redis.outage import REDIS_ERRORS, trouble
+from wire.redis.outage import REDIS_ERRORS, error_kind
 from wire.redis.subscription import Subscription
 from wire.seal import Seal
 from wire.stream.channel import RedisChannel
 from wire.stream.outbox import Outbox
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
-from workers import chat
 from workers.arq import ArqRunner
 from workers.attempt import Attempt
+from workers.conversation import hold_conversation
 from workers.leases import Leases
 from workers.settlement import Settlement
 from workers.upstream import Upstream
@@ -116,12 +116,12 @@ class Worker:
         self._wake.clear()
 
     async def _claim(self) -> None:
-        want = self._config.workers.max_jobs - len(self.tasks)
-        if want <= 0:
+        limit = self._config.workers.max_jobs - len(self.tasks)
+        if limit <= 0:
             return
         self._overtaken.clear()
         asked = time.monotonic()
-        for claim in await self.line.claim(self.id, want):
+        for claim in await self.line.claim(self.id, limit):
             attempt = self._attempts[claim.id, claim.attempt] = Attempt(claim)
             self.leases.add(attempt, asked)
             run = self._run(attempt, self.tasks.get(claim.id))
@@ -145,7 +145,7 @@ class Worker:
             command = decode_command(message)
         except msgspec.MsgspecError as error:
             logger.error(
-                "A command to this worker cannot be read.",
+                "a command to this worker cannot be read",
                 extra={"event": "unknown_command", "worker": self.id, "error": str(error)},
             )
         else:
@@ -177,8 +177,8 @@ class Worker:
         except REDIS_ERRORS as error:
             # Nothing was begun: its lease expires, and it is requeued.
             logger.warning(
-                "a job was not started, Redis fails: %s",
-                trouble(error),
+                "a job was not started, Redis is unavailable: %s",
+                error_kind(error),
                 extra={"event": "job_not_started", "job": job},
             )
         finally:
@@ -204,10 +204,10 @@ class Worker:
         attempt.blob_keys = request.blob_keys
         if request.offloaded is not None:
             if self._blobs is None:
-                raise MediaError("no_store")
+                raise StoreError("no_store")
             request = await self._blobs.restore(request)
             attempt.blob_keys += request.blob_keys
-        return await chat.converse(
+        return await hold_conversation(
             request, attempt.publication, self._upstream, self.outbox, self._config.upstream
         )
 

@@ -21,7 +21,7 @@ from app.http.budget import MemoryBudget, Reservation
 from app.openai.errors import BadRequest, LineUnavailable, TooManyLargeRequests
 from app.openai.messages import GivenFile
 from store.blobs import BUFFER, Blobs
-from store.media import MediaError
+from store.media import StoreError
 from wire.jobs import Attachment, ChatJob
 
 _LONGEST_NAME = 120
@@ -89,7 +89,7 @@ class Attachments:
                 raise BadRequest(message, param=file.param) from None
             except (DataUrlError, FetchError) as error:
                 raise BadRequest(str(error), param=file.param) from None
-            except MediaError:
+            except StoreError:
                 raise LineUnavailable(_NO_STORE) from None
             received[file.param] = attachment
             if attachment.blob_key:
@@ -105,7 +105,7 @@ class Attachments:
         """
         try:
             light = await self._blobs.offload(job)
-        except MediaError:
+        except StoreError:
             raise LineUnavailable(_NO_STORE) from None
         if light.offloaded is not None:
             resources.blob_keys.append(light.offloaded.blob_key)

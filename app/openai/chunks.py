@@ -212,7 +212,9 @@ class ChatAnswer:
 
 def _is_last(event: Event) -> bool:
     """True if the answer ends with this event for every reader."""
-    return isinstance(event, Done) or (isinstance(event, Failed) and event.fault != "let_go")
+    return isinstance(event, Done) or (
+        isinstance(event, Failed) and event.fault != "reply_abandoned"
+    )
 
 
 def fingerprint(model: str) -> str:

@@ -264,7 +264,7 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
     "cancelled": (409, "invalid_request_error", "cancelled"),
     "waited_too_long": (504, "timeout", "waited_too_long"),
     "gateway_error": (500, "server_error", "internal_error"),
-    "let_go": (503, "server_error", "line_unavailable"),
+    "reply_abandoned": (503, "server_error", "line_unavailable"),
 }
 """Status, OpenAI type and default code of each fault."""
 

@@ -236,7 +236,7 @@ async def test_an_orphaned_job_with_a_full_log_is_cancelled_without_a_grace(
     attached."""
     await queue.enqueue(named("job", front="dies"), b"body")
     (claimed,) = await claim(queue)
-    await queue.unlog(claimed)
+    await queue.stop_logging(claimed)
     await queue.presences.remove_front_end("dies")
     said: list[str] = []
     async with asyncio.timeout(30):

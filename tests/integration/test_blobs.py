@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from store.blobs import LARGE, Blobs, Content
-from store.media import Media, MediaError, open_store
+from store.media import Media, StoreError, open_store
 from wire import VERSION
 from wire.jobs import Attachment, ChatJob, Message, decode_job, encode_job
 from wire.seal import Seal
@@ -74,14 +74,14 @@ async def test_an_altered_truncated_or_foreign_blob_cannot_be_read(
     whole = path.read_bytes()
     for wrong in (whole[:-1], whole[:1000], b"x" + whole[1:], whole[262_188:] + whole[:262_188]):
         path.write_bytes(wrong)
-        with pytest.raises(MediaError, match="unreadable"):
+        with pytest.raises(StoreError, match="unreadable"):
             await read(blobs, content)
     path.write_bytes(whole)
     stranger = Blobs(open_store("media", tmp_path), Seal(b"another secret of somebody"), 60.0)
-    with pytest.raises(MediaError, match="unreadable"):
+    with pytest.raises(StoreError, match="unreadable"):
         await read(stranger, content)
     await blobs.remove([content.blob_key])
-    with pytest.raises(MediaError, match="gone"):
+    with pytest.raises(StoreError, match="gone"):
         await read(blobs, content)
 
 

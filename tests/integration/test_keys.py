@@ -114,7 +114,7 @@ async def scenes(
     await enqueue(queue, "named", account="named", idem="named", digest="d")
     await step()
     assert await queue.begin(runs, b"entry", {"front": b"frame"})
-    await queue.unlog(runs)
+    await queue.stop_logging(runs)
     await queue.detach("runs", "front", enough=True)
     await step()
     assert await queue.finish(runs.id, runs.attempt, "done", b"entry", {})

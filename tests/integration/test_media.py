@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from obstore.store import ObjectStore
 
-from store.media import Media, MediaError, open_store
+from store.media import Media, StoreError, open_store
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 WEEK = 604_800.0
@@ -81,7 +81,7 @@ async def test_a_refused_file_leaves_nothing_in_the_store(
     given: list[bytes], error: str, tmp_path: Path
 ) -> None:
     media = Media(open_store("media", tmp_path), max_bytes=30_000_000, ttl=WEEK)
-    with pytest.raises(MediaError, match=error):
+    with pytest.raises(StoreError, match=error):
         await media.put("images", pieces(*given))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -151,7 +151,7 @@ async def test_the_unfinished_file_of_a_killed_process_is_swept(tmp_path: Path) 
 async def test_an_error_of_the_store_contains_no_path(tmp_path: Path) -> None:
     media = Media(open_store("media", tmp_path), max_bytes=1000, ttl=WEEK)
     (tmp_path / "media" / "images").write_text("a file in the place of the folder")
-    with pytest.raises(MediaError) as caught:
+    with pytest.raises(StoreError) as caught:
         await media.put("images", pieces(PNG))
     assert str(caught.value) == "store_failed"
 
@@ -159,14 +159,14 @@ async def test_an_error_of_the_store_contains_no_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["ftp://example.com/x", "nonsense://", "s3://"])
 def test_an_invalid_store_url_is_refused(where: str, tmp_path: Path) -> None:
     with pytest.raises(
-        MediaError, match=r"^media\.store: expected a folder, or a bucket as in s3:"
+        StoreError, match=r"^media\.store: expected a folder, or a bucket as in s3:"
     ):
         open_store(where, tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "media").touch()
-    with pytest.raises(MediaError) as caught:
+    with pytest.raises(StoreError) as caught:
         open_store("media", tmp_path)
     folder = tmp_path / "media"
-    assert str(caught.value) == f"media.store: the folder {folder} cannot be made: File exists"
+    assert str(caught.value) == f"media.store: the folder {folder} cannot be created: File exists"

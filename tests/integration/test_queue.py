@@ -296,15 +296,15 @@ async def test_a_place_counts_the_jobs_ahead(queue: WholeLine) -> None:
         await enqueue(queue, f"mine-{n}", account="mine")
     await enqueue(queue, "other", account="other")
 
-    async def place(id: str, account: str) -> int:
+    async def place(id: str, account: str) -> int | None:
         found = await queue.status(id, account)
         assert found is not None
-        return found.place
+        return found.position
 
     assert [await place(f"mine-{n}", "mine") for n in range(3)] == [1, 3, 4]
     assert await place("other", "other") == 2
     await claim(queue, want=1)
-    assert await place("mine-0", "mine") == 0
+    assert await place("mine-0", "mine") is None
     assert await place("other", "other") == 1
 
 

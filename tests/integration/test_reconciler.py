@@ -107,5 +107,5 @@ async def test_a_finished_job_is_neither_claimed_nor_finished_again(
     await queue.cancel("job")
     await redis.zadd(queue.queue_key("chat"), {"job": 1})
     await redis.sadd("gateway:queued:a", "job")  # type: ignore[misc]  # redis-py: sync or async
-    assert await queue.waiting_of("a") == []
+    assert await queue.waiting_jobs("a") == []
     assert await claim(queue) == []

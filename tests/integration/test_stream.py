@@ -127,7 +127,7 @@ async def test_an_event_that_neither_channel_nor_log_has_is_an_error_and_not_a_g
             inbox._deliver = deliver  # type: ignore[method-assign]
             await outbox.publish(answer, [Delta("after")])
             events = await everything(reply)
-    assert events == [Failed("let_go", events[-1].message, "answer_lost")]  # type: ignore[union-attr]
+    assert events == [Failed("reply_abandoned", events[-1].message, "answer_lost")]  # type: ignore[union-attr]
 
 
 async def test_a_job_that_is_unknown_fails_its_reader(stage: Stage, inbox: Inbox) -> None:

@@ -302,7 +302,8 @@ class Walk:
             assert found is not None or job.ended
             assert await self.queue.status(job.new.id, "another", idem or "") is None
             if found is not None and found.state == "waiting":
-                assert found.place >= 1
+                assert found.position is not None
+                assert found.position >= 1
 
     async def time_passes(self) -> None:
         await self.pass_time(self.random.choice([0.01, 0.5, 3, 15, 70]))

@@ -63,7 +63,7 @@ async def test_an_outage_is_logged_once_and_loses_no_event(
 
     def told() -> int:
         return [record.getMessage() for record in caplog.records].count(
-            "cannot publish events, Redis fails: ConnectionError"
+            "Redis is unavailable (ConnectionError): cannot publish events"
         )
 
     with inbox.open("job") as reply:
@@ -304,7 +304,7 @@ async def test_commands_for_an_earlier_attempt_or_unknown_ones_change_nothing(
         unknown = msgspec.msgpack.encode(["sing", "job", int(current)])
         await redis.publish(keys.worker("tested"), unknown)
         assert text(begun + await everything(reply)) == words(0, 40)
-    assert "A command to this worker cannot be read." in caplog.messages
+    assert "a command to this worker cannot be read" in caplog.messages
 
 
 # ----- bounds

@@ -125,7 +125,7 @@ async def overfill(outbox: Outbox, line: ReadingLine, answer: Publication) -> li
         for delta in said:
             await outbox.publish(answer, [delta])
             await asyncio.sleep(0.005)
-        while not await line.unlogged(answer.claim.id):
+        while not await line.log_incomplete(answer.claim.id):
             await asyncio.sleep(0.02)
     said += [Delta("after it")]
     await outbox.publish(answer, [said[-1]])

@@ -110,7 +110,7 @@ def test_text_held_back_for_a_cut_is_not_sent_when_the_answer_is_resumed_elsewhe
     """It would be sent again, with the rest of it, under the same number."""
     asked = Options(stops=["END"])
     answer = asked.answer()
-    here = answer.add([Started("m"), Delta("a E"), Failed("let_go", "x", "stopped")])
+    here = answer.add([Started("m"), Delta("a E"), Failed("reply_abandoned", "x", "stopped")])
     assert content(here) == "a "
     last = max(number or 0 for number, _ in blocks(here))
     there = rendered(asked.answer(last), [[Started("m"), Delta("a E"), Delta("x"), Done("stop")]])
@@ -184,7 +184,7 @@ def test_an_answer_broken_off_by_a_front_end_is_resumed_without_loss_or_repetiti
     said: list[Event], broken: int, asked: Options
 ) -> None:
     events = [Started("m"), *said, Done("stop")]
-    let_go = Failed("let_go", "x", "slow_reader")
+    let_go = Failed("reply_abandoned", "x", "slow_reader")
     reply = Reply("job", BACKLOG)
     reply.accept(Batch("job", 1, 0, events[: min(broken, len(events) - 1)]))
     reply.accept(Batch("job", 1, UNNUMBERED, [let_go]))

@@ -26,8 +26,8 @@ def test_an_outage_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFix
             pass
     assert outage.reason == ""
     assert [record.getMessage() for record in caplog.records] == [
-        "cannot renew leases, Redis fails: ConnectionError",
-        "can renew leases again, Redis serves",
+        "Redis is unavailable (ConnectionError): cannot renew leases",
+        "Redis is available again: can renew leases",
     ]
 
 

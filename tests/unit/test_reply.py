@@ -209,7 +209,7 @@ def test_the_backlog_of_an_absent_reader_has_a_bound() -> None:
     *whole, failed = heard(reply)
     assert whole == [TEN] * 4
     assert isinstance(failed, Failed)
-    assert (failed.fault, failed.code) == ("let_go", "slow_reader")
+    assert (failed.fault, failed.code) == ("reply_abandoned", "slow_reader")
 
 
 def test_a_single_batch_of_any_size_is_accepted() -> None:

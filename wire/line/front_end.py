@@ -105,14 +105,15 @@ class FrontEndLine(LineView):
         return cast(Cancelled, known_word(reply, get_args(Cancelled)))
 
     async def status(self, name: str, account: str, idempotency: str = "") -> JobStatus | None:
-        """Status of an account's job, by its id or its idempotency key; None if there is none."""
+        """Return the status of an account's job by its id or its idempotency key, or None."""
         found = await self._run(
             "status", name, keys.idempotency(idempotency), account, self._limits
         )
         if not found:
             return None
         id, state, place, wait, readers = found
-        return JobStatus(id.decode(), state.decode(), place, wait / 1000, front_ends(readers))
+        position, seconds = (place, wait / 1000) if place else (None, None)
+        return JobStatus(id.decode(), state.decode(), position, seconds, front_ends(readers))
 
     async def places(self, ids: Iterable[str]) -> list[Accepted | None]:
         """Places of jobs, in this order; None for one that is not waiting."""
@@ -134,8 +135,11 @@ class FrontEndLine(LineView):
         """Return True if Redis knows the job: waiting, running or recently finished."""
         return bool(await self._redis.exists(keys.job(id)))
 
-    async def unlogged(self, id: str) -> bool:
-        """Return True if a job's log lacks its latest events for good. See `WorkerLine.unlog`."""
+    async def log_incomplete(self, id: str) -> bool:
+        """Return True if a job's log lacks its latest events for good.
+
+        See `WorkerLine.stop_logging`.
+        """
         return bool(await self._redis.hexists(keys.job(id), "unlogged"))  # type: ignore[misc]  # redis-py: sync or async
 
 

@@ -1,4 +1,4 @@
-"""Status of a job, from its admission until some time after it finished."""
+"""Status of a waiting, running or recently finished job."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Literal
 
 import msgspec
 
-EndState = Literal["done", "failed", "cancelled"]
-State = Literal["waiting", "running"] | EndState
+FinalState = Literal["done", "failed", "cancelled"]
+State = Literal["waiting", "running"] | FinalState
 
 
 class JobStatus(msgspec.Struct, frozen=True):
     """State of a job and the front ends of its readers.
 
-    While it waits: its place, counted from 1, and its wait in seconds.
+    Position (from 1) and expected remaining wait in seconds; None unless waiting.
     """
 
     id: str
     state: State
-    place: int
-    wait: float
+    position: int | None
+    wait: float | None
     front_ends: list[str]

@@ -13,7 +13,7 @@ import settings
 from wire.line import keys
 from wire.line.presence import Presences
 from wire.line.scripts import Scripts
-from wire.line.status import EndState
+from wire.line.status import FinalState
 
 
 class UnknownReply(Exception):
@@ -38,7 +38,7 @@ class LineView:
         self,
         id: str,
         attempt: int,
-        state: EndState,
+        state: FinalState,
         entry: bytes,
         frames: Mapping[str, bytes],
         *,
@@ -56,7 +56,7 @@ class LineView:
         return bool(await self._run("finish", id, attempt, *ending, *channel_frames(frames)))
 
     async def finish_waiting(
-        self, id: str, state: EndState, entry: bytes, frames: Mapping[str, bytes], *, reason: str
+        self, id: str, state: FinalState, entry: bytes, frames: Mapping[str, bytes], *, reason: str
     ) -> bool:
         """Finish a waiting job and publish a frame to each front end. False: it is not waiting."""
         ending = (state, reason, entry)

@@ -1,7 +1,7 @@
-"""The worker's view of the line: jobs are claimed, begun, requeued and kept under a lease.
+"""The worker's view of the line: claim, begin, requeue and finish jobs, and renew their leases.
 
-Delivery: a job is claimed by at most one worker at a time. It is claimed again if its worker's
-lease ends before it began to publish, never after.
+Delivery: a job is claimed by at most one worker at a time. A job whose lease expires before its
+first event is published is claimed again; afterwards, never.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import cast, get_args
 import msgspec
 
 import settings
-from wire.jobs import Family
+from wire.jobs import Family, Lane
 from wire.line import keys
 from wire.line.claims import Claim, Requeued, Verdict
 from wire.line.limits import reserves
@@ -32,68 +32,55 @@ class WorkerLine(LineView):
         self._max_concurrency = upstream.max_concurrency
         self._reserves = msgspec.msgpack.encode(reserves(config))
         # After a disturbance all workers get this long to renew before anything is claimed.
-        self._settle = self._gap
+        self._settling_time = self._gap
         self.nudge_channel = keys.nudge(scripts.fingerprint)
         """Channel that announces jobs that may be claimable."""
 
-    async def claim(self, worker: str, want: int) -> list[Claim]:
-        """Claim up to `want` jobs from the heads of the lanes, each with a lease."""
-        times = (self._lease, self._gap, self._settle)
-        limits = (want, self._max_concurrency, *times, self._reserves)
-        return [
-            Claim(
-                lane.decode(),
-                id.decode(),
-                attempt,
-                account.decode(),
-                family.decode(),
-                front_ends(readers),
-                body,
-            )
-            for lane, id, attempt, account, family, readers, body in await self._run(
-                "claim", worker, *limits
-            )
-        ]
+    async def claim(self, worker: str, limit: int) -> list[Claim]:
+        """Claim up to `limit` jobs from the heads of the lanes, each with a lease."""
+        times = (self._lease, self._gap, self._settling_time)
+        limits = (limit, self._max_concurrency, *times, self._reserves)
+        return [_claim(*row) for row in await self._run("claim", worker, *limits)]
 
     async def begin(self, claim: Claim, entry: bytes, frames: Mapping[str, bytes]) -> bool:
         """Log and publish an attempt's first events, a frame for each front end.
 
-        False: it is not the current attempt any more.
+        Return False if the attempt is no longer current.
         """
-        frames_ = channel_frames(frames)
-        return bool(await self._run("begin", claim.id, claim.attempt, entry, *frames_))
+        frame_args = channel_frames(frames)
+        return bool(await self._run("begin", claim.id, claim.attempt, entry, *frame_args))
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
         """Renew a worker's presence and the leases of all jobs it holds, at every heartbeat.
 
-        Returns the jobs it has to stop, each with the reason.
+        Return the jobs that it must stop, with the reason for each.
         """
         jobs = [part for claim in held for part in (claim.id, claim.attempt)]
         times = (self.presences.ttl, self._lease, self._gap)
-        described = msgspec.json.encode(presence)
-        verdicts = await self._run("renew", presence.worker, described, *times, *jobs)
+        encoded = msgspec.json.encode(presence)
+        verdicts = await self._run("renew", presence.worker, encoded, *times, *jobs)
         return [
             (id.decode(), cast(Verdict, known_word(word, get_args(Verdict))))
             for id, word in verdicts
         ]
 
-    async def unlog(self, claim: Claim) -> None:
-        """Mark a job whose log will not contain the further events of this attempt."""
-        await self._run("unlog", claim.id, claim.attempt)
+    async def stop_logging(self, claim: Claim) -> None:
+        """Mark a job whose log will get no more events of this attempt."""
+        await self._run("stop_logging", claim.id, claim.attempt)
 
-    async def waiting_of(
+    async def waiting_jobs(
         self,
         account: str,
         family: Family | None = None,
         within: float = math.inf,
         limit: int = 1000,
     ) -> list[tuple[str, list[str]]]:
-        """The waiting jobs of an account, of one family or of all: ids and front ends.
+        """Return the waiting jobs of an account, of one family or all: ids and front ends.
 
-        Only those whose deadline is `within` that many seconds, and `limit` at most.
+        At most `limit` jobs, whose deadlines are within `within` seconds.
         """
         filters = (family or "", round(min(within, 1e9) * 1000), limit)
-        found = await self._run("waiting_of", account, *filters)
+        found = await self._run("waiting_jobs", account, *filters)
         return [(id.decode(), front_ends(readers)) for id, readers in found]
 
     async def requeue(self, claim: Claim) -> Requeued:
@@ -103,20 +90,20 @@ class WorkerLine(LineView):
     async def cool_down(self, claim: Claim, shortest: float, longest: float) -> Requeued:
         """Requeue a job because its account is busy upstream.
 
-        The account may hold fewer conversations from now on; an account that holds no other one
-        cools down, for `shortest` to `longest` seconds.
+        Halves the account's cap if it is above 1. Unless it still runs more jobs than the new cap
+        allows, it also cools down for `shortest` to `longest` seconds.
         """
         times = (round(shortest * 1000), round(longest * 1000))
         return await self._requeue("cool_down", claim, *times)
 
     async def park(self, claim: Claim, wait: float) -> Requeued:
-        """Requeue a job and block its family of models for its account, for `wait` seconds."""
+        """Requeue a job and park its family of models for its account, for `wait` seconds."""
         return await self._requeue("park", claim, round(wait * 1000))
 
     async def retry(self, claim: Claim, wait: float, longest: float, limit: int) -> Requeued:
-        """Requeue a job that the upstream failed before it answered, `limit` times at most.
+        """Requeue a job that the upstream failed before answering; at most `limit` retries.
 
-        It waits `wait` seconds, doubling with each further time, at most `longest`.
+        The pause is `wait` seconds, doubles with each retry, and never exceeds `longest`.
         """
         times = (round(wait * 1000), round(longest * 1000))
         return await self._requeue("retry", claim, *times, limit, self._circuit_failures)
@@ -124,3 +111,24 @@ class WorkerLine(LineView):
     async def _requeue(self, script: str, claim: Claim, *args: int) -> Requeued:
         reply = await self._run(script, claim.id, claim.attempt, *args)
         return cast(Requeued, known_word(reply, get_args(Requeued)))
+
+
+def _claim(
+    lane: bytes,
+    id: bytes,
+    attempt: int,
+    account: bytes,
+    family: bytes,
+    readers: bytes,
+    body: bytes,
+) -> Claim:
+    """Decode one row of the reply of `claim.lua`."""
+    return Claim(
+        lane=cast(Lane, lane.decode()),
+        id=id.decode(),
+        attempt=attempt,
+        account=account.decode(),
+        family=cast(Family, family.decode()),
+        front_ends=front_ends(readers),
+        body=body,
+    )

@@ -65,14 +65,14 @@ class Outage:
         return False
 
     def _fail(self, error: BaseException) -> None:
-        self.reason = trouble(error)
+        self.reason = error_kind(error)
         self.is_for_everyone = is_down_for_everyone(error)
         if self.since is None:
             self.since = time.monotonic()
             self._logger.warning(
-                "cannot %s, Redis fails: %s",
-                self._task,
+                "Redis is unavailable (%s): cannot %s",
                 self.reason,
+                self._task,
                 extra={"event": "redis_unreachable"},
             )
 
@@ -80,7 +80,7 @@ class Outage:
         """Note that Redis serves; does nothing if it did before."""
         if self.since is not None:
             self._logger.info(
-                "can %s again, Redis serves",
+                "Redis is available again: can %s",
                 self._task,
                 extra={"event": "redis_recovered", "after": round(time.monotonic() - self.since)},
             )
@@ -120,7 +120,7 @@ def is_down_for_everyone(error: BaseException) -> bool:
     return isinstance(error, ConnectionError) and "refused" in str(error).lower()
 
 
-def trouble(error: BaseException) -> str:
+def error_kind(error: BaseException) -> str:
     """Kind of a Redis error, for people; not its message, which may quote what was sent.
 
     A full Redis is named as in docs/operating.md; from a script it is only a ResponseError.

@@ -1,1 +1,1 @@
-"""The way back: events from a worker, by pub/sub and a log, to the front ends that read them."""
+"""Stream of a job's events from its worker to its front ends, by pub/sub and a log."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from wire.line import keys
 from wire.line.claims import Claim
-from wire.line.status import EndState
+from wire.line.status import FinalState
 from wire.redis.client import Redis
 from wire.redis.subscription import Subscription
 
@@ -58,15 +58,15 @@ class PublishingLine(Protocol):
         """See `WorkerLine.begin`."""
         ...
 
-    async def unlog(self, claim: Claim) -> None:
-        """See `WorkerLine.unlog`."""
+    async def stop_logging(self, claim: Claim) -> None:
+        """See `WorkerLine.stop_logging`."""
         ...
 
     async def finish(
         self,
         id: str,
         attempt: int,
-        state: EndState,
+        state: FinalState,
         entry: bytes,
         frames: Mapping[str, bytes],
         *,
@@ -88,8 +88,8 @@ class ReadingLine(Protocol):
         """See `FrontEndLine.exists`."""
         ...
 
-    async def unlogged(self, id: str) -> bool:
-        """See `FrontEndLine.unlogged`."""
+    async def log_incomplete(self, id: str) -> bool:
+        """See `FrontEndLine.log_incomplete`."""
         ...
 
 

@@ -6,16 +6,17 @@ from collections.abc import Iterable
 
 from wire.events import UNNUMBERED, Batch, Ending, Failed
 from wire.line.claims import StalledJob
-from wire.line.status import EndState
+from wire.line.status import FinalState
 from wire.line.view import LineView
 from wire.seal import Seal
 from wire.stream import log
 from wire.stream.frames import seal_frames
 
+CANCELLED = Failed("cancelled", "The request was cancelled.", "cancelled")
 WAITED_TOO_LONG = Failed("waited_too_long", "The request waited too long.")
 
 
-def end_state(ending: Ending) -> EndState:
+def end_state(ending: Ending) -> FinalState:
     """Return the final state of a job with this ending."""
     if isinstance(ending, Failed):
         return "cancelled" if ending.fault == "cancelled" else "failed"

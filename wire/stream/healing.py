@@ -84,14 +84,14 @@ class Healer:
         doubts = reply.doubts
         known = await self._line.exists(reply.job)
         # Asked before the log is read: what was still written until then is found there.
-        lost = reply.behind and await self._line.unlogged(reply.job)
+        lost = reply.behind and await self._line.log_incomplete(reply.job)
         entries = await log.read(self._channel, self._seal, reply.job, reply.read_to)
-        for at, batch in entries:
+        for position, batch in entries:
             if not reply.has_room(batch):
                 return "no_room"
             if reply.accept(batch):
-                reply.read_to = at
-        if len(entries) == log.PAGE and reply.read_to == entries[-1].at:
+                reply.read_to = position
+        if len(entries) == log.PAGE and reply.read_to == entries[-1].position:
             return "more"
         if not known and not reply.ended:
             await self._resubmit(reply)

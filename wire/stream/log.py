@@ -2,7 +2,7 @@
 
 Written in coarser steps than the channel, and always before the ending is published (in the same
 script). Only one attempt of a job ever publishes, so a log never mixes two. A log that would become
-longer than `settings.queue.max_log_bytes` is written no further, and its job is marked `unlogged`;
+longer than `settings.queue.max_log_bytes` gets no more events, and its job is marked `unlogged`;
 only the ending is still added.
 """
 
@@ -16,7 +16,7 @@ from wire.seal import Seal
 from wire.stream.channel import Channel
 
 PAGE = 100
-"""Entries that are read at once: a long answer must not block the loop of its reader."""
+"""Entries read per call, so that a long answer does not block the event loop."""
 
 
 def seal_entry(seal: Seal, batch: Batch) -> bytes:
@@ -25,16 +25,22 @@ def seal_entry(seal: Seal, batch: Batch) -> bytes:
 
 
 class Entry(NamedTuple):
-    """A batch from a log. `at` is its position there."""
+    """A batch from a log. `position` is its position there."""
 
-    at: str
+    position: str
     batch: Batch
 
 
 async def read(channel: Channel, seal: Seal, job: str, after: str = "") -> list[Entry]:
-    """Read the next `PAGE` of a job's log after a position, or from its start; oldest first."""
+    """Read the next `PAGE` of a job's log after a position, or from its start; oldest first.
+
+    Raises:
+        SealError: an entry is damaged, or was sealed with another secret.
+        msgspec.MsgspecError: an entry has the format of another version.
+        redis.RedisError, OSError: Redis is unreachable (`REDIS_ERRORS`).
+    """
     return [
-        Entry(at, batch)
-        for at, entry in await channel.read(job, after, PAGE)
+        Entry(position, batch)
+        for position, entry in await channel.read(job, after, PAGE)
         for batch in decode_frame(seal.open(entry, keys.log(job)))
     ]

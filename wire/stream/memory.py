@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from wire.line import keys
 from wire.line.claims import Claim
-from wire.line.status import EndState
+from wire.line.status import FinalState
 
 
 class MemorySubscription:
@@ -81,15 +81,15 @@ class MemoryLine:
         await self._log_and_publish(claim.id, entry, frames)
         return True
 
-    async def unlog(self, claim: Claim) -> None:
-        """See `wire.line.worker.WorkerLine.unlog`."""
+    async def stop_logging(self, claim: Claim) -> None:
+        """See `wire.line.worker.WorkerLine.stop_logging`."""
         self._unlogged.add(claim.id)
 
     async def finish(
         self,
         id: str,
         attempt: int,
-        state: EndState,
+        state: FinalState,
         entry: bytes,
         frames: Mapping[str, bytes],
         *,
@@ -116,6 +116,6 @@ class MemoryLine:
         """See `wire.line.front_end.FrontEndLine.exists`."""
         return id in self._current
 
-    async def unlogged(self, id: str) -> bool:
-        """See `wire.line.front_end.FrontEndLine.unlogged`."""
+    async def log_incomplete(self, id: str) -> bool:
+        """See `wire.line.front_end.FrontEndLine.log_incomplete`."""
         return id in self._unlogged

@@ -146,7 +146,7 @@ class Outbox:
             if publication.logged_bytes + len(entry) <= self._max_log_bytes:
                 entries[publication] = entry
             else:
-                await self._line.unlog(publication.claim)
+                await self._line.stop_logging(publication.claim)
                 publication.stop_logging()
                 logger.warning(
                     "a log is full: its answer cannot be resumed",

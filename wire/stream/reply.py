@@ -85,7 +85,7 @@ class Reply:
         """End the reply on this side, unless it has ended."""
         if not self.ended:
             self.abandoned = True
-            failed = Failed("let_go", message, code=code)
+            failed = Failed("reply_abandoned", message, code=code)
             self.accept(Batch(self.job, self._attempt, UNNUMBERED, [failed]))
             if self.on_abandoned is not None:
                 self.on_abandoned()

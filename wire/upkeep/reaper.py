@@ -10,7 +10,7 @@ from wire.events import Failed
 from wire.line.upkeep import UpkeepLine
 from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal
-from wire.stream.endings import WAITED_TOO_LONG, finish_stalled, finish_waiting
+from wire.stream.endings import CANCELLED, WAITED_TOO_LONG, finish_stalled, finish_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +40,19 @@ async def reap(line: UpkeepLine, seal: Seal) -> None:
     requeued, stalled = await line.reap()
     if requeued:
         logger.warning(
-            "Jobs of a dead worker were requeued.",
+            "jobs of a dead worker were requeued",
             extra={"event": "jobs_requeued", "reason": "worker_lost", "jobs": requeued},
         )
     for job in stalled:
         failed = Failed(
             "gateway_error",
-            "The worker that held this conversation died, or could not renew its lease in time.",
+            "The worker handling this request was lost. Retry the request.",
             "worker_lost",
         )
         if job.cancelled:
-            failed = Failed("cancelled", "The request was cancelled.", "cancelled")
+            failed = CANCELLED
         if await finish_stalled(line, seal, job, failed) and not job.cancelled:
             logger.warning(
-                "A worker died in the middle of an answer.",
+                "a lease expired in the middle of an answer",
                 extra={"event": "worker_lost", "job": job.id},
             )

@@ -30,7 +30,7 @@ async def keep_reconciling(line: UpkeepLine, heartbeat: float) -> None:
         with contextlib.suppress(*REDIS_ERRORS):
             if repairs := await reconcile(line, interval):
                 logger.warning(
-                    "The line had to be repaired.",
+                    "the line had to be repaired",
                     extra={"event": "line_repaired", "repairs": repairs},
                 )
 

@@ -19,7 +19,7 @@ from workers.upstream import UpstreamError
 TIMEOUT = 10.0
 """Seconds for one server to return a token, before the next one is asked."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Token(msgspec.Struct, frozen=True):
@@ -48,8 +48,8 @@ class ArkoseServers:
             except UnreachableError as error:
                 reason = error.reason
             # The address is not logged: a prefix in it may be a secret.
-            _log.warning(
-                "A server of arkose.urls returned no token",
+            logger.warning(
+                "a server of arkose.urls returned no token",
                 extra={"event": "arkose_refused", "number": number, "reason": reason},
             )
         message = "This model requires an Arkose token, and none could be fetched."

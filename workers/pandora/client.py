@@ -30,7 +30,7 @@ T = TypeVar("T")
 _SIGN_OF_LIFE = 0.5
 """Seconds between two signs of life during an upload or download, when the upstream is silent."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Pandora:
@@ -134,8 +134,8 @@ class Pandora:
         }
         self.anomalies.update({name: count for name, count in seen.items() if count})
         if translator.unfinished or translator.rewritten:
-            _log.warning(
-                "The upstream ended an answer in an unexpected way",
+            logger.warning(
+                "the upstream ended an answer in an unexpected way",
                 extra={"event": "upstream_odd_answer", "job": job.id, **seen},
             )
 

@@ -1,4 +1,4 @@
-"""The conversations in an account's history."""
+"""Deletion of a conversation upstream."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from urllib.parse import quote
 
 import msgspec
 
+from wire.jobs import is_pool
 from workers.pandora.backend import Backend, UnreachableError
 
 TIMEOUT = 10.0
 """Seconds for the upstream to delete one conversation."""
 
-_POOL = "pk-"
-
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Visibility(msgspec.Struct, frozen=True):
@@ -28,7 +27,10 @@ class Conversations:
         self._backend = backend
 
     async def delete(self, bearer: str, conversation_id: str) -> bool:
-        """Delete a conversation as the web page does; return whether it is gone. Raises nothing."""
+        """Hide a conversation, which is how the web page deletes it; return True if it is gone.
+
+        Never raises.
+        """
         path = f"/conversation/{quote(conversation_id, safe='')}"
         hidden = _Visibility(is_visible=False)
         try:
@@ -39,13 +41,13 @@ class Conversations:
             reason = error.reason
         else:
             status = response.status
-            # A 404 of a pool may come from another of its accounts, which does not know the
-            # conversation.
-            if status == 200 or (status == 404 and not bearer.startswith(_POOL)):
+            # A pool may route the request to an account that does not own the conversation, so its
+            # 404 proves nothing.
+            if status == 200 or (status == 404 and not is_pool(bearer)):
                 return True
             reason = f"http_{status}"
-        _log.warning(
-            "The upstream did not delete a conversation",
-            extra={"event": "deletion_refused", "reason": reason},
+        logger.warning(
+            "the upstream did not delete a conversation",
+            extra={"event": "conversation_not_deleted", "reason": reason},
         )
         return False

@@ -188,7 +188,7 @@ class Deletions:
     async def _attempt(self, id: str, sealed: bytes | None, left: int) -> None:
         if sealed is None:
             logger.warning(
-                "A conversation could not be deleted in time and stays",
+                "a conversation could not be deleted in time and stays",
                 extra={"event": "deletion_expired"},
             )
             return
@@ -197,7 +197,7 @@ class Deletions:
             done = await self._delete(record.bearer, record.conversation_id)
         except (SealError, msgspec.MsgspecError) as error:
             logger.error(
-                "A conversation to delete cannot be read and stays",
+                "a conversation to delete cannot be read and stays",
                 extra={"event": "deletion_unreadable", "reason": str(error)},
             )
             done = True

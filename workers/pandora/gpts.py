@@ -30,7 +30,7 @@ _UNREACHABLE = Failed(
     "upstream_error", "The GPT behind this model cannot be reached.", "gpt_unreachable"
 )
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Id(msgspec.Struct, frozen=True):
@@ -79,8 +79,8 @@ class Gpts:
             info = await self._fetch(id, self._key or bearer)
             found = _read(info)
         except _RefusedError as refused:
-            _log.warning(
-                "A GPT cannot be reached",
+            logger.warning(
+                "a GPT cannot be reached",
                 extra={"event": "gpt_unreachable", "gpt": id, "reason": str(refused)},
             )
             if known is not None and not refused.final:

@@ -24,7 +24,7 @@ Encode = Callable[[str | None], bytes]
 _REFUSAL_TIMEOUT = 5.0
 """Seconds for the body of an error: enough to read the reason, too few to hide it in a timeout."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Transport:
@@ -62,8 +62,8 @@ class Transport:
         try:
             stream = await self._backend.post_conversation(job.bearer, encode(token), headers)
         except UnreachableError as error:
-            _log.warning(
-                "The upstream could not be reached (upstream.base_url)",
+            logger.warning(
+                "the upstream could not be reached (upstream.base_url)",
                 extra={"event": "upstream_unreachable", "job": job.id, "reason": error.detail},
             )
             raise
@@ -76,8 +76,8 @@ class Transport:
             if self._mode != "sse":
                 return await self.sockets.receive(job.bearer, handover)
             await self.sockets.stop(job.bearer, handover)
-        _log.info(
-            "The upstream refused a question",
+        logger.info(
+            "the upstream refused a question",
             extra={"event": "upstream_refused", "job": job.id, "status": response.status},
         )
         raise response.refusal()

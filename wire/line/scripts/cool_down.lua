@@ -1,8 +1,8 @@
 -- needs: breaker, caps, clock, jobs, keys, line
 -- The upstream is busy with this account although we expected it to be free: the job is requeued in its
--- old place. An account that holds others of our jobs may hold fewer from now on, half as many. Else it
--- cools down, twice as long each time until an answer begins. ARGV: id, attempt, shortest and longest
--- cool-down (ms). Returns as `requeue.lua`.
+-- old place. The account's cap is halved if it is above 1. Unless it still runs more jobs than the new cap
+-- allows, it also cools down, twice as long each time until an answer begins. ARGV: id, attempt, shortest
+-- and longest cool-down (ms). Returns as `requeue.lua`.
 local id, attempt, shortest, longest = unpack(ARGV)
 
 local obstacle = jobs.obstacle(id, attempt)

@@ -1,5 +1,5 @@
 -- needs: jobs
--- Requeue a claimed job, untouched, in its old place (its worker stops). ARGV: id, attempt.
+-- Requeue a claimed job, untouched, in its old place. ARGV: id, attempt.
 -- Returns 'requeued', or the reason against it (`jobs.obstacle`).
 local id, attempt = unpack(ARGV)
 

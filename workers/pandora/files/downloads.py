@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import msgspec
 
 import settings
-from store.media import Media, MediaError, MediaKind
+from store.media import Media, MediaKind, StoreError
 from wire.events import File, Image
 from wire.jobs import ChatJob
 from workers.pandora.backend import Backend, UnreachableError, reaching
@@ -30,7 +30,7 @@ TIMEOUT = 20.0
 
 _USABLE = re.compile(r"https?://[^\s<>]+")
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Location(msgspec.Struct, frozen=True):
@@ -115,7 +115,7 @@ class Downloads:
                 aclosing(self._download(url)) as chunks,
             ):
                 return await self._media.put(kind, chunks, original_name)
-        except (RefusedError, MediaError) as refused:
+        except (RefusedError, StoreError) as refused:
             code = str(refused)
         except TimeoutError:
             code = "timeout"
@@ -154,8 +154,8 @@ def by_file_server(url: str, rules: settings.Media) -> str:
 
 def _refused(code: str) -> RefusedError:
     # Neither path nor query is logged: they name what the user works on.
-    _log.warning(
-        "An image or a file of an answer could not be downloaded",
+    logger.warning(
+        "an image or a file of an answer could not be downloaded",
         extra={"event": "download_failed", "reason": code},
     )
     return RefusedError(code)

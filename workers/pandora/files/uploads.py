@@ -20,13 +20,13 @@ import msgspec
 
 import settings
 from store.blobs import Blobs
-from store.media import MediaError
+from store.media import StoreError
 from wire.events import Failed, Fault
 from wire.jobs import Attachment, ChatJob, Identity
 from workers.pandora.backend import Backend, UnreachableError
 from workers.pandora.files.downloads import by_file_server
 from workers.pandora.files.uploaded import Uploaded, UploadedFiles
-from workers.pandora.files.use_cases import UseCase, name_of, use_case
+from workers.pandora.files.use_cases import UseCase, upload_name, use_case
 from workers.pandora.json_decoding import decode_json
 from workers.pandora.refusals import error_of
 from workers.pandora.translate.error_body import shorten
@@ -43,7 +43,7 @@ _LOST = "The upstream did not accept a file as expected."
 _BROKEN_OFF = "The connection broke while a file was uploaded."
 _FILE_LOST = "A file was lost inside the gateway before it was uploaded."
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Announcement(msgspec.Struct, frozen=True):
@@ -103,8 +103,8 @@ class Uploads:
                     uploaded[file.identity] = await self._provide(job.bearer, file)
         except UpstreamError as error:
             reason = error.failed.code or error.failed.fault
-            _log.warning(
-                "A file could not be uploaded",
+            logger.warning(
+                "a file could not be uploaded",
                 extra={"event": "upload_failed", "job": job.id, "reason": reason},
             )
             raise
@@ -131,7 +131,7 @@ class Uploads:
         """The three steps."""
         case = use_case(file.type)
         media_type = "" if case == "ace_upload" else file.type
-        name = name_of(file)
+        name = upload_name(file)
         place = await self._ask("POST", "/files", bearer, _Announcement(name, file.size, case))
         if place.status == "error":
             raise _failed("bad_file", place.error_message or _REFUSED, place.error_code)
@@ -160,7 +160,7 @@ class Uploads:
 
     async def _send(self, url: str, file: Attachment, media_type: str) -> None:
         """The second step: the bytes, as they come out of the store."""
-        lost: list[MediaError] = []
+        lost: list[StoreError] = []
 
         async def chunks() -> AsyncGenerator[bytes, None]:
             # An exception raised here comes out of aiohttp as an error of the connection.
@@ -168,7 +168,7 @@ class Uploads:
                 async with aclosing(self._blobs.read(file)) as content:
                     async for chunk in content:
                         yield chunk
-            except MediaError as error:
+            except StoreError as error:
                 lost.append(error)
                 raise
 
@@ -180,7 +180,7 @@ class Uploads:
         }
         try:
             status = await self._backend.put(url, chunks(), headers, self._timeout)
-        except (UnreachableError, MediaError) as error:
+        except (UnreachableError, StoreError) as error:
             if isinstance(error, UnreachableError) and error.timed_out:
                 message = "The upstream did not accept a file in time."
                 raise _failed("upstream_timeout", message, "upload_timeout") from None

@@ -1,4 +1,4 @@
-"""The upstream's use of a file by its media type, and the name of a file without one."""
+"""`use_case` and file name of an upload, by media type."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Literal
 from wire.jobs import Attachment
 
 UseCase = Literal["multimodal", "my_files", "ace_upload"]
+"""An image the model sees; a document it reads and searches; data for the code interpreter."""
 
-PICTURES = {
+IMAGE_EXTENSIONS = {
     "image/jpeg": ".jpg",
     "image/webp": ".webp",
     "image/png": ".png",
     "image/gif": ".gif",
 }
-"""Types that the model looks at, and the extensions of their names."""
+"""Image types the model can see, with the file extension of each."""
 
 _DOCUMENTS = {
     "text/x-php": ".php",
@@ -33,7 +34,7 @@ _DOCUMENTS = {
     "text/x-csharp": ".cs",
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": ".pptx",
     "text/x-c++": ".cpp",
-    "application/x-latext": ".latex",
+    "application/x-latext": ".latex",  # sic: the predecessor's list
     "text/markdown": ".md",
     "text/plain": ".txt",
     "text/x-ruby": ".rb",
@@ -43,15 +44,17 @@ _DOCUMENTS = {
 
 
 def use_case(media_type: str) -> UseCase:
-    """The upstream's use of files of a media type."""
-    if media_type in PICTURES:
+    """Return the upstream's `use_case` for a media type."""
+    if media_type in IMAGE_EXTENSIONS:
         return "multimodal"
     return "my_files" if media_type in _DOCUMENTS else "ace_upload"
 
 
-def name_of(file: Attachment) -> str:
-    """A file's name: the client's, or else its hash, as the predecessor had it."""
+def upload_name(file: Attachment) -> str:
+    """Return the client's file name; without one, the SHA-256 plus an extension (as the predecessor
+    did).
+    """
     if file.name:
         return file.name
-    extension = PICTURES.get(file.type) or _DOCUMENTS.get(file.type)
+    extension = IMAGE_EXTENSIONS.get(file.type) or _DOCUMENTS.get(file.type)
     return file.sha256 + (extension or mimetypes.guess_extension(file.type) or "")

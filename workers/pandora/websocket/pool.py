@@ -44,7 +44,7 @@ _UNREACHABLE = Failed(
     "websocket_unreachable",
 )
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Account:
@@ -155,8 +155,8 @@ class Sockets:
                 if address is not None:
                     await self._open(bearer, account, self._socket(account, address), address)
             except UnreachableError as error:
-                _log.warning(
-                    "No WebSocket could be opened before the question",
+                logger.warning(
+                    "no WebSocket could be opened before the question",
                     extra={"event": "upstream_socket_not_had", "reason": error.reason},
                 )
 
@@ -172,8 +172,8 @@ class Sockets:
             socket, mail = await self._claim(bearer, self._accounts[bearer], handover)
         except UnreachableError as error:
             await self.stop(bearer, handover)
-            _log.warning(
-                "The upstream's WebSocket could not be reached",
+            logger.warning(
+                "the upstream's WebSocket could not be reached",
                 extra={"event": "upstream_socket_unreachable", "reason": error.reason},
             )
             raise UpstreamError(_UNREACHABLE) from None
@@ -226,8 +226,8 @@ class Sockets:
                 del account.sockets[address.user]
             self._tidy(bearer, account)
             if not reader.cancelled() and (error := reader.exception()):
-                _log.error(
-                    "A WebSocket's reader failed because of a bug: %s",
+                logger.error(
+                    "a WebSocket's reader failed because of a bug: %s",
                     describe_traceback(error),
                     extra={"event": "upstream_socket_bug", "reason": type(error).__name__},
                 )

@@ -16,7 +16,7 @@ _PATIENCE = 0.4
 _TIMEOUT = 5.0
 """Seconds for the upstream to stop it, after which the stop is given up."""
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class _Stop(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,7 +61,7 @@ class Stops:
             reason = f"http_{response.status}"
         except UnreachableError as error:
             reason = error.reason
-        _log.warning(
-            "An answer could not be stopped upstream",
+        logger.warning(
+            "an answer could not be stopped upstream",
             extra={"event": "upstream_not_stopped", "reason": reason},
         )

@@ -12,8 +12,10 @@ from wire.stream.outbox import Outbox
 from wire.stream.publication import Publication
 from workers.upstream import Upstream, UpstreamError
 
+_NOT_BEGUN = "The upstream did not begin to answer in time."
 
-async def converse(
+
+async def hold_conversation(
     job: ChatJob,
     publication: Publication,
     upstream: Upstream,
@@ -24,13 +26,13 @@ async def converse(
 
     Raises:
         UpstreamBusy: nothing was published; the job should wait and be tried again.
-        UpstreamError: nothing was published; the error says if another try may succeed.
+        UpstreamError: nothing was published; `passing` is true if another try may succeed.
         Superseded: the attempt is not the current one any more.
         redis.RedisError: Redis was unreachable before anything was published.
     """
     clock = asyncio.get_running_loop().time
-    begun = clock()
-    late = "The upstream did not begin to answer in time."
+    started_at = clock()
+    timeout_message = _NOT_BEGUN
     ending: Ending | None = None
     try:
         async with (
@@ -42,18 +44,30 @@ async def converse(
                 if isinstance(last, Ending):
                     ending, events = last, events[:-1]
                 await outbox.publish(publication, events)
-                until = clock() + limits.first_event_timeout
-                if publication.begun:  # and not only alive, as during the upload of a file
-                    late = "The upstream stopped in the middle of its answer."
-                    until = clock() + limits.idle_timeout
-                if until > begun + limits.max_duration:
-                    until = begun + limits.max_duration
-                    late = "The answer took longer than this gateway allows."
-                deadline.reschedule(until)
+                expires_at, timeout_message = _next_deadline(
+                    clock(), started_at, publication.begun, limits
+                )
+                deadline.reschedule(expires_at)
     except TimeoutError:
-        ending = ending or Failed("upstream_timeout", late, code="upstream_timeout")
+        ending = ending or Failed("upstream_timeout", timeout_message, "upstream_timeout")
     except UpstreamError as error:
         if not publication.begun:
             raise
         ending = error.failed
     return ending or Failed("upstream_error", "The upstream ended without an answer.", "no_answer")
+
+
+def _next_deadline(
+    now: float, started_at: float, begun: bool, limits: settings.Upstream
+) -> tuple[float, str]:
+    """Return the time of the next time-out, and its message for the client."""
+    # Empty batches also arrive while a file uploads.
+    if begun:
+        expires_at = now + limits.idle_timeout
+        message = "The upstream stopped in the middle of its answer."
+    else:
+        expires_at = now + limits.first_event_timeout
+        message = _NOT_BEGUN
+    if expires_at > started_at + limits.max_duration:
+        return started_at + limits.max_duration, "The answer took longer than this gateway allows."
+    return expires_at, message

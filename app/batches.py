@@ -11,9 +11,10 @@ _Result = TypeVar("_Result")
 
 
 class Batches(Generic[_Item, _Result]):
-    """Makes one call at a time for up to `size` items, the items of `pause` seconds together.
+    """Gathers items for `pause` seconds, and makes calls for up to `size` of them, one at a time.
 
-    `call` takes the items and returns a result for each, in order.
+    `call` takes some items and returns a result for each, in order. Items of the same `group`
+    follow each other: the call has most of its work in common for them.
     """
 
     def __init__(
@@ -21,15 +22,17 @@ class Batches(Generic[_Item, _Result]):
         call: Callable[[Sequence[_Item]], Awaitable[Sequence[_Result]]],
         size: int,
         pause: float,
+        group: Callable[[_Item], str],
     ) -> None:
         self._call = call
         self._size = size
         self._pause = pause
+        self._group = group
         self._items: list[tuple[_Item, asyncio.Future[_Result]]] = []
         self._task: asyncio.Task[None] | None = None
 
     def add(self, item: _Item) -> asyncio.Future[_Result]:
-        """Add an item to the next call that has room; return its future result."""
+        """Add an item to one of the next calls; return its future result."""
         future = asyncio.get_running_loop().create_future()
         self._items.append((item, future))
         if self._task is None:
@@ -46,10 +49,11 @@ class Batches(Generic[_Item, _Result]):
     async def _run(self) -> None:
         try:
             while self._items:
-                if len(self._items) < self._size:
-                    await asyncio.sleep(self._pause)
-                batch, self._items = self._items[: self._size], self._items[self._size :]
-                await self._make(batch)
+                await asyncio.sleep(self._pause)
+                gathered = sorted(self._items, key=lambda added: self._group(added[0]))
+                self._items = []
+                for at in range(0, len(gathered), self._size):
+                    await self._make(gathered[at : at + self._size])
         finally:
             self._task = None
 

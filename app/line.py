@@ -36,9 +36,6 @@ SUBSCRIBE_PATIENCE = 2.0
 PLACES = 100
 """Jobs whose places are asked together, which takes Redis a few milliseconds."""
 
-GATHER = 0.05
-"""Seconds for which requests for places are gathered."""
-
 DETACHMENTS = 25
 """Readers that are detached together: each may cancel a job, which takes Redis longer."""
 
@@ -77,8 +74,10 @@ class Line:
         self._line = line
         self._inbox = inbox
         self._front_end_id = front_end_id
-        self._places = Batches(line.places, PLACES, GATHER)
-        self._detachments = Batches(self._detach_all, DETACHMENTS, 0.0)
+        self._places = Batches(
+            self._ask_places, PLACES, config.stream.keepalive_interval / 20, lambda asked: asked[0]
+        )
+        self._detachments = Batches(self._detach_all, DETACHMENTS, 0.0, lambda one: one.id)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -197,13 +196,18 @@ class Line:
             return job is None
         return True
 
-    async def place(self, id: str, *, at_once: bool) -> Accepted | None:
+    async def _ask_places(self, asked: Sequence[tuple[str, str]]) -> Sequence[Accepted | None]:
+        return await self._line.places(id for _, id in asked)
+
+    async def place(self, id: str, account: str, *, at_once: bool) -> Accepted | None:
         """Return the current place of a job; None if it is not waiting, or Redis is unreachable.
 
         Unless `at_once`, it is asked together with others: thousands of clients may wait.
         """
         with contextlib.suppress(*REDIS_ERRORS):
-            return (await self._line.places([id]))[0] if at_once else await self._places.add(id)
+            if at_once:
+                return (await self._line.places([id]))[0]
+            return await self._places.add((account, id))
         return None
 
     def fail_all(self, message: str, code: str) -> None:
@@ -279,4 +283,6 @@ class Ticket:
 
     async def current_place(self, *, at_once: bool) -> Accepted | None:
         """Return its current place; see `Line.place`."""
-        return None if self.begun else await self._line.place(self.id, at_once=at_once)
+        if self.begun:
+            return None
+        return await self._line.place(self.id, self._account, at_once=at_once)

@@ -20,11 +20,47 @@ local function blocked_until(account, family)
     tonumber(redis.call('ZSCORE', keys.later, 'family ' .. account .. ' ' .. family) or 0))
 end
 
+-- The forecasts of one run of a script share the state of each lane and account: nothing of it may
+-- change between them.
+local lanes, accounts = {}, {}
+
+-- State of an account, which all its jobs share: its lines, its cap, the seats that it holds, its oldest
+-- running job, and all jobs in its seats.
+local function account_state(account)
+  if accounts[account] then return accounts[account] end
+  local running = redis.call('ZRANGE', keys.running(account), 0, LOOKED_AT - 1, 'WITHSCORES')
+  local state = {
+    lines = redis.call('SMEMBERS', keys.lines(account)),
+    cap = caps.of(account),
+    held = redis.call('ZCARD', keys.running(account)),
+    oldest = running[1],
+    since = tonumber(running[2]),
+    jobs = redis.call('SMEMBERS', keys.queued(account)),
+    blocked = {},
+    earliest = {},
+  }
+  state.queued = #state.jobs
+  for i = 1, #running, 2 do state.jobs[#state.jobs + 1] = running[i] end
+  for i, id in ipairs(state.jobs) do
+    local lane, family, tag, its = hash.get(keys.job(id), 'lane', 'family', 'tag', 'state')
+    state.jobs[i] = {account = account, lane = lane, family = family, tag = its == 'waiting' and tonumber(tag) or nil}
+    if id == state.oldest then state.oldest = state.jobs[i] end
+  end
+  accounts[account] = state
+  return state
+end
+
+-- Result of a function of the account and a name, called once.
+local function once(results, name, read, ...)
+  results[name] = results[name] or read(...)
+  return results[name]
+end
+
 -- Number and slot time of the account's jobs in its lines that go before this one; then the same for
 -- jobs of its lane alone.
 local function own_before(job)
   local account, number, work, lane_number, lane_work = job.account, 0, 0, 0, 0
-  for _, line in ipairs(redis.call('SMEMBERS', keys.lines(account))) do
+  for _, line in ipairs(account_state(account).lines) do
     local lane, family = string.match(line, '^(%S+) (%S+)$')
     local some = redis.call('ZCOUNT', keys.line(account, lane, family), '-inf', '(' .. exactly(job.line_tag))
     local its_work = some > 0 and some * service.time(lane, family, account) or 0
@@ -38,22 +74,19 @@ end
 -- the next job waits in the queue (`seat_wait`), and so on.
 local function wait_in_line(job, own, work, seat_wait)
   local mean = service.time(job.lane, job.family, job.account)
-  local cap, held = caps.of(job.account), redis.call('ZCARD', keys.running(job.account))
-  local queued = redis.call('SCARD', keys.queued(job.account))
-  local turns = own + queued + 1 - math.max(0, cap - held)
+  local its = account_state(job.account)
+  local turns = own + its.queued + 1 - math.max(0, its.cap - its.held)
   local wait = 0
-  if turns > 0 and held == 0 then
-    wait = turns * (mean + seat_wait) / cap -- the first are about to begin
+  if turns > 0 and its.held == 0 then
+    wait = turns * (mean + seat_wait) / its.cap -- the first are about to begin
   elseif turns > 0 then
-    local oldest = redis.call('ZRANGE', keys.running(job.account), 0, 0, 'WITHSCORES')
-    local lane, family = hash.get(keys.job(oldest[1]), 'lane', 'family')
-    local length, varies = service.time(lane or job.lane, family or job.family, job.account)
+    local length, varies = service.time(its.oldest.lane or job.lane, its.oldest.family or job.family, job.account)
     -- A conversation that has taken longer than most may end at any time, but has not yet.
-    local left = (1 - varies) * math.max(length / 4, length - (clock.now - oldest[2])) + varies * length / held
+    local left = (1 - varies) * math.max(length / 4, length - (clock.now - its.since)) + varies * length / its.held
     local each = own > 0 and work / own or mean
-    wait = left + (turns - 1) * (each + seat_wait) / cap + seat_wait
+    wait = left + (turns - 1) * (each + seat_wait) / its.cap + seat_wait
   end
-  return math.max(wait, blocked_until(job.account, job.family) - clock.now)
+  return math.max(wait, once(its.blocked, job.family, blocked_until, job.account, job.family) - clock.now)
 end
 
 local function weight_of(account) return tonumber(redis.call('HGET', keys.account(account), 'weight') or 1) end
@@ -84,43 +117,26 @@ local function rivals(weights, account)
   return sum + (weights.running - (weights.runs[account] or 0)) * RUNS
 end
 
-local lanes = {} -- the state of each lane that this run of a script has read
-
 -- State of a lane, which all its jobs share: service time, slots, virtual time, weights of its keys.
 local function lane_state(lane, limits)
   if lanes[lane] then return lanes[lane] end
   local mean, varies = service.time(lane)
   local all, busy = caps.slots(limits.max_concurrency), 0
   for _, name in ipairs(vocabulary.lanes) do busy = busy + redis.call('ZCARD', keys.leases(name)) end
+  local free = math.max(0, all - busy)
   local at, newest = hash.get(keys.lane(lane), 'now', 'newest')
+  newest = tonumber(newest or 1)
   lanes[lane] = {
     mean = mean,
     varies = varies,
     slots = caps.lane_slots(lane, all, limits.reserves),
-    free = math.max(0, all - busy),
+    free = free,
     at = tonumber(at or 1),
-    newest = tonumber(newest or 1),
+    newest = newest,
+    ahead = free > 0 and 0 or redis.call('ZCOUNT', keys.queue(lane), '-inf', exactly(newest)),
     weights = weights_in(lane),
   }
   return lanes[lane]
-end
-
--- The account's jobs in other lanes that have its seats: account, lane, family, and the tag of a job
--- that waits in its lane's queue.
-local function in_other_lanes(job)
-  local found = {}
-  local function look(ids)
-    for _, id in ipairs(ids) do
-      local lane, family, tag, state = hash.get(keys.job(id), 'lane', 'family', 'tag', 'state')
-      if lane and lane ~= job.lane then
-        tag = state == 'waiting' and tonumber(tag) or nil
-        found[#found + 1] = {account = job.account, lane = lane, family = family, tag = tag}
-      end
-    end
-  end
-  look(redis.call('SMEMBERS', keys.queued(job.account)))
-  look(redis.call('ZRANGE', keys.running(job.account), 0, LOOKED_AT - 1))
-  return found
 end
 
 -- A waiting job's place in its lane, counted from 1; its wait (ms); and the part of the wait that is
@@ -136,15 +152,17 @@ function forecast.wait(job, limits)
   if not tag then -- the tag it would get if the jobs of its key before it were paid for now
     local all_own, all_work
     all_own, all_work, own, own_work = own_before(job)
-    local earliest = job.promised and at or fairness.earliest(lane, account)
+    local its = account_state(account)
+    local earliest = job.promised and at or once(its.earliest, lane, fairness.earliest, lane, account)
     tag = (earliest > at and earliest or math.max(at, newest)) + own_work / job.weight
-    local ahead = free > 0 and 0 or redis.call('ZCOUNT', keys.queue(lane), '-inf', exactly(newest))
-    own_wait = wait_in_line(job, all_own, all_work, ahead * mean / mine)
-    for _, other in ipairs(in_other_lanes(job)) do
-      known = known and service.is_known(other.lane, other.family)
-      if other.tag and caps.of(account) == 1 then -- it has the account's only seat
-        local _, its_wait = forecast.wait(other, limits)
-        own_wait = math.max(own_wait, its_wait + service.time(other.lane, other.family, account))
+    own_wait = wait_in_line(job, all_own, all_work, now.ahead * mean / mine)
+    for _, other in ipairs(its.jobs) do
+      if other.lane and other.lane ~= lane then
+        known = known and service.is_known(other.lane, other.family)
+        if other.tag and its.cap == 1 then -- it has the account's only seat
+          local _, its_wait = forecast.wait(other, limits)
+          own_wait = math.max(own_wait, its_wait + service.time(other.lane, other.family, account))
+        end
       end
     end
   end

@@ -35,7 +35,9 @@ end
 
 -- True if the service time of a lane and family is more than a guess.
 function service.is_known(lane, family)
-  return tonumber(redis.call('HGET', keys.service, lane .. ' ' .. family .. ' n') or 0) >= ENOUGH
+  local name = lane .. ' ' .. family .. ' n'
+  known[name] = known[name] or {tonumber(redis.call('HGET', keys.service, name) or 0)}
+  return known[name][1] >= ENOUGH
 end
 
 -- Part of a lane's expected service time that is certain: less than 1 if the last few jobs were much

@@ -25,7 +25,7 @@ local function sample(key, kind, value)
 end
 
 -- Learn from a conversation that held its slot for `took` ms. True if little was known before, so that
--- what followed from it should be corrected.
+-- the tags that followed from it should be corrected.
 function service.learn(lane, family, account, took)
   known = {}
   sample(keys.service, lane, took)

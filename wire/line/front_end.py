@@ -116,7 +116,7 @@ class FrontEndLine(LineView):
         return JobStatus(id.decode(), state.decode(), position, seconds, front_ends(readers))
 
     async def places(self, ids: Iterable[str]) -> list[Accepted | None]:
-        """Places of jobs, in this order; None for one that is not waiting."""
+        """Places of jobs, in this order; None for a job that is not waiting."""
         found = await self._run("places", self._limits, *ids)
         return [
             Accepted(place, wait / 1000) if place else None

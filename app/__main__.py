@@ -20,7 +20,6 @@ from app.http.framework import GatewayRequest
 from app.http.processes import Processes, inherited, listen
 from runtime import logs
 from settings.loader import load
-from store.media import StoreError
 from wire.seal import Seal, load_secret
 
 logger = logging.getLogger("app")
@@ -35,7 +34,7 @@ def main() -> None:
         seal = Seal(load_secret(config.directory, os.environ))
         front_end = build_server(config, seal)
         listener = socket_of_parent or listen(config.server)
-    except (settings.SettingsError, StoreError) as error:
+    except settings.SettingsError as error:
         sys.exit(str(error))
     server = config.server
     if socket_of_parent is None:

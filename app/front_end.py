@@ -21,7 +21,8 @@ from app.server import FrontEndServer, Route
 from runtime.tasks import background
 from settings import Settings
 from store.blobs import Blobs, open_blobs
-from store.media import Media, keep_sweeping, open_media
+from store.media import Media, open_media
+from store.sweeping import keep_sweeping
 from wire.gpts import GptInfos
 from wire.line.front_end import FrontEndLine
 from wire.line.scripts import Scripts
@@ -49,7 +50,7 @@ def build_server(
     """Build the server of one front end.
 
     Raises:
-        StoreError: The media store in the settings cannot be used.
+        SettingsError: The media store in the settings cannot be used.
     """
     redis = redis or connect(config.redis.role_url)
     media = media or open_media(config.media, config.directory)

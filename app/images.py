@@ -31,7 +31,8 @@ from app.openai.requests import ImagesRequest, decode_images
 from app.openai.text import AnswerText
 from app.scheduling import Scheduling, read_scheduling
 from settings import Bot, Settings
-from store.media import Media, StoreError
+from store.media import Media
+from store.objects import StoreError
 from wire import VERSION
 from wire.events import Break, Done, Failed, Image
 from wire.jobs import ChatJob, Family, Message

@@ -1,9 +1,9 @@
 """Blobs: large parts of jobs, stored by a front end and read by a worker (claim-check pattern).
 
 A job carries only the key of a blob through Redis. Blobs are in the media store, under a prefix
-that is never served and under names that nobody can guess, sealed in frames of `FRAME` bytes each:
-read access to the store reveals nothing, and neither side ever holds a large blob whole. A frame
-opens only at its own position in its own blob.
+that is never served and under names that nobody can guess, sealed in segments of `SEGMENT` bytes
+each: read access to the store reveals nothing, and neither side ever holds a large blob whole. A
+segment opens only at its own position in its own blob.
 
 A job's blobs are removed by its front end when the request ends, and by its worker when the job
 finishes; any front end sweeps those that both left when they were killed.
@@ -22,15 +22,15 @@ from msgspec.structs import replace
 from obstore.store import ObjectStore
 
 import settings
-from store.media import StoreError, open_store, remove, remove_older, store_errors
+from store.objects import StoreError, open_store, remove, remove_older, store_errors
 from wire.jobs import Attachment, ChatJob, Offloaded, decode_messages, encode_messages
 from wire.seal import Seal, SealError
 
 LARGE = 256 * 1024
 """Bytes; anything longer goes to the store, everything else travels with the job."""
 
-FRAME = 256 * 1024
-"""Bytes of content in one sealed frame."""
+SEGMENT = 256 * 1024
+"""Bytes of content in one sealed segment."""
 
 BUFFER = 8 * 1024 * 1024
 """Bytes of a blob that are held until they are written, at most about twice."""
@@ -55,7 +55,7 @@ def open_blobs(config: settings.Settings, seal: Seal) -> Blobs:
     """Open the blobs in the operator's media store.
 
     Raises:
-        StoreError: the setting names no store. The text is for the operator.
+        SettingsError: the setting names no store.
     """
     store = open_store(config.media.store, config.directory)
     longest = config.queue.longest_wait + config.upstream.max_duration
@@ -88,22 +88,22 @@ class Blobs:
         else:
             return Content(size, digest.hexdigest(), bytes(first))
         key = secrets.token_hex(16)
-        frames = _Frames(self._seal, key)
+        segments = _Segments(self._seal, key)
         writer = obstore.open_writer_async(
             self._store, f"{_PREFIX}/{key}", buffer_size=BUFFER, max_concurrency=1
         )
         # An exception inside the writer's context discards everything written so far.
         with store_errors():
             async with writer:
-                for frame in frames.seal(first):
-                    await writer.write(frame)
+                for segment in segments.seal(first):
+                    await writer.write(segment)
                 async for chunk in chunks:
                     digest.update(chunk)
                     size += len(chunk)
-                    for frame in frames.seal(chunk):
-                        await writer.write(frame)
-                for frame in frames.seal_remainder():
-                    await writer.write(frame)
+                    for segment in segments.seal(chunk):
+                        await writer.write(segment)
+                for segment in segments.seal_remainder():
+                    await writer.write(segment)
         return Content(size, digest.hexdigest(), blob_key=key)
 
     async def read(self, content: Content | Attachment | Offloaded) -> AsyncGenerator[bytes, None]:
@@ -116,7 +116,7 @@ class Blobs:
         if not content.blob_key:
             yield content.content
             return
-        frames = _Frames(self._seal, content.blob_key)
+        segments = _Segments(self._seal, content.blob_key)
         left = content.size
         with store_errors():
             try:
@@ -124,8 +124,8 @@ class Blobs:
             except FileNotFoundError:
                 # Removed with its job; there is nothing for an operator to do.
                 raise StoreError("gone") from None
-            async for data in found.stream(min_chunk_size=FRAME):
-                for plain in frames.open(bytes(data), left):
+            async for data in found.stream(min_chunk_size=SEGMENT):
+                for plain in segments.open(bytes(data), left):
                     left -= len(plain)
                     yield plain
         if left:
@@ -174,7 +174,7 @@ class Blobs:
         return await remove_older(self._store, _PREFIX, self._ttl)
 
 
-class _Frames:
+class _Segments:
     """Cuts and seals the bytes of one blob, or opens them again. No I/O."""
 
     def __init__(self, seal: Seal, key: str) -> None:
@@ -184,25 +184,25 @@ class _Frames:
         self._buffer = bytearray()
 
     def seal(self, plain: bytes | bytearray) -> Iterator[bytes]:
-        """Take more content; yield the frames that are full."""
+        """Take more content; yield the segments that are full."""
         self._buffer += plain
-        while len(self._buffer) >= FRAME:
-            yield self._seal.seal(bytes(self._buffer[:FRAME]), self._context())
-            del self._buffer[:FRAME]
+        while len(self._buffer) >= SEGMENT:
+            yield self._seal.seal(bytes(self._buffer[:SEGMENT]), self._context())
+            del self._buffer[:SEGMENT]
 
     def seal_remainder(self) -> Iterator[bytes]:
-        """Yield the last frame, unless nothing is left for it."""
+        """Yield the last segment, unless nothing is left for it."""
         if self._buffer:
             yield self._seal.seal(bytes(self._buffer), self._context())
 
     def open(self, sealed: bytes, left: int) -> Iterator[bytes]:
-        """Take more sealed bytes; yield the content of complete frames. `left` bytes are to come.
+        """Take more sealed bytes; yield the content of complete segments. `left` bytes are to come.
 
         Raises:
             StoreError: `unreadable`.
         """
         self._buffer += sealed
-        while left and len(self._buffer) >= (length := min(left, FRAME) + Seal.OVERHEAD):
+        while left and len(self._buffer) >= (length := min(left, SEGMENT) + Seal.OVERHEAD):
             try:
                 plain = self._seal.open(bytes(self._buffer[:length]), self._context())
             except SealError:
@@ -212,7 +212,7 @@ class _Frames:
             yield plain
 
     def _context(self) -> str:
-        """The position that the next frame is sealed to."""
+        """The position that the next segment is sealed to."""
         self._number += 1
         return f"part {self._key} {self._number}"
 
@@ -224,5 +224,5 @@ def _path(key: str) -> str:
 
 
 async def _chunks(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), FRAME):
-        yield body[start : start + FRAME]
+    for start in range(0, len(body), SEGMENT):
+        yield body[start : start + SEGMENT]

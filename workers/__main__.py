@@ -15,7 +15,7 @@ import settings
 from runtime import logs
 from settings.loader import load
 from store.blobs import Blobs, open_blobs
-from store.media import Media, StoreError, open_media
+from store.media import Media, open_media
 from wire.redis.client import connect
 from wire.seal import Seal, load_secret
 from workers.pandora.factory import open_pandora
@@ -65,7 +65,7 @@ def main() -> None:
         seal = Seal(load_secret(config.directory, os.environ))
         media = open_media(config.media, config.directory)
         blobs = open_blobs(config, seal)
-    except (settings.SettingsError, StoreError) as error:
+    except settings.SettingsError as error:
         sys.exit(str(error))
     uvloop.run(serve(config, seal, media, blobs))
 

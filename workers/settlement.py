@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from runtime.logs import describe_traceback
 from settings import Settings
 from store.blobs import Blobs
-from store.media import StoreError
+from store.objects import StoreError
 from wire.events import Ending, Failed
 from wire.jobs import Family
 from wire.line.claims import Claim, Requeued

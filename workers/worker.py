@@ -19,7 +19,7 @@ import msgspec
 from runtime.tasks import background
 from settings import Settings
 from store.blobs import Blobs
-from store.media import StoreError
+from store.objects import StoreError
 from wire.events import Ending, Failed
 from wire.jobs import decode_job
 from wire.line import keys

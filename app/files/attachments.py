@@ -21,7 +21,7 @@ from app.http.budget import MemoryBudget, Reservation
 from app.openai.errors import BadRequest, LineUnavailable, TooManyLargeRequests
 from app.openai.messages import GivenFile
 from store.blobs import BUFFER, Blobs
-from store.media import StoreError
+from store.objects import StoreError
 from wire.jobs import Attachment, ChatJob
 
 _LONGEST_NAME = 120

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from store.blobs import LARGE, Blobs, Content
-from store.media import Media, StoreError, open_store
+from store.media import Media
+from store.objects import StoreError, open_store
 from wire import VERSION
 from wire.jobs import Attachment, ChatJob, Message, decode_job, encode_job
 from wire.seal import Seal

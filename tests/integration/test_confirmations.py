@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 
 import pytest
 
@@ -27,7 +28,7 @@ from wire.jobs import ChatJob
 from wire.redis.client import Redis
 from wire.seal import Seal
 from workers.pandora.backend import Backend
-from workers.pandora.conversations import Conversations
+from workers.pandora.conversations import delete_conversation
 from workers.pandora.deletions import Deletions
 from workers.pandora.gpts import Gpts
 from workers.pandora.session import open_session
@@ -66,7 +67,7 @@ async def test_an_answer_continues_after_its_action_was_allowed(
 ) -> None:
     async with simulated() as (caller, session):
         backend = Backend(session, caller.url)
-        deletions = Deletions(redis, seal, Conversations(backend).delete, SOON)
+        deletions = Deletions(redis, seal, partial(delete_conversation, backend), SOON)
         pandora = new_pandora(
             session,
             caller.url,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -16,7 +17,7 @@ from tests.support.pandora import collect, job, new_pandora, simulated, text
 from wire.redis.client import Redis
 from wire.seal import Seal
 from workers.pandora.backend import Backend
-from workers.pandora.conversations import Conversations
+from workers.pandora.conversations import delete_conversation
 from workers.pandora.deletions import ConversationRecord, Deletions
 
 FAST = "words=2 interval=0 delay=0"
@@ -50,8 +51,8 @@ async def test_a_conversation_is_hidden_after_its_answer_and_after_a_failed_one(
     redis: Redis, seal: Seal, how: str
 ) -> None:
     async with simulated() as (caller, session):
-        conversations = Conversations(Backend(session, caller.url))
-        deletions = Deletions(redis, seal, conversations.delete, SOON)
+        backend = Backend(session, caller.url)
+        deletions = Deletions(redis, seal, partial(delete_conversation, backend), SOON)
         async with deletions.running():
             pandora = new_pandora(session, caller.url, deletions=deletions)
             events = await collect(pandora, job(f"[[sim {how} {FAST}]]"))
@@ -64,8 +65,8 @@ async def test_a_conversation_is_hidden_after_its_client_disconnects(
     redis: Redis, seal: Seal
 ) -> None:
     async with simulated() as (caller, session):
-        conversations = Conversations(Backend(session, caller.url))
-        deletions = Deletions(redis, seal, conversations.delete, SOON)
+        backend = Backend(session, caller.url)
+        deletions = Deletions(redis, seal, partial(delete_conversation, backend), SOON)
         async with deletions.running():
             pandora = new_pandora(session, caller.url, deletions=deletions)
             async with aclosing(pandora.answer(job("[[sim words=1000]]"))) as answer:
@@ -78,8 +79,8 @@ async def test_a_conversation_handed_over_to_a_websocket_is_recorded_before_its_
     redis: Redis, seal: Seal
 ) -> None:
     async with simulated() as (caller, session):
-        conversations = Conversations(Backend(session, caller.url))
-        deletions = Deletions(redis, seal, conversations.delete, SOON)
+        backend = Backend(session, caller.url)
+        deletions = Deletions(redis, seal, partial(delete_conversation, backend), SOON)
         async with deletions.running():
             pandora = new_pandora(session, caller.url, deletions=deletions)
             silent = job("[[sim account=websocket fault=silence]]")

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from obstore.store import ObjectStore
 
-from store.media import Media, StoreError, open_store
+from settings import SettingsError
+from store.media import Media
+from store.objects import StoreError, open_store
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 WEEK = 604_800.0
@@ -159,14 +161,14 @@ async def test_an_error_of_the_store_contains_no_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["ftp://example.com/x", "nonsense://", "s3://"])
 def test_an_invalid_store_url_is_refused(where: str, tmp_path: Path) -> None:
     with pytest.raises(
-        StoreError, match=r"^media\.store: expected a folder, or a bucket as in s3:"
+        SettingsError, match=r"^media\.store: expected a folder, or a bucket as in s3:"
     ):
         open_store(where, tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "media").touch()
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(SettingsError) as caught:
         open_store("media", tmp_path)
     folder = tmp_path / "media"
     assert str(caught.value) == f"media.store: the folder {folder} cannot be created: File exists"

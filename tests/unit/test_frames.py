@@ -1,4 +1,4 @@
-"""Frames of a WebSocket, in both shapes, and the mailboxes that they fill."""
+"""Frames of a WebSocket, in both shapes, and the answer buffers that they fill."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import json
 
 import pytest
 
+from workers.pandora.websocket.buffers import EARLY_BYTES, FULL, AnswerBuffers
 from workers.pandora.websocket.frames import ACK_EVERY, Frames, LostError, Piece
 from workers.pandora.websocket.handover import Address, read_address, read_handover
-from workers.pandora.websocket.mailbox import EARLY_BYTES, FULL, Mailbox
 
 
 def bare(body: bytes, response_id: str = "r", *, more: bool = True) -> dict[str, object]:
@@ -161,8 +161,10 @@ def piece(body: bytes, id: str = "r", *, last: bool = False) -> Piece:
     return Piece(id, "c", body, last)
 
 
-async def test_a_mailbox_is_read_whole_and_then_ends(loop: asyncio.AbstractEventLoop) -> None:
-    box = Mailbox(lambda: False)
+async def test_an_answer_buffer_is_read_whole_and_then_ends(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    box = AnswerBuffers(lambda: False)
     mail = box.claim("r")
     box.deliver(piece(b"other", "stranger"))
     box.deliver(piece(b"a"))
@@ -177,10 +179,10 @@ async def test_a_mailbox_is_read_whole_and_then_ends(loop: asyncio.AbstractEvent
 async def test_pieces_that_arrived_before_a_loss_are_read_first(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
-    box = Mailbox(lambda: False)
+    box = AnswerBuffers(lambda: False)
     mail = box.claim("r")
     box.deliver(piece(b"a"))
-    box.lose()
+    box.mark_lost()
     assert [await mail.read(), await mail.read()] == [b"a", b""]
     assert await box.claim("later").read() == b""
 
@@ -189,7 +191,7 @@ async def test_early_pieces_are_kept_only_while_a_post_is_in_progress(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     posting = False
-    box = Mailbox(lambda: posting)
+    box = AnswerBuffers(lambda: posting)
     box.deliver(piece(b"a"))
     posting = True
     box.deliver(piece(b"b"))
@@ -203,7 +205,7 @@ async def test_early_pieces_are_kept_only_while_a_post_is_in_progress(
 async def test_an_answer_that_came_too_early_and_too_large_is_broken_off_and_not_torn(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
-    box = Mailbox(lambda: True)
+    box = AnswerBuffers(lambda: True)
     box.deliver(piece(b"small", "other"))
     for _ in range(3):
         box.deliver(piece(b"x" * (EARLY_BYTES // 2)))
@@ -214,7 +216,7 @@ async def test_an_answer_that_came_too_early_and_too_large_is_broken_off_and_not
 async def test_a_reader_far_behind_blocks_the_socket_until_it_reads_or_detaches(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
-    box = Mailbox(lambda: False)
+    box = AnswerBuffers(lambda: False)
     for detached in (False, True):
         mail = box.claim("r")
         box.deliver(piece(b"x" * (FULL + 1)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from runtime.tasks import background
 from settings import Settings
@@ -15,7 +16,7 @@ from wire.seal import Seal
 from workers.pandora.arkose import ArkoseServers
 from workers.pandora.backend import Backend
 from workers.pandora.client import Pandora
-from workers.pandora.conversations import Conversations
+from workers.pandora.conversations import delete_conversation
 from workers.pandora.deletions import Deletions
 from workers.pandora.files.downloads import Downloads
 from workers.pandora.files.uploaded import UploadedFiles
@@ -42,7 +43,7 @@ async def open_pandora(
         uploads = Uploads(backend, blobs, known, config)
         deletions = None
         if conversation.delete_after_response and conversation.delete_mode == "patch":
-            deletions = Deletions(redis, seal, Conversations(backend).delete, config.queue)
+            deletions = Deletions(redis, seal, partial(delete_conversation, backend), config.queue)
         keep_history = not conversation.delete_after_response or deletions is not None
         arkose = ArkoseServers(backend, config.arkose.urls) if config.arkose.custom else None
         pandora = Pandora(

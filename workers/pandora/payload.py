@@ -25,7 +25,7 @@ _SUGGESTIONS = (
 )
 
 
-class _Kind(msgspec.Struct, frozen=True):
+class _ModelFields(msgspec.Struct, frozen=True):
     """One model family: its upstream model, and the fields that the web page sends with it."""
 
     model: str
@@ -33,11 +33,11 @@ class _Kind(msgspec.Struct, frozen=True):
     arkose_token: UnsetType | None
 
 
-_KINDS: dict[Family, _Kind] = {
-    "gpt_4_s": _Kind("gpt-4", (), UNSET),
-    "gpt_4_mobile": _Kind("gpt-4-mobile", _SUGGESTIONS, UNSET),
-    "gpt_4_gizmo": _Kind("gpt-4-gizmo", UNSET, UNSET),
-    "gpt_3_5": _Kind("text-davinci-002-render-sha", _SUGGESTIONS, None),
+_MODELS: dict[Family, _ModelFields] = {
+    "gpt_4_s": _ModelFields("gpt-4", (), UNSET),
+    "gpt_4_mobile": _ModelFields("gpt-4-mobile", _SUGGESTIONS, UNSET),
+    "gpt_4_gizmo": _ModelFields("gpt-4-gizmo", UNSET, UNSET),
+    "gpt_3_5": _ModelFields("text-davinci-002-render-sha", _SUGGESTIONS, None),
 }
 
 
@@ -142,12 +142,12 @@ def _uuid4() -> str:
 
 def upstream_model(family: Family) -> str:
     """The upstream's name for the model that answers a family."""
-    return _KINDS[family].model
+    return _MODELS[family].model
 
 
 def wants_arkose(family: Family) -> bool:
     """True if the upstream may want an Arkose token for a family's model."""
-    return _KINDS[family].arkose_token is UNSET
+    return _MODELS[family].arkose_token is UNSET
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -168,7 +168,7 @@ class Question(msgspec.Struct, frozen=True):
         `new_id` makes the ids, first one for each message and then the parent's. Without an
         `arkose_token` the upstream may add one of its own.
         """
-        kind = _KINDS[self.job.family]
+        kind = _MODELS[self.job.family]
         payload = _Payload(
             messages=[_message(message, new_id(), self.uploaded) for message in self.job.messages],
             parent_message_id=new_id(),

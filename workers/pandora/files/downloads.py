@@ -18,7 +18,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import msgspec
 
 import settings
-from store.media import Media, MediaKind, StoreError
+from store.media import Media, MediaKind
+from store.objects import StoreError
 from wire.events import File, Image
 from wire.jobs import ChatJob
 from workers.pandora.backend import Backend, UnreachableError, reaching

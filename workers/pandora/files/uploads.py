@@ -20,7 +20,7 @@ import msgspec
 
 import settings
 from store.blobs import Blobs
-from store.media import StoreError
+from store.objects import StoreError
 from wire.events import Failed, Fault
 from wire.jobs import Attachment, ChatJob, Identity
 from workers.pandora.backend import Backend, UnreachableError

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 import aiohttp
 
 from workers.pandora.backend import Backend, UnreachableError
+from workers.pandora.websocket.buffers import AnswerBuffers
 from workers.pandora.websocket.frames import RELIABLE, Frames, LostError
 from workers.pandora.websocket.handover import Address
-from workers.pandora.websocket.mailbox import Mailbox
 
 _HEARTBEAT = 20.0
 """Seconds between our pings, so that a dead connection is noticed."""
@@ -32,15 +32,15 @@ _POLICY_VIOLATION = 1008
 
 
 class Socket:
-    """Reads frames into its mailbox, from `open` until it is lost for good or closed.
+    """Reads frames into its answer buffers, from `open` until it is lost for good or closed.
 
     Every piece is delivered once and in order. A broken connection in the reliable shape is
-    resumed; if that fails, all mail in the box is lost. `expecting` returns whether a POST of the
-    account is under way.
+    resumed; if that fails, all its answers are marked as lost. `expecting` returns True while a
+    POST of the account is under way.
     """
 
     def __init__(self, backend: Backend, address: Address, expecting: Callable[[], bool]) -> None:
-        self.mailbox = Mailbox(expecting)
+        self.buffers = AnswerBuffers(expecting)
         self._backend = backend
         self._address = address
         self._expecting = expecting
@@ -59,7 +59,7 @@ class Socket:
     @property
     def wanted(self) -> bool:
         """True if a job waits for frames that may come over it."""
-        return not self.mailbox.empty or self._expecting()
+        return not self.buffers.empty or self._expecting()
 
     async def open(self) -> asyncio.Task[None]:
         """Connect, and read from now on in the task that is returned.
@@ -94,7 +94,7 @@ class Socket:
         except LostError:
             pass
         finally:
-            self.mailbox.lose()
+            self.buffers.mark_lost()
             await socket.close()
 
     async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -103,18 +103,18 @@ class Socket:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 continue  # an error is followed by the end
             piece = self._frames.receive(message.data)
-            mail = None
+            buffer = None
             if piece is not None:
                 self._attempts = 0
-                mail = self.mailbox.deliver(piece)
-            ack = self._frames.ack(now=mail is not None and mail.ended)
+                buffer = self.buffers.deliver(piece)
+            ack = self._frames.ack(now=buffer is not None and buffer.ended)
             if ack is not None:
                 try:
                     await socket.send_str(ack)
                 except ConnectionError:
                     continue  # there may still be frames to read
-            if mail is not None:
-                await mail.room()
+            if buffer is not None:
+                await buffer.room()
 
     async def _reconnect(self, close_code: int | None) -> aiohttp.ClientWebSocketResponse:
         """Resume the connection. Raises LostError."""

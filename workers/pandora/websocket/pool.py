@@ -19,9 +19,9 @@ from runtime.logs import describe_traceback
 from wire.events import Failed
 from workers.pandora.backend import Backend, UnreachableError
 from workers.pandora.json_decoding import decode_json
+from workers.pandora.websocket.buffers import AnswerBuffer
 from workers.pandora.websocket.connection import Socket
 from workers.pandora.websocket.handover import Address, Handover, read_address
-from workers.pandora.websocket.mailbox import Mail
 from workers.pandora.websocket.stopping import Stops
 from workers.upstream import UpstreamError
 
@@ -86,18 +86,18 @@ class SocketBody:
     """An answer that comes in frames, as a `Body`."""
 
     def __init__(
-        self, stops: Stops, bearer: str, handover: Handover, socket: Socket, mail: Mail
+        self, stops: Stops, bearer: str, handover: Handover, socket: Socket, buffer: AnswerBuffer
     ) -> None:
         self._stops = stops
         self._bearer = bearer
         self._handover = handover
         self._socket = socket
-        self._mail = mail
+        self._buffer = buffer
         self._finished = False
 
     async def read(self) -> bytes:
         """See `Body`."""
-        return await self._mail.read()
+        return await self._buffer.read()
 
     async def finish(self) -> None:
         """Return at once: frames that follow are ignored."""
@@ -105,8 +105,8 @@ class SocketBody:
 
     async def close(self) -> None:
         """Stop the answer upstream if it has not ended."""
-        self._socket.mailbox.release(self._handover.id)
-        if not (self._finished or self._mail.ended):
+        self._socket.buffers.release(self._handover.id)
+        if not (self._finished or self._buffer.ended):
             await self._stops.stop(self._bearer, self._handover)
 
 
@@ -133,7 +133,7 @@ class Sockets:
             account.posts -= 1
             if not account.posts:
                 for socket in account.sockets.values():
-                    socket.mailbox.forget_early()
+                    socket.buffers.forget_early()
             self._tidy(bearer, account)
 
     async def prepare(self, bearer: str, *, always: bool) -> None:
@@ -157,7 +157,7 @@ class Sockets:
             except UnreachableError as error:
                 logger.warning(
                     "no WebSocket could be opened before the question",
-                    extra={"event": "upstream_socket_not_had", "reason": error.reason},
+                    extra={"event": "websocket_unavailable", "reason": error.reason},
                 )
 
     async def receive(self, bearer: str, handover: Handover) -> SocketBody:
@@ -169,7 +169,7 @@ class Sockets:
         self._with_sockets.add(bearer)
         self._without_sockets.discard(bearer)
         try:
-            socket, mail = await self._claim(bearer, self._accounts[bearer], handover)
+            socket, buffer = await self._claim(bearer, self._accounts[bearer], handover)
         except UnreachableError as error:
             await self.stop(bearer, handover)
             logger.warning(
@@ -180,7 +180,7 @@ class Sockets:
         except BaseException:
             await self.stop(bearer, handover)
             raise
-        return SocketBody(self._stops, bearer, handover, socket, mail)
+        return SocketBody(self._stops, bearer, handover, socket, buffer)
 
     async def stop(self, bearer: str, handover: Handover) -> None:
         """Stop an answer that has no reader. Raises nothing."""
@@ -196,18 +196,18 @@ class Sockets:
 
     async def _claim(
         self, bearer: str, account: _Account, handover: Handover
-    ) -> tuple[Socket, Mail]:
+    ) -> tuple[Socket, AnswerBuffer]:
         address = handover.address
         async with account.lock:
             socket = account.find(address)
             if socket is not None:
-                return socket, socket.mailbox.claim(handover.id)
+                return socket, socket.buffers.claim(handover.id)
             if address is None:
                 raise UpstreamError(_NOWHERE)
             socket = self._socket(account, address)
-            mail = socket.mailbox.claim(handover.id)  # before any frame can arrive
+            buffer = socket.buffers.claim(handover.id)  # before any frame can arrive
             await self._open(bearer, account, socket, address)
-            return socket, mail
+            return socket, buffer
 
     def _socket(self, account: _Account, address: Address) -> Socket:
         return Socket(self._backend, address, account.expecting)

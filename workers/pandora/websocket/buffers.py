@@ -1,4 +1,4 @@
-"""The answers that come over one WebSocket, each put into the mail of the job that waits for it.
+"""Buffers of the answers that arrive over one WebSocket, one for each job that waits for one.
 
 Frames of other responses belong to the user's browser tabs and are ignored. But while a POST of the
 account is under way, a frame may arrive before the response with its id; meanwhile all are kept, up
@@ -17,7 +17,7 @@ EARLY_ANSWERS = 64
 FULL = 8 * 1024 * 1024
 
 
-class Mail:
+class AnswerBuffer:
     """One answer's bytes, on their way from the socket to their reader.
 
     `ended` is set by the last frame, `lost` when the socket is gone for good.
@@ -56,8 +56,8 @@ class Mail:
             self._room.clear()
         self._changed.set()
 
-    def lose(self) -> None:
-        """Mark the end: no more pieces will come."""
+    def mark_lost(self) -> None:
+        """Mark the answer as lost: no more pieces will arrive."""
         self.lost = True
         self._changed.set()
 
@@ -68,60 +68,60 @@ class Mail:
         self._room.set()
 
 
-class Mailbox:
-    """All answers of one socket. `expecting` returns whether a POST is under way."""
+class AnswerBuffers:
+    """All answers of one socket. `expecting` returns True while a POST is under way."""
 
     def __init__(self, expecting: Callable[[], bool]) -> None:
         self._expecting = expecting
         self._lost = False
-        self._mails: dict[str, Mail] = {}
+        self._buffers: dict[str, AnswerBuffer] = {}
         self._early: dict[str, list[Piece] | None] = {}  # None: overflowed
         self._early_bytes = 0
 
     @property
     def empty(self) -> bool:
         """True if no job waits for an answer here."""
-        return not self._mails
+        return not self._buffers
 
-    def claim(self, id: str) -> Mail:
-        """The mail of a response or conversation id, with the pieces that arrived early."""
-        mail = self._mails[id] = Mail()
+    def claim(self, id: str) -> AnswerBuffer:
+        """Return a buffer for a response or conversation id, with the pieces that arrived early."""
+        buffer = self._buffers[id] = AnswerBuffer()
         for name in self._names(id):
             early = self._early.pop(name)
             if early is None:
-                mail.lose()
+                buffer.mark_lost()
                 continue
             for piece in early:
                 self._early_bytes -= len(piece.body)
-                mail.put(piece.body, last=piece.last)
+                buffer.put(piece.body, last=piece.last)
         if self._lost:
-            mail.lose()
-        return mail
+            buffer.mark_lost()
+        return buffer
 
     def release(self, id: str) -> None:
-        """Close the mail of an id: its job has ended."""
-        if mail := self._mails.pop(id, None):
-            mail.close()
+        """Close the buffer of an id: its job has ended."""
+        if buffer := self._buffers.pop(id, None):
+            buffer.close()
 
-    def deliver(self, piece: Piece) -> Mail | None:
-        """Put a piece into its mail, and return that."""
-        mail = self._mails.get(piece.response_id) or self._mails.get(piece.conversation_id)
-        if mail is not None:
-            mail.put(piece.body, last=piece.last)
+    def deliver(self, piece: Piece) -> AnswerBuffer | None:
+        """Put a piece into its buffer, and return the buffer."""
+        buffer = self._buffers.get(piece.response_id) or self._buffers.get(piece.conversation_id)
+        if buffer is not None:
+            buffer.put(piece.body, last=piece.last)
         elif self._expecting():
             self._keep(piece)
-        return mail
+        return buffer
 
     def forget_early(self) -> None:
         """Drop early pieces: no POST is under way any more."""
         self._early.clear()
         self._early_bytes = 0
 
-    def lose(self) -> None:
-        """Lose all mail: the socket is gone for good."""
+    def mark_lost(self) -> None:
+        """Mark every answer as lost: the socket is gone."""
         self._lost = True
-        for mail in self._mails.values():
-            mail.lose()
+        for buffer in self._buffers.values():
+            buffer.mark_lost()
 
     def _names(self, id: str) -> list[str]:
         """The response ids under which early pieces for an id are kept."""

@@ -27,7 +27,8 @@ from app.openai.errors import ApiError, UnsupportedParameter
 from app.openai.limits import AnswerLimits
 from app.openai.messages import given_files, to_messages
 from app.openai.requests import ChatRequest, decode_chat
-from app.openai.usage import Prompt, encoding, prompt_of, usage
+from app.openai.tokens import encoding
+from app.openai.usage import Prompt, summarize_prompt, usage
 from app.scheduling import Scheduling, read_scheduling
 from settings import Settings
 from wire import VERSION
@@ -66,7 +67,7 @@ class ChatCompletions:
         """Answer one request.
 
         Raises:
-            ApiError: The request failed before anything was sent.
+            ApiError: the request failed before anything was sent.
         """
         async with self._attachments.resources() as resources:
             chat = await self._prepare(request, resources)
@@ -108,7 +109,7 @@ class ChatCompletions:
             gpt=self._models.gpt(chat.model),
         )
         light = await self._attachments.offload(job, resources)
-        return PreparedChat(chat, light, prompt_of(messages), scheduling)
+        return PreparedChat(chat, light, summarize_prompt(messages), scheduling)
 
     @asynccontextmanager
     async def _submitted(self, chat: PreparedChat, resources: Resources) -> AsyncIterator[Ticket]:

@@ -50,7 +50,7 @@ def build_server(
     """Build the server of one front end.
 
     Raises:
-        SettingsError: The media store in the settings cannot be used.
+        SettingsError: the media store in the settings cannot be used.
     """
     redis = redis or connect(config.redis.role_url)
     media = media or open_media(config.media, config.directory)

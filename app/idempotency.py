@@ -52,8 +52,8 @@ async def read_idempotency(
     """Read the `Idempotency-Key` of a request whose body is valid JSON; None without the header.
 
     Raises:
-        BadRequest: The key is not 1 to 255 printable ASCII characters.
-        AnswerLost: There is a `Last-Event-ID` without a key, and so no answer to resume.
+        BadRequest: the key is not 1 to 255 printable ASCII characters.
+        AnswerLost: there is a `Last-Event-ID` without a key, and so no answer to resume.
     """
     key = headers.get("idempotency-key")
     if key is None:

@@ -70,8 +70,8 @@ class ImageTurn:
         """Submit the turn and collect its results.
 
         Raises:
-            JobFailed: It ended without a complete answer.
-            ApiError: See `Line.submit` and `Ticket.events`.
+            JobFailed: it ended without a complete answer.
+            ApiError: see `Line.submit` and `Ticket.events`.
         """
         reply, own_text = AnswerText(Bot()), AnswerText(_TEXT_ONLY)
         async with line.submit(job, scheduling, "images") as ticket:
@@ -128,7 +128,7 @@ class ImageGenerations:
         that there are.
 
         Raises:
-            ApiError: There is no image.
+            ApiError: there is no image.
         """
         with self._budget.reservation() as reservation:
             prepared = await self._prepare(request, reservation)

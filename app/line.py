@@ -94,8 +94,8 @@ class Line:
 
         Raises:
             LineUnavailable: Redis is unreachable.
-            LineFull, WaitTooLong, ModelCapped, NoWorker, CircuitOpen: The job was refused.
-            IdempotencyMismatch, AnswerLost: Its idempotency key leads to no answer for it.
+            LineFull, WaitTooLong, ModelCapped, NoWorker, CircuitOpen: the job was refused.
+            IdempotencyMismatch, AnswerLost: its idempotency key leads to no answer for it.
         """
         await self._subscribed()
         body = self._seal.seal(encode_job(job), f"job {job.id}")
@@ -243,7 +243,7 @@ class Ticket:
         """Return the next events, at least one; none after `timeout` seconds.
 
         Raises:
-            WaitedTooLong: The job did not start in time and has been finished.
+            WaitedTooLong: the job did not start in time and has been finished.
         """
         until = None if timeout is None else self._clock() + timeout
         while True:

@@ -33,8 +33,8 @@ class MediaDownloads:
         """Answer GET or HEAD.
 
         Raises:
-            NotFound: There is no file of this name, or it has expired.
-            StoreError: The store fails.
+            NotFound: there is no file of this name, or it has expired.
+            StoreError: the store fails.
         """
         name = unquote(name)
         stored = await self._media.find(self._kind, name)

@@ -54,7 +54,7 @@ class MetricsExporter:
         """Answer in the format that the scraper asks for.
 
         Raises:
-            Unauthorized: The request has no bearer, or not the one in the settings.
+            Unauthorized: the request has no bearer, or not the one in the settings.
         """
         header = request.headers.get("authorization", "").encode(errors="replace")
         expected = f"Bearer {self._token.reveal()}".encode()
@@ -115,7 +115,7 @@ def state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
         leases.add_metric([lane], jobs.leases)
     accounts = GaugeMetricFamily(
         "gateway_accounts",
-        "Accounts that cannot be used now, by reason.",
+        "Accounts that cannot be used in full, by state.",
         labels=["state"],
     )
     for state, number in snapshot.accounts.items():

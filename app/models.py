@@ -42,7 +42,7 @@ class ModelCatalog:
         """Return the family of a model.
 
         Raises:
-            ModelNotFound: There is no model of this name.
+            ModelNotFound: there is no model of this name.
         """
         if (family := self._families.get(name)) is None:
             raise ModelNotFound(f"The model `{name[:100]}` does not exist.", param="model")
@@ -62,7 +62,7 @@ class ModelCatalog:
         """Return one model.
 
         Raises:
-            ModelNotFound: There is no model of this name, or it is an `unavailable` GPT.
+            ModelNotFound: there is no model of this name, or it is an `unavailable` GPT.
         """
         self.family(name)
         if self.gpt(name) in unavailable:
@@ -90,7 +90,7 @@ class ModelEntries:
         """Describe one model.
 
         Raises:
-            ModelNotFound: The client cannot use a model of this name.
+            ModelNotFound: the client cannot use a model of this name.
         """
         return json(self._models.one(unquote(name), await self._unavailable(request)))
 

@@ -52,8 +52,8 @@ class QueueEntries:
         """Return the status of a job.
 
         Raises:
-            Unauthorized: There is no bearer.
-            NotFound: The bearer has no such job.
+            Unauthorized: there is no bearer.
+            NotFound: the bearer has no such job.
             LineUnavailable: Redis is unreachable.
         """
         with _redis_needed():

@@ -15,7 +15,7 @@ from sanic import HTTPResponse, Request, Sanic
 from app.health import Health
 from app.http.framework import configure
 from app.openai.errors import LineUnavailable
-from app.openai.usage import encoding
+from app.openai.tokens import encoding
 from settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Counters of everything but conversations."""
+"""Counters of `GET /simulator/stats`, except those of conversations (`accounts.py`)."""
 
 from __future__ import annotations
 

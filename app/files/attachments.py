@@ -66,8 +66,8 @@ class Attachments:
 
         Raises:
             BadRequest: A file cannot be read or fetched, or they are too many or too large.
-            TooManyLargeRequests: There was no memory for one in time.
-            LineUnavailable: The store fails.
+            TooManyLargeRequests: there was no memory for one in time.
+            LineUnavailable: the store fails.
         """
         received: dict[str, Attachment] = {}
         if len(files) > self._config.max_count:
@@ -101,7 +101,7 @@ class Attachments:
         """Return a job that may be enqueued: its messages are in the store if they are long.
 
         Raises:
-            LineUnavailable: The store fails.
+            LineUnavailable: the store fails.
         """
         try:
             light = await self._blobs.offload(job)

@@ -38,7 +38,7 @@ class InlineFile(msgspec.Struct, frozen=True):
         """Decode the file piece by piece.
 
         Raises:
-            DataUrlError: The data cannot be decoded.
+            DataUrlError: the data cannot be decoded.
         """
         slices = _unescape(self.text, self.start)
         return _decode_base64(slices) if self.is_base64 else slices
@@ -48,7 +48,7 @@ def read_data_url(url: str) -> InlineFile:
     """Parse a data URL, `data:[<type>][;<parameter>]...[;base64],<data>`.
 
     Raises:
-        DataUrlError: It does not have this form.
+        DataUrlError: it does not have this form.
     """
     comma = url.find(",", 0, _HEAD)
     if not is_data_url(url) or comma < 0:

@@ -67,7 +67,7 @@ class Fetched:
         """Yield the body as it arrives.
 
         Raises:
-            FetchError: It is incomplete.
+            FetchError: it is incomplete.
         """
         with _failing():
             async for piece in self._content.iter_any():
@@ -111,7 +111,7 @@ class Fetcher:
         """Fetch a client-supplied URL, following a few redirects.
 
         Raises:
-            FetchError: The server refuses, cannot be reached, or its address is not allowed.
+            FetchError: the server refuses, cannot be reached, or its address is not allowed.
         """
         assert self._session is not None, "the fetcher is not running"  # noqa: S101
         if len(url) > LONGEST_URL:

@@ -29,7 +29,7 @@ def read_bearer(request: Request) -> str:
     """Return the bearer, which is the client's upstream token.
 
     Raises:
-        Unauthorized: There is none, or the header does not have the form `Bearer <token>`.
+        Unauthorized: there is none, or the header does not have the form `Bearer <token>`.
     """
     header = request.headers.get("authorization", "")
     scheme, _, bearer = header.partition(" ")
@@ -57,9 +57,9 @@ async def read_body(
     Unless it is small, `reservation` grows with it.
 
     Raises:
-        RequestTimeout: It did not arrive in time.
-        BodyTooLarge: It is larger.
-        TooManyLargeRequests: There was no room for it in time.
+        RequestTimeout: it did not arrive in time.
+        BodyTooLarge: it is larger.
+        TooManyLargeRequests: there was no room for it in time.
     """
     failure: ApiError | None = None
     limit = server.max_body_bytes

@@ -32,7 +32,7 @@ class Reservation:
         """Reserve `size` bytes in total, as soon as there is room for them.
 
         Raises:
-            TooManyLargeRequests: There was no room in time.
+            TooManyLargeRequests: there was no room in time.
         """
         if size <= self.bytes:
             return

@@ -27,7 +27,7 @@ async def send_with_keepalive(
     """Answer a request with the coroutine's response; return None if it has already been sent.
 
     Raises:
-        ApiError: The answer failed before anything was sent.
+        ApiError: the answer failed before anything was sent.
     """
     keepalive = request.headers.get("x-keepalive", config.whole_keepalive)
     if keepalive != "whitespace":

@@ -40,7 +40,7 @@ def listen(server: settings.Server) -> socket.socket:
     """Open the socket that clients connect to.
 
     Raises:
-        settings.SettingsError: The address cannot be listened on.
+        settings.SettingsError: the address cannot be listened on.
     """
     try:
         family, *_, address = socket.getaddrinfo(

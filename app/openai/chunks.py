@@ -40,7 +40,7 @@ _TAG_LENGTH = 8
 _MAX_DIGITS = 9
 
 
-def message(data: msgspec.Struct) -> bytes:
+def sse_message(data: msgspec.Struct) -> bytes:
     """Render one SSE message."""
     return b"data: " + _encode(data) + b"\n\n"
 
@@ -52,10 +52,10 @@ def comment(text: str) -> bytes:
 
 def error(failure: ApiError) -> bytes:
     """Render an error in the middle of a stream, which then ends without `[DONE]`."""
-    return message(failure.object)
+    return sse_message(failure.object)
 
 
-def answer_tag(job: str) -> str:
+def message_id_prefix(job: str) -> str:
     """Return the prefix of an answer's message ids: the first of the random digits of the job."""
     return job.rpartition("-")[2][:_TAG_LENGTH]
 
@@ -64,13 +64,13 @@ def resume_after(last_event_id: str | None, job: str) -> int:
     """Return the number of the last message that the client received; 0 without a `Last-Event-ID`.
 
     Raises:
-        AnswerLost: The header does not name a message of this answer.
+        AnswerLost: the header does not name a message of this answer.
     """
     if not last_event_id:
         return 0
     tag, _, number = last_event_id.rpartition("-")
     is_number = number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS
-    if tag != answer_tag(job) or not is_number:
+    if tag != message_id_prefix(job) or not is_number:
         raise AnswerLost
     return int(number)
 
@@ -103,7 +103,7 @@ class ChatAnswer:
         self._options = options
         self._fingerprint: str | None = None
         self._role_sent = False
-        self._id_prefix = f"\nid: {answer_tag(id)}-".encode()
+        self._id_prefix = f"\nid: {message_id_prefix(id)}-".encode()
         self._number = 0
         self._text = AnswerText(bot)
         self._limits = limits
@@ -131,7 +131,7 @@ class ChatAnswer:
             if self._limits is not None:
                 text = self._limits.add(text) if text else ""
                 if self._limits.finish is None and _is_last(event):
-                    text += self._limits.end()
+                    text += self._limits.flush()
             if text:
                 self._texts.append(text)
                 rendered += self._chunk(ChunkDelta(content=text))
@@ -162,7 +162,7 @@ class ChatAnswer:
 
     def empty_delta(self) -> bytes:
         """Render a chunk without text, for clients that ignore comments and would time out."""
-        return self.role() + message(self._single_choice(ChunkDelta(content="")))
+        return self.role() + sse_message(self._single_choice(ChunkDelta(content="")))
 
     def usage_chunk(self, usage: Usage) -> bytes:
         """Render the chunk after the last, for clients that asked for the usage."""

@@ -67,7 +67,7 @@ def to_messages(messages: list[ChatMessage], files: Mapping[str, Attachment]) ->
     `files` are those of `given_files`, by their `param`.
 
     Raises:
-        BadRequest: No message has any content.
+        BadRequest: no message has any content.
     """
     turns = []
     for index, message in enumerate(messages):

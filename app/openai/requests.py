@@ -193,7 +193,7 @@ def decode_chat(body: Body) -> ChatRequest:
     """Decode a chat request.
 
     Raises:
-        BadRequest: The body is not JSON or not of this type; the error names the field.
+        BadRequest: the body is not JSON or not of this type; the error names the field.
     """
     request = _decode(_decoder, body)
     if not request.messages:
@@ -205,7 +205,7 @@ def decode_images(body: Body) -> ImagesRequest:
     """Decode an image generation request.
 
     Raises:
-        BadRequest: The body is not JSON or not of this type; the error names the field.
+        BadRequest: the body is not JSON or not of this type; the error names the field.
     """
     request = _decode(_images_decoder, body)
     if not request.prompt.strip():

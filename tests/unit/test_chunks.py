@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.openai.answers import Usage
 from app.openai.chunks import ChatAnswer, ChunkOptions
 from app.openai.limits import AnswerLimits
-from app.openai.usage import encoding
+from app.openai.tokens import encoding
 from settings import Bot
 from wire.events import (
     UNNUMBERED,

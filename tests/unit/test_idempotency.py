@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.idempotency import read_idempotency, request_digest
-from app.openai.chunks import answer_tag, resume_after
+from app.openai.chunks import message_id_prefix, resume_after
 from app.openai.errors import AnswerLost, ApiError, BadRequest, IdempotencyMismatch
 from wire.seal import Seal
 
@@ -119,7 +119,7 @@ async def test_the_digest_of_a_long_body_does_not_block_the_event_loop(
     [(None, 0), ("", 0), ("01234567-1", 1), ("01234567-0", 0), ("01234567-123456789", 123456789)],
 )
 def test_the_last_event_id_is_decoded(given: str | None, number: int) -> None:
-    assert answer_tag(JOB) == "01234567"
+    assert message_id_prefix(JOB) == "01234567"
     assert resume_after(given, JOB) == number
 
 

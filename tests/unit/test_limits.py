@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.openai import limits
 from app.openai.limits import AnswerLimits
-from app.openai.usage import count, encoding
+from app.openai.tokens import count, encoding
 from wire.events import Finish
 
 # Few letters, so that stop sequences do occur, overlap and begin without ending.
@@ -67,7 +67,7 @@ def run(parts: list[str], stop: list[str], limit: int | None) -> tuple[str, Fini
         said += limited.add(part)
         if limited.finish:
             return said, limited.finish
-    said += limited.end()
+    said += limited.flush()
     return said, limited.finish
 
 

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from app.openai.usage import prompt_of
+from app.openai.usage import summarize_prompt
 from wire.jobs import Attachment, Message
 
 FILE = Attachment("a.pdf", "application/pdf", 1, "0" * 64)
@@ -21,7 +21,7 @@ def test_the_kept_prefix_is_that_of_all_roles_and_texts_joined(length: int) -> N
         Message("assistant", "d" * length),
     ]
     text = "\n".join(f"{message.role}\n{message.text}" for message in messages)
-    prompt = prompt_of(messages)
+    prompt = summarize_prompt(messages)
     assert (prompt.messages, prompt.length) == (4, len(text))
     assert prompt.prefix == text[:1_000_000]
 
@@ -30,7 +30,7 @@ def test_a_long_prompt_is_not_copied_to_count_its_tokens() -> None:
     messages = [Message("user", "x" * 20_000_000), Message("user", "y" * 20_000_000)]
     tracemalloc.start()
     try:
-        prompt_of(messages)
+        summarize_prompt(messages)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -20,6 +20,7 @@ from app.http.framework import GatewayRequest
 from app.http.processes import Processes, inherited, listen
 from runtime import logs
 from settings.loader import load
+from wire.line.scripts import WrongVersionError, upgrade
 from wire.seal import Seal, load_secret
 
 logger = logging.getLogger("app")
@@ -33,8 +34,9 @@ def main() -> None:
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
         front_end = build_server(config, seal)
+        asyncio.run(upgrade(config.redis.role_url, seal.fingerprint))
         listener = socket_of_parent or listen(config.server)
-    except settings.SettingsError as error:
+    except (settings.SettingsError, WrongVersionError) as error:
         sys.exit(str(error))
     server = config.server
     if socket_of_parent is None:

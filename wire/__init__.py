@@ -6,4 +6,5 @@ reads those of lost messages from the job's log. `upkeep` repairs both.
 """
 
 VERSION = 2
-"""Version of every message here. Roles of different versions must not share a Redis database."""
+"""Version of every message and key here. Roles of different versions must not share a Redis
+database: one that finds data of another version does not start (`wire.line.scripts.upgrade`)."""

@@ -128,7 +128,7 @@ def decode_job(body: bytes) -> ChatJob:
         msgspec.MsgspecError: not a job of this version.
     """
     job = _decoder.decode(body)
-    if job.version != VERSION:
+    if job.version not in (1, VERSION):  # 1: the same fields, of a job that waited for an upgrade
         raise msgspec.ValidationError(f"job of version {job.version}, this worker speaks {VERSION}")
     return job
 

@@ -16,6 +16,7 @@ from runtime import logs
 from settings.loader import load
 from store.blobs import Blobs, open_blobs
 from store.media import Media, open_media
+from wire.line.scripts import WrongVersionError, upgrade
 from wire.redis.client import connect
 from wire.seal import Seal, load_secret
 from workers.pandora.factory import open_pandora
@@ -65,7 +66,8 @@ def main() -> None:
         seal = Seal(load_secret(config.directory, os.environ))
         media = open_media(config.media, config.directory)
         blobs = open_blobs(config, seal)
-    except settings.SettingsError as error:
+        asyncio.run(upgrade(config.redis.role_url, seal.fingerprint))
+    except (settings.SettingsError, WrongVersionError) as error:
         sys.exit(str(error))
     uvloop.run(serve(config, seal, media, blobs))
 

@@ -103,6 +103,7 @@ async def test_a_finished_job_leaves_only_keys_that_expire(queue: WholeLine, red
         "gateway:lane:chat",
         "gateway:service",
         "gateway:metrics",
+        "gateway:version",
     }
     assert await redis.get("gateway:bytes") == b"0"
     for key in expiring & left:

@@ -66,6 +66,7 @@ pulse = Key("gateway:pulse")
 metrics = Key("gateway:metrics")
 reconciler = Key("gateway:reconciler")
 repaired = Key("gateway:repaired")
+version = Key("gateway:version")
 
 _ALL = {name.rstrip("_"): key for name, key in globals().items() if isinstance(key, Key)}
 

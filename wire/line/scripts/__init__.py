@@ -6,19 +6,53 @@ Two modules are rendered from Python, so that both languages have the same words
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from redis.commands.core import AsyncScript
 
+from settings.redis_url import RedisUrl
+from wire import VERSION
 from wire.jobs import Lane
 from wire.line import keys
 from wire.line.metrics import HISTOGRAMS
 from wire.line.scripts.linking import link
-from wire.redis.client import Redis
+from wire.redis.client import Redis, connect
+from wire.redis.outage import REDIS_ERRORS
 
 _FOLDER = Path(__file__).parent
+
+PATIENCE = 5.0
+"""Seconds that Redis may take to tell the version of its data at the start of a role."""
+
+
+class WrongVersionError(Exception):
+    """The data in Redis are of another version, so this role must not take part."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(
+            f"The data in Redis are of version {found}, this release needs version {VERSION}."
+            " Start the release that wrote them, or use another Redis database."
+        )
+
+
+async def upgrade(url: RedisUrl, fingerprint: str) -> None:
+    """Upgrade the data in Redis at the start of a role, if Redis can be reached.
+
+    Raises:
+        WrongVersionError: the data are of another version.
+    """
+    redis = connect(url)
+    try:
+        # Otherwise the role starts, and upgrades with its first script.
+        with contextlib.suppress(*REDIS_ERRORS):
+            async with asyncio.timeout(PATIENCE):
+                await Scripts(redis, fingerprint).upgrade()
+    finally:
+        await redis.aclose()
 
 
 def read(folder: Path) -> dict[str, str]:
@@ -60,7 +94,25 @@ class Scripts:
         self.redis = redis
         self.fingerprint = fingerprint
         self._scripts = load(redis, _FOLDER, modules(fingerprint) | dict(replaced or {}))
+        self._is_upgraded = False
+
+    async def upgrade(self) -> None:
+        """Convert the data of an older release; nothing, if they are of this version.
+
+        Raises:
+            WrongVersionError: they are of a version that this release does not know.
+        """
+        found = await self._scripts["upgrade"](args=[VERSION])
+        if found != VERSION:
+            raise WrongVersionError(found)
+        self._is_upgraded = True
 
     async def run(self, name: str, *args: str | bytes | int | float) -> Any:
-        """Run a script. The comment at its beginning describes its arguments and its reply."""
+        """Run a script. The comment at its beginning describes its arguments and its reply.
+
+        Raises:
+            WrongVersionError: the data in Redis are of another version.
+        """
+        if not self._is_upgraded:
+            await self.upgrade()
         return await self._scripts[name](args=args)

@@ -535,7 +535,9 @@ class Walk:
             r"gateway:(job|log|account|users|shares|lane|promised|promises|outside|idem|front|worker"
             r"):.*"
         )
-        expected += r"|gateway:(metrics|service|pulse|bytes|breaker|later|limited|version)|test:clock"
+        expected += (
+            r"|gateway:(metrics|service|pulse|bytes|breaker|later|limited|version)|test:clock"
+        )
         expected += r"|gateway:(fingerprints|workers:\w+)"
         assert [key for key in left if not re.fullmatch(expected, key)] == []
         for what in left.get("gateway:later", {}):

@@ -1,0 +1,39 @@
+"""Calls that many requests make together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from app.batches import Batches
+
+
+async def test_items_are_gathered_grouped_and_split_and_each_gets_its_own_result() -> None:
+    calls: list[list[str]] = []
+
+    async def double(items: Sequence[str]) -> Sequence[str]:
+        calls.append(list(items))
+        return [item * 2 for item in items]
+
+    batches = Batches(double, 2, 0.0, lambda item: item[0])
+    results = await asyncio.gather(*(batches.add(item) for item in ("b1", "a1", "b2", "a2", "c1")))
+    assert results == ["b1b1", "a1a1", "b2b2", "a2a2", "c1c1"]
+    assert calls == [["a1", "a2"], ["b1", "b2"], ["c1"]]
+
+
+async def test_a_failed_call_fails_its_own_items_and_no_others() -> None:
+    async def call(items: Sequence[str]) -> Sequence[str]:
+        if "bad" in items:
+            raise OSError
+        return items
+
+    batches = Batches(call, 1, 0.0, lambda item: item)
+    cancelled = batches.add("aborted")
+    cancelled.cancel()
+    bad, good = batches.add("bad"), batches.add("good")
+    assert await good == "good"
+    with pytest.raises(OSError):
+        await bad
+    assert await batches.add("later") == "later"

@@ -26,7 +26,7 @@ async def test_items_are_gathered_grouped_and_split_and_each_gets_its_own_result
 async def test_a_failed_call_fails_its_own_items_and_no_others() -> None:
     async def call(items: Sequence[str]) -> Sequence[str]:
         if "bad" in items:
-            raise OSError
+            raise ConnectionResetError
         return items
 
     batches = Batches(call, 1, 0.0, lambda item: item)
@@ -34,6 +34,6 @@ async def test_a_failed_call_fails_its_own_items_and_no_others() -> None:
     cancelled.cancel()
     bad, good = batches.add("bad"), batches.add("good")
     assert await good == "good"
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionResetError):
         await bad
     assert await batches.add("later") == "later"

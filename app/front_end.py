@@ -37,6 +37,8 @@ from wire.upkeep.reconciler import keep_reconciling
 SWEEP_INTERVAL = 600.0
 """Seconds between two searches for expired media and blobs."""
 
+_READ = ("GET", "HEAD")
+
 
 def build_server(
     config: Settings,
@@ -79,23 +81,11 @@ def build_server(
     images = ImageGenerations(config, seal, line, models, media, budget)
     metrics = MetricsExporter(redis, upkeep.snapshot, config)
     entries = ModelEntries(models, GptInfos(redis, seal, config.gpts.refresh))
-    queue = QueueEntries(shared_line, seal)
-    timeout = config.stream.send_timeout
-
-    v1 = f"{config.server.api_prefix}/v1"
-    get = ("GET", "HEAD")
     routes = (
-        Route("chat", ("POST",), f"{v1}/chat/completions", chat, is_feature=True),
-        Route("generations", ("POST",), f"{v1}/images/generations", images, is_feature=True),
-        Route("models", get, f"{v1}/models", entries.list),
-        Route("model", get, f"{v1}/models/<name:path>", entries.show),
-        Route("queue_show", ("GET",), f"{v1}/queue/<id>", queue.show),
-        Route("queue_cancel", ("DELETE",), f"{v1}/queue/<id>", queue.cancel),
-        Route("healthz", get, "/healthz", health.alive),
-        Route("readyz", get, "/readyz", health.ready),
-        Route("metrics", get, "/metrics", metrics),
-        Route("images", get, "/images/<name:str>", MediaDownloads(media, "images", timeout)),
-        Route("files", get, "/files/<name:str>", MediaDownloads(media, "files", timeout)),
+        *_feature_routes(f"{config.server.api_prefix}/v1", chat, images),
+        *_lookup_routes(f"{config.server.api_prefix}/v1", entries, QueueEntries(shared_line, seal)),
+        *_operator_routes(health, metrics),
+        *_media_routes(media, config.stream.send_timeout),
     )
 
     @asynccontextmanager
@@ -110,3 +100,34 @@ def build_server(
             yield
 
     return FrontEndServer(config, routes, health, running, line.fail_all)
+
+
+def _feature_routes(v1: str, chat: ChatCompletions, images: ImageGenerations) -> list[Route]:
+    return [
+        Route("chat", ("POST",), f"{v1}/chat/completions", chat, is_feature=True),
+        Route("generations", ("POST",), f"{v1}/images/generations", images, is_feature=True),
+    ]
+
+
+def _lookup_routes(v1: str, models: ModelEntries, queue: QueueEntries) -> list[Route]:
+    return [
+        Route("models", _READ, f"{v1}/models", models.list),
+        Route("model", _READ, f"{v1}/models/<name:path>", models.show),
+        Route("queue_show", ("GET",), f"{v1}/queue/<id>", queue.show),
+        Route("queue_cancel", ("DELETE",), f"{v1}/queue/<id>", queue.cancel),
+    ]
+
+
+def _operator_routes(health: Health, metrics: MetricsExporter) -> list[Route]:
+    return [
+        Route("healthz", _READ, "/healthz", health.alive),
+        Route("readyz", _READ, "/readyz", health.ready),
+        Route("metrics", _READ, "/metrics", metrics),
+    ]
+
+
+def _media_routes(media: Media, timeout: float) -> list[Route]:
+    return [
+        Route(kind, _READ, f"/{kind}/<name:str>", MediaDownloads(media, kind, timeout))
+        for kind in ("images", "files")
+    ]

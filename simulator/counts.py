@@ -24,7 +24,7 @@ class Counts:
     stopped: int = 0
     invalid: int = 0
 
-    def clear(self) -> None:
+    def reset(self) -> None:
         """Set all counters to zero."""
         for counter in fields(self):
             setattr(self, counter.name, 0)

@@ -152,7 +152,7 @@ class _Control:
 
     async def reset(self, _request: web.Request) -> web.StreamResponse:
         self._state.accounts.reset()
-        self._state.counts.clear()
+        self._state.counts.reset()
         self._state.scripts.clear()
         self._state.files.clear()
         self._state.gate.clear()

@@ -65,7 +65,7 @@ class Attachments:
         """Return the files of one request by their `param`.
 
         Raises:
-            BadRequest: A file cannot be read or fetched, or they are too many or too large.
+            BadRequest: a file cannot be read or fetched, or they are too many or too large.
             TooManyLargeRequests: there was no memory for one in time.
             LineUnavailable: the store fails.
         """

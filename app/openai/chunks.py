@@ -36,7 +36,7 @@ _encode = msgspec.json.Encoder().encode
 
 DONE = b"data: [DONE]\n\n"
 
-_TAG_LENGTH = 8
+_PREFIX_LENGTH = 8
 _MAX_DIGITS = 9
 
 
@@ -56,8 +56,8 @@ def error(failure: ApiError) -> bytes:
 
 
 def message_id_prefix(job: str) -> str:
-    """Return the prefix of an answer's message ids: the first of the random digits of the job."""
-    return job.rpartition("-")[2][:_TAG_LENGTH]
+    """Return the prefix of an answer's message ids: the first random digits of its job's id."""
+    return job.rpartition("-")[2][:_PREFIX_LENGTH]
 
 
 def resume_after(last_event_id: str | None, job: str) -> int:

@@ -52,7 +52,7 @@ def given_files(messages: list[ChatMessage]) -> list[GivenFile]:
     """Return the files of all messages, in order.
 
     Raises:
-        BadRequest: A part is not a file, or is audio, which the upstream does not support.
+        BadRequest: a part is not a file, or is audio, which the upstream does not support.
     """
     return [
         _given(part, path)

@@ -3,8 +3,8 @@
 -- ARGV: the version of this release. Returns the version of the data, which may be another one.
 --
 -- Users' tags were ms of slot time and are jobs now. The waiting and running jobs of an account get new
--- tags in their old order; what its users owed for finished jobs is forgiven. Tags among keys, and the
--- clocks of the lanes, are ms in both; what keys owed is forgiven too.
+-- tags in their old order; their users' debts for finished jobs are dropped. Tags among keys, and the
+-- clocks of the lanes, are ms in both; keys' debts are dropped, too.
 local version = ARGV[1]
 
 local found = redis.call('GET', keys.version)

@@ -14,16 +14,14 @@ from arq.connections import ArqRedis
 from arq.jobs import serialize_job
 from arq.worker import Worker, func
 
-from wire.line import keys
 from wire.redis.client import Redis
 
 Call = Callable[[], Awaitable[None]]
 
 _FUNCTION = "attempt"
-_RECORD = serialize_job(_FUNCTION, (), {}, None, 0, serializer=msgspec.msgpack.encode)
 
-RECORD_TTL = 60_000
-"""Milliseconds that arq's record of a job lasts; arq reads it at once."""
+RECORD = serialize_job(_FUNCTION, (), {}, None, 0, serializer=msgspec.msgpack.encode)
+"""arq's record of a job, the same for each. The claim stores it, and arq reads it at once."""
 
 
 class ArqRunner(Worker):
@@ -42,7 +40,6 @@ class ArqRunner(Worker):
             job_serializer=msgspec.msgpack.Encoder(enc_hook=repr).encode,
             job_deserializer=msgspec.msgpack.decode,
         )
-        self._redis = redis
         self._calls: dict[str, Call] = {}
 
     async def run_claimed(
@@ -64,7 +61,6 @@ class ArqRunner(Worker):
 
         self._calls[job] = run
         try:
-            await self._redis.set(keys.arq_job(job), _RECORD, px=RECORD_TTL)
             await self.run_job(job, attempt)  # arq only logs the number: it is the claim's time
         finally:
             del self._calls[job]

@@ -35,7 +35,7 @@ from wire.stream.channel import RedisChannel
 from wire.stream.outbox import Outbox
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
-from workers.arq import ArqRunner
+from workers.arq import RECORD, ArqRunner
 from workers.attempt import Attempt
 from workers.conversation import hold_conversation
 from workers.leases import Leases
@@ -121,7 +121,7 @@ class Worker:
             return
         self._overtaken.clear()
         asked = time.monotonic()
-        for claim in await self.line.claim(self.id, limit):
+        for claim in await self.line.claim(self.id, limit, RECORD):
             attempt = self._attempts[claim.id, claim.attempt] = Attempt(claim)
             self.leases.add(attempt, asked)
             run = self._run(attempt, self.tasks.get(claim.id))

@@ -36,10 +36,13 @@ class WorkerLine(LineView):
         self.nudge_channel = keys.nudge(scripts.fingerprint)
         """Channel that announces jobs that may be claimable."""
 
-    async def claim(self, worker: str, limit: int) -> list[Claim]:
-        """Claim up to `limit` jobs from the heads of the lanes, each with a lease."""
+    async def claim(self, worker: str, limit: int, record: bytes = b"") -> list[Claim]:
+        """Claim up to `limit` jobs from the heads of the lanes, each with a lease.
+
+        `record` is stored under the name at which arq looks for its record of a job.
+        """
         times = (self._lease, self._gap, self._settling_time)
-        limits = (limit, self._max_concurrency, *times, self._reserves)
+        limits = (limit, self._max_concurrency, *times, self._reserves, record)
         return [_claim(*row) for row in await self._run("claim", worker, *limits)]
 
     async def begin(self, claim: Claim, entry: bytes, frames: Mapping[str, bytes]) -> bool:

@@ -1,10 +1,10 @@
--- needs: breaker, clock, fairness, hash, jobs, keys, line, metrics, pulse, vocabulary
+-- needs: breaker, clock, durations, fairness, hash, jobs, keys, line, metrics, pulse, vocabulary
 -- Claim up to `want` jobs for a worker, each with a lease. Of the waiting lanes, the one that holds least
 -- of its reserve goes first; slots that one lane does not use are open to the other.
 -- ARGV: worker, maximum number of jobs to claim, slots of the upstream, lease, gap, settling time (ms),
--- reserves. Returns a list of {lane, id, attempt, account, family, readers, body}.
+-- reserves, arq's record of a job or ''. Returns a list of {lane, id, attempt, account, family, readers, body}.
 local worker, want, max_concurrency, lease, gap, settle = unpack(ARGV, 1, 6)
-local reserves = cmsgpack.unpack(ARGV[7])
+local reserves, record = cmsgpack.unpack(ARGV[7]), ARGV[8]
 
 if pulse.undisturbed(tonumber(gap)) < tonumber(settle) then return {} end
 jobs.resume_due()
@@ -62,6 +62,7 @@ while #claimed < free do
     local attempt = math.max(clock.now, tonumber(attempts) + 1)
     redis.call('HSET', keys.job(id), 'state', 'running', 'attempt', attempt, 'worker', worker,
       'claimed', clock.now)
+    if record ~= '' then redis.call('SET', keys.arq_job(id), record, 'PX', durations.MINUTE) end
     if open then breaker.set_probe(id) end
     line.fill_seats(account) -- the account's next job takes its place in the queue
     held[lane] = held[lane] + 1

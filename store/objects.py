@@ -94,7 +94,7 @@ def _remove_unfinished(folder: Path, cutoff: datetime) -> int:
 
 
 async def remove(store: ObjectStore, path: str) -> bool:
-    """Return True if the object existed and was removed."""
+    """Remove an object; return False if it did not exist."""
     try:
         await obstore.delete_async(store, path)
     except FileNotFoundError:

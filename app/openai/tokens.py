@@ -17,9 +17,10 @@ def encoding() -> tiktoken.Encoding:
 
 
 def count(prefix: str, length: int | None = None) -> int:
-    """Count the tokens of a text, given its first `COUNT_LIMIT` characters or more.
+    """Count the tokens of a text that begins with `prefix`.
 
-    `length` is the number of characters of the whole text, by default that of `prefix`.
+    Only its first `COUNT_LIMIT` characters are encoded. `length` is the number of characters of the
+    whole text, by default that of `prefix`.
     """
     length = len(prefix) if length is None else length
     counted = len(encoding().encode_ordinary(prefix[:COUNT_LIMIT]))

@@ -13,7 +13,7 @@ from app.openai.tokens import COUNT_LIMIT, count
 from wire.jobs import Message
 
 _PER_MESSAGE = 3  # tokens added to each message by OpenAI's chat format
-_PER_ANSWER = 3  # and to the answer
+_PER_ANSWER = 3  # and to the prompt, to start the answer
 _INLINE_LIMIT = 20_000  # characters above which counting would block the event loop
 
 

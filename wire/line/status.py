@@ -13,7 +13,8 @@ State = Literal["waiting", "running"] | FinalState
 class JobStatus(msgspec.Struct, frozen=True):
     """State of a job and the front ends of its readers.
 
-    Position (from 1) and expected remaining wait in seconds; None unless waiting.
+    `position` counts from 1, and `wait` is the expected remaining wait in seconds; both are None
+    unless the job is waiting.
     """
 
     id: str

@@ -25,7 +25,7 @@ def seal_entry(seal: Seal, batch: Batch) -> bytes:
 
 
 class Entry(NamedTuple):
-    """A batch from a log. `position` is its position there."""
+    """A batch from a log; `read` continues behind it with its `position` as `after`."""
 
     position: str
     batch: Batch

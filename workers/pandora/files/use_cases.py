@@ -51,9 +51,8 @@ def use_case(media_type: str) -> UseCase:
 
 
 def upload_name(file: Attachment) -> str:
-    """Return the client's file name; without one, the SHA-256 plus an extension (as the predecessor
-    did).
-    """
+    """Return the client's file name or, without one, the SHA-256 with an extension."""
+    # As the predecessor named them.
     if file.name:
         return file.name
     extension = IMAGE_EXTENSIONS.get(file.type) or _DOCUMENTS.get(file.type)

@@ -16,12 +16,14 @@ from sanic import HTTPResponse, Request
 from app.files.attachments import Attachments, Resources
 from app.http.body import read_bearer, read_body
 from app.http.json_answer import encoded_json, send_with_keepalive
+from app.http.keepalive import StreamKeepalive, stream_keepalive
 from app.http.links import MediaLinks
 from app.http.stream import SSE_HEADERS, ResponseStream
 from app.idempotency import read_idempotency
 from app.line import Line, Ticket
 from app.models import ModelCatalog
 from app.openai import chunks
+from app.openai.answers import QueuePlace
 from app.openai.chunks import ChatAnswer, ChunkOptions, resume_after
 from app.openai.errors import ApiError, UnsupportedParameter
 from app.openai.limits import AnswerLimits
@@ -120,16 +122,18 @@ class ChatCompletions:
                 resources.blob_keys.clear()
             yield ticket
 
-    def _answer(self, request: Request, chat: ChatRequest, ticket: Ticket) -> ChatAnswer:
-        stop, tokens = chat.stops, chat.token_limit
+    def _answer(self, request: Request, chat: PreparedChat, ticket: Ticket) -> ChatAnswer:
+        stop, tokens = chat.request.stops, chat.request.token_limit
+        numbered = chat.scheduling.idempotency is not None
+        last = request.headers.get("last-event-id") if numbered else None
         return ChatAnswer(
             ticket.id,
-            chat.model,
+            chat.request.model,
             int(time.time()),
             self._config.bot,
             limits=AnswerLimits(stop, tokens, encoding()) if stop or tokens else None,
             options=ChunkOptions(
-                chat.include_usage, resume_after(request.headers.get("last-event-id"), ticket.id)
+                chat.request.include_usage, numbered, resume_after(last, ticket.id)
             ),
         )
 
@@ -138,7 +142,7 @@ class ChatCompletions:
     ) -> HTTPResponse:
         links = MediaLinks(request, self._config.server)
         async with self._submitted(chat, resources) as ticket:
-            answer = self._answer(request, chat.request, ticket)
+            answer = self._answer(request, chat, ticket)
             while answer.finish is None:
                 _add(answer, ticket, links.add_to(await ticket.events()))
                 if answer.failure:
@@ -148,7 +152,7 @@ class ChatCompletions:
 
     async def _stream(self, request: Request, chat: PreparedChat, resources: Resources) -> None:
         async with self._submitted(chat, resources) as ticket:
-            answer = self._answer(request, chat.request, ticket)
+            answer = self._answer(request, chat, ticket)
             await self._send(request, chat, answer, ticket)
 
     async def _send(
@@ -162,7 +166,8 @@ class ChatCompletions:
             raise answer.failure
         headers = SSE_HEADERS | ticket.headers
         stream = await ResponseStream.begin(request, self._config.stream.send_timeout, headers)
-        await stream.send(first or await self._keepalive(answer, ticket, at_once=True))
+        kind = stream_keepalive(request, self._config.stream)
+        await stream.send(first or await _keepalive(kind, answer, ticket, at_once=True))
         interval = self._config.stream.keepalive_interval
         # The first one early, by chance: else those who came together would ask together forever.
         due = time.monotonic() + interval * random.random()  # noqa: S311 - not a secret
@@ -172,7 +177,7 @@ class ChatCompletions:
                 rendered = _add(answer, ticket, links.add_to(events))
                 # Events that this client is not shown must not delay its keep-alive.
                 if not rendered and time.monotonic() >= due:
-                    rendered = await self._keepalive(answer, ticket)
+                    rendered = await _keepalive(kind, answer, ticket)
                     due = time.monotonic() + interval
             except ApiError as error:
                 await stream.send(chunks.error(error))
@@ -187,18 +192,15 @@ class ChatCompletions:
             await stream.send(end)
         await stream.end()
 
-    async def _keepalive(
-        self, answer: ChatAnswer, ticket: Ticket, *, at_once: bool = False
-    ) -> bytes:
-        match self._config.stream.keepalive:
-            case "comment":
-                if (now := await ticket.current_place(at_once=at_once)) is None:
-                    return chunks.comment("working")
-                return chunks.comment(f"queued position={now.place} eta={math.ceil(now.wait)}")
-            case "empty_delta":
-                return answer.empty_delta()
-            case "off":
-                return b""
+
+async def _keepalive(
+    kind: StreamKeepalive, answer: ChatAnswer, ticket: Ticket, *, at_once: bool = False
+) -> bytes:
+    if kind == "off":
+        return b""
+    now = await ticket.current_place(at_once=at_once)
+    place = QueuePlace(now.place, math.ceil(now.wait)) if now else None
+    return answer.comment(place) if kind == "comment" else answer.empty_delta(place)
 
 
 def _add(answer: ChatAnswer, ticket: Ticket, events: list[Event]) -> bytes:

@@ -3,6 +3,7 @@
 A client that sends an `Idempotency-Key` may repeat its request after its connection broke, and is
 attached to the job of its first request. The messages of a streamed answer are numbered (`id:`
 lines; see `app/openai/chunks.py`), so it may also name the last one it received (`Last-Event-ID`).
+Without a key that header is ignored: browsers and SSE libraries send it by themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from app.openai.errors import AnswerLost, BadRequest
+from app.openai.errors import BadRequest
 from wire.seal import Seal
 
 LONGEST_KEY = 255
@@ -53,12 +54,9 @@ async def read_idempotency(
 
     Raises:
         BadRequest: the key is not 1 to 255 printable ASCII characters.
-        AnswerLost: there is a `Last-Event-ID` without a key, and so no answer to resume.
     """
     key = headers.get("idempotency-key")
     if key is None:
-        if "last-event-id" in headers:
-            raise AnswerLost
         return None
     if not (1 <= len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
         message = f"`Idempotency-Key` must be 1 to {LONGEST_KEY} printable ASCII characters."

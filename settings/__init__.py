@@ -156,7 +156,7 @@ class Queue(Section, frozen=True):
 
 
 class Stream(Section, frozen=True):
-    keepalive: Literal["comment", "empty_delta", "off"] = "comment"
+    keepalive: Literal["comment", "empty_delta", "off"] = "empty_delta"
     keepalive_interval: Seconds = 15.0
     grace: SecondsOrZero = 2.0
     whole_keepalive: Literal["off", "whitespace"] = "off"

@@ -15,6 +15,7 @@ from sanic import HTTPResponse, Request
 from sanic.response import raw
 
 import settings
+from app.http.keepalive import whole_keepalive
 from app.http.stream import ResponseStream
 from app.openai.errors import ApiError
 
@@ -29,8 +30,7 @@ async def send_with_keepalive(
     Raises:
         ApiError: the answer failed before anything was sent.
     """
-    keepalive = request.headers.get("x-keepalive", config.whole_keepalive)
-    if keepalive != "whitespace":
+    if whole_keepalive(request, config) == "off":
         return await answer
     task = asyncio.ensure_future(answer)
     try:

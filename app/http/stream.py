@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 SSE_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
+    "cache-control": "no-cache, no-transform",  # some proxies would compress, and so buffer
     "x-accel-buffering": "no",  # or nginx would buffer the tokens
 }
 

@@ -33,6 +33,13 @@ class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: Finish | None = None
 
 
+class QueuePlace(msgspec.Struct, frozen=True):
+    """Place of a waiting request: 1 is next; `eta` in seconds. Typed clients ignore it."""
+
+    position: int
+    eta: int
+
+
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """One chunk of a streamed answer."""
 
@@ -43,6 +50,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: str | None
     choices: list[ChunkChoice]
     usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    queue: QueuePlace | msgspec.UnsetType = msgspec.UNSET
 
 
 class CompletionMessage(msgspec.Struct, frozen=True, kw_only=True):

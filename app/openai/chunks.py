@@ -2,12 +2,12 @@
 
 Both are made from the same events, so a streamed and a whole answer have the same text and ending.
 
-The messages of a streamed answer are numbered by an `id:` line at their end, where the simple
-parsers of many bots do not look for it. The same events always give the same messages with the same
-numbers, however they were batched: the first one carries the role, then each event that shows
-anything has one of its own. So for a client that resumes an answer everything is rendered again,
-except the messages it has already received. Messages that are not made from events have no number:
-keep-alives, errors and `[DONE]`.
+For a client that may resume its answer, the messages are numbered by an `id:` line at their end.
+Others get none, since the parsers of many bots stumble over them. The same events always give the
+same messages with the same numbers, however they were batched: the first one carries the role, then
+each event that shows anything has one of its own. So for a client that resumes an answer everything
+is rendered again, except the messages it has already received. Messages that are not made from
+events have no number: keep-alives, errors and `[DONE]`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Iterable
 
 import msgspec
+from msgspec.structs import replace
 
 from app.openai.answers import (
     Chunk,
@@ -24,6 +25,7 @@ from app.openai.answers import (
     Completion,
     CompletionChoice,
     CompletionMessage,
+    QueuePlace,
     Usage,
 )
 from app.openai.errors import AnswerLost, ApiError, JobFailed
@@ -43,11 +45,6 @@ _MAX_DIGITS = 9
 def sse_message(data: msgspec.Struct) -> bytes:
     """Render one SSE message."""
     return b"data: " + _encode(data) + b"\n\n"
-
-
-def comment(text: str) -> bytes:
-    """Render an SSE comment: it keeps the connection alive, and clients skip it."""
-    return f": {text}\n\n".encode()
 
 
 def error(failure: ApiError) -> bytes:
@@ -76,9 +73,13 @@ def resume_after(last_event_id: str | None, job: str) -> int:
 
 
 class ChunkOptions(msgspec.Struct, frozen=True):
-    """Rendering options of one answer. Its first `resume_after` messages are not rendered."""
+    """Rendering options of one answer.
+
+    `numbered`: its messages have ids. Its first `resume_after` messages are not rendered.
+    """
 
     include_usage: bool = False
+    numbered: bool = False
     resume_after: int = 0
 
 
@@ -160,9 +161,20 @@ class ChatAnswer:
         self._role_sent = True
         return self._chunk(ChunkDelta(role="assistant", content=""))
 
-    def empty_delta(self) -> bytes:
-        """Render a chunk without text, for clients that ignore comments and would time out."""
-        return self.role() + sse_message(self._single_choice(ChunkDelta(content="")))
+    def empty_delta(self, place: QueuePlace | None) -> bytes:
+        """Render a chunk without text as a keep-alive; `place` while the job is waiting."""
+        chunk = self._single_choice(ChunkDelta(content=""))
+        if place is not None:
+            chunk = replace(chunk, queue=place)
+        return self.role() + sse_message(chunk)
+
+    def comment(self, place: QueuePlace | None) -> bytes:
+        """Render an SSE comment as a keep-alive; `place` while the job is waiting."""
+        text = f"queued position={place.position} eta={place.eta}" if place else "working"
+        # After an `id:` line, some official clients take a comment and an empty line for a message
+        # without data, and fail on it. A single line is a comment as well.
+        end = "\n" if self._options.numbered and self._role_sent else "\n\n"
+        return f": {text}{end}".encode()
 
     def usage_chunk(self, usage: Usage) -> bytes:
         """Render the chunk after the last, for clients that asked for the usage."""
@@ -179,6 +191,8 @@ class ChatAnswer:
         self._number += 1
         if self._number <= self._options.resume_after:
             return b""
+        if not self._options.numbered:
+            return sse_message(chunk)
         return b"data: %b%b%d\n\n" % (_encode(chunk), self._id_prefix, self._number)
 
     def _single_choice(self, delta: ChunkDelta, finish: Finish | None = None) -> Chunk:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+from typing import Any
 
 import httpx
 import pytest
@@ -142,7 +144,7 @@ def test_the_async_client_streams_several_answers_at_once(gateway: Gateway) -> N
     assert asyncio.run(all_of_them()) == [WORDS] * 4
 
 
-def test_a_waiting_stream_gets_comments_with_its_position(gateway: Gateway) -> None:
+def test_a_waiting_stream_gets_chunks_with_its_position(gateway: Gateway) -> None:
     headers = {"authorization": "Bearer one-account"}
 
     def body(words: int) -> dict[str, object]:
@@ -159,10 +161,17 @@ def test_a_waiting_stream_gets_comments_with_its_position(gateway: Gateway) -> N
         next(running)
         text = http.post(url, json=body(2)).text
         assert b"".join(running).endswith(b"data: [DONE]\n\n")
-    comments = [line for line in text.split("\n") if line.startswith(":")]
-    assert re.fullmatch(r": queued position=1 eta=\d+", comments[0])
-    assert len(comments) >= 2
-    assert text.endswith("data: [DONE]\n\n")
+    *lines, done, end = text.split("\n\n")
+    assert (done, end) == ("data: [DONE]", "")
+    assert all(line.startswith("data: {") and "\n" not in line for line in lines)
+    waiting = [one for one in map(_chunk, lines) if "queue" in one]
+    assert [one["queue"]["position"] for one in waiting] == [1] * len(waiting)
+    assert len(waiting) >= 2
+
+
+def _chunk(line: str) -> dict[str, Any]:
+    chunk: dict[str, Any] = json.loads(line.removeprefix("data: "))
+    return chunk
 
 
 def test_200_streams_50_at_once_are_whole_and_within_the_cap(gateway: Gateway) -> None:

@@ -92,7 +92,7 @@ def test_positions_in_line_are_consecutive_and_only_visible_to_their_owner(
             body = asked("[[sim words=2]]", stream=True)
             answers.append(pool.submit(ask, gateway, body, f"place/{n}", begun[n]))
             until(lambda n=n: state(gateway, f"place%2F{n}")["state"] == "waiting", 60, "no place")  # type: ignore[misc]  # mypy on lambdas
-        assert all(one.wait(60) for one in begun), "the first comment begins the response"
+        assert all(one.wait(60) for one in begun), "the first keep-alive begins the response"
         found = [state(gateway, f"place%2F{n}") for n in range(3)]
         assert [one["position"] for one in found] == [1, 2, 3]
         assert 0 < found[0]["eta"] <= found[1]["eta"] <= found[2]["eta"]
@@ -104,7 +104,7 @@ def test_positions_in_line_are_consecutive_and_only_visible_to_their_owner(
         response = answer.result(20)
         assert response.headers["x-queue-position"] == str(n + 1)
         assert response.text.endswith("data: [DONE]\n\n")
-        assert re.search(r"^: queued position=\d eta=\d+$", response.text, re.MULTILINE)
+        assert re.search(r'"queue":{"position":\d,"eta":\d+}}$', response.text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -109,7 +109,8 @@ async def test_a_client_without_tool_output_still_gets_keep_alives_while_tools_r
     code: list[list[Event] | float] = [[Delta("x", "code")], 0.02]
     upstream.script = ([Started("m")], *(code * 20), [Delta("a"), Done("stop")])
     response = await client.post(CHAT, json={**BODY, "stream": True}, headers=BEARER)
-    assert 1 <= response.text.count(": working\n\n") <= 10
+    empty = [one for one in messages(response) if one and _delta(one) == {"content": ""}]
+    assert 1 <= len(empty) <= 10
     assert "x" not in "".join(
         chunk["choices"][0]["delta"].get("content", "") for chunk in messages(response)[:-1]
     )
@@ -153,7 +154,9 @@ async def test_a_failure_after_the_grace_is_an_error_in_the_stream(
     upstream.script = (0.5, UpstreamError(Failed("forbidden", "no")))
     response = await client.post(CHAT, json={**BODY, "stream": True}, headers=BEARER)
     assert response.status_code == 200
-    assert [m["error"]["message"] for m in messages(response)] == ["no"]
+    *waiting, failure = messages(response)
+    assert failure["error"]["message"] == "no"
+    assert said(waiting) == ""
 
 
 async def test_an_answer_that_breaks_off_ends_with_an_error_and_without_done(
@@ -222,31 +225,61 @@ async def test_an_account_has_one_conversation_at_a_time_and_a_pool_three(
 
 
 @pytest.mark.parametrize(
-    ("kind", "first"),
-    [("comment", ": queued position=1"), ("empty_delta", 'data: {"id"'), ("off", 'data: {"id"')],
+    ("configured", "header", "kind"),
+    [
+        ("comment", None, "comment"),
+        ("empty_delta", None, "empty_delta"),
+        ("off", None, "off"),
+        ("empty_delta", "comment", "comment"),
+        ("off", "empty_delta", "empty_delta"),
+        ("comment", "off", "off"),
+        ("comment", "whitespace", "comment"),
+    ],
 )
-async def test_keep_alives_are_sent_as_configured(
-    front: Client, config: settings.Settings, kind: str, first: str, redis: Redis
+async def test_keep_alives_are_sent_as_configured_or_as_the_client_says(
+    front: Client, config: settings.Settings, configured: str, header: str | None, kind: str
 ) -> None:
-    msgspec.structs.force_setattr(config.stream, "keepalive", kind)
+    msgspec.structs.force_setattr(config.stream, "keepalive", configured)
+    headers = BEARER | ({"x-keepalive": header} if header else {})
     async with front.session.stream(
-        "POST",
-        front.make_url(CHAT),
-        json={**BODY, "stream": True},
-        headers=BEARER,
+        "POST", front.make_url(CHAT), json={**BODY, "stream": True}, headers=headers
     ) as response:
         assert response.status_code == 200
+        assert response.headers["cache-control"] == "no-cache, no-transform"
         lines = response.aiter_lines()
         if kind == "off":
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await anext(lines)
             return
-        seen = [line async for line in _first(lines, 8) if line and not line.startswith("id:")]
-    assert seen[0].startswith(first)
-    if kind == "empty_delta":
-        assert json.loads(seen[0][6:])["choices"][0]["delta"]["role"] == "assistant"
-        assert json.loads(seen[1][6:])["choices"][0]["delta"] == {"content": ""}
+        seen = [line async for line in _first(lines, 8) if line]
+    if kind == "comment":
+        assert all(line.startswith(": queued position=1 eta=") for line in seen)
+        return
+    role, *waiting = (json.loads(line.removeprefix("data: ")) for line in seen)
+    assert _delta(role) == {"role": "assistant", "content": ""}
+    assert all(_delta(one) == {"content": ""} for one in waiting)
+    assert {one["queue"]["position"] for one in waiting} == {1}
+
+
+async def test_messages_have_ids_only_for_a_client_that_may_resume(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = (HELLO,)
+    body = {**BODY, "stream": True}
+    # SSE libraries send the header by themselves.
+    plain = await client.post(CHAT, json=body, headers=BEARER | {"last-event-id": "7"})
+    assert plain.status_code == 200
+    assert all(block.startswith("data: ") for block in plain.text.split("\n\n")[:-1])
+    assert "\nid:" not in plain.text
+    named = await client.post(CHAT, json=body, headers=BEARER | {"idempotency-key": "k"})
+    assert named.text.count("\nid: ") == len(messages(named)) - 1
+    lost = BEARER | {"idempotency-key": "k", "last-event-id": "7"}
+    assert (await client.post(CHAT, json=body, headers=lost)).status_code == 409
+
+
+def _delta(chunk: Any) -> Any:
+    return chunk["choices"][0]["delta"]
 
 
 async def _first(lines: AsyncIterator[str], count: int) -> AsyncIterator[str]:

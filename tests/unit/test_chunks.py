@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai._streaming import SSEDecoder
 
-from app.openai.answers import Usage
+from app.openai.answers import QueuePlace, Usage
 from app.openai.chunks import ChatAnswer, ChunkOptions
 from app.openai.limits import AnswerLimits
 from app.openai.tokens import encoding
@@ -52,7 +53,7 @@ class Options:
             AnswerLimits(self.stops, self.limit, encoding()) if self.stops or self.limit else None
         )
         bot = Bot(enabled=self.bot)
-        options = ChunkOptions(include_usage=True, resume_after=resume_after)
+        options = ChunkOptions(include_usage=True, numbered=True, resume_after=resume_after)
         return ChatAnswer(JOB, "m", 0, bot, limits=limits, options=options)
 
 
@@ -90,17 +91,52 @@ def test_every_chunk_made_from_events_ends_with_its_number() -> None:
 
 def test_a_chunk_not_made_from_events_has_no_number() -> None:
     answer = Options().answer()
-    waiting = answer.empty_delta() + answer.empty_delta()
+    waiting = answer.empty_delta(None) + answer.empty_delta(QueuePlace(3, 12))
     assert [number for number, _ in blocks(waiting)] == [1, None, None]
     failed = answer.add([Started("m"), Delta("a"), Failed("upstream_error", "x")])
     assert [number for number, _ in blocks(failed)] == [2, None]
+
+
+def test_the_messages_of_an_answer_that_cannot_be_resumed_are_data_alone() -> None:
+    answer = ChatAnswer(JOB, "m", 0, Bot())
+    stream = answer.empty_delta(QueuePlace(3, 12)) + answer.add([Started("m"), Delta("a")])
+    stream += answer.add([Delta("b"), Done("stop")]) + answer.usage_chunk(USAGE)
+    lines = stream.decode().split("\n\n")
+    assert lines.pop() == ""
+    assert all(line.startswith("data: {") and "\n" not in line for line in lines)
+
+
+def test_a_waiting_client_gets_its_place_in_a_chunk_of_the_answer() -> None:
+    answer = Options().answer()
+    role, waiting = (json.loads(data) for _, data in blocks(answer.empty_delta(QueuePlace(3, 12))))
+    assert waiting.pop("queue") == {"position": 3, "eta": 12}
+    assert waiting["choices"][0].pop("delta") == {"content": ""}
+    assert role["choices"][0].pop("delta") == {"role": "assistant", "content": ""}
+    assert waiting == role
+    assert b"queue" not in answer.empty_delta(None)
+
+
+@pytest.mark.parametrize("resumable", [True, False])
+def test_a_comment_is_no_message_for_the_official_decoder(resumable: bool) -> None:
+    """It takes an empty line after an `id:` line and a comment for a message without data."""
+    answer = ChatAnswer(JOB, "m", 0, Bot(), options=ChunkOptions(numbered=resumable))
+    stream = answer.comment(QueuePlace(3, 12)) + answer.add([Started("m"), Delta("a")])
+    stream += answer.comment(None) + answer.add([Delta("b")]) + answer.comment(None)
+    stream += answer.add([Done("stop")])
+    decoded = list(SSEDecoder().iter_bytes(iter([stream])))
+    assert [one.json()["choices"][0]["delta"].get("content") for one in decoded] == [
+        *("", "a", "b"),
+        None,
+    ]
+    assert stream.startswith(b": queued position=3 eta=12\n\n")
+    assert stream.count(b": working\n") == 2
 
 
 @pytest.mark.parametrize("first", [Done("stop"), Delta("a"), Break()])
 def test_the_first_chunk_always_has_the_role(first: Event) -> None:
     """Otherwise a keep-alive, which must have the role, would shift all the numbers."""
     early, late = Options().answer(), Options().answer()
-    waited = early.empty_delta() + rendered(early, [[first, Done("stop")]])
+    waited = early.empty_delta(None) + rendered(early, [[first, Done("stop")]])
     straight = rendered(late, [[first, Done("stop")]])
     assert [block for block in blocks(waited) if block[0]] == blocks(straight)
     assert json.loads(blocks(straight)[0][1])["choices"][0]["delta"]["role"] == "assistant"

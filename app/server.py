@@ -97,7 +97,8 @@ class FrontEndServer:
                 extra={"event": "front_end_failed"},
             )
             self._fail_all(
-                "This front end had an internal error and is stopping.", "internal_error"
+                "This front end had an internal error and is stopping. Retry the request.",
+                "internal_error",
             )
             app.stop()
             raise
@@ -123,7 +124,7 @@ class FrontEndServer:
     async def _refuse_while_draining(self, request: Request) -> None:
         is_api = request.path.startswith(f"{self._config.server.api_prefix}/v1/")
         if self._health.is_stopping and is_api:
-            raise LineUnavailable("This front end is stopping. Retry to reach another one.")
+            raise LineUnavailable("This front end is stopping.")
 
     async def _drain(self, _: Sanic[Any, Any]) -> None:
         self._health.is_stopping = True
@@ -135,7 +136,10 @@ class FrontEndServer:
             async with asyncio.timeout(self._config.server.drain_timeout):
                 await self._all_answered.wait()
         except TimeoutError:
-            self._fail_all("This front end was stopped before the answer finished.", "stopped")
+            self._fail_all(
+                "This front end was stopped before the answer finished. Retry the request.",
+                "stopped",
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS):
                     await self._all_answered.wait()

@@ -12,7 +12,7 @@ from wire.stream.outbox import Outbox
 from wire.stream.publication import Publication
 from workers.upstream import Upstream, UpstreamError
 
-_NOT_BEGUN = "The upstream did not begin to answer in time."
+_NOT_BEGUN = "The upstream did not begin to answer in time. Retry the request."
 
 
 async def hold_conversation(
@@ -54,7 +54,9 @@ async def hold_conversation(
         if not publication.begun:
             raise
         ending = error.failed
-    return ending or Failed("upstream_error", "The upstream ended without an answer.", "no_answer")
+    return ending or Failed(
+        "upstream_error", "The upstream ended without an answer. Retry the request.", "no_answer"
+    )
 
 
 def _next_deadline(
@@ -64,7 +66,7 @@ def _next_deadline(
     # Empty batches also arrive while a file uploads.
     if begun:
         expires_at = now + limits.idle_timeout
-        message = "The upstream stopped in the middle of its answer."
+        message = "The upstream stopped in the middle of its answer. Retry the request."
     else:
         expires_at = now + limits.first_event_timeout
         message = _NOT_BEGUN

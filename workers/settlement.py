@@ -42,7 +42,9 @@ RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 10.0
 """Seconds, about, before a job that the upstream failed is tried again: the first time, at most."""
 
 STOPPED = Failed(
-    "gateway_error", "The worker that held this conversation was stopped.", "worker_stopped"
+    "gateway_error",
+    "The worker that held this conversation was stopped. Retry the request.",
+    "worker_stopped",
 )
 
 _P = ParamSpec("_P")

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 POLL = 0.5
 """Seconds between two looks for claimable jobs, should no nudge arrive."""
 
-LOST = Failed("gateway_error", "Redis has lost the request.", code="job_lost")
+LOST = Failed("gateway_error", "Redis has lost the request. Retry the request.", code="job_lost")
 
 
 class Worker:

@@ -25,7 +25,7 @@ from store.objects import StoreError
 from wire.jobs import Attachment, ChatJob
 
 _LONGEST_NAME = 120
-_NO_STORE = "The store for large requests is unavailable. Retry in a few seconds."
+_NO_STORE = "The store for large requests is unavailable."
 
 
 class Resources(msgspec.Struct):

@@ -78,7 +78,16 @@ class ApiError(Exception):
     @property
     def object(self) -> ErrorObject:
         """Body of the answer."""
-        return ErrorObject(ErrorBody(str(self), self.error_type, self.param, self.code))
+        return ErrorObject(ErrorBody(self._message, self.error_type, self.param, self.code))
+
+    @property
+    def _message(self) -> str:
+        """The message, with the time to retry for clients that show nothing else."""
+        if self.retry_after is None:
+            return str(self)
+        seconds = _whole_seconds(self.retry_after)
+        period = "." if str(self)[-1:].isalnum() else ""
+        return f"{self}{period} Retry in {seconds} second{'s' * (seconds > 1)}."
 
     @property
     def error_type(self) -> str:
@@ -90,10 +99,14 @@ class ApiError(Exception):
         """Headers that tell the client when to retry, or not to."""
         headers = {}
         if self.retry_after is not None:
-            headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
+            headers["retry-after"] = str(_whole_seconds(self.retry_after))
         if not self.retry:
             headers["x-should-retry"] = "false"
         return headers
+
+
+def _whole_seconds(time: float) -> int:
+    return max(1, math.ceil(time))
 
 
 class BadRequest(ApiError):
@@ -181,7 +194,7 @@ class HeadersTooLarge(ApiError):
 
 
 class LineFull(ApiError):
-    """Too many requests are waiting. Retry after the time in `Retry-After`."""
+    """Too many requests are waiting."""
 
     status = 429
     type = "rate_limit_error"
@@ -195,7 +208,7 @@ class WaitTooLong(LineFull):
 
 
 class TooManyLargeRequests(LineFull):
-    """Too many large requests at once. Retry after the time in `Retry-After`."""
+    """Too many large requests at once."""
 
     code = "too_many_large_requests"
 
@@ -209,13 +222,13 @@ LARGE_RETRY = 5.0, 15.0
 
 
 class ModelCapped(LineFull):
-    """This account has reached its upstream limit for this model. Retry later."""
+    """This account has reached its upstream limit for this model."""
 
     code = "model_cap_exceeded"
 
 
 class LineUnavailable(ApiError):
-    """The waiting line is unreachable. Retry in a few seconds."""
+    """The waiting line is unreachable."""
 
     status = 503
     type = "server_error"
@@ -224,13 +237,13 @@ class LineUnavailable(ApiError):
 
 
 class NoWorker(LineUnavailable):
-    """No worker is available to serve this request. Retry in a few seconds."""
+    """No worker is available to serve this request."""
 
     code = "no_worker"
 
 
 class CircuitOpen(LineUnavailable):
-    """The upstream is failing; new requests are paused. Retry after the time in `Retry-After`."""
+    """The upstream is failing; new requests are paused."""
 
     code = "upstream_unavailable"
 
@@ -255,7 +268,7 @@ class InternalError(ApiError):
 _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
     "unauthorized": (401, "invalid_request_error", "invalid_api_key"),
     "forbidden": (403, "permission_error", "upstream_forbidden"),
-    "too_long": (413, "invalid_request_error", "context_length_exceeded"),
+    "too_long": (400, "invalid_request_error", "context_length_exceeded"),
     "bad_file": (400, "invalid_request_error", "file_refused"),
     "rate_limited": (429, "rate_limit_error", "rate_limit_exceeded"),
     "upstream_error": (502, "upstream_error", "upstream_error"),
@@ -274,11 +287,11 @@ _OF_REFUSAL: dict[RefusalReason, tuple[type[ApiError], str | None]] = {
     "queue_full": (LineFull, None),
     "key_full": (
         LineFull,
-        "Too many requests of this key are waiting. Retry after the time in `Retry-After`.",
+        "Too many requests of this key are waiting.",
     ),
     "too_many_bytes": (
         LineFull,
-        "The waiting requests are too large in total. Retry after the time in `Retry-After`.",
+        "The waiting requests are too large in total.",
     ),
     "wait_too_long": (WaitTooLong, None),
     "model_capped": (ModelCapped, None),
@@ -303,6 +316,10 @@ def clash_error(clash: Clash) -> ApiError:
     return IdempotencyMismatch() if clash.why == "mismatch" else AnswerLost()
 
 
+_TOO_LONG = (
+    "This model's maximum context length is exceeded. Please reduce the length of the messages."
+)
+
 LONGEST_RETRY = 60.0
 """Seconds. Official SDKs ignore a longer `Retry-After` and retry at once."""
 
@@ -311,10 +328,17 @@ class JobFailed(ApiError):
     """The job ended without a complete answer."""
 
     def __init__(self, failed: Failed) -> None:
-        super().__init__(failed.message)
         status, kind, code = _OF_FAULT[failed.fault]
+        if failed.fault == "too_long":
+            # Clients that shorten their request and retry look for OpenAI's own code and sentence.
+            super().__init__(
+                f"{_TOO_LONG} The upstream answered: {failed.message}", param="messages"
+            )
+            self.code = code
+        else:
+            super().__init__(failed.message)
+            self.code = failed.code or code
         self._status, self._type = status, kind
-        self.code = failed.code or code
         self.retry_after = failed.retry_after
         # These endings are intended; and SDKs take a longer `Retry-After` for a short one.
         intended = failed.fault in ("cancelled", "waited_too_long")

@@ -216,7 +216,7 @@ def test_cors_allows_browsers_every_method_and_header(gateway: Gateway) -> None:
         ("no_token", 401, "invalid_api_key"),
         ("unusual_activity", 403, "upstream_forbidden"),
         ("cloudflare", 403, "cloudflare_challenge"),
-        ("too_long", 413, "message_length_exceeds_limit"),
+        ("too_long", 400, "context_length_exceeded"),
         ("cap", 429, "model_cap_exceeded"),
         ("rate", 429, "rate_limit_exceeded"),
         ("validation", 502, "value_error.missing"),

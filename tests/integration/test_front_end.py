@@ -145,7 +145,7 @@ async def test_a_failure_keeps_its_status_until_the_stream_has_begun(
         response = await client.post(CHAT, json={**BODY, "stream": stream}, headers=BEARER)
         assert response.status_code == 429
         assert response.headers["retry-after"] == "8"
-        assert response.json()["error"]["message"] == "slow down"
+        assert response.json()["error"]["message"] == "slow down. Retry in 8 seconds."
 
 
 async def test_a_failure_after_the_grace_is_an_error_in_the_stream(

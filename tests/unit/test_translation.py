@@ -12,7 +12,7 @@ from wire.events import Delta, Done, Failed, Fault, Finish, Started
 from workers.pandora.translate.message import Output
 from workers.pandora.translate.records import Envelope, Mark, read_record
 from workers.pandora.translate.sse import EventParser, ServerSentEvent
-from workers.pandora.translate.turn import Translator
+from workers.pandora.translate.turn import BROKEN_OFF, NO_ANSWER, Translator
 
 RUNNING = "in_progress"
 FINISHED = "finished_successfully"
@@ -125,7 +125,6 @@ def test_started_precedes_the_first_text_and_not_an_empty_message() -> None:
 
 def test_without_a_model_slug_the_requested_model_has_answered() -> None:
     assert translate(message("a", model_slug=None), DONE)[0] == Started("requested")
-    assert translate(DONE) == [Started("requested"), Done("stop")]
 
 
 def test_an_answer_that_comes_only_in_the_finished_message_is_not_lost() -> None:
@@ -214,6 +213,25 @@ def test_done_is_an_end_without_a_finished_message_and_counted() -> None:
     assert play(translator, [message("Hel"), DONE]) == answer("Hel")
     assert translator.unfinished
     assert translator.ended
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [],
+        [message("")],
+        [message("sys", role="system", status=FINISHED, end_turn=True)],
+        [moderation(blocked=False)],
+        ["garbage"],
+        [{"object": "chat.completion.chunk", "choices": [{"delta": {"content": "Hello"}}]}],
+    ],
+)
+def test_done_without_any_answer_is_a_failure(script: Script) -> None:
+    assert translate(*script, DONE) == [NO_ANSWER]
+
+
+def test_an_empty_answer_that_the_model_finished_is_an_answer() -> None:
+    assert translate(finished(""), DONE) == answer()
 
 
 def test_done_after_a_finished_message_is_not_counted() -> None:
@@ -329,6 +347,7 @@ def test_no_event_follows_the_end() -> None:
         ("Something went wrong while generating the response.", "upstream_error"),
         ({"message": "The server had an error", "code": "server_error"}, "upstream_error"),
         ({"message": "Cap.", "code": "model_cap_exceeded", "clears_in": 5}, "rate_limited"),
+        ({"message": "Too long.", "code": "message_length_exceeds_limit"}, "too_long"),
         ({"any": "thing"}, "upstream_error"),
         (True, "upstream_error"),
         (["a", "b"], "upstream_error"),
@@ -501,6 +520,4 @@ def test_noise_never_raises_and_never_ends_as_a_complete_answer(noise: list[byte
     for block in noise:
         for event in EventParser().feed(block):
             events += translator.feed(read_record(event))
-    assert [*events, *translator.end_of_stream()] == [
-        Failed("upstream_error", "The upstream broke off its answer.", "answer_broken_off")
-    ]
+    assert [*events, *translator.end_of_stream()] == [BROKEN_OFF]

@@ -473,6 +473,8 @@ def turns(draw: st.DrawFn) -> tuple[list[Record], str, str]:
                 opened = "text"
             case _:
                 records.append(browsed(id))
+    if not off:
+        records.append(text("", "end"))  # without any message it would be no answer
     return records, off + ("\n```\n" if opened != "text" else ""), quiet
 
 

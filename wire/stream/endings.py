@@ -13,7 +13,9 @@ from wire.stream import log
 from wire.stream.frames import seal_frames
 
 CANCELLED = Failed("cancelled", "The request was cancelled.", "cancelled")
-WAITED_TOO_LONG = Failed("waited_too_long", "The request waited too long.")
+WAITED_TOO_LONG = Failed(
+    "waited_too_long", "The request waited too long. Retry when fewer requests are waiting."
+)
 
 
 def end_state(ending: Ending) -> FinalState:

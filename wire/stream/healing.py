@@ -58,7 +58,9 @@ class Healer:
                 with contextlib.suppress(*REDIS_ERRORS):
                     found = await self._read_on(reply)
             except (SealError, msgspec.MsgspecError):
-                reply.fail("The log of this answer cannot be read.", "log_damaged")
+                reply.fail(
+                    "The log of this answer cannot be read. Retry the request.", "log_damaged"
+                )
                 return
             match found:
                 case "more":
@@ -72,7 +74,10 @@ class Healer:
                     give_up = time.monotonic() + self._outage_grace
                 case "missing" if time.monotonic() > give_up:
                     if reply.begun:
-                        reply.fail("Part of the answer was lost on its way.", "answer_lost")
+                        reply.fail(
+                            "Part of the answer was lost on its way. Retry the request.",
+                            "answer_lost",
+                        )
                     else:
                         reply.fail(
                             "The waiting line was unreachable for too long.", "line_unavailable"
@@ -96,7 +101,7 @@ class Healer:
         if not known and not reply.ended:
             await self._resubmit(reply)
         elif lost and reply.behind:
-            reply.fail("Part of the answer was lost on its way.", "answer_lost")
+            reply.fail("Part of the answer was lost on its way. Retry the request.", "answer_lost")
         elif not reply.behind and reply.doubts == doubts:
             return "all"
         return "missing"
@@ -104,7 +109,7 @@ class Healer:
     async def _resubmit(self, reply: Reply) -> None:
         """Enqueue again a job that Redis does not know: it lost its last second, or was wiped."""
         if reply.begun or reply.resubmit is None:
-            reply.fail("Redis has lost the request.", "job_lost")
+            reply.fail("Redis has lost the request. Retry the request.", "job_lost")
         else:
             logger.warning(
                 "Redis has lost a waiting job, which is enqueued again",

@@ -62,7 +62,10 @@ class Reply:
         if self._next and batch.attempt != self._attempt:
             # Redis forgot that an answer had begun, and the job was tried again: one answer must
             # not be continued with another one.
-            self.fail("The answer was lost, and another begun in its place.", "answer_lost")
+            self.fail(
+                "The answer was lost, and another begun in its place. Retry the request.",
+                "answer_lost",
+            )
             return True
         first = self._next if batch.first == UNNUMBERED else batch.first
         self._known = max(self._known, first + len(batch.events))

@@ -24,7 +24,9 @@ SMALL = 64 * 1024
 
 TOO_LARGE = "too_large"
 
-UNREACHABLE = Failed("upstream_down", "The upstream could not be reached.", "upstream_unreachable")
+UNREACHABLE = Failed(
+    "upstream_down", "The upstream could not be reached. Retry the request.", "upstream_unreachable"
+)
 
 
 class UnreachableError(UpstreamError):

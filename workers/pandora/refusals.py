@@ -9,8 +9,13 @@ from __future__ import annotations
 import msgspec
 
 from wire.events import Failed, Fault
-from workers.pandora.translate.error_body import ErrorBody, read_error_body, shorten
-from workers.pandora.translate.turn import BROKEN_OFF
+from workers.pandora.translate.error_body import (
+    TOO_LONG_CODES,
+    ErrorBody,
+    read_error_body,
+    shorten,
+)
+from workers.pandora.translate.turn import BROKEN_OFF, NO_ANSWER
 from workers.upstream import UpstreamBusy, UpstreamError
 
 DEFAULT_RETRY_AFTER = 60.0
@@ -23,7 +28,6 @@ _WEBSOCKET = "This account answers over WebSocket, and upstream.transport does n
 _NO_SUCH_ADDRESS = (
     "The upstream knows no such address. Check upstream.base_url and upstream.api_prefix."
 )
-_TOO_LONG_CODES = ("message_length_exceeds_limit", "conversation_too_large")
 
 
 def judge(
@@ -44,7 +48,7 @@ def judge(
 
     sentence = error.message or f"The upstream answered {status} without a message."
     error = ErrorBody(sentence, error.code, error.clears_in)
-    if error.code in _TOO_LONG_CODES:
+    if error.code in TOO_LONG_CODES:
         return _error("too_long", error)
     match status:
         case 401:
@@ -75,7 +79,7 @@ def _error(
 
 def error_of(failed: Failed, *, passing: bool = False) -> UpstreamError:
     """The error to raise for a failure, in a status of its own or within an event stream."""
-    passing = passing or failed.fault == "upstream_down" or failed is BROKEN_OFF
+    passing = passing or failed.fault == "upstream_down" or failed in (BROKEN_OFF, NO_ANSWER)
     capped = failed.retry_after if failed.code == "model_cap_exceeded" else None
     return UpstreamError(failed, passing=passing, capped_for=capped)
 

@@ -15,6 +15,12 @@ from wire.events import Fault
 MAX_SENTENCE = 500
 """Characters of an upstream sentence that are passed on to a client."""
 
+TOO_LONG_CODES = (
+    "context_length_exceeded",
+    "conversation_too_large",
+    "message_length_exceeds_limit",
+)
+
 _MAX_DEPTH = 4  # of wrappings around the sentence; two have been seen
 
 
@@ -60,6 +66,8 @@ def fault_of(error: ErrorBody) -> Fault:
     sentence = error.message.lower()
     if error.code == "account_deactivated":
         return "unauthorized"
+    if error.code in TOO_LONG_CODES:
+        return "too_long"
     if "unusual activity" in sentence:
         return "forbidden"
     if (

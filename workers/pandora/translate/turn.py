@@ -19,7 +19,8 @@ holds back comes first. Images, files and permissions are values in the place of
 (`placeholders`).
 
     running --text--> running
-    running --[DONE]--------------------------------> Done
+    running --[DONE] after any message--------------> Done
+    running --[DONE] after no message---------------> Failed
     running --end of stream, turn finished----------> Done
     running --end of stream, anything else----------> Failed
     running --error---------------------------------> Failed
@@ -44,7 +45,10 @@ from workers.pandora.translate.message import (
 from workers.pandora.translate.placeholders import read_permission_request
 from workers.pandora.translate.records import Envelope, Mark, Message, Operation, Record
 
-BROKEN_OFF = Failed("upstream_error", "The upstream broke off its answer.", "answer_broken_off")
+BROKEN_OFF = Failed(
+    "upstream_error", "The upstream broke off its answer. Retry the request.", "answer_broken_off"
+)
+NO_ANSWER = Failed("upstream_error", "The upstream sent no answer. Retry the request.", "no_answer")
 _NO_SENTENCE = "The upstream reported an error without a message."
 _TO_USER = ("all", None)
 _DALLE = "dalle"
@@ -223,6 +227,8 @@ class Translator:
         outputs = self._begin(self._turn_to(None))
         self.ended = True
         last = self._call or self._last  # a call that was cut off leaves the answer incomplete
+        if not self._started and not self._blocked and (last is None or not last.finished):
+            return [NO_ANSWER]  # events of another kind, or none: not an empty answer of the model
         finish: Finish = "stop" if last is None else last.finish
         begin: list[Output] = [] if self._started else [Started(self._model)]
         return [*outputs, *begin, Done("content_filter" if self._blocked else finish)]

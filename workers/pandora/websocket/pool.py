@@ -35,12 +35,12 @@ _MOST_REMEMBERED = 10_000
 
 _NOWHERE = Failed(
     "upstream_error",
-    "The upstream announced its answer over WebSocket without an address.",
+    "The upstream announced its answer over WebSocket without an address. Retry the request.",
     "websocket_nowhere",
 )
 _UNREACHABLE = Failed(
     "upstream_down",
-    "The upstream's WebSocket could not be reached.",
+    "The upstream's WebSocket could not be reached. Retry the request.",
     "websocket_unreachable",
 )
 

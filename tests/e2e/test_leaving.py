@@ -79,7 +79,7 @@ def test_a_waiting_client_that_disconnects_frees_its_place_within_a_second(
     with redis.Redis.from_url(gateway.redis.url) as line:
         until(lambda: line.zcard("gateway:waiting:chat") == 2, 60, "not both are in line")
         if stream:
-            waiting.read_until(b": queued")
+            waiting.read_until(b'"queue":')
         waiting.leave()
         until(lambda: line.zcard("gateway:waiting:chat") == 1, WITHIN, "its place is not free")
     running.leave()

@@ -1,7 +1,8 @@
 """Bodies of requests, as OpenAI's types. Pure.
 
 Unknown fields are ignored, since clients send many that mean nothing here. A known field of the
-wrong type is refused, and the error names its path.
+wrong type is refused, and the error names its path; so is one beyond its bound in
+`app/openai/bounds.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,16 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from app.openai.bounds import (
+    LONGEST_NAME,
+    LONGEST_STOP,
+    MOST_MESSAGES,
+    MOST_MODALITIES,
+    MOST_PARTS,
+    MOST_STOPS,
+    MOST_TOOLS,
+    check_values,
+)
 from app.openai.errors import BadRequest
 
 
@@ -57,13 +68,14 @@ class RefusalPart(msgspec.Struct, frozen=True, tag="refusal"):
 
 
 Part = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
+Parts = Annotated[list[Part], Meta(max_length=MOST_PARTS)]
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
     """One message of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[Part] | None = None
+    content: str | Parts | None = None
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -83,36 +95,38 @@ class JsonObject(msgspec.Struct, frozen=True):
 
 
 AtLeastOne = Annotated[int, Meta(ge=1)]
-Stop = Annotated[str, Meta(max_length=1000)]
+Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
+Stop = Annotated[str, Meta(max_length=LONGEST_STOP)]
+Tools = Annotated[list[JsonObject], Meta(max_length=MOST_TOOLS)]
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
     """The body of `POST /v1/chat/completions`."""
 
-    model: str
-    messages: list[ChatMessage]
+    model: Name
+    messages: Annotated[list[ChatMessage], Meta(max_length=MOST_MESSAGES)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
     # Scheduling: the user among those of the same key, and the priority.
-    user: str | None = None
-    service_tier: str | None = None
+    user: Name | None = None
+    service_tier: Name | None = None
 
     # Limits of the answer, enforced by the gateway.
-    stop: Stop | Annotated[list[Stop], Meta(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=MOST_STOPS)] | None = None
     max_tokens: AtLeastOne | None = None
     max_completion_tokens: AtLeastOne | None = None
 
     # Not supported by the upstream; see `unsupported`.
     n: AtLeastOne | None = None
-    tools: list[JsonObject] | None = None
-    functions: list[JsonObject] | None = None
+    tools: Tools | None = None
+    functions: Tools | None = None
     tool_choice: Literal["none", "auto", "required"] | JsonObject | None = None
     function_call: Literal["none", "auto"] | JsonObject | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0)] | None = None
     response_format: ResponseFormat | None = None
-    modalities: list[str] | None = None
+    modalities: Annotated[list[Name], Meta(max_length=MOST_MODALITIES)] | None = None
     audio: JsonObject | None = None
 
     @property
@@ -162,11 +176,11 @@ class ImagesRequest(msgspec.Struct, frozen=True):
 
     # OpenAI's own limit. An images job is stored in Redis as a whole.
     prompt: Annotated[str, Meta(max_length=32_000)]
-    model: str | None = None
+    model: Name | None = None
     n: int | None = None
-    size: str | None = None
+    size: Name | None = None
     response_format: Literal["url", "b64_json"] | None = None
-    user: str | None = None
+    user: Name | None = None
 
     @property
     def prompt_with_size(self) -> str:
@@ -215,14 +229,17 @@ def decode_images(body: Body) -> ImagesRequest:
     return request
 
 
+_TOO_LONG = re.compile(r"Expected `(?P<kind>array|str)` of length <= (?P<most>\d+)")
+_LONGEST_QUOTE = 300
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: Body) -> T:
+    check_values(body)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise BadRequest(str(error), param=_param(str(error))) from None
+        raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if lone := _LONE_SURROGATE.search(body):
             raise BadRequest(
@@ -232,6 +249,23 @@ def _decode(decoder: msgspec.json.Decoder[T], body: Body) -> T:
         raise BadRequest(f"The body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("The body is nested too deeply.") from None
+
+
+def _invalid(message: str) -> BadRequest:
+    """Translate a decoder's error message, which may quote a value of any length."""
+    if len(message) > 2 * _LONGEST_QUOTE:
+        message = f"{message[:_LONGEST_QUOTE]}...{message[-_LONGEST_QUOTE:]}"
+    param = _param(message)
+    if (found := _TOO_LONG.match(message)) is None:
+        return BadRequest(message, param=param)
+    kind, an_array = ("array", "an array") if found["kind"] == "array" else ("string", "a string")
+    failure = BadRequest(
+        f"Invalid '{param}': {kind} too long. Expected {an_array} with maximum length"
+        f" {found['most']}.",
+        param=param,
+    )
+    failure.code = f"{kind}_above_max_length"
+    return failure
 
 
 def _param(message: str) -> str | None:

@@ -72,7 +72,10 @@ def build_server(
         outage_grace=config.redis.outage_grace,
         max_backlog=config.stream.max_backlog,
     )
-    heartbeat = Heartbeat(shared_line.presences, id, config.queue.heartbeat)
+    grace = config.redis.outage_grace
+    heartbeat = Heartbeat(
+        shared_line.presences, id, config.queue.heartbeat, grace, inbox.give_up_all
+    )
     health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed)
     line = Line(config, seal, shared_line, inbox, id)
     attachments = Attachments(config.files, blobs, budget)

@@ -13,7 +13,8 @@ from app.http.json_answer import json
 from wire import VERSION
 from wire.line.presence import Presence
 from wire.line.upkeep import UpkeepLine
-from wire.redis.outage import REDIS_ERRORS, error_kind
+from wire.redis.outage import REDIS_ERRORS
+from wire.redis.trouble import trouble
 
 PATIENCE = 1.0
 """Seconds that Redis may take to answer."""
@@ -62,7 +63,7 @@ class Health:
                 repairs = await self._line.repairs()
                 open_for = (await self._line.snapshot()).open_for
         except REDIS_ERRORS as error:
-            fatal.append(f"Redis cannot be reached, or refuses to serve ({error_kind(error)})")
+            fatal.append(f"Redis cannot be used ({self._heartbeat.error or trouble(error)})")
         else:
             ours = [worker for worker in workers if worker.fingerprint == self._fingerprint]
             fatal += self._fatal(ours)

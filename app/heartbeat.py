@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from runtime.tasks import background
 from wire.line.presence import Presences
@@ -15,17 +15,30 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Writes the presence of the front end `id` every `interval` seconds."""
+    """Writes the presence of the front end `id` every `interval` seconds.
 
-    def __init__(self, presences: Presences, id: str, interval: float) -> None:
+    Calls `give_up` while Redis has accepted none for `grace` seconds: by then its jobs count as
+    abandoned, and none that its clients wait for can begin.
+    """
+
+    def __init__(
+        self,
+        presences: Presences,
+        id: str,
+        interval: float,
+        grace: float,
+        give_up: Callable[[], None],
+    ) -> None:
         self._presences = presences
         self._id = id
         self._interval = interval
+        self._grace = grace
+        self._give_up = give_up
         self._outage = Outage(logger, "announce this front end")
 
     @property
     def error(self) -> str:
-        """Kind of the error if the last heartbeat could not be written; else ""."""
+        """Reason for which the last heartbeat could not be written, or ""."""
         return self._outage.reason
 
     @contextlib.asynccontextmanager
@@ -40,4 +53,6 @@ class Heartbeat:
         while True:
             with self._outage.tolerated():
                 await self._presences.show_front_end(self._id)
+            if self._outage.lasts(self._grace):
+                self._give_up()
             await asyncio.sleep(self._interval)

@@ -22,7 +22,8 @@ from wire.jobs import ChatJob, Lane, encode_job, is_pool
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
 from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.status import JobStatus
-from wire.redis.outage import REDIS_ERRORS, error_kind, retry
+from wire.redis.outage import REDIS_ERRORS, retry
+from wire.redis.trouble import trouble
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, finish_waiting
 from wire.stream.inbox import Inbox
@@ -141,7 +142,7 @@ class Line:
             if isinstance(error, REDIS_ERRORS):
                 logger.warning(
                     "a job could not be put in line: %s",
-                    error_kind(error),
+                    trouble(error),
                     extra={"event": "enqueue_failed", "job": new.id},
                 )
                 raise LineUnavailable from None

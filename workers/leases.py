@@ -19,16 +19,24 @@ from msgspec.structs import replace
 
 import settings
 from wire import VERSION
+from wire.events import Failed
 from wire.line.presence import Presence
 from wire.line.worker import WorkerLine
 from wire.redis.outage import Outage
 from wire.seal import Seal
+from wire.stream.outbox import Outbox
 from workers.attempt import Attempt, Stop
 
 logger = logging.getLogger(__name__)
 
 MARGIN = 0.5
 """Seconds before the end of an unrenewed lease at which its conversation is closed."""
+
+UNRENEWED = Failed(
+    "gateway_error",
+    "The worker handling this request could not renew its lease. Retry the request.",
+    "worker_lost",
+)
 
 RETRY = 0.25
 """Seconds between two tries to renew while Redis is unreachable."""
@@ -38,9 +46,16 @@ class Leases:
     """The leases of this worker's attempts."""
 
     def __init__(
-        self, line: WorkerLine, seal: Seal, worker: str, max_jobs: int, config: settings.Queue
+        self,
+        line: WorkerLine,
+        outbox: Outbox,
+        seal: Seal,
+        worker: str,
+        max_jobs: int,
+        config: settings.Queue,
     ) -> None:
         self._line = line
+        self._outbox = outbox
         self._presence = Presence(worker, VERSION, seal.fingerprint, max_jobs)
         self._beat = config.heartbeat
         self._lease = config.lease
@@ -84,8 +99,7 @@ class Leases:
                     "leases could not be renewed in time, their conversations are closed",
                     extra={"event": "leases_lost", "conversations": len(self._attempts)},
                 )
-                self.stop_all("lost")
-                self._attempts.clear()
+                self._give_up_all()
             pause = RETRY
             with outage.tolerated():
                 async with asyncio.timeout(min(self._beat, left) if self._attempts else self._beat):
@@ -95,6 +109,14 @@ class Leases:
             if outage.is_for_everyone:
                 self._good_from(asked)  # once Redis serves again, it waits that long
             await asyncio.sleep(max(pause, 0.0))
+
+    def _give_up_all(self) -> None:
+        self.stop_all("lost")
+        for attempt in self._attempts.values():
+            # The process that finds the lease expired will write an ending. If Redis refuses to
+            # write for all of them, this is the only one that the readers get.
+            self._outbox.abandon(attempt.publication, UNRENEWED)
+        self._attempts.clear()
 
     async def _renew(self) -> None:
         attempts = dict(self._attempts)  # verdicts are not about what is claimed meanwhile

@@ -26,7 +26,8 @@ from wire.events import Ending, Failed
 from wire.jobs import Family
 from wire.line.claims import Claim, Requeued
 from wire.line.worker import WorkerLine
-from wire.redis.outage import REDIS_ERRORS, error_kind, retry
+from wire.redis.outage import REDIS_ERRORS, retry
+from wire.redis.trouble import trouble
 from wire.seal import Seal, SealError
 from wire.stream.endings import CANCELLED, finish_waiting
 from wire.stream.outbox import Outbox, Superseded
@@ -83,7 +84,7 @@ class Settlement:
             case RedisError() as error:
                 logger.warning(
                     "a job is requeued, Redis is unavailable: %s",
-                    error_kind(error),
+                    trouble(error),
                     extra={"event": "requeued", "job": job},
                 )
                 await self._requeue(attempt, self._line.requeue)

@@ -28,8 +28,9 @@ from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
 from wire.redis.client import Redis
-from wire.redis.outage import REDIS_ERRORS, error_kind
+from wire.redis.outage import REDIS_ERRORS
 from wire.redis.subscription import Subscription
+from wire.redis.trouble import trouble
 from wire.seal import Seal
 from wire.stream.channel import RedisChannel
 from wire.stream.outbox import Outbox
@@ -69,7 +70,9 @@ class Worker:
         scripts = Scripts(redis, seal.fingerprint)
         self.line = WorkerLine(scripts, config.queue, config.upstream)
         self.outbox = Outbox(RedisChannel(redis), self.line, seal, config.queue.max_log_bytes)
-        self.leases = Leases(self.line, seal, id, config.workers.max_jobs, config.queue)
+        self.leases = Leases(
+            self.line, self.outbox, seal, id, config.workers.max_jobs, config.queue
+        )
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """The tasks of all attempts, by their jobs; of one job, the latest."""
         self._upkeep = UpkeepLine(scripts, config.queue, config.upstream)
@@ -178,7 +181,7 @@ class Worker:
             # Nothing was begun: its lease expires, and it is requeued.
             logger.warning(
                 "a job was not started, Redis is unavailable: %s",
-                error_kind(error),
+                trouble(error),
                 extra={"event": "job_not_started", "job": job},
             )
         finally:

@@ -371,10 +371,10 @@ async def test_a_redis_out_of_memory_is_reported_as_such(
             while response.status_code == 200:
                 response = await front.get("/readyz")
         reasons = response.json()["reasons"]
-        assert reasons == ["Redis cannot be written to (OOM command not allowed)"]
+        assert reasons == ["Redis cannot be written to (OOM: its memory is full (maxmemory))"]
         refused = await front.post(CHAT, json=BODY, headers=BEARER)
         assert refused.status_code == 503
-        assert "a job could not be put in line: OOM command not allowed" in caplog.text
+        assert "a job could not be put in line: OOM: its memory is full" in caplog.text
     finally:
         await redis.config_set("maxmemory", 0)
     async with asyncio.timeout(30):

@@ -63,7 +63,7 @@ async def test_an_outage_is_logged_once_and_loses_no_event(
 
     def told() -> int:
         return [record.getMessage() for record in caplog.records].count(
-            "Redis is unavailable (ConnectionError): cannot publish events"
+            "Redis is unavailable (the connection failed): cannot publish events"
         )
 
     with inbox.open("job") as reply:

@@ -17,6 +17,8 @@ from wire.line.claims import Claim, Verdict
 from wire.line.presence import Presence
 from wire.line.worker import WorkerLine
 from wire.seal import Seal
+from wire.stream.channel import Channel, PublishingLine
+from wire.stream.outbox import Outbox
 from workers.attempt import Attempt
 from workers.leases import MARGIN, Leases
 
@@ -57,7 +59,9 @@ def stopped_after(
 
     async def watch() -> float | None:
         queue = cast(WorkerLine, RenewingQueue(lambda: fault(clock.passed)))
-        leases = Leases(queue, Seal(b"a secret"), "worker", 10, CONFIG)
+        seal = Seal(b"a secret")
+        outbox = Outbox(cast(Channel, None), cast(PublishingLine, queue), seal, 1 << 20)
+        leases = Leases(queue, outbox, seal, "worker", 10, CONFIG)
         attempt = Attempt(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
         async with background(leases.keep()):
             await asyncio.sleep(held_after)

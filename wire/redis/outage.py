@@ -14,7 +14,9 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-from redis.exceptions import BusyLoadingError, ConnectionError, OutOfMemoryError, RedisError
+from redis.exceptions import BusyLoadingError, ConnectionError, RedisError
+
+from wire.redis.trouble import trouble
 
 _Result = TypeVar("_Result")
 
@@ -40,7 +42,7 @@ class Outage:
         self.since: float | None = None
         """Monotonic time of the first failure; None while Redis serves."""
         self.reason = ""
-        """Kind of the latest error; "" while Redis serves."""
+        """Description of the latest error; "" while Redis serves."""
         self.is_for_everyone = False
         """True if, judging by the latest error, no other process can reach Redis either."""
 
@@ -65,7 +67,7 @@ class Outage:
         return False
 
     def _fail(self, error: BaseException) -> None:
-        self.reason = error_kind(error)
+        self.reason = trouble(error)
         self.is_for_everyone = is_down_for_everyone(error)
         if self.since is None:
             self.since = time.monotonic()
@@ -75,6 +77,10 @@ class Outage:
                 self._task,
                 extra={"event": "redis_unreachable"},
             )
+
+    def lasts(self, seconds: float) -> bool:
+        """Return True if Redis has not served for that time."""
+        return self.since is not None and time.monotonic() - self.since > seconds
 
     def end(self) -> None:
         """Note that Redis serves; does nothing if it did before."""
@@ -118,13 +124,3 @@ def is_down_for_everyone(error: BaseException) -> bool:
         cause = cause.__cause__ or cause.__context__
     # redis-py keeps only the message of asyncio's error.
     return isinstance(error, ConnectionError) and "refused" in str(error).lower()
-
-
-def error_kind(error: BaseException) -> str:
-    """Kind of a Redis error, for people; not its message, which may quote what was sent.
-
-    A full Redis is named as in docs/operating.md; from a script it is only a ResponseError.
-    """
-    if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in str(error):
-        return "OOM command not allowed"
-    return type(error).__name__

@@ -73,15 +73,7 @@ class Healer:
                 case "no_room":
                     give_up = time.monotonic() + self._outage_grace
                 case "missing" if time.monotonic() > give_up:
-                    if reply.begun:
-                        reply.fail(
-                            "Part of the answer was lost on its way. Retry the request.",
-                            "answer_lost",
-                        )
-                    else:
-                        reply.fail(
-                            "The waiting line was unreachable for too long.", "line_unavailable"
-                        )
+                    reply.give_up()
             await asyncio.sleep(pause)
 
     async def _read_on(self, reply: Reply) -> _Found:

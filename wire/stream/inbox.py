@@ -100,6 +100,11 @@ class Inbox:
         for reply in self._open():
             reply.fail(message, code)
 
+    def give_up_all(self) -> None:
+        """End every open reply, as Redis can be read but not written to."""
+        for reply in self._open():
+            reply.give_up()
+
     async def _receive(self) -> None:
         async for message in self._subscription.messages():
             if message is None:

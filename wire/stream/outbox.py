@@ -57,6 +57,7 @@ class Outbox:
         self._pending: dict[Publication, None] = {}
         self._has_pending = asyncio.Event()
         self._open: set[Publication] = set()
+        self._abandoned: dict[Publication, Batch] = {}
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Publish and log in the background for as long as the context lasts."""
@@ -112,17 +113,31 @@ class Outbox:
             upstream_failed=upstream_failed,
         )
 
+    def abandon(self, publication: Publication, failed: Failed) -> None:
+        """Publish an ending to the current readers of an attempt, without finishing the job.
+
+        For a Redis that refuses to write. If nothing was published yet, nothing is: the job will be
+        requeued.
+        """
+        self._pending.pop(publication, None)
+        self._open.discard(publication)
+        if publication.begun:
+            publication.take()
+            self._abandoned[publication] = publication.unlogged(failed)
+            self._has_pending.set()
+
     async def _publish_pending(self) -> None:
         outage = Outage(logger, "publish events")
         while True:
             await self._has_pending.wait()
             self._has_pending.clear()
             batches: defaultdict[str, list[Batch]] = defaultdict(list)
-            for publication in self._pending:
-                batch = publication.take()
+            pending = {publication: publication.take() for publication in self._pending}
+            for publication, batch in (pending | self._abandoned).items():
                 for front_end in publication.front_ends:
                     batches[front_end].append(batch)
             self._pending.clear()
+            self._abandoned.clear()
             # Front ends notice by the numbers what an outage has lost, and read it from the log.
             with outage.tolerated():
                 for front_end, its_batches in batches.items():

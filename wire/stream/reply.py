@@ -84,6 +84,13 @@ class Reply:
         """Tell if a batch from the log, which can wait, may be accepted now."""
         return self.unread.has_room(batch.events)
 
+    def give_up(self) -> None:
+        """End the reply because its events will not arrive any more."""
+        if self.begun:
+            self.fail("Part of the answer was lost on its way. Retry the request.", "answer_lost")
+        else:
+            self.fail("The waiting line was unreachable for too long.", "line_unavailable")
+
     def fail(self, message: str, code: str) -> None:
         """End the reply on this side, unless it has ended."""
         if not self.ended:

@@ -19,6 +19,7 @@ from app.front_end import build_server
 from app.http.framework import GatewayRequest
 from app.http.processes import Processes, inherited, listen
 from runtime import logs
+from runtime.permissions import restrict_new_files
 from settings.loader import load
 from wire.line.scripts import WrongVersionError, upgrade
 from wire.seal import Seal, load_secret
@@ -31,6 +32,7 @@ def main() -> None:
     socket_of_parent = inherited(sys.argv[1:])
     try:
         config = load()
+        restrict_new_files()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
         front_end = build_server(config, seal)

@@ -13,6 +13,7 @@ import uvloop
 
 import settings
 from runtime import logs
+from runtime.permissions import restrict_new_files
 from settings.loader import load
 from store.blobs import Blobs, open_blobs
 from store.media import Media, open_media
@@ -62,6 +63,7 @@ def main() -> None:
     try:
         config = load()
         config.upstream.require_base_url()
+        restrict_new_files()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
         media = open_media(config.media, config.directory)

@@ -1,37 +1,22 @@
-"""Fetch client-supplied URLs without exposing the internal network (SSRF guard).
+"""Fetch client-supplied URLs without exposing the internal network (`runtime/public_connector`).
 
-The guard is where a socket is created: it checks the very address that is then connected to, for
-every name, every literal address in any spelling, every redirect, and every name server that gives
-a different answer the second time (DNS rebinding). Nothing is resolved beforehand, and no proxy
-from the environment is used.
-
-A URL is part of a prompt, so it is never in a log line or an error.
+No proxy from the environment is used. A URL is part of a prompt, so it is never in a log line or
+an error.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
+import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
-from typing import Any
 
 import aiohttp
-import yarl
-from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.files.ssrf_guard import may_connect
+from app.files.urls import follow, parse_url
+from runtime.public_connector import ForbiddenAddressError, public_connector
 from settings.networks import Network
 
 MAX_REDIRECTS = 5
-
-LOOKUPS = 16
-"""Names that are resolved at the same time."""
-
-LOOKUP_PATIENCE = 10.0
-"""Seconds that resolving a name may take, including the wait for a thread."""
 
 LONGEST_URL = 64 * 1024
 """Characters. Servers accept far less, and parsing a very long URL would block the event loop."""
@@ -42,16 +27,14 @@ _HEADERS = {
     "Accept": "*/*",
     "Accept-Encoding": "identity",  # content that grows when it is decompressed has no known size
 }
-_WRONG_SCHEME = "The URL of the file must begin with `http://`, `https://` or `data:`."
+_INVALID_URL = (
+    "The URL of the file is invalid. It must begin with `http://`, `https://` or `data:`."
+)
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class FetchError(Exception):
     """The URL cannot be fetched. The text is for the client and contains no address."""
-
-
-class _ForbiddenAddressError(OSError):
-    """Clients may not reach this address through us."""
 
 
 class Fetched:
@@ -87,14 +70,7 @@ class Fetcher:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work for as long as the context lasts."""
-        threads = ThreadPoolExecutor(LOOKUPS, "names")
-        connector = aiohttp.TCPConnector(
-            force_close=True,
-            socket_factory=self._socket,
-            resolver=_Resolver(threads),
-            limit=0,  # a request fetches one file at a time; slow servers must not delay others
-        )
-        try:
+        with public_connector(self._allowed) as connector:
             async with aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -103,8 +79,6 @@ class Fetcher:
                 max_field_size=32 * 1024,
             ) as self._session:
                 yield
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
 
     @asynccontextmanager
     async def open(self, url: str) -> AsyncIterator[Fetched]:
@@ -117,10 +91,8 @@ class Fetcher:
         if len(url) > LONGEST_URL:
             raise FetchError(f"The URL of the file is longer than {LONGEST_URL} characters.")
         with _failing():
-            location = yarl.URL(url)
+            location = parse_url(url)
             for _ in range(1 + MAX_REDIRECTS):
-                if location.scheme not in ("http", "https") or not location.host:
-                    raise FetchError(_WRONG_SCHEME)
                 async with self._session.get(
                     location, headers=_HEADERS, allow_redirects=False
                 ) as response:
@@ -128,59 +100,8 @@ class Fetcher:
                         _check(response)
                         yield Fetched(response)
                         return
-                    location = location.join(yarl.URL(response.headers.get("Location", "")))
+                    location = follow(location, response.headers.get("Location", ""))
         raise FetchError("The file could not be fetched: there were too many redirects.")
-
-    def _socket(self, to: tuple[Any, ...]) -> socket.socket:
-        """Create the socket that will be connected to an address in the form of `getaddrinfo`."""
-        family, kind, protocol, _, address = to
-        if not may_connect(str(address[0]), self._allowed):
-            # With the same text for every address of a name, aiohttp raises this very error.
-            raise _ForbiddenAddressError("not public")
-        return socket.socket(family, kind, protocol)
-
-
-class _Resolver(AbstractResolver):
-    """Resolves names in threads of its own.
-
-    A name server chosen by a client may be arbitrarily slow. The loop's own threads are few, and
-    resolve the address of Redis.
-    """
-
-    def __init__(self, threads: ThreadPoolExecutor) -> None:
-        self._threads = threads
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        look_up = partial(
-            socket.getaddrinfo,
-            host,
-            port,
-            family=family,
-            type=socket.SOCK_STREAM,
-            flags=socket.AI_ADDRCONFIG,
-        )
-        # Not the deadline of the fetch: aiohttp continues to resolve after the fetch is cancelled.
-        try:
-            async with asyncio.timeout(LOOKUP_PATIENCE):
-                found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
-        except TimeoutError:
-            raise OSError("no name server answered in time") from None
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=int(address[1]),
-                family=kind,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, protocol, _, address in found
-        ]
-
-    async def close(self) -> None:
-        """Do nothing: the threads belong to the fetcher."""
 
 
 def _check(response: aiohttp.ClientResponse) -> None:
@@ -197,16 +118,32 @@ def _failing() -> Iterator[None]:
     """Translate network errors to FetchError, without a cause: their messages contain addresses."""
     try:
         yield
-    except aiohttp.ClientConnectorError as error:
-        if isinstance(error.os_error, _ForbiddenAddressError):
-            raise FetchError(
-                "The file was not fetched: its address is not public; the operator can allow it"
-                " with files.allow_networks."
-            ) from None
-        raise FetchError("The file could not be fetched: its server is unreachable.") from None
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-        raise FetchError(_WRONG_SCHEME) from None
+    except aiohttp.InvalidURL:
+        raise FetchError(_INVALID_URL) from None
     except (aiohttp.ClientError, OSError) as error:
-        raise FetchError(f"The file could not be fetched ({type(error).__name__}).") from None
+        raise FetchError(f"The file could not be fetched: {_reason(error)}.") from None
     except ValueError:
-        raise FetchError("The URL of the file is invalid.") from None
+        raise FetchError(_INVALID_URL) from None
+
+
+def _reason(error: aiohttp.ClientError | OSError) -> str:
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    match error, cause:
+        case (aiohttp.ClientConnectorDNSError(), _) | (_, ForbiddenAddressError()):
+            # One wording for both, which does not tell which names the internal network knows.
+            return (
+                "its host does not exist, or its address is not public (the operator can allow"
+                " networks with files.allow_networks)"
+            )
+        case (aiohttp.ClientConnectorCertificateError(), _) | (_, ssl.SSLCertVerificationError()):
+            return "the TLS certificate of its server is not valid"
+        case (aiohttp.ClientSSLError(), _) | (_, ssl.SSLError()):
+            return "its server and the gateway could not agree on a TLS connection"
+        case (_, ConnectionRefusedError()):
+            return "its server refused the connection"
+        case (aiohttp.ClientConnectorError(), _) if not isinstance(cause, ConnectionError):
+            return "its server is unreachable"
+        case (aiohttp.ClientResponseError(), _):
+            return "its server did not respond in HTTP"
+        case _:
+            return f"its server broke off the connection ({type(error).__name__})"

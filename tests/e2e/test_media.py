@@ -115,6 +115,17 @@ def test_an_image_is_drawn_and_fetched_from_its_url(client: OpenAI) -> None:
     assert picture.content.startswith(PNG)
 
 
+def test_the_media_store_and_the_logs_are_not_readable_by_others(
+    gateway: Gateway, client: OpenAI
+) -> None:
+    draw(client, "[[sim tool=dalle words=3]]")
+    made = [*(gateway.directory / "media").rglob("*"), *gateway.directory.glob("log/*")]
+    assert {path.is_dir() for path in made} == {True, False}
+    assert any("log" in path.name for path in made)
+    for path in made:
+        assert path.stat().st_mode & 0o777 == (0o750 if path.is_dir() else 0o640), path
+
+
 def test_several_images_are_drawn_in_as_many_turns_as_needed(
     gateway: Gateway, client: OpenAI
 ) -> None:

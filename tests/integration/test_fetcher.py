@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from app.files.fetcher import LOOKUPS, Fetcher, FetchError
+from app.files.fetcher import Fetcher, FetchError
+from runtime.public_connector import LOOKUPS
 from settings.networks import networks
 from tests.support.website import serving
 
@@ -119,12 +126,12 @@ async def test_slow_name_lookups_delay_no_other_fetch(
         return real(host, *args, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr("app.files.fetcher.LOOKUP_PATIENCE", 0.5)
+    monkeypatch.setattr("runtime.public_connector.LOOKUP_PATIENCE", 0.5)
     fetcher = Fetcher()
     async with fetcher.running():
 
         async def ask(number: int) -> None:
-            with pytest.raises(FetchError, match="is unreachable"):
+            with pytest.raises(FetchError, match="does not exist"):
                 async with fetcher.open(f"http://{number}.slow.example/"):
                     pass
 
@@ -206,4 +213,82 @@ async def test_error_statuses_compression_and_broken_responses_are_reported(
         assert "responded with 404" in await refused(Fetcher(LOOPBACK), f"{root}/404")
         assert "compressed" in await refused(Fetcher(LOOPBACK), f"{root}/gzip")
         await refused(Fetcher(LOOPBACK), f"{root}/broken")
-    assert "is unreachable" in await refused(Fetcher(LOOPBACK), f"{root}/gone")
+    assert "refused the connection" in await refused(Fetcher(LOOPBACK), f"{root}/gone")
+
+
+async def test_a_refusal_does_not_tell_which_internal_names_exist(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_up(host: str, port: int, **_: object) -> list[object]:
+        if host == "unknown.example":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    hosts = ("unknown.example", "internal.example", "10.0.0.1", "127.0.0.1", "localhost")
+    said = {await refused(Fetcher(), f"http://{host}/secret") for host in hosts}
+    assert len(said) == 1
+
+
+SPELLED = "/a%3Ab/%E5%9b%be%2F(x)?ex=6%3A7&s=a%2bb+c%20d&sig=%2f~%7E=="
+"""A signed URL: in any other spelling its signature is not valid."""
+
+
+async def test_a_url_is_requested_as_it_is_spelled_also_after_a_redirect(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    asked: list[str] = []
+
+    async def note(request: web.Request) -> web.StreamResponse:
+        asked.append(request.raw_path)
+        if request.path == "/from":
+            return web.Response(status=302, headers={"Location": SPELLED})
+        return web.Response(text="x")
+
+    async with serving(note) as port:
+        for path in (SPELLED, "/from", "/图 片.png?名=空"):
+            await fetch(Fetcher(LOOPBACK), f"http://127.0.0.1:{port}{path}#part")
+    assert asked == [
+        SPELLED,
+        "/from",
+        SPELLED,
+        "/%E5%9B%BE%20%E7%89%87.png?%E5%90%8D=%E7%A9%BA",
+    ]
+
+
+async def test_each_failure_of_tls_is_named(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    """Some picture hosts offer the RSA key exchange alone, which Python leaves out by default."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-GCM-SHA256")
+    for tls, reason in ((context, "certificate"), (None, "agree on a TLS connection")):
+        async with serving(hello, tls=tls) as port:
+            assert reason in await refused(Fetcher(LOOPBACK), f"https://127.0.0.1:{port}/secret")
+
+
+def self_signed(directory: Path) -> Path:
+    """A certificate that nobody trusts, and its key, in one file."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
+    file = directory / "self-signed.pem"
+    file.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+        + certificate.public_bytes(pem)
+    )
+    return file

@@ -67,7 +67,7 @@ def test_each_message_has_its_own_count() -> None:
 
 
 def test_citations_may_come_by_operations() -> None:
-    source = {"start_ix": 1, "metadata": {"url": "U", "extra": {"cited_message_idx": 6}}}
+    source = {"start_ix": 1, "metadata": {"url": "https://U", "extra": {"cited_message_idx": 6}}}
     said = translate(
         stream(
             root(text("", status=RUNNING, citations=[]), 0, p="", o="add"),
@@ -77,7 +77,7 @@ def test_citations_may_come_by_operations() -> None:
             {"p": PARTS, "o": "append", "v": "."},
         )
     )
-    assert shown(said) == "A[[6](U)] b."
+    assert shown(said) == "A[[6](https://U)] b."
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,7 @@ def test_each_operation_is_applied(path: str, name: str, value: object, expected
         {"p": PARTS, "o": "truncate", "v": "x"},
         {"p": "/message/content/parts/9", "o": "replace", "v": "x"},
         {"p": "/message/content/parts/x", "o": "replace", "v": "x"},
+        {"p": f"/message/content/parts/{10**30}", "o": "add", "v": "x"},
         {"p": PARTS, "o": "brand_new", "v": "x"},
         {"p": "", "o": "patch", "v": 7},
         {"p": "", "o": "patch", "v": [7, {"p": 7}, {"p": "/no/such", "o": "append", "v": "x"}]},

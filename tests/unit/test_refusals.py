@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from wire.events import Failed, Fault
 from workers.pandora.refusals import DEFAULT_RETRY_AFTER, judge
 from workers.pandora.translate.error_body import MAX_SENTENCE, read_error_body
+from workers.retry_after import LONGEST
 from workers.upstream import UpstreamBusy, UpstreamError
 
 BUSY = "Only one message at a time. Please allow any other responses to complete."
@@ -103,16 +104,27 @@ def test_one_message_at_a_time_means_that_the_job_waits() -> None:
         ("-3", DEFAULT_RETRY_AFTER),
         ("nan", DEFAULT_RETRY_AFTER),
         ("inf", DEFAULT_RETRY_AFTER),
+        ("1_0", DEFAULT_RETRY_AFTER),
+        ("9" * 400, DEFAULT_RETRY_AFTER),
+        ("1000000000", LONGEST),
     ],
 )
 def test_a_rate_limit_lasts_as_long_as_its_header_says(header: str | None, seconds: float) -> None:
     assert failed(429, {"detail": "Too many."}, retry_after=header).retry_after == seconds
 
 
-@pytest.mark.parametrize("clears_in", [0, -1, True, "soon", None, [1]])
+@pytest.mark.parametrize("clears_in", [0, -1, True, "soon", None, [1], 10**400])
 def test_an_invalid_clears_in_is_ignored(clears_in: object) -> None:
     body = coded("Cap.", "model_cap_exceeded", clears_in=clears_in)
     assert failed(429, body, retry_after="9").retry_after == 9.0
+
+
+@pytest.mark.parametrize("clears_in", [1e9, 1e15, 1e308, 10**30])
+def test_no_limit_of_the_upstream_lasts_longer_than_a_day(clears_in: float) -> None:
+    body = json.dumps(coded("Cap.", "model_cap_exceeded", clears_in=clears_in)).encode()
+    error = judge(429, "application/json", body)
+    assert isinstance(error, UpstreamError)
+    assert error.capped_for == error.failed.retry_after == LONGEST
 
 
 @pytest.mark.parametrize(

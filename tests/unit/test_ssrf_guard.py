@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.files.ssrf_guard import may_connect
+from runtime.ssrf_guard import may_connect
 from settings.networks import networks
 
 PRIVATE = """

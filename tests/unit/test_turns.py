@@ -244,6 +244,34 @@ def test_unusual_sources_of_citations_are_ignored() -> None:
         assert answer(turn) == "A b."
 
 
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("javascript:alert(1)", None),
+        ("data:text/html,<script>alert(1)</script>", None),
+        ("vbscript:x", None),
+        ("//ex.org/a", None),
+        ("http://", None),
+        ("https://ex.org/a b", None),
+        ("https://ex.org/a\n", None),
+        ("https://ex.org\\@evil.example", None),
+        ("https://ex.org/" + "a" * 10_000, None),
+        ("HTTPS://ex.org/a_(b)", "HTTPS://ex.org/a_(b)"),
+        ("https://ex.org/)[x](y", "https://ex.org/%29[x]%28y"),
+        ("https://ex.org/(a", "https://ex.org/%28a"),
+    ],
+)
+def test_only_a_web_url_becomes_a_link_and_does_not_leave_its_parentheses(
+    url: str, target: str | None
+) -> None:
+    link = f"[[6]({target})]" if target else ""
+    assert answer(text("A【6†source】.", citations=[cited(6, url)])) == f"A{link}."
+    mark = "\ue200cite\ue202turn0search1\ue201"
+    references = [{"matched_text": mark, "items": [{"url": url}], "safe_urls": [url]}]
+    link = f"[[1]({target})]" if target else ""
+    assert answer(text(f"A{mark}.", content_references=references)) == f"A{link}."
+
+
 def test_of_several_sources_the_one_at_the_position_is_cited() -> None:
     both = [cited(6, "https://a", start=1), cited(6, "https://b", start=12)]
     assert answer(text("x【6†source】y【6†source】", citations=both)) == (

@@ -1,7 +1,8 @@
 """The upstream's HTTP API: one way to call it, with its bearer, deadlines, size caps and failures.
 
 Every request to the upstream, and to the servers it refers to (files, Arkose tokens), goes through
-`Backend`: in one session, through the operator's proxy, without following redirects.
+`Backend`: through the operator's proxy, without following redirects, and to addresses that the
+upstream may refer to (`referrals`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import aiohttp
 import msgspec
 import yarl
 
+from runtime.public_connector import ForbiddenAddressError
 from wire.events import Failed
 from workers.pandora.body import salvage
+from workers.pandora.referrals import Referrals
 from workers.pandora.refusals import judge
 from workers.upstream import UpstreamBusy, UpstreamError
 
@@ -32,6 +35,8 @@ UNREACHABLE = Failed(
 class UnreachableError(UpstreamError):
     """The server could not be reached, sent no response, or was too slow.
 
+    `forbidden`: the upstream referred to an address that is not public.
+
     `reason` is the exception's name and `detail` adds the system's own words. Nothing else of it is
     safe to show: the text names the address, and some quote the request's headers.
     """
@@ -40,6 +45,7 @@ class UnreachableError(UpstreamError):
         super().__init__(UNREACHABLE, passing=True)
         self.reason = type(error).__name__
         self.timed_out = isinstance(error, TimeoutError)
+        self.forbidden = isinstance(error, ForbiddenAddressError)
         strerror = error.strerror if isinstance(error, OSError) else None
         self.detail = f"{self.reason} ({strerror})" if strerror else self.reason
 
@@ -74,12 +80,15 @@ class Backend:
         base_url: str,
         api_prefix: str = "",
         connect_timeout: float = 10.0,
+        referrals: Referrals | None = None,
     ) -> None:
         prefix = api_prefix.strip("/")
         root = base_url.rstrip("/") + (f"/{prefix}" if prefix else "") + "/backend-api"
         self.connect_timeout = connect_timeout
         self._root = str(yarl.URL(root))
         self._session = session
+        # Without referrals, the upstream's own host is the only one.
+        self._referrals = referrals or Referrals(session, [base_url])
 
     async def call(
         self,
@@ -157,8 +166,9 @@ class Backend:
         """
         with reaching():
             async with asyncio.timeout(self.connect_timeout):
-                return await self._session.ws_connect(
-                    yarl.URL(url, encoded=True),
+                address = yarl.URL(url, encoded=True)
+                return await self._referrals.session(address).ws_connect(
+                    address,
                     protocols=(protocol,),
                     heartbeat=heartbeat,
                     max_msg_size=max_frame,
@@ -174,11 +184,13 @@ class Backend:
         data: bytes | Mapping[str, str] | AsyncIterable[bytes] | None = None,
         connect_timeout: float | None = None,
     ) -> aiohttp.ClientResponse:
-        url = self._root + target if target.startswith("/") else target
+        is_path = target.startswith("/")
+        url = yarl.URL(self._root + target if is_path else target, encoded=True)
+        session = self._session if is_path else self._referrals.session(url)
         authorization = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        return await self._session.request(
+        return await session.request(
             method,
-            yarl.URL(url, encoded=True),
+            url,
             data=data,
             headers={**authorization, **headers},
             allow_redirects=False,
@@ -193,6 +205,9 @@ def reaching() -> Iterator[None]:
     """Translate failures of the network to UnreachableError, without a cause: see there."""
     try:
         yield
+    except aiohttp.ClientConnectorError as error:
+        forbidden = isinstance(error.os_error, ForbiddenAddressError)
+        raise UnreachableError(error.os_error if forbidden else error) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise UnreachableError(error) from None
 

@@ -23,6 +23,7 @@ from workers.pandora.files.uploaded import UploadedFiles
 from workers.pandora.files.uploads import Uploads
 from workers.pandora.gpts import Gpts
 from workers.pandora.questions import Questions
+from workers.pandora.referrals import open_referrals
 from workers.pandora.session import open_session
 from workers.pandora.transport import Transport
 
@@ -36,7 +37,10 @@ async def open_pandora(
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(upstream.proxy))
         base_url = upstream.require_base_url()
-        backend = Backend(session, base_url, upstream.api_prefix, upstream.connect_timeout)
+        referrals = await stack.enter_async_context(open_referrals(session, config))
+        backend = Backend(
+            session, base_url, upstream.api_prefix, upstream.connect_timeout, referrals
+        )
         infos = GptInfos(redis, seal, config.gpts.refresh)
         gpts = Gpts(backend, infos, config.gpts.key_for_info.reveal())
         known = UploadedFiles(redis, seal, config.files.cache_ttl)

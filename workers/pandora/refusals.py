@@ -16,6 +16,7 @@ from workers.pandora.translate.error_body import (
     shorten,
 )
 from workers.pandora.translate.turn import BROKEN_OFF, NO_ANSWER
+from workers.retry_after import read_retry_after
 from workers.upstream import UpstreamBusy, UpstreamError
 
 DEFAULT_RETRY_AFTER = 60.0
@@ -62,7 +63,7 @@ def judge(
         case 429 if "only one message at a time" in sentence.lower():
             return UpstreamBusy()
         case 429:
-            wait = error.clears_in or _seconds(retry_after) or DEFAULT_RETRY_AFTER
+            wait = error.clears_in or read_retry_after(retry_after) or DEFAULT_RETRY_AFTER
             return _error("rate_limited", error, wait)
         case 404 if error.code is None:
             return _error("upstream_error", ErrorBody(_NO_SUCH_ADDRESS, "upstream_not_found"))
@@ -104,12 +105,3 @@ def _read(status: int, content_type: str, body: bytes, value: object) -> ErrorBo
     if head in (b"{", b"["):
         return ErrorBody(f"The upstream answered {status} with a damaged error message.")
     return ErrorBody(shorten(body.decode("utf-8", "replace")))
-
-
-def _seconds(header: str | None) -> float | None:
-    """`Retry-After` in seconds. Its other form, a date, would need synchronized clocks."""
-    try:
-        seconds = float(header or "")
-    except ValueError:
-        return None
-    return seconds if 0 < seconds < float("inf") else None

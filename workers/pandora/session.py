@@ -32,15 +32,19 @@ class _SocksConnector(ProxyConnector):
             raise aiohttp.ClientConnectionError("the SOCKS proxy failed") from None
 
 
-def open_session(proxy: ProxyUrl | None = None) -> aiohttp.ClientSession:
-    """Open a session for `Pandora`, to be closed by the caller. All its calls go through `proxy`.
+def open_session(
+    proxy: ProxyUrl | None = None, connector: aiohttp.BaseConnector | None = None
+) -> aiohttp.ClientSession:
+    """Open a session for `Pandora`, to be closed by the caller.
 
-    It has no cookies, since one client's must not reach another's conversation, and no limit of
-    connections, since the line decides how many conversations there are.
+    All its calls go through `proxy`, or by `connector` if that is given. It has no cookies, since
+    one client's must not reach another's conversation, and no limit of connections, since the line
+    decides how many conversations there are.
     """
-    connector: aiohttp.BaseConnector
     http_proxy: yarl.URL | None = None
-    if proxy and proxy.scheme == "socks5":
+    if connector is not None:
+        pass
+    elif proxy and proxy.scheme == "socks5":
         connector = _SocksConnector(
             host=proxy.host,
             port=proxy.port,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -24,12 +23,11 @@ from wire.events import File, Image
 from wire.jobs import ChatJob
 from workers.pandora.backend import Backend, UnreachableError, reaching
 from workers.pandora.json_decoding import decode_json
+from workers.pandora.translate.links import link_target, web_url
 from workers.pandora.translate.placeholders import FilePlaceholder, ImagePlaceholder
 
 TIMEOUT = 20.0
 """Seconds for the upstream to return the address of one image or file."""
-
-_USABLE = re.compile(r"https?://[^\s<>]+")
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +64,7 @@ class Downloads:
         file_id = quote(wanted.pointer.rpartition("://")[2], safe="")
         try:
             url = await self._locate(job.bearer, f"/files/{file_id}/download")
-            handed_out = url if self._rules.use_oaiusercontent_url else None
+            handed_out = link_target(url) if self._rules.use_oaiusercontent_url else None
             if handed_out and not job.copies:
                 return Image(tool, handed_out, prompt=prompt)
             return Image(tool, handed_out, await self._store(url, "images"), prompt)
@@ -79,7 +77,7 @@ class Downloads:
         try:
             url = await self._locate(job.bearer, path, query)
             if self._rules.use_oaiusercontent_url:
-                return File(url)
+                return File(link_target(url))
             return File(None, await self._store(url, "files", wanted.path.rpartition("/")[2]))
         except RefusedError as refused:
             return File(None, error=str(refused))
@@ -99,8 +97,8 @@ class Downloads:
         if response.flaw:
             raise _refused(response.flaw)
         location = decode_json(response.body, _Location) or _Location()
-        if location.download_url and _USABLE.fullmatch(location.download_url):
-            return location.download_url
+        if url := web_url(location.download_url):
+            return url
         raise _refused(location.error_code or f"http_{response.status}")
 
     async def _store(self, url: str, kind: MediaKind, original_name: str = "") -> str:

@@ -184,6 +184,8 @@ class Uploads:
             if isinstance(error, UnreachableError) and error.timed_out:
                 message = "The upstream did not accept a file in time."
                 raise _failed("upstream_timeout", message, "upload_timeout") from None
+            if isinstance(error, UnreachableError) and error.forbidden:
+                raise _failed("upstream_error", _LOST, "upload_address_not_public") from None
             if lost:
                 raise _failed("gateway_error", _FILE_LOST, "file_lost") from None
             raise _failed("upstream_down", _BROKEN_OFF, "upload_broken_off") from None

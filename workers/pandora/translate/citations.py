@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import msgspec
 
+from workers.pandora.translate.links import link_target, web_url
 from workers.pandora.translate.markers import CitationMark
 from workers.pandora.translate.records import Metadata
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A source that a message names; without a `url` it is a file, or was not found."""
+    """A source that a message names; without a `url` it is a file, not on the web, or not found."""
 
     url: str | None
     number: str = ""
@@ -52,7 +53,7 @@ def read_sources(metadata: Metadata | None) -> list[Source]:
         result = _index(extra.get("search_result_idx"))
         at = entry.get("start_ix")
         place = at if isinstance(at, int) else None
-        sources.append(Source(_url(about.get("url")), number, result, place))
+        sources.append(Source(_link(about.get("url")), number, result, place))
     for entry in _dicts(metadata.content_references):
         matched = entry.get("matched_text")
         if isinstance(matched, str) and matched:
@@ -64,7 +65,7 @@ def _reference_url(entry: dict[str, object]) -> str | None:
     safe = entry.get("safe_urls")
     urls = [entry.get("url"), *(item.get("url") for item in _dicts(entry.get("items")))]
     urls += safe if isinstance(safe, list) else []
-    return next(filter(None, map(_url, urls)), None)
+    return next(filter(None, map(_link, urls)), None)
 
 
 def _dicts(value: object) -> list[dict[str, object]]:
@@ -75,5 +76,6 @@ def _index(value: object) -> str:
     return str(value) if isinstance(value, int | str) else ""
 
 
-def _url(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+def _link(value: object) -> str | None:
+    url = web_url(value)
+    return link_target(url) if url else None

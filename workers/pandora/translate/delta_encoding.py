@@ -13,7 +13,8 @@ from workers.pandora.translate.records import Envelope, Operation
 
 _MAX_DOCUMENTS = 1000
 
-_INVALID = (KeyError, IndexError, TypeError, ValueError)  # msgspec's own are ValueErrors
+_INVALID = (KeyError, IndexError, TypeError, ValueError, OverflowError)
+"""Errors of operations that do not fit; msgspec's own are ValueErrors."""
 
 
 class DeltaError(ValueError):

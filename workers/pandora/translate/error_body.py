@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from wire.events import Fault
+from workers.retry_after import read_retry_after
 
 MAX_SENTENCE = 500
 """Characters of an upstream sentence that are passed on to a client."""
@@ -48,9 +49,10 @@ def read_error_body(value: object) -> ErrorBody:
         return ErrorBody(shorten(value))
     if not isinstance(value, dict):
         return ErrorBody()
+    code, clears_in = _code(value.get("code")), read_retry_after(value.get("clears_in"))
     match value:
         case {"message": str(message)}:
-            return ErrorBody(shorten(message), _code(value.get("code")), _seconds(value))
+            return ErrorBody(shorten(message), code, clears_in)
         case {"msg": str(message)}:
             # A validation error. Its `ctx` can quote the whole request and is left out.
             loc = value.get("loc")
@@ -58,7 +60,7 @@ def read_error_body(value: object) -> ErrorBody:
             sentence = f"{field}: {message}" if field else message
             return ErrorBody(shorten(sentence), _code(value.get("type")))
         case _:
-            return ErrorBody("", _code(value.get("code")), _seconds(value))
+            return ErrorBody("", code, clears_in)
 
 
 def fault_of(error: ErrorBody) -> Fault:
@@ -88,10 +90,3 @@ def shorten(sentence: str) -> str:
 
 def _code(value: object) -> str | None:
     return value[:100] if isinstance(value, str) and value else None
-
-
-def _seconds(body: dict[object, object]) -> float | None:
-    value = body.get("clears_in")
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        return None
-    return float(value)

@@ -1,4 +1,6 @@
-"""Addresses that a front end may connect to for a client: those of the public Internet. Pure.
+"""Addresses that a role may connect to for a stranger: those of the public Internet. Pure.
+
+A stranger is a client that names a file by URL, or an upstream whose answer refers to a server.
 
 Python's `is_global` alone is not enough: it has changed between patch releases, allows multicast,
 and judges an IPv6 address that wraps an IPv4 one by its outer form.
@@ -6,6 +8,7 @@ and judges an IPv6 address that wraps an IPv4 one by its outer form.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -51,6 +54,21 @@ def may_connect(text: str, allowed: Iterable[Network] = ()) -> bool:
     except ValueError:
         return False
     return any(address in network for network in allowed) or _is_public(address)
+
+
+def may_name(host: str, allowed: Iterable[Network] = ()) -> bool:
+    """Return False for the host of a URL that is itself an address which may not be reached.
+
+    For connections through a proxy, which looks up names itself.
+    """
+    if host.rstrip(".").rpartition(".")[2].lower() == "localhost":
+        host = "127.0.0.1"
+    try:
+        host = socket.inet_ntoa(socket.inet_aton(host))  # 127.1, 0x7f000001 and the like
+    except OSError:
+        if ":" not in host:
+            return True  # a name
+    return may_connect(host, allowed)
 
 
 def _effective(address: Address) -> Address:

@@ -12,6 +12,7 @@ from app.heartbeat import Heartbeat
 from app.http.json_answer import json
 from wire import VERSION
 from wire.line.presence import Presence
+from wire.line.snapshot import Snapshot
 from wire.line.upkeep import UpkeepLine
 from wire.redis.outage import REDIS_ERRORS
 from wire.redis.trouble import trouble
@@ -61,13 +62,13 @@ class Health:
             async with asyncio.timeout(PATIENCE):
                 workers = await self._line.presences.workers()
                 repairs = await self._line.repairs()
-                open_for = (await self._line.snapshot()).open_for
+                snapshot = await self._line.snapshot()
         except REDIS_ERRORS as error:
             fatal.append(f"Redis cannot be used ({self._heartbeat.error or trouble(error)})")
         else:
             ours = [worker for worker in workers if worker.fingerprint == self._fingerprint]
             fatal += self._fatal(ours)
-            lesser += _lesser(ours, len(workers) - len(ours), repairs, open_for)
+            lesser += _lesser(ours, len(workers) - len(ours), repairs, snapshot)
         if self.is_stopping:
             fatal.append("this front end is stopping")
         return fatal, lesser
@@ -82,18 +83,23 @@ class Health:
 
 
 def _lesser(
-    workers: list[Presence], foreign: int, repairs: int, open_for: float | None
+    workers: list[Presence], foreign: int, repairs: int, snapshot: Snapshot
 ) -> Iterator[str]:
     if foreign:
         yield (
             f"workers with another GATEWAY_SECRET: {foreign}; they cannot unseal the jobs of this"
             " front end and claim none of them"
         )
-    if open_for is not None:
+    if snapshot.settling:
+        yield (
+            f"settling, {snapshot.settling:.1f} s: requests wait for that long after Redis was"
+            " started, emptied or not reached"
+        )
+    if snapshot.open_for is not None:
         # No reason for a load balancer to send clients elsewhere: they are given a retry time.
         yield (
             "the upstream fails for everyone; requests are refused until the next attempt, in"
-            f" {open_for:.0f} s"
+            f" {snapshot.open_for:.0f} s"
         )
     if repairs:
         yield f"the line was recently found damaged and repaired, places: {repairs}"

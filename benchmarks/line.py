@@ -41,7 +41,7 @@ class WholeLine(FrontEndLine, WorkerLine, UpkeepLine):
     @property
     def settling(self) -> int:
         """Time (ms) after a disturbance in which nothing is claimed."""
-        return self._settling_time
+        return self._gap
 
     def queue_key(self, lane: Lane) -> str:
         """The lane's sorted set of jobs that may be claimed."""

@@ -21,6 +21,8 @@ from local import sample
 from local.redis import EmbeddedRedis, EmbeddedRedisError
 from local.role import TAIL, Role, indented
 from local.terminal import LocalError, say
+from settings.redis_url import redis_url
+from wire.line.scripts import note_new
 
 T = TypeVar("T")
 
@@ -79,17 +81,19 @@ class LocalGateway:
     async def _start_all(self, deadline: float) -> None:
         """Compose the gateway: each part gets the addresses of those before it."""
         if not self._config.redis.url:
-            self._start_redis()
+            await self._start_redis()
         if not self._config.upstream.base_url:
             await self._start_simulator(deadline)
         await self._start(WORKER, "workers")
         await self._start(FRONT_END, "app")
 
-    def _start_redis(self) -> None:
+    async def _start_redis(self) -> None:
         try:
             self._redis = EmbeddedRedis().__enter__()  # closed by `stop` or `kill`
         except EmbeddedRedisError as error:
             raise LocalError(str(error)) from None
+        if self._redis.is_new:
+            await note_new(redis_url(self._redis.url))
         self._environ["GATEWAY__REDIS__URL"] = self._redis.url
 
     async def _start_simulator(self, deadline: float) -> None:

@@ -68,6 +68,11 @@ class EmbeddedRedis:
         self._temporary = directory is None
 
     @property
+    def is_new(self) -> bool:
+        """True if its directory was made for it, so that no data in it are older than it."""
+        return self._temporary
+
+    @property
     def url(self) -> str:
         return f"redis://{HOST}:{self.port}/0"
 

@@ -179,6 +179,7 @@ def test_make_run_answers_a_sample_question_and_prints_what_to_do_next(gateway: 
     assert "Answers come from a simulator" in printed
     assert "GATEWAY__UPSTREAM__BASE_URL=" in printed
     assert "INFO" not in printed
+    assert "settling" not in printed, "its Redis is new, so that question need not wait"
     assert set(gateway.children()) == {"app", "workers", "simulator", "redis"}
 
 
@@ -213,9 +214,12 @@ def test_with_a_configured_redis_and_upstream_make_run_starts_neither_and_asks_n
             GATEWAY__REDIS__URL=server.url,
             GATEWAY__UPSTREAM__BASE_URL="http://127.0.0.1:9",
             GATEWAY__UPSTREAM__API_PREFIX="prefix",
+            GATEWAY__QUEUE__LEASE="60",
+            GATEWAY__QUEUE__HEARTBEAT="20",
         )
         try:
             printed = run.wait_for(READY)
+            assert "note: settling" in printed, "somebody may have emptied that Redis"
             assert "Bearer $KEY" in printed
             assert "you:" not in printed
             assert "simulator" not in printed

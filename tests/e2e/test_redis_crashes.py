@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
@@ -83,6 +85,65 @@ def test_a_redis_that_lost_all_data_tears_answers_but_ends_no_process(
     assert all(is_whole(client.result(), 3) for client in waiting), "enqueued again"
     assert gateway.stats()["peak"] <= 4
     assert gateway.stats()["peak_per_account"] == 1
+
+
+def test_a_redis_that_is_emptied_settles_and_says_so_and_no_slot_is_held_twice(
+    directory: Path,
+) -> None:
+    pool = ThreadPoolExecutor(8)
+    with Gateway(
+        directory,
+        queue__lease="6",
+        queue__heartbeat="2",
+        stream__keepalive="comment",
+        stream__keepalive_interval="0.3",
+        upstream__max_concurrency="2",
+    ) as gateway:
+        gateway.start(workers=2)
+        prompt = "[[sim words=3000 gate=10]]"
+        running = [Client(pool, gateway.url, prompt, f"runs-{n}") for n in range(2)]
+        for client in running:
+            assert client.begun.wait(60)
+        with redis.Redis.from_url(gateway.redis.url) as operator:
+            operator.flushall()
+        found = until(lambda: settling(gateway), 60, "it does not settle")
+        assert 0 < float(found) <= 4
+        new = [pool.submit(first_forecasts, gateway, f"new-{n}") for n in range(3)]
+        for forecasts in new:
+            in_header, in_keepalive = forecasts.result(60)
+            assert 1 <= in_header <= 60
+            assert 1 <= in_keepalive <= 60
+        for client in running:
+            assert is_torn_and_says_so(client.result(), 3000)
+        stats = gateway.stats()
+        assert stats["peak"] <= 2
+        assert stats["started"] == 5
+    pool.shutdown()
+
+
+def settling(gateway: Gateway) -> str | None:
+    """The seconds for which the line still settles, as `/readyz` says; None if it does not."""
+    report = httpx.get(f"{gateway.url}/readyz").json()
+    if report["status"] != "degraded":
+        return None  # its workers have not reported again
+    found = re.match(r"settling, (\d+\.\d) s", report["reasons"][0])
+    return found[1] if found else None
+
+
+def first_forecasts(gateway: Gateway, bearer: str) -> tuple[int, int]:
+    """The wait in the headers of a whole answer, and in its first keep-alive."""
+    body = {
+        "model": "gpt-4-s",
+        "stream": True,
+        "messages": [{"role": "user", "content": "[[sim words=3]]"}],
+    }
+    headers = {"authorization": f"Bearer {bearer}"}
+    url = f"{gateway.url}/v1/chat/completions"
+    answer = httpx.post(url, json=body, headers=headers, timeout=60)
+    assert answer.text.endswith("data: [DONE]\n\n")
+    said = re.search(r"^: queued position=\d+ eta=(\d+)$", answer.text, re.MULTILINE)
+    assert said, answer.text
+    return int(answer.headers["x-queue-eta"]), int(said[1])
 
 
 def test_a_redis_that_freezes_for_a_while_costs_nothing(gateway: Gateway, ask: Ask) -> None:

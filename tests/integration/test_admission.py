@@ -126,7 +126,8 @@ async def test_the_record_of_a_refused_account_expires_soon(redis: Redis, seal: 
 async def test_a_maximum_wait_of_zero_means_a_slot_now_or_a_refusal(
     redis: Redis, seal: Seal
 ) -> None:
-    queue = await line(redis, seal, slots=2)
+    # A heartbeat so long that no stall of this machine makes the line settle.
+    queue = await line(redis, seal, slots=2, lease=60.0, heartbeat=20.0)
     await fill(queue, 1, max_wait=0.0)
     await claim(queue)
     await refused(queue, "second", "heavy", "wait_too_long", max_wait=0.0)
@@ -200,7 +201,8 @@ async def test_without_a_worker_every_job_is_refused(redis: Redis, seal: Seal) -
 # Over HTTP
 
 ONE_SLOT = settings.Settings(
-    queue=replace(LASTING, max_waiting=2, max_waiting_per_key=2),
+    # A heartbeat so long that no stall of this machine makes the line settle.
+    queue=replace(LASTING, heartbeat=10.0, max_waiting=2, max_waiting_per_key=2),
     upstream=settings.Upstream(max_concurrency=1),
     stream=settings.Stream(grace=0.2),
 )

@@ -370,7 +370,8 @@ async def test_a_redis_out_of_memory_is_reported_as_such(
         async with asyncio.timeout(30):
             while response.status_code == 200:
                 response = await front.get("/readyz")
-        reasons = response.json()["reasons"]
+        # If it lasts for two heartbeats of this test, the line also has to settle.
+        reasons = [each for each in response.json()["reasons"] if "settling" not in each]
         assert reasons == ["Redis cannot be written to (OOM: its memory is full (maxmemory))"]
         refused = await front.post(CHAT, json=BODY, headers=BEARER)
         assert refused.status_code == 503

@@ -25,6 +25,7 @@ class Limits(msgspec.Struct, frozen=True):
     grace: int
     keep: int
     lease: int
+    gap: int
     front_ttl: int
 
     @classmethod
@@ -43,8 +44,17 @@ class Limits(msgspec.Struct, frozen=True):
             grace=round(config.resume_grace * 1000),
             keep=round(config.keep_result * 1000),
             lease=round(config.lease * 1000),
+            gap=gap(config),
             front_ttl=presence_ttl,
         )
+
+
+def gap(config: settings.Queue) -> int:
+    """Time (ms) without calls to Redis that is a disturbance; after one, the line settles as long.
+
+    Some process calls at every heartbeat, and while the line settles every worker renews.
+    """
+    return round(2 * config.heartbeat * 1000)
 
 
 def reserves(config: settings.Queue) -> dict[Lane, int]:

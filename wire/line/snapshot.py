@@ -19,13 +19,14 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The line at one time. `accounts` counts those that cannot be used in full, by reason.
 
     `open_for` is the number of seconds until the upstream is tried again, None if its circuit is
-    closed.
+    closed; `settling` the number of seconds until jobs are claimed again after a disturbance.
     """
 
     lanes: dict[str, LaneSnapshot]
     accounts: dict[str, int]
     workers: int
     open_for: float | None = None
+    settling: float = 0.0
 
 
 TakeSnapshot = Callable[[], Awaitable[Snapshot]]

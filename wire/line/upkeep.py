@@ -57,11 +57,12 @@ class UpkeepLine(LineView):
 
     async def snapshot(self) -> Snapshot:
         """Count jobs, leases, accounts and workers."""
-        lanes, accounts, workers, open_for = await self._run("snapshot")
+        lanes, accounts, workers, open_for, settling = await self._run("snapshot", self._gap)
         resting, parked, limited = accounts
         return Snapshot(
             {lane.decode(): LaneSnapshot(*numbers) for lane, *numbers in lanes},
             {"resting": resting, "parked": parked, "limited": limited},
             workers,
             None if open_for < 0 else open_for / 1000,
+            settling / 1000,
         )

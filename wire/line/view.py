@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 
 import settings
 from wire.line import keys
+from wire.line.limits import gap
 from wire.line.presence import Presences
 from wire.line.scripts import Scripts
 from wire.line.status import FinalState
@@ -31,8 +32,7 @@ class LineView:
         self._run = scripts.run
         self._circuit_failures = upstream.circuit_failures
         self._lease = round(config.lease * 1000)
-        # Some process calls at every heartbeat: twice that without a call is a disturbance.
-        self._gap = round(2 * config.heartbeat * 1000)
+        self._gap = gap(config)
 
     async def finish(
         self,

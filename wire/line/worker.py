@@ -31,8 +31,6 @@ class WorkerLine(LineView):
         super().__init__(scripts, config, upstream)
         self._max_concurrency = upstream.max_concurrency
         self._reserves = msgspec.msgpack.encode(reserves(config))
-        # After a disturbance all workers get this long to renew before anything is claimed.
-        self._settling_time = self._gap
         self.nudge_channel = keys.nudge(scripts.fingerprint)
         """Channel that announces jobs that may be claimable."""
 
@@ -41,8 +39,7 @@ class WorkerLine(LineView):
 
         `record` is stored under the name at which arq looks for its record of a job.
         """
-        times = (self._lease, self._gap, self._settling_time)
-        limits = (limit, self._max_concurrency, *times, self._reserves, record)
+        limits = (limit, self._max_concurrency, self._lease, self._gap, self._reserves, record)
         return [_claim(*row) for row in await self._run("claim", worker, *limits)]
 
     async def begin(self, claim: Claim, entry: bytes, frames: Mapping[str, bytes]) -> bool:

@@ -55,6 +55,19 @@ async def upgrade(url: RedisUrl, fingerprint: str) -> None:
         await redis.aclose()
 
 
+async def note_new(url: RedisUrl) -> None:
+    """Note that a Redis was created just now, so that the line need not settle in it.
+
+    Only for the process that created it, with an empty folder, before any role starts: no worker
+    may hold a conversation that was claimed there.
+    """
+    redis = connect(url)
+    try:
+        await Scripts(redis, fingerprint="").run("note_new")
+    finally:
+        await redis.aclose()
+
+
 def read(folder: Path) -> dict[str, str]:
     """The Lua files of a folder, by name."""
     return {path.stem: path.read_text() for path in sorted(folder.glob("*.lua"))}

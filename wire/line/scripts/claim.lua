@@ -1,12 +1,12 @@
 -- needs: breaker, clock, durations, fairness, hash, jobs, keys, line, metrics, pulse, vocabulary
 -- Claim up to `want` jobs for a worker, each with a lease. Of the waiting lanes, the one that holds least
 -- of its reserve goes first; slots that one lane does not use are open to the other.
--- ARGV: worker, maximum number of jobs to claim, slots of the upstream, lease, gap, settling time (ms),
--- reserves, arq's record of a job or ''. Returns a list of {lane, id, attempt, account, family, readers, body}.
-local worker, want, max_concurrency, lease, gap, settle = unpack(ARGV, 1, 6)
-local reserves, record = cmsgpack.unpack(ARGV[7]), ARGV[8]
+-- ARGV: worker, maximum number of jobs to claim, slots of the upstream, lease, gap (ms), reserves, arq's
+-- record of a job or ''. Returns a list of {lane, id, attempt, account, family, readers, body}.
+local worker, want, max_concurrency, lease, gap = unpack(ARGV, 1, 5)
+local reserves, record = cmsgpack.unpack(ARGV[6]), ARGV[7]
 
-if pulse.undisturbed(tonumber(gap)) < tonumber(settle) then return {} end
+if pulse.undisturbed(tonumber(gap)) < tonumber(gap) then return {} end
 jobs.resume_due()
 
 local free = tonumber(max_concurrency)

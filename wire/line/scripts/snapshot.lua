@@ -1,7 +1,8 @@
--- needs: breaker, clock, keys, vocabulary
+-- needs: breaker, clock, keys, pulse, vocabulary
 -- Numbers of jobs, accounts and workers now. Returns {{lane, waiting, running, leases}, ...}, {accounts
 -- that cool down, families that are parked, accounts that may hold fewer}, workers, time for which the
--- circuit stays open (ms; 0: a probe may be sent; -1: it is closed).
+-- circuit stays open (ms; 0: a probe may be sent; -1: it is closed), time for which the line settles (ms).
+-- ARGV: gap (ms).
 local lanes = {}
 for i, lane in ipairs(vocabulary.lanes) do
   local leases = keys.leases(lane)
@@ -14,4 +15,5 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', keys.later, clock.now, '+inf'
   if string.find(entry, '^family ') then parked = parked + 1 end
 end
 return {lanes, {resting, parked, redis.call('SCARD', keys.limited)},
-  redis.call('ZCOUNT', keys.workers, clock.now, '+inf'), breaker.open_for() or -1}
+  redis.call('ZCOUNT', keys.workers, clock.now, '+inf'), breaker.open_for() or -1,
+  pulse.settling(tonumber(ARGV[1]))}

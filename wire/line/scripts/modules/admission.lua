@@ -1,4 +1,4 @@
--- needs: breaker, caps, clock, forecast, keys, service, vocabulary
+-- needs: breaker, caps, clock, forecast, keys, pulse, service, vocabulary
 -- Admission of jobs. A refused client gets a retry time. Times given to one key never go backwards, so
 -- refused clients form a virtual queue outside the line. Around that time a place is kept for them,
 -- against clients without a promise.
@@ -16,7 +16,8 @@
 -- times later.
 --
 -- While nothing is known of the length of answers, no job is refused for a wait that is only a guess,
--- and clients refused for another reason are asked to return soon.
+-- and clients refused for another reason are asked to return soon. While the line settles, nothing is
+-- claimed, so no room is made: that wait is certain.
 local admission = {}
 
 local PATIENCE = 10000   -- ms for which a promised place is kept
@@ -95,7 +96,7 @@ function admission.refusal(job, limits)
 
   local certain
   job.place, job.wait, certain = forecast.wait(job, limits)
-  local known = certain > 0
+  local known, settling = certain > 0, pulse.settling(limits.gap)
   local mean = service.is_known(lane, job.family) and service.time(lane) or UNKNOWN
   local step = mean / caps.lane_slots(lane, caps.slots(limits.max_concurrency), limits.reserves)
   local waiting, own = 0, 0
@@ -119,16 +120,17 @@ function admission.refusal(job, limits)
     own_promised = promised_within(keys.promised(account), KEPT * own_step)
     if known then certain = certain + own_promised * own_step end
   end
+  certain = math.max(certain, settling)
 
   local wait
   if waits and waiting + promised >= limits.max_waiting then
-    wait = (waiting - limits.max_waiting) * step
+    wait = settling + (waiting - limits.max_waiting) * step
     return 'queue_full', promise(lane, account, limits, wait, step, step, limits.max_waiting)
   elseif waits and own + own_promised >= most then
-    wait = (own - most + AHEAD) * own_step
+    wait = settling + (own - most + AHEAD) * own_step
     return 'key_full', promise(lane, account, limits, wait, step, own_step, most)
   elseif bytes + job.bytes > limits.max_bytes then
-    return 'too_many_bytes', promise(lane, account, limits, step, step, step, limits.max_waiting)
+    return 'too_many_bytes', promise(lane, account, limits, settling + step, step, step, limits.max_waiting)
   elseif certain > longest then
     wait = math.max(0, job.wait - longest)
     return 'wait_too_long', promise(lane, account, limits, wait, step, own_step, limits.max_waiting)

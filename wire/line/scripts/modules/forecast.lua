@@ -1,10 +1,11 @@
--- needs: caps, clock, fairness, hash, keys, service, vocabulary
+-- needs: caps, clock, fairness, hash, keys, pulse, service, vocabulary
 -- Forecast of a waiting job's place and wait. The wait is the longer of two: the wait in its account's
 -- own line, and the wait for the work that goes before it in its lane.
 --
 -- It assumes that conversations take as long as they did, that the keys that wait now go on waiting
 -- until the job's turn, each served by its weight, and that the keys that only run wait half of the
--- time. Nothing but service times is learned; docs/line.md says how good that is. Every loop is bounded.
+-- time. While the line settles, free slots stay free. Nothing but service times is learned; docs/line.md
+-- says how good that is. Every loop is bounded.
 local forecast = {}
 
 local LOOKED_AT = 100   -- keys, and running jobs, that are looked at one by one
@@ -72,13 +73,13 @@ end
 
 -- Wait (ms) in an account's own line, behind `own` jobs with `work` slot time: one conversation ends,
 -- the next job waits in the queue (`seat_wait`), and so on.
-local function wait_in_line(job, own, work, seat_wait)
+local function wait_in_line(job, own, work, seat_wait, settling)
   local mean = service.time(job.lane, job.family, job.account)
   local its = account_state(job.account)
   local turns = own + its.queued + 1 - math.max(0, its.cap - its.held)
   local wait = 0
   if turns > 0 and its.held == 0 then
-    wait = turns * (mean + seat_wait) / its.cap -- the first are about to begin
+    wait = settling + turns * (mean + seat_wait) / its.cap -- the first are about to begin
   elseif turns > 0 then
     local length, varies = service.time(its.oldest.lane or job.lane, its.oldest.family or job.family, job.account)
     -- A conversation that has taken longer than most may end at any time, but has not yet.
@@ -131,6 +132,7 @@ local function lane_state(lane, limits)
     varies = varies,
     slots = caps.lane_slots(lane, all, limits.reserves),
     free = free,
+    settling = pulse.settling(limits.gap),
     at = tonumber(at or 1),
     newest = newest,
     ahead = free > 0 and 0 or redis.call('ZCOUNT', keys.queue(lane), '-inf', exactly(newest)),
@@ -155,7 +157,7 @@ function forecast.wait(job, limits)
     local its = account_state(account)
     local earliest = job.promised and at or once(its.earliest, lane, fairness.earliest, lane, account)
     tag = (earliest > at and earliest or math.max(at, newest)) + own_work / job.weight
-    own_wait = wait_in_line(job, all_own, all_work, now.ahead * mean / mine)
+    own_wait = wait_in_line(job, all_own, all_work, now.ahead * mean / mine, now.settling)
     for _, other in ipairs(its.jobs) do
       if other.lane and other.lane ~= lane then
         known = known and service.is_known(other.lane, other.family)
@@ -173,8 +175,10 @@ function forecast.wait(job, limits)
   local place = own + math.max(queued, shared / mean)
   local before = math.max(queued * mean, shared + OVERTAKING * queued * mean)
   local wait = 0
-  if place + 1 > free then wait = math.max(0, (before + own_work + begins - free * mean) / mine) end
-  wait = math.floor(math.max(wait, own_wait))
+  if place + 1 > free then
+    wait = math.max(0, (before + own_work + begins - free * mean) / mine) + now.settling * math.min(1, free / mine)
+  end
+  wait = math.floor(math.max(wait, own_wait, now.settling))
   local doubt = DOUBT * math.max(varies, before / (before + own_work + 1))
   return 1 + math.floor(place + 0.5), wait, known and wait * (1 - doubt) * service.certain(lane) or 0
 end

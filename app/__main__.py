@@ -16,7 +16,7 @@ from sanic import Sanic
 
 import settings
 from app.front_end import build_server
-from app.http.framework import GatewayRequest
+from app.http.connection import GatewayProtocol, GatewayRequest
 from app.http.processes import Processes, inherited, listen
 from runtime import logs
 from runtime.permissions import restrict_new_files
@@ -60,7 +60,7 @@ def main() -> None:
         # A signal to a whole group of processes reaches a child twice, directly and through its
         # parent. The second one must not cut its draining short.
         app.register_listener(_ignore_signals, "before_server_stop")
-    app.run(sock=listener, single_process=True, motd=False)
+    app.run(sock=listener, protocol=GatewayProtocol, single_process=True, motd=False)
 
 
 async def _ignore_signals(_: Sanic[Any, Any]) -> None:

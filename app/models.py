@@ -92,6 +92,8 @@ class ModelEntries:
         Raises:
             ModelNotFound: the client cannot use a model of this name.
         """
+        if not name:
+            return await self.list(request)  # a client that ends its URLs with a slash
         return json(self._models.one(unquote(name), await self._unavailable(request)))
 
     async def _unavailable(self, request: Request) -> set[str]:

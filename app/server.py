@@ -14,6 +14,7 @@ from sanic import HTTPResponse, Request, Sanic
 
 from app.health import Health
 from app.http.framework import configure
+from app.http.unserved import Served
 from app.openai.errors import LineUnavailable
 from app.openai.tokens import encoding
 from settings import Settings
@@ -52,7 +53,7 @@ class FrontEndServer:
         fail_all: Callable[[str, str], None],
     ) -> None:
         self._config = config
-        self._routes = routes
+        self._routes = tuple(routes)
         self._health = health
         self._running = running
         self._fail_all = fail_all
@@ -66,7 +67,8 @@ class FrontEndServer:
         """Add the routes, the error handler and the listeners to an app."""
         queue, stream, upstream = self._config.queue, self._config.stream, self._config.upstream
         longest = queue.longest_wait + upstream.max_duration + stream.keepalive_interval
-        configure(app, longest, self._config.server.cors_origins)
+        served = Served(f"{self._config.server.api_prefix}/v1", [r.path for r in self._routes])
+        configure(app, longest, self._config.server, served)
         for route in self._routes:
             handler = self._counted(route.handler) if route.is_feature else route.handler
             app.add_route(

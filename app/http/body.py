@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from typing import cast
 
 from sanic import Request
@@ -10,8 +11,8 @@ from sanic.http import Http
 
 import settings
 from app.http.budget import Reservation
+from app.http.unpacking import unpacked
 from app.openai.errors import (
-    ApiError,
     BodyTooLarge,
     RequestTimeout,
     TooManyLargeRequests,
@@ -52,53 +53,39 @@ def read_bearer(request: Request) -> str:
 async def read_body(
     request: Request, server: settings.Server, reservation: Reservation
 ) -> bytearray:
-    """Read the body: at most `max_body_bytes`, within `body_timeout` seconds.
+    """Read and unpack the body: at most `max_body_bytes`, within `body_timeout` seconds.
 
-    Unless it is small, `reservation` grows with it.
+    Unless it is small, `reservation` grows with it. A byte order mark before it is left out.
 
     Raises:
         RequestTimeout: it did not arrive in time.
-        BodyTooLarge: it is larger.
+        BodyTooLarge: it is larger, packed or unpacked.
+        UnsupportedEncoding, BadRequest: it cannot be unpacked.
         TooManyLargeRequests: there was no room for it in time.
     """
-    failure: ApiError | None = None
     limit = server.max_body_bytes
-    announced = int(request.headers.get("content-length", 0))
-    if announced > limit:
-        failure = _too_large(limit)
-        if "expect" in request.headers:
-            raise failure  # this client asks first and sends no body
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise _too_large(limit)
+    parts = unpacked(cast(Http, request.stream), request.headers.get("content-encoding", ""))
     body, size = bytearray(), 0  # grows in place: joining pieces would take twice the memory
     try:
         async with asyncio.timeout(server.body_timeout):
-            async for part in cast(Http, request.stream):
-                if failure is not None:
-                    # A refused body is still read, and thrown away: a client that is cut off while
-                    # it sends does not see our answer.
-                    continue
+            async for part in parts:
                 size += len(part)
-                try:
-                    if size > limit:
-                        raise _too_large(limit)
-                    if size > SMALL:
-                        await reservation.grow(size)
-                except ApiError as error:
-                    failure = error
-                    body.clear()
-                    reservation.release()
-                else:
-                    body += part
+                if size > limit:
+                    raise _too_large(limit)
+                if size > SMALL:
+                    await reservation.grow(size)
+                body += part
     except TimeoutError:
-        body.clear()
-        if failure is None:
-            late = RequestTimeout("The request body did not arrive in time.")
-            failure = TooManyLargeRequests() if reservation.waits else late
-    if failure is not None:
-        raise failure
+        late = RequestTimeout("The request body did not arrive in time.")
+        raise TooManyLargeRequests() if reservation.waits else late from None
     # Sanic stops reading at 64 KB and never resumes; it would not notice that the client has
     # disconnected.
     if request.transport is not None:
         request.transport.resume_reading()  # type: ignore[attr-defined]  # as every loop's has
+    if body.startswith(BOM_UTF8):
+        del body[: len(BOM_UTF8)]
     return body
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic import exceptions as sanic_errors
-from sanic.compat import Header
 from sanic.handlers import ErrorHandler
-from sanic.http import Http
 from sanic.response import BaseHTTPResponse, empty
 
+import settings
 from app.http.body import SMALL
+from app.http.connection import UNPARSED, GatewayHttp
 from app.http.json_answer import json
+from app.http.unserved import Served, method_not_allowed
 from app.openai.errors import (
     ApiError,
     BadRequest,
@@ -23,8 +24,6 @@ from app.openai.errors import (
     HeadersTooLarge,
     InternalError,
     LineUnavailable,
-    MethodNotAllowed,
-    NotFound,
     RequestTimeout,
 )
 from runtime.logs import describe_traceback
@@ -35,21 +34,11 @@ HEADER_TIMEOUT = 30
 """Seconds that the head of a request may take to arrive."""
 
 
-class GatewayRequest(Request[Any, Any]):
-    """A request that can also be created for a target that could not be parsed.
-
-    Sanic creates such a request to answer the error with, from the very target that just failed.
-    """
-
-    def __init__(
-        self, url_bytes: bytes, headers: Header, version: str, method: str, *more: Any, **named: Any
-    ) -> None:
-        target = b"*" if method == "NONE" else url_bytes
-        super().__init__(target, headers, version, method, *more, **named)
-
-
-def configure(app: Sanic[Any, Any], longest_answer: float, cors_origins: tuple[str, ...]) -> None:
+def configure(
+    app: Sanic[Any, Any], longest_answer: float, server: settings.Server, served: Served
+) -> None:
     """Set up an app, except for its routes. An answer takes at most `longest_answer` seconds."""
+    app.ctx.server = server
     app.config.update(
         # Sanic counts from the last byte sent; our own deadlines are long before this one.
         RESPONSE_TIMEOUT=round(longest_answer + 3600),
@@ -59,12 +48,12 @@ def configure(app: Sanic[Any, Any], longest_answer: float, cors_origins: tuple[s
         GRACEFUL_SHUTDOWN_TIMEOUT=2,  # by then our own draining has waited for the answers
         ACCESS_LOG=False,
     )
-    app.error_handler = OpenAIErrors()
+    app.error_handler = OpenAIErrors(served)
 
     async def complete(request: Request, response: BaseHTTPResponse) -> None:
         response.headers["x-request-id"] = request_id(request)
-        _add_cors_headers(request, response, cors_origins)
-        _discard_unread_body(request)
+        _add_cors_headers(request, response, server.cors_origins)
+        _discard_unread_body(request, response.status)
 
     app.register_middleware(_answer_preflight, "request")
     app.register_middleware(complete, "response")
@@ -80,11 +69,15 @@ def request_id(request: Request) -> str:
 class OpenAIErrors(ErrorHandler):
     """Renders every error as OpenAI's error object, even before there is a request."""
 
+    def __init__(self, served: Served) -> None:
+        super().__init__()
+        self._served = served
+
     def default(self, request: Request | None, exception: BaseException) -> HTTPResponse:
         """Render any exception."""
         if isinstance(exception, asyncio.CancelledError):
             return empty()  # the client has disconnected
-        failure = _translate(exception)
+        failure = self._translate(exception, request)
         fields: dict[str, object] = {"request": request_id(request) if request else "unparsed"}
         if failure.job:
             fields["job"] = failure.job
@@ -99,25 +92,26 @@ class OpenAIErrors(ErrorHandler):
             logger.info("a request failed", extra={"event": "request_failed"} | fields)
         return json(failure.object, failure.http_status, failure.headers)
 
-
-def _translate(exception: BaseException) -> ApiError:
-    match exception:
-        case ApiError():
-            return exception
-        case sanic_errors.NotFound():
-            return NotFound()
-        case sanic_errors.MethodNotAllowed():
-            return MethodNotAllowed()
-        case sanic_errors.RequestTimeout():
-            return RequestTimeout()
-        case sanic_errors.PayloadTooLarge():
-            return HeadersTooLarge() if "header" in str(exception).lower() else BodyTooLarge()
-        case sanic_errors.ServiceUnavailable():
-            return LineUnavailable()
-        case sanic_errors.SanicException() if 400 <= exception.status_code < 500:
-            return BadRequest(str(exception) or None)
-        case _:
-            return InternalError()
+    def _translate(self, exception: BaseException, request: Request | None) -> ApiError:
+        match exception:
+            case ApiError():
+                return exception
+            case sanic_errors.NotFound() if request is not None:
+                return self._served.not_found(request.method, request.path)
+            case sanic_errors.MethodNotAllowed() if request is not None:
+                return method_not_allowed(
+                    request.method, request.path, exception.allowed_methods or ()
+                )
+            case sanic_errors.RequestTimeout():
+                return RequestTimeout()
+            case sanic_errors.PayloadTooLarge():
+                return HeadersTooLarge() if "header" in str(exception).lower() else BodyTooLarge()
+            case sanic_errors.ServiceUnavailable():
+                return LineUnavailable()
+            case sanic_errors.SanicException() if 400 <= exception.status_code < 500:
+                return BadRequest(str(exception) or None)
+            case _:
+                return InternalError()
 
 
 async def _answer_preflight(request: Request) -> HTTPResponse | None:
@@ -148,13 +142,16 @@ def _add_cors_headers(
         response.headers["access-control-max-age"] = "86400"
 
 
-def _discard_unread_body(request: Request) -> None:
-    """Close the connection after an answer whose request body was not read (a 404, a 408).
+def _discard_unread_body(request: Request, status: int) -> None:
+    """Close the connection after an answer whose request was not read as a whole (a 404, a 431).
 
     Sanic would continue to read it, for as long as an answer may take.
     """
     connection = request.stream
-    if isinstance(connection, Http) and connection.request_body:
+    if not isinstance(connection, GatewayHttp):
+        return
+    if connection.request_body or request.method == UNPARSED:
         connection.request_body = None
         connection.expecting_continue = False
         connection.keep_alive = False
+        connection.unread = status != RequestTimeout.status

@@ -11,6 +11,7 @@
      |- RequestTimeout        408  the fault of the client or its network
      |- AnswerLost            409
      |- BodyTooLarge          413
+     |- UnsupportedEncoding   415
      |- IdempotencyMismatch   422
      |- HeadersTooLarge       431
      |- LineFull              429  our limit: too many requests are waiting
@@ -78,7 +79,9 @@ class ApiError(Exception):
     @property
     def object(self) -> ErrorObject:
         """Body of the answer."""
-        return ErrorObject(ErrorBody(self._message, self.error_type, self.param, self.code))
+        # A quoted header may hold bytes that are no text.
+        message = self._message.encode(errors="backslashreplace").decode()
+        return ErrorObject(ErrorBody(message, self.error_type, self.param, self.code))
 
     @property
     def _message(self) -> str:
@@ -143,7 +146,7 @@ class ModelNotFound(ApiError):
 
 
 class NotFound(ApiError):
-    """Invalid URL. Check that your base URL ends with `/v1`, or `/<prefix>/v1`."""
+    """This URL is not served."""
 
     status = 404
     code = "not_found"
@@ -154,6 +157,12 @@ class MethodNotAllowed(ApiError):
 
     status = 405
     code = "method_not_allowed"
+    allow = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that name the methods to use."""
+        return super().headers | {"allow": self.allow}
 
 
 class RequestTimeout(ApiError):
@@ -184,6 +193,13 @@ class BodyTooLarge(ApiError):
 
     status = 413
     code = "request_too_large"
+
+
+class UnsupportedEncoding(ApiError):
+    """This Content-Encoding is not supported. Send gzip, deflate, br, zstd or no encoding."""
+
+    status = 415
+    code = "unsupported_encoding"
 
 
 class HeadersTooLarge(ApiError):

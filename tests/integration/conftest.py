@@ -11,6 +11,7 @@ from obstore.store import MemoryStore
 
 import settings
 from app.front_end import build_server
+from app.http.connection import GatewayProtocol
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
@@ -114,7 +115,7 @@ async def front(
     await has_worker(redis, seal)
     build_server(config, seal, redis=client, media=media, blobs=blobs).attach(app)
     async with started(app):
-        yield await sanic_client(app, timeout=20)
+        yield await sanic_client(app, protocol=GatewayProtocol, timeout=20)
     await client.aclose()
 
 

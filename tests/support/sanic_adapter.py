@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import httpx
 from sanic import Sanic
 
+from app.http.connection import GatewayRequest
+
 
 class TestedSanic(Sanic[Any, Any]):
     """Sanic has slots now; the plugin sets `is_running` on the app."""
@@ -22,7 +24,9 @@ class TestedSanic(Sanic[Any, Any]):
 def new_app() -> TestedSanic:
     """An app under a name of its own: Sanic keeps a registry of all names."""
     Sanic.test_mode = True  # it rewrites its own methods at start, and can do that again
-    return TestedSanic(f"tested-{secrets.token_hex(4)}", configure_logging=False)
+    return TestedSanic(
+        f"tested-{secrets.token_hex(4)}", configure_logging=False, request_class=GatewayRequest
+    )
 
 
 @asynccontextmanager

@@ -1,0 +1,147 @@
+"""HTTP/1 as clients of all ages speak it: repairs of Sanic's protocol.
+
+A request that is refused before its body was read is answered at once, and the rest of the body is
+read and discarded, for a limited time and amount. Closing the connection instead would reset it,
+and a client that is still sending would lose the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from sanic import Request
+from sanic.compat import Header
+from sanic.exceptions import BadRequest
+from sanic.headers import format_http1_response
+from sanic.http import Http, Stage
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+LONGEST_TRAILERS = 16_384
+"""Bytes of the trailer section after a body in chunks. It is not read."""
+
+UNPARSED = "NONE"
+"""Method of the request that Sanic makes up to answer one that it could not parse."""
+
+_SLASHES = re.compile(rb"/{2,}")
+
+
+class GatewayRequest(Request[Any, Any]):
+    """A request whose target and headers are in the one form that Sanic reads.
+
+    It can also be created for a target that could not be parsed: Sanic creates such a request to
+    answer the error with, from the very target that just failed.
+    """
+
+    def __init__(
+        self, url_bytes: bytes, headers: Header, version: str, method: str, *more: Any, **named: Any
+    ) -> None:
+        target = b"*" if method == UNPARSED else _single_slashes(url_bytes)
+        super().__init__(target, headers, version, method, *more, **named)
+        if coding := self.headers.get("transfer-encoding"):
+            self.headers["transfer-encoding"] = coding.strip().lower()
+        # HTTP allows to ignore an expectation that is unknown; a client of HTTP/1.0 has none.
+        expected = self.headers.get("expect", "").strip().lower()
+        self.headers.popall("expect", None)
+        if expected == "100-continue" and version != "1.0":
+            self.headers["expect"] = expected
+
+
+def _single_slashes(target: bytes) -> bytes:
+    """Serve `//v1/...`: many clients join a base URL and a path, each with a slash."""
+    if not target.startswith(b"/"):
+        return target
+    path, mark, query = target.partition(b"?")
+    return _SLASHES.sub(b"/", path) + mark + query
+
+
+class GatewayHttp(Http):
+    """The requests of one connection, one after the other.
+
+    `unread` is set to read and discard what the client still sends, after the last answer.
+    """
+
+    __slots__ = ["unread"]
+
+    def __init__(self, protocol: GatewayProtocol) -> None:
+        super().__init__(protocol)  # type: ignore[no-untyped-call]
+        self.unread = False
+
+    async def http1(self) -> None:
+        """Handle requests while the connection is reusable."""
+        await super().http1()  # type: ignore[no-untyped-call]
+        if self.unread:
+            await self._discard()
+
+    async def _discard(self) -> None:
+        server = self.protocol.app.ctx.server
+        left = 2 * server.max_body_bytes
+        transport = self.protocol.transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write_eof()  # for clients that read up to the end of the connection
+        try:
+            async with asyncio.timeout(server.body_timeout):
+                while left > 0:
+                    left -= len(self.recv_buffer)
+                    self.recv_buffer.clear()
+                    await self._receive_more()  # cancelled as soon as the client disconnects
+        except TimeoutError:
+            pass
+
+    async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
+        """Send the head of an answer. HTTP/1.0 has no chunks: there the end of the connection is
+        the end of an answer of unknown length."""
+        response = self.response
+        if (
+            self.request.version != "1.0"
+            or end_stream
+            or getattr(response, "body", None)
+            or self.head_only
+            or "content-length" in response.headers
+            or response.status in (204, 304)
+        ):
+            await super().http1_response_header(data, end_stream)
+            return
+        self.keep_alive = False
+        response.headers["connection"] = "close"
+        head = format_http1_response(response.status, response.processed_headers)
+        self.response_func = self._until_close
+        self.stage = Stage.RESPONSE
+        await self._send(head + data)
+
+    async def _until_close(self, data: bytes, end_stream: bool) -> None:
+        if data:
+            await self._send(data)
+        if end_stream:
+            self.response_func = None  # type: ignore[assignment]  # as Sanic's own do
+            self.stage = Stage.IDLE
+
+    async def read(self) -> bytes | None:
+        """Read some bytes of the request's body; None at its end."""
+        try:
+            data: bytes | None = await super().read()
+        except BadRequest:
+            if self.request_body is not None:
+                raise
+            # The last chunk has been read, and is followed by trailers, which Sanic refuses.
+            await self._skip_trailers()
+            return None
+        return data
+
+    async def _skip_trailers(self) -> None:
+        # Another server in between may see their end elsewhere, so nothing after them is a request:
+        # Sanic has set `keep_alive` to false.
+        buffer = self.recv_buffer
+        while (end := buffer.find(b"\r\n\r\n")) < 0:
+            if len(buffer) > LONGEST_TRAILERS:
+                raise BadRequest("Bad chunked encoding")
+            await self._receive_more()
+        del buffer[: end + 4]
+
+
+class GatewayProtocol(HttpProtocol):
+    """One connection of a client."""
+
+    HTTP_CLASS = GatewayHttp

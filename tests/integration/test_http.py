@@ -1,0 +1,200 @@
+"""HTTP as clients of all kinds speak it, over raw sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from urllib.parse import urlsplit
+
+import pytest
+
+import settings
+from tests.support.line import LASTING
+from tests.support.requests import BEARER, BODY, CHAT
+from tests.support.sanic_adapter import Client
+
+MB = 1024 * 1024
+SAID = json.dumps(BODY).encode()
+
+
+@pytest.fixture
+def config() -> settings.Settings:
+    return settings.Settings(
+        queue=LASTING,
+        server=settings.Server(max_body_bytes=32 * MB, body_timeout=20.0),
+        stream=settings.Stream(grace=0.2),
+    )
+
+
+def head(method: str, path: str, *headers: str, version: str = "1.1") -> bytes:
+    lines = (f"{method} {path} HTTP/{version}", "Host: x", "Authorization: Bearer a", *headers)
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+async def exchange(client: Client, *sent: bytes) -> tuple[int, bytes, bytes]:
+    """Send everything, then read: the status, the head and the body of the answer."""
+    where = urlsplit(client.make_url(""))
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    try:
+        async with asyncio.timeout(30):
+            for part in sent:
+                writer.write(part)
+                await writer.drain()
+            answer, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    return int(answer.split(b" ")[1]), answer.lower(), body
+
+
+def post(*headers: str, body: bytes = SAID, version: str = "1.1") -> bytes:
+    length = f"Content-Length: {len(body)}"
+    return head("POST", CHAT, "Connection: close", length, *headers, version=version) + body
+
+
+# ----- refused before the body was read
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/nothing", 404),
+        ("POST", "/v1/models", 405),
+        ("POST", CHAT, 413),
+    ],
+)
+async def test_a_refusal_reaches_a_client_that_sends_its_whole_body_first(
+    front: Client, method: str, path: str, status: int
+) -> None:
+    announced = 40 * MB if status == 413 else 8 * MB
+    sent = head(method, path, f"Content-Length: {announced}"), bytes(announced)
+    seen, answer, body = await exchange(front, *sent)
+    assert seen == status
+    assert b"connection: close" in answer
+    assert json.loads(body)["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_refused_bearer_reaches_a_client_that_sends_its_whole_body_first(
+    front: Client,
+) -> None:
+    unauthorized = head("POST", CHAT, f"Content-Length: {8 * MB}").replace(b"Bearer", b"Basic")
+    status, _, _ = await exchange(front, unauthorized, bytes(8 * MB))
+    assert status == 401
+
+
+async def test_a_head_that_is_too_large_is_refused_though_more_follows(front: Client) -> None:
+    large = head("POST", CHAT, "X: " + "x" * 20_000, f"Content-Length: {MB}")
+    status, _, body = await exchange(front, large, bytes(MB))
+    assert (status, json.loads(body)["error"]["code"]) == (431, "headers_too_large")
+
+
+# ----- old clients, unusual forms
+
+
+async def test_a_client_of_http_1_0_gets_a_stream_without_chunks(client: Client) -> None:
+    streamed = json.dumps({**BODY, "stream": True}).encode()
+    request = post(body=streamed, version="1.0").replace(b"Connection: close\r\n", b"")
+    status, answer, body = await exchange(client, request)
+    assert status == 200
+    assert b"transfer-encoding" not in answer
+    assert body.startswith(b'data: {"id":')
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_client_of_http_1_0_gets_a_whole_answer_with_its_length(client: Client) -> None:
+    status, answer, body = await exchange(client, post(version="1.0"))
+    assert status == 200
+    assert b"content-length: %d" % len(body) in answer
+
+
+@pytest.mark.parametrize("path", [f"/{CHAT}", "/v1//chat///completions", "//v1/chat/completions/"])
+async def test_doubled_slashes_are_served(client: Client, path: str) -> None:
+    request = post().replace(CHAT.encode(), path.encode())
+    assert (await exchange(client, request))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("coding", "sent"),
+    [
+        ("chunked", b"%x\r\n%b\r\n0\r\n\r\n"),
+        ("Chunked", b"%x\r\n%b\r\n0\r\n\r\n"),
+        ("chunked", b"%x;name=value\r\n%b\r\n0;last\r\n\r\n"),
+        ("chunked", b"%x\r\n%b\r\n0\r\nX-Checksum: 1\r\nX-More: 2\r\n\r\n"),
+    ],
+)
+async def test_bodies_in_chunks_are_read_in_all_their_forms(
+    client: Client, coding: str, sent: bytes
+) -> None:
+    request = head("POST", CHAT, "Connection: close", f"Transfer-Encoding: {coding}")
+    assert (await exchange(client, request, sent % (len(SAID), SAID)))[0] == 200
+
+
+async def test_no_request_follows_trailers_on_the_same_connection(client: Client) -> None:
+    request = head("POST", CHAT, "Transfer-Encoding: chunked")
+    body = b"%x\r\n%b\r\n0\r\nX: 1\r\n\r\n" % (len(SAID), SAID)
+    _, answer, rest = await exchange(client, request, body + head("GET", "/v1/models"))
+    assert b"connection: close" in answer
+    assert b"HTTP/1.1" not in rest
+
+
+async def test_a_byte_order_mark_before_the_json_is_left_out(client: Client) -> None:
+    assert (await exchange(client, post(body=b"\xef\xbb\xbf" + SAID)))[0] == 200
+
+
+@pytest.mark.parametrize("value", ["\xff\xfe", "100-Continue", "200-ok", ""])
+async def test_an_unknown_expectation_is_ignored(client: Client, value: str) -> None:
+    status, _, _ = await exchange(client, post(f"Expect: {value}"))
+    assert status in (100, 200)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization", "Content-Type", "Content-Encoding", "Content-Length", "Transfer-Encoding",
+        "Expect", "Connection", "Host", "Origin", "Idempotency-Key", "Last-Event-ID", "X-Max-Wait",
+        "X-Keepalive", "Accept", "Forwarded", "Upgrade",
+    ],
+)  # fmt: skip
+async def test_odd_bytes_in_a_header_are_no_error_of_the_gateway(client: Client, name: str) -> None:
+    lines = ["POST /v1/chat/completions HTTP/1.1", "Connection: close", f"{name}: \xff\xfe"]
+    for usual in ("Host: x", "Authorization: Bearer a", f"Content-Length: {len(SAID)}"):
+        if not usual.startswith(name):
+            lines.append(usual)
+    request = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + SAID
+    status, answer, body = await exchange(client, request)
+    assert 200 <= status < 500
+    assert b"content-type: application/json" in answer
+    assert status == 200 or json.loads(body)["error"]["message"]
+
+
+# ----- packed bodies
+
+
+async def test_a_packed_body_is_answered(client: Client) -> None:
+    request = post("Content-Encoding: gzip", body=gzip.compress(SAID))
+    assert (await exchange(client, request))[0] == 200
+
+
+async def test_a_body_that_becomes_too_large_is_refused_early(front: Client) -> None:
+    bomb = gzip.compress(bytes(64 * MB))
+    status, _, body = await exchange(front, post("Content-Encoding: gzip", body=bomb))
+    assert (status, json.loads(body)["error"]["code"]) == (413, "request_too_large")
+
+
+async def test_an_unknown_encoding_is_a_415(front: Client) -> None:
+    status, _, body = await exchange(front, post("Content-Encoding: compress"))
+    error = json.loads(body)["error"]
+    assert (status, error["code"]) == (415, "unsupported_encoding")
+    assert error["param"] == "Content-Encoding"
+
+
+# ----- paths and methods
+
+
+async def test_a_refused_method_names_the_allowed_ones(front: Client) -> None:
+    refused = await front.get(CHAT, headers=BEARER)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+
+
+async def test_a_slash_after_models_is_the_list_of_them(front: Client) -> None:
+    assert (await front.get("/v1/models/")).json() == (await front.get("/v1/models")).json()

@@ -61,6 +61,8 @@ def main() -> None:
         # parent. The second one must not cut its draining short.
         app.register_listener(_ignore_signals, "before_server_stop")
     app.run(sock=listener, protocol=GatewayProtocol, single_process=True, motd=False)
+    if front_end.wrong_version:
+        sys.exit(str(front_end.wrong_version))
 
 
 async def _ignore_signals(_: Sanic[Any, Any]) -> None:

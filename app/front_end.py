@@ -33,6 +33,7 @@ from wire.stream.channel import RedisChannel
 from wire.stream.inbox import Inbox
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
+from wire.upkeep.version import keep_version
 
 SWEEP_INTERVAL = 600.0
 """Seconds between two searches for expired media and blobs."""
@@ -96,6 +97,7 @@ def build_server(
         upkeep_tasks = background(
             keep_reaping(upkeep, seal, config.queue.heartbeat),
             keep_reconciling(upkeep, config.queue.heartbeat),
+            keep_version(upkeep, config.queue.heartbeat),
             keep_sweeping(media.sweep, "images and files", SWEEP_INTERVAL),
             keep_sweeping(blobs.sweep, "blobs of jobs", SWEEP_INTERVAL),
         )

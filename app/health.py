@@ -12,6 +12,7 @@ from app.heartbeat import Heartbeat
 from app.http.json_answer import json
 from wire import VERSION
 from wire.line.presence import Presence
+from wire.line.scripts import WrongVersionError
 from wire.line.snapshot import Snapshot
 from wire.line.upkeep import UpkeepLine
 from wire.redis.outage import REDIS_ERRORS
@@ -63,6 +64,8 @@ class Health:
                 workers = await self._line.presences.workers()
                 repairs = await self._line.repairs()
                 snapshot = await self._line.snapshot()
+        except WrongVersionError as error:
+            fatal.append(str(error))
         except REDIS_ERRORS as error:
             fatal.append(f"Redis cannot be used ({self._heartbeat.error or trouble(error)})")
         else:

@@ -21,6 +21,7 @@ from wire.events import Event, Failed
 from wire.jobs import ChatJob, Lane, encode_job, is_pool
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
 from wire.line.front_end import Detachment, FrontEndLine
+from wire.line.scripts import WrongVersionError
 from wire.line.status import JobStatus
 from wire.redis.outage import REDIS_ERRORS, retry
 from wire.redis.trouble import trouble
@@ -137,6 +138,8 @@ class Line:
         """Enqueue a job; detach from it if the result of the enqueue is unknown."""
         try:
             return await self._line.enqueue(new, body)
+        except WrongVersionError:
+            raise LineUnavailable from None  # this front end is about to stop
         except BaseException as error:  # also of a cancelled task: the job may have been enqueued
             self.detach(reply, new.id, idempotency=new.idem)
             if isinstance(error, REDIS_ERRORS):

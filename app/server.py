@@ -17,7 +17,9 @@ from app.http.framework import configure
 from app.http.unserved import Served
 from app.openai.errors import LineUnavailable
 from app.openai.tokens import encoding
+from runtime.tasks import find_error
 from settings import Settings
+from wire.line.scripts import WrongVersionError
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class FrontEndServer:
         self._health = health
         self._running = running
         self._fail_all = fail_all
+        self.wrong_version: WrongVersionError | None = None
+        """The reason why it has stopped, if it is this one."""
         self._life: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._open_answers = 0
@@ -92,7 +96,12 @@ class FrontEndServer:
             async with self._running():
                 entered.set()
                 await self._stopping.wait()
-        except Exception:
+        except Exception as error:
+            self.wrong_version = find_error(error, WrongVersionError)
+            if self.wrong_version is not None:
+                self._fail_all("This front end is stopping. Retry the request.", "stopped")
+                app.stop()
+                return
             logger.critical(
                 "a background task failed; stopping this front end",
                 exc_info=True,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound=Exception)
 
 
 @contextlib.asynccontextmanager
@@ -25,3 +28,11 @@ async def background(*loops: Coroutine[object, object, None]) -> AsyncIterator[N
                 for task in tasks:
                     task.cancel()
                 await asyncio.wait(tasks, timeout=0.1)
+
+
+def find_error(error: BaseException, kind: type[_Error]) -> _Error | None:
+    """Find an error of this kind: `error` itself, or one in the groups that `background` raises."""
+    if isinstance(error, kind):
+        return error
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return next(filter(None, (find_error(each, kind) for each in inner)), None)

@@ -14,6 +14,7 @@ import uvloop
 import settings
 from runtime import logs
 from runtime.permissions import restrict_new_files
+from runtime.tasks import find_error
 from settings.loader import load
 from store.blobs import Blobs, open_blobs
 from store.media import Media, open_media
@@ -71,7 +72,12 @@ def main() -> None:
         asyncio.run(upgrade(config.redis.role_url, seal.fingerprint))
     except (settings.SettingsError, WrongVersionError) as error:
         sys.exit(str(error))
-    uvloop.run(serve(config, seal, media, blobs))
+    try:
+        uvloop.run(serve(config, seal, media, blobs))
+    except Exception as error:
+        if wrong_version := find_error(error, WrongVersionError):
+            sys.exit(str(wrong_version))
+        raise
 
 
 if __name__ == "__main__":

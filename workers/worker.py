@@ -36,6 +36,7 @@ from wire.stream.channel import RedisChannel
 from wire.stream.outbox import Outbox
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
+from wire.upkeep.version import keep_version
 from workers.arq import RECORD, ArqRunner
 from workers.attempt import Attempt
 from workers.conversation import hold_conversation
@@ -92,9 +93,14 @@ class Worker:
 
     async def main(self) -> None:
         """Work until `drain` is called, then settle the attempts that still run."""
-        reaping = keep_reaping(self._upkeep, self._seal, self._config.queue.heartbeat)
-        reconciling = keep_reconciling(self._upkeep, self._config.queue.heartbeat)
-        upkeep = background(self.leases.keep(), self._listen(), reaping, reconciling)
+        heartbeat = self._config.queue.heartbeat
+        upkeep = background(
+            self.leases.keep(),
+            self._listen(),
+            keep_reaping(self._upkeep, self._seal, heartbeat),
+            keep_reconciling(self._upkeep, heartbeat),
+            keep_version(self._upkeep, heartbeat),
+        )
         async with self.outbox.running(), upkeep:
             slots = {"worker": self.id, "max_jobs": self._config.workers.max_jobs}
             logger.info("the worker claims jobs", extra={"event": "worker_started", **slots})

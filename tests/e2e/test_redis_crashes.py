@@ -115,10 +115,31 @@ def test_a_redis_that_is_emptied_settles_and_says_so_and_no_slot_is_held_twice(
             assert 1 <= in_keepalive <= 60
         for client in running:
             assert is_torn_and_says_so(client.result(), 3000)
+        with redis.Redis.from_url(gateway.redis.url) as operator:
+            until(lambda: operator.get("gateway:version"), 60, "its data have no version")
         stats = gateway.stats()
         assert stats["peak"] <= 2
         assert stats["started"] == 5
     pool.shutdown()
+
+
+def test_roles_that_find_data_of_another_version_once_redis_is_back_end_with_a_plain_message(
+    directory: Path,
+) -> None:
+    with Gateway(directory) as gateway:
+        with redis.Redis.from_url(gateway.redis.url) as operator:
+            operator.set("gateway:version", 99)
+        gateway.redis.kill()
+        gateway.start_front()
+        gateway.start_worker()
+        for name in ("app", "workers"):
+            [log] = gateway.directory.glob(f"*-{name}.log")
+            until(lambda log=log: "redis_unreachable" in log.read_text(), 60, "no outage")  # type: ignore[misc]  # mypy: default arguments
+        gateway.redis.restart()
+        for role in (*gateway.fronts, *gateway.workers):
+            assert role.wait(60) == 1
+        assert gateway.printed().count("The data in Redis are of version 99, ") == 2
+        assert "Traceback" not in gateway.printed()
 
 
 def settling(gateway: Gateway) -> str | None:

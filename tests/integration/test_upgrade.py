@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import settings
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
+from runtime.tasks import find_error
 from settings.redis_url import redis_url
 from tests.support.line import ENTRY, LASTING, claim, enqueue, field, finish, has_worker, now
 from tests.support.scripted import HELLO, ScriptedUpstream
@@ -186,6 +188,24 @@ async def test_a_role_refuses_data_of_another_version_and_says_why(
         await Scripts(redis, seal.fingerprint).run("snapshot")
     await redis.delete("gateway:version")
     await upgrade(url, seal.fingerprint)
+
+
+async def test_a_running_role_notes_the_version_again_and_ends_when_it_is_another_one(
+    queue: WholeLine, redis: Redis, upstream: ScriptedUpstream, seal: Seal
+) -> None:
+    config = settings.Settings(queue=replace(LASTING, heartbeat=0.05))
+    worker = Worker("w", redis, seal, upstream, config)
+    main = asyncio.create_task(worker.main())
+    async with asyncio.timeout(30):
+        for _ in range(2):
+            while await redis.get("gateway:version") != str(VERSION).encode():
+                await asyncio.sleep(0.01)
+            await redis.flushall()
+        await redis.set("gateway:version", VERSION + 1)
+        with pytest.raises(ExceptionGroup) as ended:
+            await main
+    assert isinstance(find_error(ended.value, WrongVersionError), WrongVersionError)
+    assert find_error(ended.value, KeyError) is None
 
 
 async def test_a_role_starts_while_redis_is_unreachable(seal: Seal) -> None:

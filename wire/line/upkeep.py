@@ -27,6 +27,14 @@ class UpkeepLine(LineView):
             for id, attempt, readers, cancelled in stalled
         ]
 
+    async def check_version(self) -> None:
+        """Check the version of the data in Redis; note it if they have none.
+
+        Raises:
+            WrongVersionError: they are of another version.
+        """
+        await self._upgrade()
+
     async def overdue(self, since: float) -> list[tuple[str, list[str]]]:
         """Waiting jobs whose deadline passed more than `since` seconds ago: ids and front ends."""
         found = await self._run("overdue", round(since * 1000))

@@ -30,6 +30,7 @@ class LineView:
         self.presences = Presences(scripts.redis, scripts.fingerprint, config)
         self._redis = scripts.redis
         self._run = scripts.run
+        self._upgrade = scripts.upgrade
         self._circuit_failures = upstream.circuit_failures
         self._lease = round(config.lease * 1000)
         self._gap = gap(config)

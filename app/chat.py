@@ -6,8 +6,6 @@ import math
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import msgspec
 from msgspec.structs import replace
@@ -73,11 +71,12 @@ class ChatCompletions:
         """
         async with self._attachments.resources() as resources:
             chat = await self._prepare(request, resources)
-            if chat.request.stream:
-                await self._stream(request, chat, resources)
-                return None
-            whole = self._whole(request, chat, resources)
-            return await send_with_keepalive(request, whole, self._config.stream)
+            if not chat.request.stream:
+                whole = self._whole(request, chat, resources)
+                return await send_with_keepalive(request, whole, self._config.stream)
+            with await self._submit(chat, resources) as ticket:
+                await self._stream(request, chat, ticket)
+            return None
 
     async def _prepare(self, request: Request, resources: Resources) -> PreparedChat:
         # Bodies with files in them are large: nothing of one outlives this call except the result.
@@ -113,14 +112,13 @@ class ChatCompletions:
         light = await self._attachments.offload(job, resources)
         return PreparedChat(chat, light, summarize_prompt(messages), scheduling)
 
-    @asynccontextmanager
-    async def _submitted(self, chat: PreparedChat, resources: Resources) -> AsyncIterator[Ticket]:
-        async with self._line.submit(chat.job, chat.scheduling) as ticket:
-            resources.reservation.release()
-            if chat.scheduling.idempotency is not None and ticket.id == chat.job.id:
-                # The job may outlive this request; its worker removes them.
-                resources.blob_keys.clear()
-            yield ticket
+    async def _submit(self, chat: PreparedChat, resources: Resources) -> Ticket:
+        ticket = await self._line.submit(chat.job, chat.scheduling)
+        resources.reservation.release()
+        if chat.scheduling.idempotency is not None and ticket.id == chat.job.id:
+            # The job may outlive this request; its worker removes them.
+            resources.blob_keys.clear()
+        return ticket
 
     def _answer(self, request: Request, chat: PreparedChat, ticket: Ticket) -> ChatAnswer:
         stop, tokens = chat.request.stops, chat.request.token_limit
@@ -141,7 +139,7 @@ class ChatCompletions:
         self, request: Request, chat: PreparedChat, resources: Resources
     ) -> HTTPResponse:
         links = MediaLinks(request, self._config.server)
-        async with self._submitted(chat, resources) as ticket:
+        with await self._submit(chat, resources) as ticket:
             answer = self._answer(request, chat, ticket)
             while answer.finish is None:
                 _add(answer, ticket, links.add_to(await ticket.events()))
@@ -150,14 +148,8 @@ class ChatCompletions:
             tokens = await usage(chat.prompt, answer.text)
             return encoded_json(answer.completion(tokens), ticket.headers)
 
-    async def _stream(self, request: Request, chat: PreparedChat, resources: Resources) -> None:
-        async with self._submitted(chat, resources) as ticket:
-            answer = self._answer(request, chat, ticket)
-            await self._send(request, chat, answer, ticket)
-
-    async def _send(
-        self, request: Request, chat: PreparedChat, answer: ChatAnswer, ticket: Ticket
-    ) -> None:
+    async def _stream(self, request: Request, chat: PreparedChat, ticket: Ticket) -> None:
+        answer = self._answer(request, chat, ticket)
         links = MediaLinks(request, self._config.server)
         # Until something is sent, a failure can still have its own status.
         events = await ticket.events(self._config.stream.grace)

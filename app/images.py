@@ -74,7 +74,7 @@ class ImageTurn:
             ApiError: see `Line.submit` and `Ticket.events`.
         """
         reply, own_text = AnswerText(Bot()), AnswerText(_TEXT_ONLY)
-        async with line.submit(job, scheduling, "images") as ticket:
+        with await line.submit(job, scheduling, "images") as ticket:
             self.headers = ticket.headers
             while True:
                 for event in links.add_to(await ticket.events()):

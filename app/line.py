@@ -88,11 +88,8 @@ class Line:
             yield
             await self._detachments.finish(self.config.queue.heartbeat)
 
-    @contextlib.asynccontextmanager
-    async def submit(
-        self, job: ChatJob, scheduling: Scheduling, lane: Lane = "chat"
-    ) -> AsyncIterator[Ticket]:
-        """Enqueue a job; at the end of the context, detach from it unless it has finished.
+    async def submit(self, job: ChatJob, scheduling: Scheduling, lane: Lane = "chat") -> Ticket:
+        """Enqueue a job; its ticket is a context, at whose end it detaches.
 
         Raises:
             LineUnavailable: Redis is unreachable.
@@ -102,29 +99,22 @@ class Line:
         await self._subscribed()
         body = self._seal.seal(encode_job(job), f"job {job.id}")
         new = self._new_job(job, scheduling, lane, len(body) + job.blob_bytes)
-        with contextlib.ExitStack() as stack:
-            reply = stack.enter_context(self._inbox.open(job.id))
-            reply.resubmit = lambda: self._line.enqueue(replace(new, accepted=True), body)
+        reply = self._inbox.open(job.id)
+        reply.resubmit = partial(self._line.enqueue, replace(new, accepted=True), body)
+        try:
             admission = await self._enqueue(new, body, reply)
-            match admission:
-                case Refused():
-                    raise refusal_error(admission)
-                case Clash():
-                    raise clash_error(admission)
-                case Attached(id):
-                    stack.close()
-                    reply = stack.enter_context(self._inbox.open(id, attached=True))
-            place = admission if isinstance(admission, Accepted) else None
-            ticket = Ticket(self, reply, job.id, new.account, place)
-            # The handler may be blocked by the very client because of which the reply ended.
-            reply.on_abandoned = ticket.detach
-            try:
-                yield ticket
-            except ApiError as failure:
-                failure.job = ticket.id
-                raise
-            finally:
-                ticket.detach()
+            if isinstance(admission, Refused):
+                raise refusal_error(admission)
+            if isinstance(admission, Clash):
+                raise clash_error(admission)
+        except BaseException:
+            reply.close()
+            raise
+        if isinstance(admission, Attached):
+            reply.close()
+            reply = self._inbox.open(admission.id, attached=True)
+        place = admission if isinstance(admission, Accepted) else None
+        return Ticket(self, reply, job.id, new.account, place)
 
     async def _subscribed(self) -> None:
         """Wait until events can be received: those published before that would be missed."""
@@ -222,7 +212,8 @@ class Line:
 class Ticket:
     """One job in the line, and its events. `place` is its initial one.
 
-    Under an idempotency key, `id` may be that of a job that was accepted earlier.
+    It is a context, at whose end it detaches from the job, unless that has finished. Under an
+    idempotency key, `id` may be that of a job that was accepted earlier.
     """
 
     def __init__(
@@ -234,9 +225,21 @@ class Ticket:
         self._reply = reply
         self._reader = reader
         self._account = account
-        self._clock = asyncio.get_running_loop().time
-        self._deadline = self._clock() + line.config.queue.longest_wait
+        self._deadline = _now() + line.config.queue.longest_wait
         self._detached = False
+        # The handler may be blocked by the very client because of which the reply ended.
+        reply.on_abandoned = self.detach
+
+    def __enter__(self) -> Ticket:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: object
+    ) -> None:
+        if isinstance(error, ApiError):
+            error.job = self.id
+        self.detach()
+        self._reply.close()
 
     @property
     def begun(self) -> bool:
@@ -249,7 +252,7 @@ class Ticket:
         Raises:
             WaitedTooLong: the job did not start in time and has been finished.
         """
-        until = None if timeout is None else self._clock() + timeout
+        until = None if timeout is None else _now() + timeout
         while True:
             soonest = until
             if not self.begun and (until is None or self._deadline < until):
@@ -290,3 +293,7 @@ class Ticket:
         if self.begun:
             return None
         return await self._line.place(self.id, self._account, at_once=at_once)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

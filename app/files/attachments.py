@@ -11,8 +11,6 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
-import msgspec
-
 import settings
 from app.files.data_urls import DataUrlError, InlineFile, is_data_url, read_data_url
 from app.files.fetcher import Fetcher, FetchError
@@ -28,11 +26,27 @@ _LONGEST_NAME = 120
 _NO_STORE = "The store for large requests is unavailable."
 
 
-class Resources(msgspec.Struct):
-    """Memory and blobs of one request. The blobs named in `blob_keys` are removed when it ends."""
+class Resources:
+    """Memory and blobs of one request; those it still has at the end of its context are freed.
 
-    reservation: Reservation
-    blob_keys: list[str]
+    A class, as are the other contexts of a waiting request: each that is a generator would keep
+    almost a kilobyte, and thousands may wait.
+    """
+
+    __slots__ = ("_blobs", "blob_keys", "reservation")
+
+    def __init__(self, reservation: Reservation, blobs: Blobs) -> None:
+        self.reservation = reservation
+        self.blob_keys: list[str] = []
+        self._blobs = blobs
+
+    async def __aenter__(self) -> Resources:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.reservation.release()
+        if self.blob_keys:
+            await asyncio.shield(self._blobs.remove(self.blob_keys))
 
 
 class Attachments:
@@ -50,16 +64,9 @@ class Attachments:
         async with self._fetcher.running():
             yield
 
-    @asynccontextmanager
-    async def resources(self) -> AsyncIterator[Resources]:
-        """Make the resources of one request; those it still has at the context's end are freed."""
-        with self._budget.reservation() as reservation:
-            resources = Resources(reservation, [])
-            try:
-                yield resources
-            finally:
-                if resources.blob_keys:
-                    await asyncio.shield(self._blobs.remove(resources.blob_keys))
+    def resources(self) -> Resources:
+        """Make the resources of one request."""
+        return Resources(self._budget.reservation(), self._blobs)
 
     async def receive(self, files: list[GivenFile], resources: Resources) -> dict[str, Attachment]:
         """Return the files of one request by their `param`.

@@ -10,14 +10,12 @@ no two wait for each other, and the total is never more than the budget and the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from app.openai.errors import TooManyLargeRequests
 
 
 class Reservation:
-    """Memory of one request, in `bytes`."""
+    """Memory of one request, in `bytes`. It is released at the end of its context."""
 
     __slots__ = ("_budget", "_patience", "bytes", "waits")
 
@@ -27,6 +25,12 @@ class Reservation:
         """True while it waits for room; stays true if its task was cancelled meanwhile."""
         self._budget = budget
         self._patience = patience
+
+    def __enter__(self) -> Reservation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     async def grow(self, size: int) -> None:
         """Reserve `size` bytes in total, as soon as there is room for them.
@@ -64,14 +68,9 @@ class MemoryBudget:
         self._reserved: dict[Reservation, None] = {}  # those that are not empty
         self._waiting: dict[Reservation, tuple[int, asyncio.Future[None]]] = {}
 
-    @contextmanager
-    def reservation(self) -> Iterator[Reservation]:
-        """Make an empty reservation for one request; it is released at the end of the context."""
-        reservation = Reservation(self, self._patience)
-        try:
-            yield reservation
-        finally:
-            reservation.release()
+    def reservation(self) -> Reservation:
+        """Make an empty reservation for one request."""
+        return Reservation(self, self._patience)
 
     def try_grow(self, reservation: Reservation, size: int) -> bool:
         """Let a reservation grow to `size` bytes if it may do so now."""

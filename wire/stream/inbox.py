@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import msgspec
 
@@ -72,25 +72,25 @@ class Inbox:
                 for task in self._healing.values():
                     task.cancel()
 
-    @contextlib.contextmanager
-    def open(self, job: str, *, attached: bool = False) -> Iterator[Reply]:
-        """Receive a job's events; to be opened before the job is enqueued.
+    def open(self, job: str, *, attached: bool = False) -> Reply:
+        """Receive a job's events until the reply is closed; to be opened before it is enqueued.
 
         Or, `attached`, after this front end was attached to a job that is older: its log is read
         until its worker has received the attachment and its events arrive over the channel.
         """
-        reply = Reply(job, self._max_backlog, live=not attached)
+        reply = Reply(job, self._max_backlog, live=not attached, on_closed=self._on_closed)
         self._replies.setdefault(job, []).append(reply)
         if attached:
             self._heal(reply)
-        try:
-            yield reply
-        finally:
-            self._replies[job].remove(reply)
-            if not self._replies[job]:
-                del self._replies[job]
-            if task := self._healing.get(reply):
-                task.cancel()
+        return reply
+
+    def _on_closed(self, reply: Reply) -> None:
+        replies = self._replies[reply.job]
+        replies.remove(reply)
+        if not replies:
+            del self._replies[reply.job]
+        if task := self._healing.get(reply):
+            task.cancel()
 
     def _open(self) -> list[Reply]:
         return [reply for replies in self._replies.values() for reply in replies]

@@ -14,9 +14,16 @@ from wire.stream.unread import Unread
 
 
 class Reply:
-    """The events of one job, as they arrive. Made by `Inbox.open`."""
+    """The events of one job, as they arrive until the end of its context. Made by `Inbox.open`."""
 
-    def __init__(self, job: str, max_backlog: int, *, live: bool = True) -> None:
+    def __init__(
+        self,
+        job: str,
+        max_backlog: int,
+        *,
+        live: bool = True,
+        on_closed: Callable[[Reply], None] | None = None,
+    ) -> None:
         self.job = job
         self.live = live
         """True if its events arrive over the channel, as far as is known; else only in the log."""
@@ -29,6 +36,7 @@ class Reply:
         """Called when it is abandoned, even if its reader is blocked."""
         self.resubmit: Callable[[], Awaitable[object]] | None = None
         """Enqueues the job again, if Redis has lost it before anything was published."""
+        self._on_closed = on_closed
         self.unread = Unread(max_backlog)
         self.doubts = 0
         """Number of times that something was noticed which only the log can settle."""
@@ -37,6 +45,18 @@ class Reply:
         self._next = 0
         self._attempt = 0
         self._known = 0
+
+    def __enter__(self) -> Reply:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Receive no more events."""
+        self.on_abandoned = None  # it refers to the owner of this reply: a cycle
+        if self._on_closed is not None:
+            self._on_closed(self)
 
     @property
     def begun(self) -> bool:

@@ -14,7 +14,7 @@ SEEDS = (1, 2, 3)
 MEAN = 20.0
 SLOTS = 4
 SPAN = 60 * MEAN
-TARGET = 0.95
+TARGET = 0.97
 
 LIMITS: dict[str, dict[str, float]] = {
     "max_waiting": {"max_waiting": 30},

@@ -127,7 +127,7 @@ function admission.refusal(job, limits)
     wait = settling + (waiting - limits.max_waiting) * step
     return 'queue_full', promise(lane, account, limits, wait, step, step, limits.max_waiting)
   elseif waits and own + own_promised >= most then
-    wait = settling + (own - most + AHEAD) * own_step
+    wait = settling + (own - most + AHEAD) * own_step * OWN_APART
     return 'key_full', promise(lane, account, limits, wait, step, own_step, most)
   elseif bytes + job.bytes > limits.max_bytes then
     return 'too_many_bytes', promise(lane, account, limits, settling + step, step, step, limits.max_waiting)

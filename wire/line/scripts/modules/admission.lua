@@ -25,7 +25,8 @@ local EARLY = 1          -- ms by which a client may return too early
 local SECOND = 1000      -- retry times are whole seconds away, as in `Retry-After`
 local APART = 1.25       -- steps between retry times
 local OWN_APART = 1.5    -- the same for a key's own steps, which become longer when others arrive
-local AHEAD = 5          -- steps until the first retry time
+local AHEAD = 3          -- steps until the first retry time
+local FULL = 2           -- more of them if the line is full: no room may be made for a while
 local KEPT = 12          -- steps ahead for which newcomers leave places free
 local SEARCHED = 200     -- times that are tried before giving one without a place
 local UNKNOWN = 2000     -- assumed length (ms) of a conversation, here, before anything is known
@@ -124,7 +125,7 @@ function admission.refusal(job, limits)
 
   local wait
   if waits and waiting + promised >= limits.max_waiting then
-    wait = settling + (waiting - limits.max_waiting) * step
+    wait = settling + (waiting - limits.max_waiting + FULL) * step
     return 'queue_full', promise(lane, account, limits, wait, step, step, limits.max_waiting)
   elseif waits and own + own_promised >= most then
     wait = settling + (own - most + AHEAD) * own_step * OWN_APART

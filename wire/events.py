@@ -121,6 +121,18 @@ Event = (
 )
 Ending = Done | Failed
 
+OVERHEAD = 64
+"""Bytes that an event counts besides its text, so that many small ones are bounded, too."""
+
+
+def size_of(event: Event) -> int:
+    """Return about as many bytes as an event takes."""
+    if isinstance(event, Delta):
+        return OVERHEAD + len(event.text)
+    fields = msgspec.structs.astuple(event)
+    return OVERHEAD + sum(len(field) for field in fields if isinstance(field, str))
+
+
 UNNUMBERED = -1
 
 

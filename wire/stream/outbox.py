@@ -3,7 +3,9 @@
 One publish carries the events of all of a worker's attempts for one front end. A job may have
 several front ends: that of its first client, perhaps dead, and those of its retries. An event that
 arrives when nothing is pending is published at once; events of the next tick are published
-together, so a busy worker pays per tick and an idle stream never waits.
+together, so a busy worker pays per tick and an idle stream never waits. An attempt that adds events
+faster than they are published waits (backpressure), so the work of one tick is bounded and leases
+are renewed in time, however fast an upstream answers.
 
 Delivery: pub/sub loses what it cannot deliver at once. The log, written every `LOG_STEP` and with
 every ending, does not; both carry the same numbers, so that a reader can tell what it missed. The
@@ -15,9 +17,10 @@ This is not a transactional outbox: nothing is kept here for a Redis that is unr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from runtime.tasks import background
@@ -39,6 +42,9 @@ TICK = 0.0025
 LOG_STEP = 0.5
 """Seconds between two writes of the logs: the delay with which a lost message is healed."""
 
+LOG_BYTES = 1024 * 1024
+"""Bytes of one answer that are logged at once, before the next `LOG_STEP`."""
+
 
 class Superseded(Exception):
     """The attempt is not the current one any more: its worker must stop it and publish nothing."""
@@ -58,13 +64,15 @@ class Outbox:
         self._has_pending = asyncio.Event()
         self._open: set[Publication] = set()
         self._abandoned: dict[Publication, Batch] = {}
+        self._to_log = asyncio.Event()
+        self._full: set[Publication] = set()  # whose logs have ended, which Redis may not know yet
 
     def running(self) -> AbstractAsyncContextManager[None]:
         """Publish and log in the background for as long as the context lasts."""
         return background(self._publish_pending(), self._write_logs())
 
     async def publish(self, publication: Publication, events: Sequence[Event]) -> None:
-        """Publish events of an attempt, soon and in order.
+        """Publish events of an attempt, soon and in order. Waits while too many are pending.
 
         Raises:
             Superseded: these would be the first, and the attempt is not the current one any more.
@@ -76,6 +84,7 @@ class Outbox:
         if publication.begun:
             self._pending[publication] = None
             self._has_pending.set()
+            await publication.room()
             return
         first = publication.take()
         entry = log.seal_entry(self._seal, first)
@@ -99,6 +108,7 @@ class Outbox:
         """
         self._pending.pop(publication, None)
         self._open.discard(publication)
+        self._full.discard(publication)
         claim = publication.claim
         rest = publication.take()
         entry = log.seal_entry(self._seal, publication.unlogged(ending))
@@ -138,6 +148,7 @@ class Outbox:
                     batches[front_end].append(batch)
             self._pending.clear()
             self._abandoned.clear()
+            self._limit_unlogged(pending)
             # Front ends notice by the numbers what an outage has lost, and read it from the log.
             with outage.tolerated():
                 for front_end, its_batches in batches.items():
@@ -145,12 +156,28 @@ class Outbox:
                     await self._channel.publish(keys.front_end(front_end), frame)
             await asyncio.sleep(TICK)
 
+    def _limit_unlogged(self, publications: Iterable[Publication]) -> None:
+        """Keep the memory for unlogged events bounded, also while Redis takes none."""
+        for publication in publications:
+            if publication.unlogged_size > LOG_BYTES:
+                self._to_log.set()
+            if publication.logged_bytes + publication.unlogged_size > self._max_log_bytes:
+                self._end_log(publication)
+
+    def _end_log(self, publication: Publication) -> None:
+        if publication.is_logged:
+            publication.stop_logging()
+            self._full.add(publication)
+
     async def _write_logs(self) -> None:
         outage = Outage(logger, "write the logs of answers")
         while True:
-            await asyncio.sleep(LOG_STEP)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOG_STEP):
+                    await self._to_log.wait()
+            self._to_log.clear()
             unlogged = {one: batch for one in self._open if (batch := one.unlogged()).events}
-            if unlogged:
+            if unlogged or self._full:
                 with outage.tolerated():
                     await self._log(unlogged)
 
@@ -161,12 +188,14 @@ class Outbox:
             if publication.logged_bytes + len(entry) <= self._max_log_bytes:
                 entries[publication] = entry
             else:
-                await self._line.stop_logging(publication.claim)
-                publication.stop_logging()
-                logger.warning(
-                    "a log is full: its answer cannot be resumed",
-                    extra={"event": "log_full", "job": batch.job},
-                )
+                self._end_log(publication)
+        for publication in list(self._full):
+            await self._line.stop_logging(publication.claim)
+            self._full.discard(publication)
+            logger.warning(
+                "a log is full: its answer cannot be resumed",
+                extra={"event": "log_full", "job": publication.claim.id},
+            )
         if entries:
             await self._channel.append({one.claim.id: entry for one, entry in entries.items()})
         for publication, entry in entries.items():

@@ -1,11 +1,15 @@
-"""The outgoing events of one attempt: numbered, batched, and counted into the log. Does no I/O."""
+"""The outgoing events of one attempt: numbered, batched, and counted into the log."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
-from wire.events import Batch, Delta, Event
+from wire.events import Batch, Delta, Event, Kind, size_of
 from wire.line.claims import Claim
+
+FULL = 64 * 1024
+"""Bytes of pending events above which an attempt waits until they are published."""
 
 
 class Publication:
@@ -17,11 +21,18 @@ class Publication:
         self.begun = False
         """True once its first events are published."""
         self.logged_bytes = 0
-        self._is_logged = True
+        self.unlogged_size = 0
+        """About the bytes of the events that are published and not known to be in the log."""
+        self.is_logged = True
         self._published = 0
         self._logged = 0
         self._pending: list[Event] = []
+        self._pending_size = 0
+        self._kind: Kind | None = None  # of the texts that become the next `Delta`
+        self._texts: list[str] = []
         self._unlogged: list[Event] = []
+        self._room = asyncio.Event()
+        self._room.set()
 
     def attach(self, front_end: str) -> None:
         """Publish to one more front end from now on; what it missed is in the log."""
@@ -29,23 +40,39 @@ class Publication:
             self.front_ends.append(front_end)
 
     def add(self, events: Sequence[Event]) -> None:
-        """Append events; adjacent pieces of text of one kind become one."""
+        """Append events; adjacent pieces of text of one kind become one.
+
+        They are joined once, when they are taken: joining them here would be quadratic.
+        """
         for event in events:
-            last = self._pending[-1] if self._pending else None
-            if isinstance(event, Delta) and isinstance(last, Delta) and event.kind == last.kind:
-                self._pending[-1] = Delta(last.text + event.text, event.kind)
+            self._pending_size += size_of(event)
+            if isinstance(event, Delta):
+                if event.kind != self._kind:
+                    self._join()
+                    self._kind = event.kind
+                self._texts.append(event.text)
             else:
+                self._join()
                 self._pending.append(event)
+        if self._pending_size > FULL:
+            self._room.clear()
+
+    async def room(self) -> None:
+        """Wait while more is pending than `FULL` (backpressure)."""
+        await self._room.wait()
 
     def take(self) -> Batch:
         """Return the pending events as the next batch to publish."""
+        self._join()
         batch = Batch(self.claim.id, self.claim.attempt, self._published, self._pending)
         self._published += len(self._pending)
-        if self._is_logged:
+        if self.is_logged:
             self._unlogged += self._pending
+            self.unlogged_size += self._pending_size
         else:
             self._logged = self._published
-        self._pending = []
+        self._pending, self._pending_size = [], 0
+        self._room.set()
         return batch
 
     def unlogged(self, *more: Event) -> Batch:
@@ -55,11 +82,17 @@ class Publication:
     def mark_logged(self, batch: Batch, size: int) -> None:
         """Note that a batch of `unlogged` has been written, as `size` bytes."""
         del self._unlogged[: len(batch.events)]
+        self.unlogged_size = sum(map(size_of, self._unlogged))
         self._logged += len(batch.events)
         self.logged_bytes += size
 
     def stop_logging(self) -> None:
         """Keep the events that are not logged yet, and all that follow, out of the log."""
-        self._is_logged = False
-        self._unlogged = []
+        self.is_logged = False
+        self._unlogged, self.unlogged_size = [], 0
         self._logged = self._published
+
+    def _join(self) -> None:
+        if self._kind is not None:
+            self._pending.append(Delta("".join(self._texts), self._kind))
+            self._kind, self._texts = None, []

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from wire.events import Delta, Event
+from wire.events import Delta, Event, size_of
+
+MOST = 1000
+"""Events that are taken at once: rendering more would keep other clients waiting."""
+
+MOST_UNREAD = 16 * MOST
+"""Events that may be unread, however short they are."""
 
 
 class Unread:
-    """A buffer of events, bounded by the bytes of their text."""
+    """A buffer of events, bounded by their bytes and by their number."""
 
     def __init__(self, max_backlog: int) -> None:
         self.events: list[Event] = []
@@ -18,9 +24,9 @@ class Unread:
         self._arrived: asyncio.Future[None] | None = None
 
     async def take(self, until: float | None = None) -> list[Event]:
-        """Return all events that have arrived since the last call, at least one.
+        """Return the events that have arrived since the last call, one to `MOST` of them.
 
-        Waits for it; `until` a time on the loop's clock, if that is given, and then returns none.
+        Waits for one; `until` a time on the loop's clock, if that is given, and then returns none.
         """
         # Runs once for every token of every stream: a bare future and timer are a fifth of what
         # asyncio's Event and timeout cost here.
@@ -34,6 +40,11 @@ class Unread:
                 self._arrived = None
                 if timer is not None:
                     timer.cancel()
+        if len(self.events) > MOST:
+            events, self.events = self.events[:MOST], self.events[MOST:]
+            self.backlog = max(0, self.backlog - _size(events))
+            await asyncio.sleep(0)
+            return events
         events, self.events = self.events, []
         self.backlog = 0
         return events
@@ -55,12 +66,18 @@ class Unread:
             return True
         self.backlog += _size(events)
         # A reader that waits has only not had its turn on the loop yet.
-        return self.backlog <= self._max_backlog or self._arrived is not None
+        return self._fits(self.backlog, len(self.events)) or self._arrived is not None
 
     def has_room(self, events: list[Event]) -> bool:
         """Tell if events that can wait, as they are in the log, may be added now."""
-        return not self.events or self.backlog + _size(events) <= self._max_backlog
+        size, number = self.backlog + _size(events), len(self.events) + len(events)
+        return not self.events or self._fits(size, number)
+
+    def _fits(self, size: int, number: int) -> bool:
+        return size <= self._max_backlog and number <= MOST_UNREAD
 
 
 def _size(events: list[Event]) -> int:
-    return sum(len(event.text.encode()) for event in events if isinstance(event, Delta))
+    return sum(
+        len(event.text.encode()) if isinstance(event, Delta) else size_of(event) for event in events
+    )

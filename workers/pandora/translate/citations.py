@@ -6,45 +6,56 @@ missing or null: an odd entry must not lose the event that carries it.
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import msgspec
 
 from workers.pandora.translate.links import link_target, web_url
 from workers.pandora.translate.markers import CitationMark
 from workers.pandora.translate.records import Metadata
 
+MOST_SOURCES = 1000
+"""Entries of each list that are read: each record of a message repeats all of them."""
+
+_ANY = "*"
+"""Any search result, or none."""
+
+_Key = tuple[str | int | None, ...]
+
 
 class Source(msgspec.Struct, frozen=True):
     """A source that a message names; without a `url` it is a file, not on the web, or not found."""
 
     url: str | None
-    number: str = ""
-    result: str = ""
-    at: int | None = None
-    matched: str = ""
-
-    def fits(self, mark: CitationMark) -> bool:
-        """True if it may be the mark's source."""
-        if self.matched or not mark.number:
-            return self.matched == mark.text
-        if not self.number:
-            return self.at == mark.at
-        either_whole = not (self.result and mark.result)
-        return self.number == mark.number and (either_whole or self.result == mark.result)
 
 
-def find_source(sources: list[Source], mark: CitationMark) -> Source | None:
-    """The source of a mark; None if it is not known, or not yet."""
-    fitting = [source for source in sources if source.fits(mark)]
-    exact = [source for source in fitting if source.at == mark.at]
-    return next(iter(exact or fitting), None)
+class Sources:
+    """The sources of one message, the first of each kind, found without looking at the others.
 
+    A source is named by a mark's text; by its number, and perhaps the number of a search result; or
+    by its place in the text. A place settles what is named more than once.
+    """
 
-def read_sources(metadata: Metadata | None) -> list[Source]:
-    """The sources that a message's metadata names."""
-    if metadata is None:
-        return []
-    sources = []
-    for entry in _dicts(metadata.citations):
+    def __init__(self, metadata: Metadata | None) -> None:
+        self._found: dict[_Key, tuple[int, Source]] = {}
+        if metadata is not None:
+            for order, entry in enumerate(_dicts(metadata.citations)):
+                self._add_citation(order, entry)
+            for order, entry in enumerate(_dicts(metadata.content_references), MOST_SOURCES):
+                matched = entry.get("matched_text")
+                if isinstance(matched, str) and matched:
+                    self._add((matched,), order, Source(_reference_url(entry)))
+
+    def find(self, mark: CitationMark) -> Source | None:
+        """Return the source of a mark; None if it is not known, or not yet."""
+        if not mark.number:
+            return self._first((mark.text,))
+        results = (mark.result, "") if mark.result else (_ANY,)
+        numbers = [(mark.number, result) for result in results]
+        exact = self._first((mark.at,), *((*number, mark.at) for number in numbers))
+        return exact or self._first((mark.text,), *numbers)
+
+    def _add_citation(self, order: int, entry: dict[str, object]) -> None:
         about = entry.get("metadata")
         about = about if isinstance(about, dict) else {}
         extra = about.get("extra")
@@ -52,13 +63,21 @@ def read_sources(metadata: Metadata | None) -> list[Source]:
         number = _index(extra.get("cited_message_idx"))
         result = _index(extra.get("search_result_idx"))
         at = entry.get("start_ix")
-        place = at if isinstance(at, int) else None
-        sources.append(Source(_link(about.get("url")), number, result, place))
-    for entry in _dicts(metadata.content_references):
-        matched = entry.get("matched_text")
-        if isinstance(matched, str) and matched:
-            sources.append(Source(_reference_url(entry), matched=matched))
-    return sources
+        source = Source(_link(about.get("url")))
+        if not number:
+            self._add((at if isinstance(at, int) else None,), order, source)
+            return
+        for either in (result, _ANY):
+            self._add((number, either), order, source)
+            if isinstance(at, int):
+                self._add((number, either, at), order, source)
+
+    def _add(self, key: _Key, order: int, source: Source) -> None:
+        self._found.setdefault(key, (order, source))
+
+    def _first(self, *keys: _Key) -> Source | None:
+        found = [self._found[key] for key in keys if key in self._found]
+        return min(found, key=itemgetter(0))[1] if found else None
 
 
 def _reference_url(entry: dict[str, object]) -> str | None:
@@ -69,7 +88,8 @@ def _reference_url(entry: dict[str, object]) -> str | None:
 
 
 def _dicts(value: object) -> list[dict[str, object]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    entries = value[:MOST_SOURCES] if isinstance(value, list) else []
+    return [entry for entry in entries if isinstance(entry, dict)]
 
 
 def _index(value: object) -> str:

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 from urllib.parse import unquote
 
 from wire.events import Citation, Delta, Drawing, Event, Finish
-from workers.pandora.translate.citations import find_source, read_sources
+from workers.pandora.translate.citations import Sources
 from workers.pandora.translate.markers import CitationMark, Displayed, Found, Markers, SandboxLink
 from workers.pandora.translate.placeholders import (
     FilePlaceholder,
@@ -36,7 +36,7 @@ Output = Event | Placeholder | PermissionRequest
 """An event, or a value that will be replaced by one."""
 
 PATIENCE = 500
-"""Characters that a citation may hold back while its source is not known."""
+"""Characters, and other citations, that one may hold back while its source is not known."""
 
 _HALF = "\ufffd"
 
@@ -98,6 +98,7 @@ class TextTranslator(MessageTranslator):
         super().__init__(id)
         self._markers = Markers("text")
         self._found: deque[Found] = deque()  # held back behind a citation without a source
+        self._waiting = 0  # characters of text in `_found`, and its marks
         self._metadata: Metadata | None = None  # the last with sources
         self._numbers: dict[str, str] = {}
 
@@ -108,23 +109,23 @@ class TextTranslator(MessageTranslator):
         found = self._markers.feed(new)
         if not self._found and len(found) == 1 and isinstance(text := found[0], str):
             return [Delta(text)]  # as nearly always
-        self._found += found
-        return self._resolve(PATIENCE)
+        return self._resolve(found, PATIENCE)
 
     def _translate_last(self, new: str) -> list[Output]:
-        self._found += self._markers.feed(new)
-        self._found += self._markers.flush()
-        return self._resolve(-1)
+        return self._resolve(self._markers.feed(new) + self._markers.flush(), -1)
 
-    def _resolve(self, patience: int) -> list[Output]:
+    def _resolve(self, found: list[Found], patience: int) -> list[Output]:
         """The outputs found, up to a citation that may wait for its source."""
+        self._found += found
+        self._waiting += sum(map(_weight, found))
         outputs: list[Output] = []
+        sources: Sources | None = None
         while self._found:
             match self._found[0]:
                 case CitationMark() as mark:
-                    citation = self._citation(mark)
-                    waiting = sum(len(found) for found in self._found if isinstance(found, str))
-                    if citation is None and waiting <= patience:
+                    sources = sources or Sources(self._metadata)
+                    citation = self._citation(mark, sources)
+                    if citation is None and self._waiting <= patience:
                         break
                     outputs.append(citation or Citation(mark.number, None))
                 case SandboxLink(_, path):
@@ -133,11 +134,11 @@ class TextTranslator(MessageTranslator):
                     outputs.append(Delta(text))
                 case Displayed():
                     pass  # only found in printed output
-            self._found.popleft()
+            self._waiting -= _weight(self._found.popleft())
         return outputs
 
-    def _citation(self, mark: CitationMark) -> Citation | None:
-        source = find_source(read_sources(self._metadata), mark)
+    def _citation(self, mark: CitationMark, sources: Sources) -> Citation | None:
+        source = sources.find(mark)
         if source is None:
             return None
         number = mark.number
@@ -210,6 +211,10 @@ class _Images:
         new = self.known[self._given :]
         self._given += len(new)
         return [*new]
+
+
+def _weight(found: Found) -> int:
+    return len(found) if isinstance(found, str) else 1
 
 
 def _printed(found: list[Found]) -> list[Output]:

@@ -89,11 +89,11 @@ class ChatCompletions:
                 " ignore unsupported parameters (compat.ignore_unsupported).",
                 param=field,
             )
-        family = self._models.family(chat.model)
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
         del body
         scheduling = read_scheduling(request, chat.user, chat.service_tier, idempotency)
         files = given_files(chat.messages)
+        family = self._models.family(chat.model, large=bool(files))
         if files and family == "gpt_3_5":
             message = f"Files are not supported by the model `{chat.model}`."
             raise UnsupportedParameter(message, param=files[0].param)
@@ -131,7 +131,10 @@ class ChatCompletions:
             self._config.bot,
             limits=AnswerLimits(stop, tokens, encoding()) if stop or tokens else None,
             options=ChunkOptions(
-                chat.request.include_usage, numbered, resume_after(last, ticket.id)
+                chat.request.include_usage,
+                numbered,
+                resume_after(last, ticket.id),
+                errors_as_text=self._config.stream.errors == "both",
             ),
         )
 
@@ -172,7 +175,7 @@ class ChatCompletions:
                     rendered = await _keepalive(kind, answer, ticket)
                     due = time.monotonic() + interval
             except ApiError as error:
-                await stream.send(chunks.error(error))
+                await stream.send(answer.error(error))
                 break
             if rendered:
                 await stream.send(rendered)

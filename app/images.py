@@ -176,7 +176,7 @@ class ImageGenerations:
 
     def _family(self, model: str | None) -> Family:
         if model is not None:
-            return self._models.family(model)
+            return self._models.family(model, large=True)
         if not self._config.models.gpt_4_s:
             raise ModelNotFound("`model` must name a model that can draw.", param="model")
         return "gpt_4_s"
@@ -190,11 +190,11 @@ class ImageGenerations:
             bearer=prepared.bearer,
             messages=[Message("user", prompt)],
             gpt=prepared.gpt,
-            copies=prepared.request.response_format == "b64_json",
+            copies=prepared.request.wants_base64,
         )
 
     async def _drawn(self, image: Image, request: ImagesRequest) -> DrawnImage:
-        if request.response_format != "b64_json":
+        if not request.wants_base64:
             return DrawnImage(url=image.url, revised_prompt=image.prompt)
         try:
             content = b"".join([piece async for piece in self._media.read("images", image.name)])

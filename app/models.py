@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable
 from urllib.parse import unquote
 
@@ -16,7 +17,13 @@ from wire.gpts import GptInfos
 from wire.jobs import Family
 from wire.redis.outage import REDIS_ERRORS
 
+_SMALL = re.compile(r"(?<![a-z])(mini|nano)(?![a-z])|3\.5|35-turbo", re.IGNORECASE)
+"""In names of other providers' small models, which GPT-3.5 stands in for."""
+
 _CREATED = 1702598400  # 2023-12-15: clients read a model's date, but it has no meaning here
+
+
+_LARGE: tuple[Family, ...] = ("gpt_4_s", "gpt_4_mobile")
 
 
 class ModelCatalog:
@@ -32,21 +39,32 @@ class ModelCatalog:
         }
         self._gpts = {name: gpt.id for name, gpt in custom}
         self._families |= dict.fromkeys(self._gpts, "gpt_4_gizmo")
+        self._large: list[Family] = [family for family in _LARGE if getattr(names, family)]
+        self._small: list[Family] = ["gpt_3_5"] if names.gpt_3_5 else []
+        self._fallback = names.fallback
 
     @property
     def gpts(self) -> list[str]:
         """The upstream's ids of all GPTs."""
         return list(self._gpts.values())
 
-    def family(self, name: str) -> Family:
-        """Return the family of a model.
+    def family(self, name: str, *, large: bool = False) -> Family:
+        """Return the family of a model, with `models.fallback` also of one that is not listed.
+
+        `large`: the request needs a model that takes files or draws.
 
         Raises:
-            ModelNotFound: there is no model of this name.
+            ModelNotFound: there is no model for this name.
         """
-        if (family := self._families.get(name)) is None:
-            raise ModelNotFound(f"The model `{name[:100]}` does not exist.", param="model")
-        return family
+        if (family := self._families.get(name)) is not None:
+            return family
+        suitable = self._large
+        if not large:
+            small_first = _SMALL.search(name) is not None
+            suitable = self._small + self._large if small_first else self._large + self._small
+        if not self._fallback or not suitable:
+            raise _not_found(name)
+        return suitable[0]
 
     def gpt(self, name: str) -> str:
         """Return the upstream's id of a GPT; "" if the model is not a GPT."""
@@ -64,11 +82,16 @@ class ModelCatalog:
         Raises:
             ModelNotFound: there is no model of this name, or it is an `unavailable` GPT.
         """
-        self.family(name)
+        if name not in self._families:
+            raise _not_found(name)
         if self.gpt(name) in unavailable:
             message = f"The model `{name[:100]}` is currently unavailable."
             raise ModelNotFound(message, param="model")
         return _model(name)
+
+
+def _not_found(name: str) -> ModelNotFound:
+    return ModelNotFound(f"The model `{name[:100]}` does not exist.", param="model")
 
 
 def _model(name: str) -> Model:

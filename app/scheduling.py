@@ -41,7 +41,7 @@ class Scheduling(msgspec.Struct, frozen=True):
 
 def read_scheduling(
     request: Request,
-    user: str | None,
+    user: str | int | None,
     service_tier: str | None,
     idempotency: Idempotency | None,
 ) -> Scheduling:
@@ -52,7 +52,7 @@ def read_scheduling(
     """
     tier = service_tier if service_tier in SHARES else "default"
     max_wait = _max_wait(request.headers.get("x-max-wait"))
-    return Scheduling(user or "", tier, max_wait, idempotency)
+    return Scheduling("" if user is None else str(user), tier, max_wait, idempotency)
 
 
 def _max_wait(header: str | None) -> float:

@@ -159,6 +159,7 @@ class Stream(Section, frozen=True):
     keepalive: Literal["comment", "empty_delta", "off"] = "empty_delta"
     keepalive_interval: Seconds = 15.0
     grace: SecondsOrZero = 2.0
+    errors: Literal["object", "both"] = "object"
     whole_keepalive: Literal["off", "whitespace"] = "off"
     max_backlog: Bytes = 1_048_576
     send_timeout: Seconds = 30.0
@@ -183,10 +184,11 @@ class Models(Section, frozen=True):
     gpt_4_s: tuple[Name, ...] = ("gpt-4-s", "gpt-4")
     gpt_4_mobile: tuple[Name, ...] = ("gpt-4-mobile",)
     gpt_3_5: tuple[Name, ...] = ("gpt-3.5-turbo",)
+    fallback: bool = True
 
     def __post_init__(self) -> None:
         taken: set[str] = set()
-        for key in self.__struct_fields__:
+        for key in ("gpt_4_s", "gpt_4_mobile", "gpt_3_5"):
             for name in getattr(self, key):
                 if name in taken:
                     raise ValueError(f"{key}: the model name {name!r} is listed twice")

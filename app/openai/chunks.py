@@ -47,11 +47,6 @@ def sse_message(data: msgspec.Struct) -> bytes:
     return b"data: " + _encode(data) + b"\n\n"
 
 
-def error(failure: ApiError) -> bytes:
-    """Render an error in the middle of a stream, which then ends without `[DONE]`."""
-    return sse_message(failure.object)
-
-
 def message_id_prefix(job: str) -> str:
     """Return the prefix of an answer's message ids: the first random digits of its job's id."""
     return job.rpartition("-")[2][:_PREFIX_LENGTH]
@@ -76,11 +71,13 @@ class ChunkOptions(msgspec.Struct, frozen=True):
     """Rendering options of one answer.
 
     `numbered`: its messages have ids. Its first `resume_after` messages are not rendered.
+    `errors_as_text`: an error is part of the text, too, for clients that show nothing else.
     """
 
     include_usage: bool = False
     numbered: bool = False
     resume_after: int = 0
+    errors_as_text: bool = False
 
 
 class ChatAnswer:
@@ -151,7 +148,7 @@ class ChatAnswer:
                     rendered += self._chunk(ChunkDelta(), finish)
                 case Failed():
                     self.failure = JobFailed(event)
-                    rendered += error(self.failure)
+                    rendered += self.error(self.failure)
         return rendered
 
     def role(self) -> bytes:
@@ -167,6 +164,15 @@ class ChatAnswer:
         if place is not None:
             chunk = replace(chunk, queue=place)
         return self.role() + sse_message(chunk)
+
+    def error(self, failure: ApiError) -> bytes:
+        """Render an error in the middle of a stream, which then ends without `[DONE]`."""
+        rendered = sse_message(failure.object)
+        if self._options.errors_as_text:
+            text = f"\n\nError: {failure.object.error.message}"
+            chunk = self._single_choice(ChunkDelta(content=text if self._texts else text.lstrip()))
+            rendered = self.role() + sse_message(chunk) + rendered
+        return rendered
 
     def comment(self, place: QueuePlace | None) -> bytes:
         """Render an SSE comment as a keep-alive; `place` while the job is waiting."""

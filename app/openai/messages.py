@@ -93,7 +93,7 @@ def _path(message: int, part: int) -> str:
 def _given(part: ImagePart | FilePart | AudioPart, path: str) -> GivenFile:
     param = _param(part, path)
     match part:
-        case ImagePart(image_url=ImageUrl(url=url)):
+        case ImagePart(image_url=ImageUrl(url=url) | str(url)):
             return GivenFile(param, url)
         case FilePart(file=FileData(file_data=str(data), filename=name)):
             is_url = re.match(r"(?i)data:|https?://", data)
@@ -109,6 +109,8 @@ def _given(part: ImagePart | FilePart | AudioPart, path: str) -> GivenFile:
 
 def _param(part: ImagePart | FilePart | AudioPart, path: str) -> str:
     match part:
+        case ImagePart(image_url=str()):
+            return f"{path}.image_url"
         case ImagePart():
             return f"{path}.image_url.url"
         case FilePart():

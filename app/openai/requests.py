@@ -23,7 +23,7 @@ from app.openai.bounds import (
     MOST_TOOLS,
     check_values,
 )
-from app.openai.errors import BadRequest
+from app.openai.errors import BadRequest, UnsupportedParameter
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text"):
@@ -39,9 +39,9 @@ class ImageUrl(msgspec.Struct, frozen=True):
 
 
 class ImagePart(msgspec.Struct, frozen=True, tag="image_url"):
-    """A picture or file in a list of content parts."""
+    """A picture or file in a list of content parts. Some clients send the bare URL."""
 
-    image_url: ImageUrl
+    image_url: ImageUrl | str
 
 
 class AudioPart(msgspec.Struct, frozen=True, tag="input_audio"):
@@ -109,7 +109,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     stream_options: StreamOptions | None = None
 
     # Scheduling: the user among those of the same key, and the priority.
-    user: Name | None = None
+    user: Name | int | None = None
     service_tier: Name | None = None
 
     # Limits of the answer, enforced by the gateway.
@@ -168,6 +168,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
+_NULL = msgspec.Raw(b"null")
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
 
@@ -180,7 +181,31 @@ class ImagesRequest(msgspec.Struct, frozen=True):
     n: int | None = None
     size: Name | None = None
     response_format: Literal["url", "b64_json"] | None = None
-    user: Name | None = None
+    user: Name | int | None = None
+
+    # Not supported; see `unsupported`.
+    stream: bool | None = None
+    partial_images: int | None = None
+    image: msgspec.Raw = _NULL
+    mask: msgspec.Raw = _NULL
+
+    @property
+    def wants_base64(self) -> bool:
+        """True if the answer has the images themselves. OpenAI's `gpt-image` has no URLs."""
+        if self.response_format is None:
+            return (self.model or "").startswith(("gpt-image", "chatgpt-image"))
+        return self.response_format == "b64_json"
+
+    @property
+    def unsupported(self) -> str | None:
+        """The first field that asks for something that is not supported, or None."""
+        unsupported = {
+            "stream": self.stream,
+            "partial_images": self.partial_images,
+            "image": self.image != _NULL,
+            "mask": self.mask != _NULL,
+        }
+        return next((name for name, asked in unsupported.items() if asked), None)
 
     @property
     def prompt_with_size(self) -> str:
@@ -196,6 +221,14 @@ class ImagesRequest(msgspec.Struct, frozen=True):
 
 T = TypeVar("T")
 Body = bytes | bytearray
+
+_IN_A_CHAT = "Send the picture in a message to `/chat/completions`, and ask there for the change."
+_IMAGE_ADVICE = {
+    "stream": "Remove it; the answer has all images at once.",
+    "partial_images": "Remove it; the answer has all images at once.",
+    "image": _IN_A_CHAT,
+    "mask": _IN_A_CHAT,
+}
 
 _decoder = msgspec.json.Decoder(ChatRequest)
 _images_decoder = msgspec.json.Decoder(ImagesRequest)
@@ -219,9 +252,13 @@ def decode_images(body: Body) -> ImagesRequest:
     """Decode an image generation request.
 
     Raises:
-        BadRequest: the body is not JSON or not of this type; the error names the field.
+        BadRequest: the body is not JSON or not of this type, or asks for something that is not
+            supported; the error names the field.
     """
     request = _decode(_images_decoder, body)
+    if field := request.unsupported:
+        message = f"`{field}` is not supported for images. {_IMAGE_ADVICE[field]}"
+        raise UnsupportedParameter(message, param=field)
     if not request.prompt.strip():
         raise BadRequest("`prompt` must not be empty.", param="prompt")
     if request.size not in (None, "", "auto") and not _SIZE.fullmatch(request.size):

@@ -93,12 +93,12 @@ def test_a_missing_or_malformed_bearer_is_a_401(gateway: Gateway, bearer: str) -
     assert error(response)["code"] == "invalid_api_key"
 
 
-def test_an_unknown_model_is_a_404(client: OpenAI) -> None:
+def test_an_unknown_model_is_not_listed_and_yet_answers(client: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
-        client.chat.completions.create(model="gpt-9", messages=[{"role": "user", "content": "x"}])
-    assert refused.value.code == "model_not_found"
-    with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-9")
+    assert refused.value.code == "model_not_found"
+    hello = [{"role": "user", "content": "[[sim words=2]]"}]
+    assert client.chat.completions.create(model="gpt-9", messages=hello).model == "gpt-9"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,18 @@ def test_a_chunk_not_made_from_events_has_no_number() -> None:
     assert [number for number, _ in blocks(failed)] == [2, None]
 
 
+def test_an_error_is_also_text_for_clients_that_show_nothing_else() -> None:
+    failed = Failed("upstream_error", "Oops.")
+    for before, shown in (([Delta("a")], "a\n\nError: Oops."), ([], "Error: Oops.")):
+        answer = ChatAnswer(JOB, "m", 0, Bot(), options=ChunkOptions(errors_as_text=True))
+        *told, last = [json.loads(data) for _, data in blocks(answer.add([*before, failed]))]
+        assert last["error"]["message"] == "Oops."
+        choices = [chunk["choices"][0] for chunk in told]
+        assert "".join(choice["delta"]["content"] for choice in choices) == shown
+        assert choices[0]["delta"]["role"] == "assistant"
+        assert {choice["finish_reason"] for choice in choices} == {None}
+
+
 def test_the_messages_of_an_answer_that_cannot_be_resumed_are_data_alone() -> None:
     answer = ChatAnswer(JOB, "m", 0, Bot())
     stream = answer.empty_delta(QueuePlace(3, 12)) + answer.add([Started("m"), Delta("a")])

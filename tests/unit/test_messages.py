@@ -43,6 +43,13 @@ def test_texts_and_files_stay_in_their_order() -> None:
     assert turns[1].text == "a\nb\nc"
 
 
+def test_the_location_of_a_picture_may_be_a_bare_url() -> None:
+    messages = request(text("a"), {"type": "image_url", "image_url": URL})
+    (given,) = given_files(messages)
+    assert given == GivenFile("messages[1].content[1].image_url", URL)
+    assert to_messages(messages, {given.param: TAKEN})[1] == Message("user", ["a", TAKEN])
+
+
 def test_text_parts_alone_become_one_text() -> None:
     assert to_messages(request(text("a"), text("b")), {})[1] == Message("user", "a\nb")
 

@@ -18,7 +18,7 @@ from wire.jobs import Family
 from wire.redis.outage import REDIS_ERRORS
 
 _SMALL = re.compile(r"(?<![a-z])(mini|nano)(?![a-z])|3\.5|35-turbo", re.IGNORECASE)
-"""In names of other providers' small models, which GPT-3.5 stands in for."""
+"""Part of the name of a small model, which GPT-3.5 answers for."""
 
 _CREATED = 1702598400  # 2023-12-15: clients read a model's date, but it has no meaning here
 
@@ -49,7 +49,7 @@ class ModelCatalog:
         return list(self._gpts.values())
 
     def family(self, name: str, *, large: bool = False) -> Family:
-        """Return the family of a model, with `models.fallback` also of one that is not listed.
+        """Return the family of a model, with `models.fallback` also for names in no list.
 
         `large`: the request needs a model that takes files or draws.
 

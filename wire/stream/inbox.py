@@ -25,7 +25,6 @@ import msgspec
 from runtime.tasks import background
 from wire.events import UNNUMBERED
 from wire.line import keys
-from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal, SealError
 from wire.stream.channel import Channel, ReadingLine
 from wire.stream.frames import open_frame
@@ -55,9 +54,7 @@ class Inbox:
         self._front_end = front_end
         self._max_backlog = max_backlog
         self._replies: dict[str, list[Reply]] = {}
-        self._line = line
         self._healer = Healer(channel, line, seal, outage_grace)
-        self._healing: dict[Reply, asyncio.Task[None]] = {}
         self._subscription = channel.subscribe(keys.front_end(front_end))
         self.subscribed = self._subscription.confirmed
         """Set while Redis has confirmed the subscription: only then may jobs be enqueued."""
@@ -65,12 +62,8 @@ class Inbox:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Receive in the background for as long as the context lasts."""
-        async with background(self._receive(), self._watch_silence()):
-            try:
-                yield
-            finally:
-                for task in self._healing.values():
-                    task.cancel()
+        async with self._healer.running(), background(self._receive(), self._watch_silence()):
+            yield
 
     def open(self, job: str, *, attached: bool = False) -> Reply:
         """Receive a job's events until the reply is closed; to be opened before it is enqueued.
@@ -81,7 +74,7 @@ class Inbox:
         reply = Reply(job, self._max_backlog, live=not attached, on_closed=self._on_closed)
         self._replies.setdefault(job, []).append(reply)
         if attached:
-            self._heal(reply)
+            self._healer.heal(reply)
         return reply
 
     def _on_closed(self, reply: Reply) -> None:
@@ -89,8 +82,7 @@ class Inbox:
         replies.remove(reply)
         if not replies:
             del self._replies[reply.job]
-        if task := self._healing.get(reply):
-            task.cancel()
+        self._healer.forget(reply)
 
     def _open(self) -> list[Reply]:
         return [reply for replies in self._replies.values() for reply in replies]
@@ -109,7 +101,7 @@ class Inbox:
         async for message in self._subscription.messages():
             if message is None:
                 for reply in self._open():
-                    self._heal(reply)
+                    self._healer.heal(reply)
             else:
                 self._deliver(message[1])
 
@@ -129,28 +121,13 @@ class Inbox:
                 # published before it: it is not accepted from the channel, but from the log, where
                 # it is in its place.
                 if batch.first == UNNUMBERED or not reply.accept(batch):
-                    self._heal(reply)
+                    self._healer.heal(reply)
 
     async def _watch_silence(self) -> None:
         while True:
             await asyncio.sleep(SILENCE / 4)
             now = time.monotonic()
-            silent = {reply.job for reply in self._silent(now) if not reply.begun}
-            waiting: set[str] = set()
-            with contextlib.suppress(*REDIS_ERRORS):
-                # Thousands may wait, and one call for many of them is cheap.
-                waiting = await self._line.waiting(list(silent))
-            for reply in self._silent(now):
-                reply.active = now
-                if reply.job not in waiting:
-                    self._heal(reply)
-
-    def _silent(self, now: float) -> list[Reply]:
-        return [reply for reply in self._open() if reply.active < now - SILENCE]
-
-    def _heal(self, reply: Reply) -> None:
-        reply.doubts += 1
-        if not reply.ended and reply not in self._healing:
-            task = asyncio.create_task(self._healer.heal(reply))
-            self._healing[reply] = task
-            task.add_done_callback(lambda _: self._healing.pop(reply, None))
+            for reply in self._open():
+                if reply.active < now - SILENCE:
+                    reply.active = now
+                    self._healer.heal(reply)

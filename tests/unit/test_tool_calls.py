@@ -1,0 +1,143 @@
+"""Tool calls in the text of an answer: read however the text is cut, or left as text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from app.openai.tool_calls import LONGEST_BLOCK, ToolCall, ToolCallReader
+
+NAMES = ("get_weather", "run")
+PARIS = ToolCall("get_weather", '{"city": "Paris"}')
+BLOCK = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+
+
+def read(*pieces: str, single: bool = False) -> list[str | ToolCall]:
+    """Everything that is read out of an answer, adjacent texts joined."""
+    reader = ToolCallReader(NAMES, single=single)
+    found = [read for piece in pieces for read in reader.add(piece)] + reader.flush()
+    joined: list[str | ToolCall] = []
+    for one in found:
+        if isinstance(one, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += one
+        else:
+            joined.append(one)
+    return joined
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        BLOCK,
+        f"```json\n{BLOCK}\n```",
+        f"`{BLOCK}`",
+        BLOCK.removesuffix("</tool_call>"),
+        BLOCK.replace("\n", ""),
+        '<tool_call>\n```json\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n```\n</tool_call>',
+        '<tool_call>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_call>',
+        '<tool_call>{"name": "get_weather", "arguments": "{\\"city\\": \\"Paris\\"}"}</tool_call>',
+        f"{BLOCK}\n\n<tool_result>It rains.</tool_result> It rains in Paris.",
+        f"{BLOCK}\n<tool_call>nothing that can be read</tool_call>",
+    ],
+)
+def test_a_call_is_read_as_models_write_it(answer: str) -> None:
+    assert read(answer) == [PARIS]
+
+
+def test_text_before_a_call_is_kept_without_the_space_between_them() -> None:
+    assert read(f"Let me see.\n\n```\n{BLOCK}") == ["Let me see.", PARIS]
+
+
+def test_several_calls_are_read_in_order() -> None:
+    other = '<tool_call>{"name": "run"}</tool_call>'
+    assert read(f"{BLOCK}\n```\n```json\n{other}") == [PARIS, ToolCall("run", "{}")]
+    assert read(f"{BLOCK.removesuffix('</tool_call>')}{other}") == [PARIS, ToolCall("run", "{}")]
+    assert read(f"{BLOCK}{other}", single=True) == [PARIS]
+
+
+def test_line_breaks_in_a_text_are_escaped_for_the_client() -> None:
+    written = '<tool_call>{"name": "run", "arguments": {"code": "a\nb"}}</tool_call>'
+    assert read(written) == [ToolCall("run", '{"code": "a\\nb"}')]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Just text, with 1 < 2 and a <tool_",
+        "The tag <tool_call> begins a call, and </tool_call> ends it.",
+        '<tool_call>{"name": "unknown", "arguments": {}}</tool_call> and on',
+        '<tool_call>{"name": "run", "arguments": {"a": }}</tool_call>',
+        '<tool_call>{"name": "run", "arguments": [1]}</tool_call>',
+        '<tool_call>{"name": "run", "arguments": {"a": NaN}}</tool_call>',
+        '<tool_call>[{"name": "run"}, {"name": "unknown"}]</tool_call>',
+        "<tool_call>[]</tool_call>",
+        '<tool_call>{"name": "run", "argu',
+        "```json\n{}\n```\n  ",
+        " " * 300 + "<tool_call>",
+        "<tool_call>" + "{" * (LONGEST_BLOCK + 10) + "</tool_call>",
+        "<tool_call>" + '{"name": "run", "arguments": ' + '{"a":' * 5000 + "</tool_call>",
+    ],
+)
+def test_everything_else_is_text_as_it_was_written(answer: str) -> None:
+    assert read(answer) == [answer]
+
+
+def test_a_call_after_an_unreadable_one_is_read() -> None:
+    assert read(f"<tool_call>{{no}}</tool_call>\n{BLOCK}") == [
+        "<tool_call>{no}</tool_call>",
+        PARIS,
+    ]
+
+
+def test_text_that_cannot_begin_a_call_is_not_held_back() -> None:
+    reader = ToolCallReader(NAMES)
+    assert reader.add("Hello, world.") == ["Hello, world."]
+    assert reader.add(" 1 < 2 <tool") == [" 1 < 2"]
+    assert reader.add("box>") == [" <toolbox>"]
+
+
+def test_an_answer_ends_at_the_first_text_after_a_call() -> None:
+    reader = ToolCallReader(NAMES)
+    assert reader.add(f"{BLOCK}\n") == [PARIS]
+    assert not reader.ended
+    assert reader.add("\nThe") == []
+    assert reader.ended
+
+
+fragments = st.sampled_from(
+    [
+        *(BLOCK, "<tool_call>", "</tool_call>", "<tool_", "tool_call>", "`", "``", "```", "json"),
+        *("\n", " ", "         ", "text", "<", "{", "[", '{"name": "run"}', '"', "\u3000", "</"),
+        *("x" * 120, " " * 120),
+    ]
+)
+
+
+@given(st.lists(fragments, max_size=12).map("".join), st.booleans(), st.data())
+@example("a" + " " * 20 + "```" + " " * 9 + BLOCK, False, None)
+def test_an_answer_reads_the_same_however_it_is_cut(
+    answer: str, single: bool, data: st.DataObject | None
+) -> None:
+    whole = read(answer, single=single)
+    assert read(*answer, single=single) == whole
+    if data is not None:
+        at = sorted(data.draw(st.lists(st.integers(0, len(answer)), max_size=4)))
+        cuts = zip([0, *at], [*at, len(answer)], strict=True)
+        assert read(*(answer[i:j] for i, j in cuts), single=single) == whole
+    if all(isinstance(piece, str) for piece in whole):
+        assert "".join(map(str, whole)) == answer
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["<tool_call>{", "<tool_call>```\n", "`", " ", "```", "<", BLOCK, "<tool_call> ", "\n"],
+)
+def test_little_is_held_back_and_the_work_is_linear(piece: str) -> None:
+    """Work is counted in the characters that are looked at again because they were held back."""
+    reader = ToolCallReader(NAMES)
+    again = 0
+    for _ in range(20_000):
+        reader.add(piece)
+        again += len(reader._pending)
+    assert again <= 20_000 * 120

@@ -1,0 +1,164 @@
+"""Checks that the text of an answer is JSON, and valid against a schema. Pure, for a thread.
+
+Schemas and patterns come from clients, and one may be made to take for ever. So all work on one
+answer ends after a bounded processor time, checked before each keyword; patterns run in an engine
+that stops at a time and does not hold the interpreter's lock; nothing is ever fetched. The
+keywords `patternProperties` and `unevaluated...` and the names of formats are not checked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import jsonschema
+import msgspec
+import referencing
+import regex
+from jsonschema.exceptions import ValidationError
+from jsonschema.protocols import Validator
+
+LONGEST_TEXT = 1_000_000
+"""Characters; a longer answer is not checked."""
+
+LONGEST_PATTERN = 1_000
+_LONGEST_REASON = 300
+_UNCHECKED = ("patternProperties", "unevaluatedItems", "unevaluatedProperties")
+
+Problem = Literal["invalid_json", "schema_mismatch", "not_checked"]
+
+_Errors = Iterator[ValidationError]
+_Keyword = Callable[[Validator, object, object, Mapping[str, object]], _Errors | None]
+
+
+class JsonText(msgspec.Struct, frozen=True):
+    """The JSON in a text, without code fences and prose around it; the whole text if it has none.
+
+    `reason` says what is wrong with it, in the model's words for a correction.
+    """
+
+    text: str
+    problem: Problem | None = None
+    reason: str = ""
+
+
+class _TooMuchWork(Exception):
+    """The processor time for one answer is used up."""
+
+
+def check_json(text: str, schema: bytes, seconds: float = 1.0) -> JsonText:
+    """Check a text against an encoded schema; b"" accepts any object.
+
+    `seconds` is the processor time after which the check gives up.
+    """
+    if len(text) > LONGEST_TEXT:
+        return JsonText(text, "not_checked", "the text is too long")
+    first_error = ""
+    for candidate in _candidates(text):
+        try:
+            value = msgspec.json.decode(candidate)
+        except (msgspec.DecodeError, RecursionError) as error:
+            first_error = first_error or str(error)
+            continue
+        if not schema:
+            is_object = isinstance(value, dict)
+            return JsonText(candidate) if is_object else _mismatch(candidate, "it is not an object")
+        return _validate(candidate, value, msgspec.json.decode(schema), seconds)
+    return JsonText(text, "invalid_json", first_error[:_LONGEST_REASON])
+
+
+def _candidates(text: str) -> Iterator[str]:
+    """Yield the parts of an answer that may be its JSON: all, a code block, an object in prose."""
+    yield text.strip()
+    begin, end = text.find("```"), text.rfind("```")
+    if 0 <= begin < end:
+        yield text[begin:end].partition("\n")[2].strip()
+    begin, end = text.find("{"), text.rfind("}")
+    if 0 <= begin < end:
+        yield text[begin : end + 1]
+
+
+def _mismatch(text: str, reason: str) -> JsonText:
+    return JsonText(text, "schema_mismatch", reason[:_LONGEST_REASON])
+
+
+def _validate(text: str, value: object, schema: object, seconds: float) -> JsonText:
+    try:
+        error = next(_validator(schema, time.thread_time() + seconds).iter_errors(value), None)
+    except _TooMuchWork:
+        return JsonText(text, "not_checked", "the schema takes too long to check")
+    except Exception:  # the library raises anything for a value that is no schema
+        return JsonText(text, "not_checked", "the schema is invalid")
+    return _mismatch(text, f"{error.json_path}: {error.message}") if error else JsonText(text)
+
+
+def _validator(schema: object, deadline: float) -> Validator:
+    kind = jsonschema.validators.validator_for(schema, jsonschema.Draft202012Validator)
+    ours: dict[str, _Keyword] = {
+        "pattern": _pattern(deadline),
+        "uniqueItems": _unique_items,
+        "additionalProperties": _additional_properties(
+            kind.VALIDATORS.get("additionalProperties", _nothing)
+        ),
+        **dict.fromkeys(_UNCHECKED, _nothing),
+    }
+    keywords = {
+        name: _timed(ours.get(name, keyword), deadline) for name, keyword in kind.VALIDATORS.items()
+    }
+    # A registry of its own: the default one fetches schemas by their URL.
+    return jsonschema.validators.extend(kind, keywords)(schema, registry=referencing.Registry())
+
+
+def _timed(keyword: _Keyword, deadline: float) -> _Keyword:
+    def check(
+        validator: Validator, value: object, instance: object, schema: Mapping[str, object]
+    ) -> _Errors:
+        if time.thread_time() > deadline:
+            raise _TooMuchWork
+        return keyword(validator, value, instance, schema) or iter(())
+
+    return check
+
+
+def _nothing(*_: object) -> None:
+    """Check nothing."""
+
+
+def _pattern(deadline: float) -> _Keyword:
+    def check(_: Validator, pattern: object, instance: object, __: Mapping[str, object]) -> _Errors:
+        if not isinstance(instance, str):
+            return
+        if not isinstance(pattern, str) or len(pattern) > LONGEST_PATTERN:
+            raise _TooMuchWork
+        left = max(0.001, deadline - time.thread_time())
+        try:
+            found = regex.search(pattern, instance, timeout=left, concurrent=True)
+        except TimeoutError:
+            raise _TooMuchWork from None
+        if found is None:
+            yield ValidationError(f"the text does not match the pattern {pattern}")
+
+    return check
+
+
+def _unique_items(
+    _: Validator, unique: object, instance: object, __: Mapping[str, object]
+) -> _Errors:
+    # The library compares each two items if they cannot be sorted.
+    if unique and isinstance(instance, list):
+        seen = {msgspec.json.encode(item, order="sorted") for item in instance}
+        if len(seen) < len(instance):
+            yield ValidationError("two items of the array are the same")
+
+
+def _additional_properties(keyword: _Keyword) -> _Keyword:
+    def check(
+        validator: Validator, value: object, instance: object, schema: Mapping[str, object]
+    ) -> _Errors | None:
+        # The library would search names for patterns with an engine that knows no time.
+        if "patternProperties" in schema:
+            return None
+        return keyword(validator, value, instance, schema)
+
+    return check

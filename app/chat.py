@@ -23,11 +23,14 @@ from app.models import ModelCatalog
 from app.openai import chunks
 from app.openai.answers import QueuePlace
 from app.openai.chunks import ChatAnswer, ChunkOptions, resume_after
+from app.openai.emulation import emulate
 from app.openai.errors import ApiError, UnsupportedParameter
 from app.openai.limits import AnswerLimits
 from app.openai.messages import given_files, to_messages
+from app.openai.reading import AnswerReader
 from app.openai.requests import ChatRequest, decode_chat
 from app.openai.tokens import encoding
+from app.openai.tool_calls import CallRules
 from app.openai.usage import Prompt, summarize_prompt, usage
 from app.scheduling import Scheduling, read_scheduling
 from settings import Settings
@@ -36,14 +39,22 @@ from wire.events import Event
 from wire.jobs import ChatJob
 from wire.seal import Seal
 
+FORMAT_WARNING = "x-format-warning"
+"""Header of an answer that is not streamed, with the code of its warning."""
+
 
 class PreparedChat(msgspec.Struct, frozen=True):
-    """A request that is ready to be enqueued. Its messages are in the job or in the blob store."""
+    """A request that is ready to be enqueued. Its messages are in the job or in the blob store.
+
+    `call_rules` are for reading tool calls, `headers` those of the answer.
+    """
 
     request: ChatRequest
     job: ChatJob
     prompt: Prompt
     scheduling: Scheduling
+    call_rules: CallRules | None
+    headers: dict[str, str]
 
 
 class ChatCompletions:
@@ -83,12 +94,8 @@ class ChatCompletions:
         bearer = read_bearer(request)
         body = await read_body(request, self._config.server, resources.reservation)
         chat = decode_chat(body)
-        if not self._config.compat.ignore_unsupported and (field := chat.unsupported):
-            raise UnsupportedParameter(
-                f"`{field}` is not supported with this value. Remove it, or ask the operator to"
-                " ignore unsupported parameters (compat.ignore_unsupported).",
-                param=field,
-            )
+        emulation = emulate(chat, self._config.compat)
+        chat = replace(chat, tools=None, functions=None, response_format=None)  # views of the body
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
         del body
         scheduling = read_scheduling(request, chat.user, chat.service_tier, idempotency)
@@ -99,8 +106,7 @@ class ChatCompletions:
             raise UnsupportedParameter(message, param=files[0].param)
         received = await self._attachments.receive(files, resources)
         del files
-        messages = to_messages(chat.messages, received)
-        chat = replace(chat, messages=[])
+        messages = emulation.instruct(to_messages(chat.messages, received))
         job = ChatJob(
             version=VERSION,
             id=f"chatcmpl-{secrets.token_hex(16)}",
@@ -108,9 +114,13 @@ class ChatCompletions:
             bearer=bearer,
             messages=messages,
             gpt=self._models.gpt(chat.model),
+            json=emulation.json_answer,
         )
         light = await self._attachments.offload(job, resources)
-        return PreparedChat(chat, light, summarize_prompt(messages), scheduling)
+        chat = replace(chat, messages=[])
+        prompt = summarize_prompt(messages)
+        rules, headers = emulation.call_rules, emulation.headers
+        return PreparedChat(chat, light, prompt, scheduling, rules, headers)
 
     async def _submit(self, chat: PreparedChat, resources: Resources) -> Ticket:
         ticket = await self._line.submit(chat.job, chat.scheduling)
@@ -124,16 +134,18 @@ class ChatCompletions:
         stop, tokens = chat.request.stops, chat.request.token_limit
         numbered = chat.scheduling.idempotency is not None
         last = request.headers.get("last-event-id") if numbered else None
+        limits = AnswerLimits(stop, tokens, encoding()) if stop or tokens else None
+        rules = chat.call_rules
         return ChatAnswer(
             ticket.id,
             chat.request.model,
             int(time.time()),
-            self._config.bot,
-            limits=AnswerLimits(stop, tokens, encoding()) if stop or tokens else None,
-            options=ChunkOptions(
+            AnswerReader(self._config.bot, limits, rules),
+            ChunkOptions(
                 chat.request.include_usage,
                 numbered,
                 resume_after(last, ticket.id),
+                legacy_calls=rules is not None and rules.legacy,
                 errors_as_text=self._config.stream.errors == "both",
             ),
         )
@@ -149,7 +161,10 @@ class ChatCompletions:
                 if answer.failure:
                     raise answer.failure
             tokens = await usage(chat.prompt, answer.text)
-            return encoded_json(answer.completion(tokens), ticket.headers)
+            headers = ticket.headers | chat.headers
+            if answer.warning is not None:
+                headers[FORMAT_WARNING] = answer.warning.code
+            return encoded_json(answer.completion(tokens), headers)
 
     async def _stream(self, request: Request, chat: PreparedChat, ticket: Ticket) -> None:
         answer = self._answer(request, chat, ticket)
@@ -159,7 +174,7 @@ class ChatCompletions:
         first = _add(answer, ticket, links.add_to(events))
         if answer.failure and not answer.begun:
             raise answer.failure
-        headers = SSE_HEADERS | ticket.headers
+        headers = SSE_HEADERS | ticket.headers | chat.headers
         stream = await ResponseStream.begin(request, self._config.stream.send_timeout, headers)
         kind = stream_keepalive(request, self._config.stream)
         await stream.send(first or await _keepalive(kind, answer, ticket, at_once=True))

@@ -255,8 +255,27 @@ class Bot(Section, frozen=True):
     plugin_output: bool = False
 
 
+Compatibility = Literal["emulate", "ignore", "refuse"]
+
+
 class Compat(Section, frozen=True):
+    tools: Literal["", "emulate", "ignore", "refuse"] = ""
+    json: Literal["", "emulate", "ignore", "refuse"] = ""
     ignore_unsupported: bool = False
+
+    @property
+    def tool_mode(self) -> Compatibility:
+        """Value of `tools`, or its default."""
+        return self.tools or self._default
+
+    @property
+    def json_mode(self) -> Compatibility:
+        """Value of `json`, or its default."""
+        return self.json or self._default
+
+    @property
+    def _default(self) -> Compatibility:
+        return "ignore" if self.ignore_unsupported else "emulate"
 
 
 class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

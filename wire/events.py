@@ -97,6 +97,23 @@ class Asked(msgspec.Struct, frozen=True, array_like=True, tag="asked"):
     operation: str
 
 
+FormatProblem = Literal[
+    "invalid_json",  # it is not JSON
+    "schema_mismatch",  # it is JSON that is not valid against the schema
+    "not_checked",  # it may be valid
+]
+
+
+class FormatMissed(msgspec.Struct, frozen=True, array_like=True, tag="format_missed"):
+    """The answer is not known to have the JSON format that was asked for, even after a correction.
+
+    `reason` is for the client and may quote the answer, so it is never logged.
+    """
+
+    problem: FormatProblem
+    reason: str
+
+
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
     """The ending of a complete answer."""
 
@@ -117,7 +134,18 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
 
 
 Event = (
-    Started | Delta | Break | Citation | Drawing | Image | File | Refusal | Asked | Done | Failed
+    Started
+    | Delta
+    | Break
+    | Citation
+    | Drawing
+    | Image
+    | File
+    | Refusal
+    | Asked
+    | FormatMissed
+    | Done
+    | Failed
 )
 Ending = Done | Failed
 

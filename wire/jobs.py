@@ -70,6 +70,16 @@ class Offloaded(msgspec.Struct, frozen=True, array_like=True):
     content: bytes = b""
 
 
+class JsonAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """A check of an answer: JSON that is valid against a schema in JSON, b"" for any object.
+
+    An answer that contains the text `unless`, if that is not empty, is not checked.
+    """
+
+    schema: bytes = b""
+    unless: str = ""
+
+
 class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     """A chat request, ready for any upstream.
 
@@ -87,6 +97,8 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     gpt: str = ""
     offloaded: Offloaded | None = None
     """The blob that holds the messages, if `messages` is empty. See `store.blobs.Blobs.restore`."""
+    json: JsonAnswer | None = None
+    """The check of the answer, if it has to be JSON."""
 
     @property
     def attachments(self) -> list[Attachment]:

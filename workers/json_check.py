@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
 
 import jsonschema
 import msgspec
@@ -19,14 +18,11 @@ import regex
 from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 
-LONGEST_TEXT = 1_000_000
-"""Characters; a longer answer is not checked."""
+from wire.events import FormatProblem
 
 LONGEST_PATTERN = 1_000
 _LONGEST_REASON = 300
 _UNCHECKED = ("patternProperties", "unevaluatedItems", "unevaluatedProperties")
-
-Problem = Literal["invalid_json", "schema_mismatch", "not_checked"]
 
 _Errors = Iterator[ValidationError]
 _Keyword = Callable[[Validator, object, object, Mapping[str, object]], _Errors | None]
@@ -39,7 +35,7 @@ class JsonText(msgspec.Struct, frozen=True):
     """
 
     text: str
-    problem: Problem | None = None
+    problem: FormatProblem | None = None
     reason: str = ""
 
 
@@ -52,8 +48,6 @@ def check_json(text: str, schema: bytes, seconds: float = 1.0) -> JsonText:
 
     `seconds` is the processor time after which the check gives up.
     """
-    if len(text) > LONGEST_TEXT:
-        return JsonText(text, "not_checked", "the text is too long")
     first_error = ""
     for candidate in _candidates(text):
         try:

@@ -40,6 +40,7 @@ from wire.upkeep.version import keep_version
 from workers.arq import RECORD, ArqRunner
 from workers.attempt import Attempt
 from workers.conversation import hold_conversation
+from workers.json_answers import JsonAnswers
 from workers.leases import Leases
 from workers.settlement import Settlement
 from workers.upstream import Upstream
@@ -82,7 +83,7 @@ class Worker:
         self._arq = ArqRunner(redis, config.upstream.max_duration + 3600)
         self._redis = redis
         self._seal = seal
-        self._upstream = upstream
+        self._upstream = JsonAnswers(upstream)
         self._blobs = blobs
         self._config = config
         self._attempts: dict[tuple[str, int], Attempt] = {}

@@ -130,7 +130,8 @@ def _add_cors_headers(
     response.headers["access-control-allow-origin"] = "*" if "*" in allowed else origin
     response.headers["vary"] = "origin"
     response.headers["access-control-expose-headers"] = (
-        "x-request-id, retry-after, x-should-retry, x-queue-id, x-queue-position, x-queue-eta"
+        "x-request-id, retry-after, x-should-retry, x-queue-id, x-queue-position, x-queue-eta,"
+        " x-ignored-parameters, x-format-warning"
     )
     if request.method == "OPTIONS":
         response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"

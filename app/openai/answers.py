@@ -6,7 +6,9 @@ from typing import Literal
 
 import msgspec
 
-from wire.events import Finish
+from wire.events import Finish, FormatProblem
+
+FinishName = Finish | Literal["tool_calls", "function_call"]
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -17,11 +19,36 @@ class Usage(msgspec.Struct, frozen=True):
     total_tokens: int
 
 
+class CalledFunction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A called function, or a piece of its arguments."""
+
+    name: str = ""
+    arguments: str | None = None
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The beginning of a tool call, or, without an id, a piece of its arguments."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: CalledFunction
+
+
 class ChunkDelta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Text that a chunk adds to the message."""
+    """Text or tool calls that a chunk adds to the message."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    function_call: CalledFunction | None = None
+
+
+class FormatWarning(msgspec.Struct, frozen=True):
+    """Warning that the answer may not have the JSON format that was asked for."""
+
+    code: FormatProblem
+    message: str
 
 
 class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +57,7 @@ class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
     index: int = 0
     delta: ChunkDelta
     logprobs: None = None
-    finish_reason: Finish | None = None
+    finish_reason: FinishName | None = None
 
 
 class QueuePlace(msgspec.Struct, frozen=True):
@@ -51,14 +78,25 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     choices: list[ChunkChoice]
     usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
     queue: QueuePlace | msgspec.UnsetType = msgspec.UNSET
+    warning: FormatWarning | msgspec.UnsetType = msgspec.UNSET
+
+
+class CompletionToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One tool call of a completion."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
 
 
 class CompletionMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The message of a completion."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[CompletionToolCall] | msgspec.UnsetType = msgspec.UNSET
+    function_call: CalledFunction | msgspec.UnsetType = msgspec.UNSET
 
 
 class CompletionChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +105,7 @@ class CompletionChoice(msgspec.Struct, frozen=True, kw_only=True):
     index: int = 0
     message: CompletionMessage
     logprobs: None = None
-    finish_reason: Finish
+    finish_reason: FinishName
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +118,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     choices: list[CompletionChoice]
     usage: Usage
     system_fingerprint: str | None
+    warning: FormatWarning | msgspec.UnsetType = msgspec.UNSET
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,12 @@ LONGEST_STOP = 1000
 LONGEST_NAME = 512
 """Characters of a model, user, tier and the like. OpenAI accepts at most 64 of most of them."""
 
+LONGEST_SCHEMAS = 262_144
+"""Bytes of all tools, or of the schema of a JSON answer. OpenAI's models take fewer."""
+
+DEEPEST_SCHEMA = 64
+"""Levels of JSON. Schemas of OpenAI's structured outputs have at most half of them."""
+
 _SPACE = b" \t\r\n"
 
 

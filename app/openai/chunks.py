@@ -5,9 +5,9 @@ Both are made from the same events, so a streamed and a whole answer have the sa
 For a client that may resume its answer, the messages are numbered by an `id:` line at their end.
 Others get none, since the parsers of many bots stumble over them. The same events always give the
 same messages with the same numbers, however they were batched: the first one carries the role, then
-each event that shows anything has one of its own. So for a client that resumes an answer everything
-is rendered again, except the messages it has already received. Messages that are not made from
-events have no number: keep-alives, errors and `[DONE]`.
+each event that shows anything has messages of its own. So for a client that resumes an answer
+everything is rendered again, except the messages it has already received. Messages that are not
+made from events have no number: keep-alives, errors and `[DONE]`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,24 @@ import msgspec
 from msgspec.structs import replace
 
 from app.openai.answers import (
+    CalledFunction,
     Chunk,
     ChunkChoice,
     ChunkDelta,
     Completion,
     CompletionChoice,
     CompletionMessage,
+    CompletionToolCall,
+    FinishName,
+    FormatWarning,
     QueuePlace,
+    ToolCallDelta,
     Usage,
 )
 from app.openai.errors import AnswerLost, ApiError, JobFailed
-from app.openai.limits import AnswerLimits
-from app.openai.text import AnswerText
-from settings import Bot
-from wire.events import Delta, Done, Event, Failed, Finish, Started
+from app.openai.reading import AnswerReader, FinishReason, Piece
+from app.openai.tool_calls import ToolCall
+from wire.events import Event, FormatProblem, Started
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,6 +44,12 @@ DONE = b"data: [DONE]\n\n"
 
 _PREFIX_LENGTH = 8
 _MAX_DIGITS = 9
+
+_WARNINGS: dict[FormatProblem, str] = {
+    "invalid_json": "The answer is not valid JSON: ",
+    "schema_mismatch": "The answer does not match the schema in `response_format`: ",
+    "not_checked": "The answer was not checked against `response_format`: ",
+}
 
 
 def sse_message(data: msgspec.Struct) -> bytes:
@@ -72,12 +82,14 @@ class ChunkOptions(msgspec.Struct, frozen=True):
 
     `numbered`: its messages have ids. Its first `resume_after` messages are not rendered.
     `errors_as_text`: an error is part of the text, too, for clients that show nothing else.
+    `legacy_calls`: a tool call is rendered in OpenAI's first dialect, as `function_call`.
     """
 
     include_usage: bool = False
     numbered: bool = False
     resume_after: int = 0
     errors_as_text: bool = False
+    legacy_calls: bool = False
 
 
 class ChatAnswer:
@@ -88,12 +100,9 @@ class ChatAnswer:
         id: str,
         model: str,
         created: int,
-        bot: Bot,
-        *,
-        limits: AnswerLimits | None = None,
+        reader: AnswerReader,
         options: ChunkOptions = ChunkOptions(),  # noqa: B008 - frozen
     ) -> None:
-        self.finish: Finish | None = None
         self.failure: JobFailed | None = None
         self._id = id
         self._model = model
@@ -103,9 +112,9 @@ class ChatAnswer:
         self._role_sent = False
         self._id_prefix = f"\nid: {message_id_prefix(id)}-".encode()
         self._number = 0
-        self._text = AnswerText(bot)
-        self._limits = limits
-        self._texts: list[str] = []
+        self._reader = reader
+        self._content: list[str] = []
+        self._calls: list[ToolCall] = []
 
     @property
     def begun(self) -> bool:
@@ -113,9 +122,24 @@ class ChatAnswer:
         return self._role_sent
 
     @property
+    def finish(self) -> FinishReason | None:
+        """Reason for which the answer has ended; None until then, and after a failure."""
+        return self._reader.finish
+
+    @property
     def text(self) -> str:
-        """All text so far."""
-        return "".join(self._texts)
+        """All text so far, with tool calls as the model wrote them."""
+        return self._reader.text
+
+    @property
+    def warning(self) -> FormatWarning | None:
+        """A warning that the answer may not have the format that was asked for."""
+        missed = self._reader.missed
+        return (
+            FormatWarning(missed.problem, _WARNINGS[missed.problem] + missed.reason)
+            if missed
+            else None
+        )
 
     def add(self, events: Iterable[Event]) -> bytes:
         """Add events, and return the SSE messages that show them to a streaming client.
@@ -125,31 +149,41 @@ class ChatAnswer:
         """
         rendered = b""
         for event in events:
-            text = self._text.add(event)
-            if self._limits is not None:
-                text = self._limits.add(text) if text else ""
-                if self._limits.finish is None and _is_last(event):
-                    text += self._limits.flush()
-            if text:
-                self._texts.append(text)
-                rendered += self._chunk(ChunkDelta(content=text))
-            if self._limits is not None and self._limits.finish is not None:
-                # This client has all it asked for, whatever follows.
-                self.finish = self._limits.finish
+            for piece in self._reader.add(event):
+                rendered += self._piece(piece)
+            if self.finish is not None:
                 return rendered + self._chunk(ChunkDelta(), self.finish)
-            match event:
-                case Delta():
-                    pass  # first, since nearly all events are deltas
-                case Started(model):
-                    self._fingerprint = fingerprint(model)
-                    rendered += self.role()
-                case Done(finish):
-                    self.finish = finish
-                    rendered += self._chunk(ChunkDelta(), finish)
-                case Failed():
-                    self.failure = JobFailed(event)
-                    rendered += self.error(self.failure)
+            if isinstance(event, Started):
+                self._fingerprint = fingerprint(event.model)
+                rendered += self.role()
+            elif self._reader.failed is not None:
+                self.failure = JobFailed(self._reader.failed)
+                rendered += self.error(self.failure)
         return rendered
+
+    def _piece(self, piece: Piece) -> bytes:
+        if isinstance(piece, str):
+            self._content.append(piece)
+            return self._chunk(ChunkDelta(content=piece))
+        number = len(self._calls)
+        self._calls.append(piece)
+        named = CalledFunction(name=piece.name, arguments="")
+        given = CalledFunction(arguments=piece.arguments)
+        if self._options.legacy_calls:
+            named_delta, given_delta = (
+                ChunkDelta(function_call=named),
+                ChunkDelta(function_call=given),
+            )
+        else:
+            id = self._call_id(number)
+            first = ToolCallDelta(index=number, id=id, type="function", function=named)
+            named_delta = ChunkDelta(tool_calls=[first])
+            given_delta = ChunkDelta(tool_calls=[ToolCallDelta(index=number, function=given)])
+        return self._chunk(named_delta) + self._chunk(given_delta)
+
+    def _call_id(self, number: int) -> str:
+        """The same in every rendering of the answer."""
+        return "call_" + hashlib.sha256(f"{self._id} {number}".encode()).hexdigest()[:24]
 
     def role(self) -> bytes:
         """Render the first chunk, which carries the role; empty if it has been sent."""
@@ -170,7 +204,7 @@ class ChatAnswer:
         rendered = sse_message(failure.object)
         if self._options.errors_as_text:
             text = f"\n\nError: {failure.object.error.message}"
-            chunk = self._single_choice(ChunkDelta(content=text if self._texts else text.lstrip()))
+            chunk = self._single_choice(ChunkDelta(content=text if self.text else text.lstrip()))
             rendered = self.role() + sse_message(chunk) + rendered
         return rendered
 
@@ -186,11 +220,14 @@ class ChatAnswer:
         """Render the chunk after the last, for clients that asked for the usage."""
         return self._numbered(self._with([], usage))
 
-    def _chunk(self, delta: ChunkDelta, finish: Finish | None = None) -> bytes:
+    def _chunk(self, delta: ChunkDelta, finish: FinishReason | None = None) -> bytes:
         if not self._role_sent:
             # Whatever is rendered first, the first message carries the role.
             return self.role() + self._chunk(delta, finish)
-        return self._numbered(self._single_choice(delta, finish))
+        chunk = self._single_choice(delta, finish)
+        if finish is not None and self.warning is not None:
+            chunk = replace(chunk, warning=self.warning)
+        return self._numbered(chunk)
 
     def _numbered(self, chunk: Chunk) -> bytes:
         """Render the next message; empty if the client has already received it."""
@@ -201,9 +238,14 @@ class ChatAnswer:
             return sse_message(chunk)
         return b"data: %b%b%d\n\n" % (_encode(chunk), self._id_prefix, self._number)
 
-    def _single_choice(self, delta: ChunkDelta, finish: Finish | None = None) -> Chunk:
+    def _single_choice(self, delta: ChunkDelta, finish: FinishReason | None = None) -> Chunk:
         usage = None if self._options.include_usage else msgspec.UNSET
-        return self._with([ChunkChoice(delta=delta, finish_reason=finish)], usage)
+        reason = self._name(finish) if finish else None
+        return self._with([ChunkChoice(delta=delta, finish_reason=reason)], usage)
+
+    def _name(self, finish: FinishReason) -> FinishName:
+        legacy = self._options.legacy_calls and finish == "tool_calls"
+        return "function_call" if legacy else finish
 
     def _with(self, choices: list[ChunkChoice], usage: Usage | msgspec.UnsetType | None) -> Chunk:
         return Chunk(
@@ -218,23 +260,31 @@ class ChatAnswer:
     def completion(self, usage: Usage) -> bytes:
         """Render the whole answer, as the body of a response."""
         assert self.finish is not None  # noqa: S101 - only called after `Done`
-        message = CompletionMessage(content=self.text)
         completion = Completion(
             id=self._id,
             created=self._created,
             model=self._model,
-            choices=[CompletionChoice(message=message, finish_reason=self.finish)],
+            choices=[
+                CompletionChoice(message=self._message(), finish_reason=self._name(self.finish))
+            ],
             usage=usage,
             system_fingerprint=self._fingerprint,
+            warning=self.warning or msgspec.UNSET,
         )
         return _encode(completion)
 
-
-def _is_last(event: Event) -> bool:
-    """True if the answer ends with this event for every reader."""
-    return isinstance(event, Done) or (
-        isinstance(event, Failed) and event.fault != "reply_abandoned"
-    )
+    def _message(self) -> CompletionMessage:
+        content = "".join(self._content)
+        if not self._calls:
+            return CompletionMessage(content=content)
+        functions = [CalledFunction(name=c.name, arguments=c.arguments) for c in self._calls]
+        if self._options.legacy_calls:
+            return CompletionMessage(content=content or None, function_call=functions[0])
+        calls = [
+            CompletionToolCall(id=self._call_id(number), function=function)
+            for number, function in enumerate(functions)
+        ]
+        return CompletionMessage(content=content or None, tool_calls=calls)
 
 
 def fingerprint(model: str) -> str:

@@ -21,6 +21,7 @@ from app.openai.requests import (
     RefusalPart,
     TextPart,
 )
+from app.openai.tools import names_of_calls, render_calls, result_tags
 from wire.jobs import Attachment, Message, Role
 
 _ROLES: dict[str, Role] = {
@@ -28,11 +29,11 @@ _ROLES: dict[str, Role] = {
     "developer": "system",
     "user": "user",
     "assistant": "assistant",
-    # The upstream does not support a client's own tools; their output is still part of the
-    # conversation.
+    # The upstream has no tools of the client's own; see `tools.py`.
     "tool": "user",
     "function": "user",
 }
+_RESULTS = ("tool", "function")
 
 
 class GivenFile(msgspec.Struct, frozen=True):
@@ -70,9 +71,12 @@ def to_messages(messages: list[ChatMessage], files: Mapping[str, Attachment]) ->
         BadRequest: no message has any content.
     """
     turns = []
+    names: dict[str, str] = {}
     for index, message in enumerate(messages):
-        if message.content is not None:
-            turns.append(Message(_ROLES[message.role], _content(message.content, index, files)))
+        names.update(names_of_calls(message.calls))
+        if message.content is not None or message.calls or message.role in _RESULTS:
+            content = _content(message.content or "", index, files)
+            turns.append(Message(_ROLES[message.role], _with_tools(message, content, names)))
     if not turns:
         raise BadRequest("At least one message must have content.", param="messages")
     return turns
@@ -119,9 +123,10 @@ def _param(part: ImagePart | FilePart | AudioPart, path: str) -> str:
             return path
 
 
-def _content(
-    content: str | list[Part], index: int, files: Mapping[str, Attachment]
-) -> str | list[str | Attachment]:
+Content = str | list[str | Attachment]
+
+
+def _content(content: str | list[Part], index: int, files: Mapping[str, Attachment]) -> Content:
     """Join adjacent texts, each run once: appending text by text would be quadratic.
 
     A single text is not wrapped in a list.
@@ -134,6 +139,22 @@ def _content(
         parts = list(run)
         joined += ["\n".join(map(str, parts))] if is_text else parts
     return joined[0] if len(joined) == 1 and isinstance(joined[0], str) else joined
+
+
+def _with_tools(message: ChatMessage, content: Content, names: Mapping[str, str]) -> Content:
+    """Add the calls that a message makes, or the tags of the result that it is."""
+    if message.role in _RESULTS:
+        name = names.get(message.tool_call_id or "", message.name or "")
+        opening, closing = result_tags(name)
+        if isinstance(content, str):
+            return f"{opening}\n{content}\n{closing}"
+        return [opening, *content, closing]
+    if not message.calls:
+        return content
+    calls = render_calls(message.calls)
+    if isinstance(content, str):
+        return f"{content}\n\n{calls}" if content else calls
+    return [*content, calls]
 
 
 def _text_or_file(part: Part, path: str, files: Mapping[str, Attachment]) -> str | Attachment:

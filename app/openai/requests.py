@@ -71,11 +71,38 @@ Part = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
 Parts = Annotated[list[Part], Meta(max_length=MOST_PARTS)]
 
 
+class FunctionCall(msgspec.Struct, frozen=True):
+    """A function that the assistant called. `arguments` is JSON, as it wrote it."""
+
+    name: str = ""
+    arguments: str | None = None
+
+
+class AssistantCall(msgspec.Struct, frozen=True):
+    """A tool that the assistant called."""
+
+    id: str | None = None
+    function: FunctionCall = FunctionCall()
+
+
 class ChatMessage(msgspec.Struct, frozen=True):
-    """One message of the conversation."""
+    """One message of the conversation. A tool's result has the call's id, a function's its name."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Parts | None = None
+    tool_calls: Annotated[list[AssistantCall], Meta(max_length=MOST_TOOLS)] | None = None
+    function_call: FunctionCall | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    @property
+    def calls(self) -> list[AssistantCall]:
+        """The calls of an assistant, in either dialect."""
+        if self.role != "assistant":
+            return []
+        if self.tool_calls or self.function_call is None:
+            return self.tool_calls or []
+        return [AssistantCall(function=self.function_call)]
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -84,20 +111,56 @@ class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
 
 
+AtLeastOne = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
+Stop = Annotated[str, Meta(max_length=LONGEST_STOP)]
+Tools = Annotated[list[msgspec.Raw], Meta(max_length=MOST_TOOLS)]
+"""Definitions of tools, decoded only once their size is known to be small (`tools.py`)."""
+
+
+class JsonSchemaFormat(msgspec.Struct, frozen=True):
+    """A schema for the answer, and its name. The schema is decoded in `json_format.py`."""
+
+    name: Name = ""
+    description: str | None = None
+    schema: msgspec.Raw = msgspec.Raw()
+
+
 class ResponseFormat(msgspec.Struct, frozen=True):
     """Format of the answer's text."""
 
     type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
 
 
 class JsonObject(msgspec.Struct, frozen=True):
     """Any object. Its fields are not read."""
 
 
-AtLeastOne = Annotated[int, Meta(ge=1)]
-Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
-Stop = Annotated[str, Meta(max_length=LONGEST_STOP)]
-Tools = Annotated[list[JsonObject], Meta(max_length=MOST_TOOLS)]
+class FunctionName(msgspec.Struct, frozen=True):
+    """Name of a function that must be called."""
+
+    name: Name
+
+
+class NamedTool(msgspec.Struct, frozen=True):
+    """Name of a tool that must, or may, be called."""
+
+    function: FunctionName
+
+
+class AllowedTools(msgspec.Struct, frozen=True):
+    """Names of the only tools that may be called this time."""
+
+    tools: Annotated[list[NamedTool], Meta(max_length=MOST_TOOLS)]
+    mode: Literal["auto", "required"] = "auto"
+
+
+class ToolChoice(msgspec.Struct, frozen=True):
+    """A choice that names tools."""
+
+    function: FunctionName | None = None
+    allowed_tools: AllowedTools | None = None
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
@@ -117,15 +180,18 @@ class ChatRequest(msgspec.Struct, frozen=True):
     max_tokens: AtLeastOne | None = None
     max_completion_tokens: AtLeastOne | None = None
 
-    # Not supported by the upstream; see `unsupported`.
-    n: AtLeastOne | None = None
+    # Emulated, if the operator wants it; see `emulation.py`.
     tools: Tools | None = None
     functions: Tools | None = None
-    tool_choice: Literal["none", "auto", "required"] | JsonObject | None = None
-    function_call: Literal["none", "auto"] | JsonObject | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    function_call: Literal["none", "auto"] | FunctionName | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+
+    # Not supported by the upstream; see `unsupported`.
+    n: AtLeastOne | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0)] | None = None
-    response_format: ResponseFormat | None = None
     modalities: Annotated[list[Name], Meta(max_length=MOST_MODALITIES)] | None = None
     audio: JsonObject | None = None
 
@@ -141,26 +207,36 @@ class ChatRequest(msgspec.Struct, frozen=True):
         given = [n for n in (self.max_tokens, self.max_completion_tokens) if n is not None]
         return min(given, default=None)
 
-    @property
-    def unsupported(self) -> str | None:
-        """The first field that asks for something the upstream does not support, or None.
+    # Many clients always send such fields with values that ask for nothing; those do not count.
 
-        Many clients always send such fields with values that ask for nothing; those are accepted.
-        """
-        form = self.response_format
-        unsupported = {
-            "n": self.n is not None and self.n > 1,
+    @property
+    def asked_of_tools(self) -> list[str]:
+        """The fields that ask for tools."""
+        asked = {
             "tools": bool(self.tools),
             "functions": bool(self.functions),
             "tool_choice": self.tool_choice not in (None, "none", "auto"),
             "function_call": self.function_call not in (None, "none", "auto"),
+        }
+        return [name for name in asked if asked[name]]
+
+    @property
+    def asked_of_format(self) -> list[str]:
+        """The field that asks for JSON, if it does."""
+        asked = self.response_format is not None and self.response_format.type != "text"
+        return ["response_format"] if asked else []
+
+    @property
+    def unsupported(self) -> list[str]:
+        """The other fields that ask for something the upstream does not support."""
+        asked = {
+            "n": self.n is not None and self.n > 1,
             "logprobs": bool(self.logprobs),
             "top_logprobs": bool(self.top_logprobs),
-            "response_format": form is not None and form.type != "text",
             "modalities": "audio" in (self.modalities or ()),
             "audio": self.audio is not None,
         }
-        return next((name for name, asked in unsupported.items() if asked), None)
+        return [name for name in asked if asked[name]]
 
     @property
     def include_usage(self) -> bool:
@@ -276,7 +352,7 @@ def _decode(decoder: msgspec.json.Decoder[T], body: Body) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise invalid_field(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if lone := _LONE_SURROGATE.search(body):
             raise BadRequest(
@@ -288,11 +364,14 @@ def _decode(decoder: msgspec.json.Decoder[T], body: Body) -> T:
         raise BadRequest("The body is nested too deeply.") from None
 
 
-def _invalid(message: str) -> BadRequest:
-    """Translate a decoder's error message, which may quote a value of any length."""
+def invalid_field(message: str, parent: str = "") -> BadRequest:
+    """Translate a decoder's error message, which may quote a value of any length.
+
+    `parent` is the path of the field whose value was decoded.
+    """
     if len(message) > 2 * _LONGEST_QUOTE:
         message = f"{message[:_LONGEST_QUOTE]}...{message[-_LONGEST_QUOTE:]}"
-    param = _param(message)
+    param = ".".join(filter(None, (parent, _param(message)))) or None
     if (found := _TOO_LONG.match(message)) is None:
         return BadRequest(message, param=param)
     kind, an_array = ("array", "an array") if found["kind"] == "array" else ("string", "a string")

@@ -26,6 +26,7 @@ from wire.events import (
     Event,
     Failed,
     File,
+    FormatMissed,
     Image,
     Kind,
     Refusal,
@@ -86,7 +87,7 @@ class AnswerText:
                 return self._switch_to("text") + notice
             case Done():
                 return self._switch_to("text") + self._refusal
-            case Started() | Failed():
+            case Started() | FormatMissed() | Failed():
                 return ""
 
     def _switch_to(self, kind: Kind) -> str:

@@ -44,18 +44,28 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
-class ToolCallReader:
-    """Reads the calls of the tools with these `names` out of one answer.
+class CallRules(msgspec.Struct, frozen=True):
+    """Rules for reading an answer: the known tools, and if one call is enough.
 
-    `ended` is set when nothing that follows can be a part of the answer: after the first call if
-    `single`, or at the first text after a call.
+    `legacy`: the calls are rendered in OpenAI's first dialect, as `function_call`.
     """
 
-    def __init__(self, names: Collection[str], *, single: bool = False) -> None:
+    names: frozenset[str]
+    single: bool = False
+    legacy: bool = False
+
+
+class ToolCallReader:
+    """Reads the calls out of one answer.
+
+    `ended` is set when nothing that follows can be a part of the answer: after the first call, if
+    one is enough, or at the first text after a call.
+    """
+
+    def __init__(self, rules: CallRules) -> None:
         self.ended = False
         self.calls = 0
-        self._names = names
-        self._single = single
+        self._rules = rules
         self._pending = ""  # text that may belong to a block, or the end of an open block
         self._block: list[str] | None = None  # the pieces of an open block, from before its tag
         self._length = 0
@@ -77,7 +87,7 @@ class ToolCallReader:
     def flush(self) -> list[str | ToolCall]:
         """Return all that was held back, at the end of the answer."""
         pieces: list[str | ToolCall] = []
-        if self.ended or self.calls and self._block is None:
+        if self.ended or (self.calls and self._block is None):
             return pieces
         rest, self._pending = self._pending, ""
         if self._block is None:
@@ -152,14 +162,14 @@ class ToolCallReader:
         """Read a block that has ended."""
         block = "".join(self._block or ())
         content = block[block.index(OPENING) + len(OPENING) :].removesuffix(CLOSING)
-        calls = _read_calls(content, self._names)
+        calls = _read_calls(content, self._rules.names)
         if not calls:
             self._release(pieces)
             return
         self._block = None
-        pieces += calls[:1] if self._single else calls
+        pieces += calls[:1] if self._rules.single else calls
         self.calls += len(calls)
-        self.ended = self._single
+        self.ended = self._rules.single
 
     def _release(self, pieces: list[str | ToolCall]) -> None:
         """Pass on a block as text, or end the answer at it if calls came before it."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from app.openai.answers import Usage
 from app.openai.chunks import ChatAnswer
+from app.openai.reading import AnswerReader
 from settings import Bot
 from wire.events import Asked, Event, Failed, File, Image, decode_frame, encode_frame
 from wire.line.claims import Claim
@@ -177,7 +177,10 @@ def shown(said: Sequence[Output], bot: Bot | None = None, flushes: Sequence[int]
     """
     events = [download(one) for one in said]
     assert not isinstance(events[-1], Failed), events[-1]
-    answer = partial(ChatAnswer, "id", "m", 0, bot or Bot())
+
+    def answer() -> ChatAnswer:
+        return ChatAnswer("id", "m", 0, AnswerReader(bot or Bot()))
+
     whole, streamed, batched = answer(), answer(), answer()
     for batch in delivered(events, []):
         whole.add(batch)

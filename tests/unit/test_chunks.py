@@ -13,7 +13,9 @@ from openai._streaming import SSEDecoder
 from app.openai.answers import QueuePlace, Usage
 from app.openai.chunks import ChatAnswer, ChunkOptions
 from app.openai.limits import AnswerLimits
+from app.openai.reading import AnswerReader
 from app.openai.tokens import encoding
+from app.openai.tool_calls import CallRules
 from settings import Bot
 from wire.events import (
     UNNUMBERED,
@@ -44,9 +46,14 @@ class Options:
     """Options of a request."""
 
     def __init__(
-        self, stops: Sequence[str] = (), limit: int | None = None, *, bot: bool = False
+        self,
+        stops: Sequence[str] = (),
+        limit: int | None = None,
+        rules: CallRules | None = None,
+        *,
+        bot: bool = False,
     ) -> None:
-        self.stops, self.limit, self.bot = stops, limit, bot
+        self.stops, self.limit, self.rules, self.bot = stops, limit, rules, bot
 
     def answer(self, resume_after: int = 0) -> ChatAnswer:
         limits = (
@@ -54,7 +61,7 @@ class Options:
         )
         bot = Bot(enabled=self.bot)
         options = ChunkOptions(include_usage=True, numbered=True, resume_after=resume_after)
-        return ChatAnswer(JOB, "m", 0, bot, limits=limits, options=options)
+        return ChatAnswer(JOB, "m", 0, AnswerReader(bot, limits, self.rules), options)
 
 
 def blocks(stream: bytes) -> list[tuple[int | None, str]]:
@@ -110,7 +117,7 @@ def test_an_error_is_also_text_for_clients_that_show_nothing_else() -> None:
 
 
 def test_the_messages_of_an_answer_that_cannot_be_resumed_are_data_alone() -> None:
-    answer = ChatAnswer(JOB, "m", 0, Bot())
+    answer = ChatAnswer(JOB, "m", 0, AnswerReader(Bot()))
     stream = answer.empty_delta(QueuePlace(3, 12)) + answer.add([Started("m"), Delta("a")])
     stream += answer.add([Delta("b"), Done("stop")]) + answer.usage_chunk(USAGE)
     lines = stream.decode().split("\n\n")
@@ -131,7 +138,7 @@ def test_a_waiting_client_gets_its_place_in_a_chunk_of_the_answer() -> None:
 @pytest.mark.parametrize("resumable", [True, False])
 def test_a_comment_is_no_message_for_the_official_decoder(resumable: bool) -> None:
     """It takes an empty line after an `id:` line and a comment for a message without data."""
-    answer = ChatAnswer(JOB, "m", 0, Bot(), options=ChunkOptions(numbered=resumable))
+    answer = ChatAnswer(JOB, "m", 0, AnswerReader(Bot()), options=ChunkOptions(numbered=resumable))
     stream = answer.comment(QueuePlace(3, 12)) + answer.add([Started("m"), Delta("a")])
     stream += answer.comment(None) + answer.add([Delta("b")]) + answer.comment(None)
     stream += answer.add([Done("stop")])
@@ -166,7 +173,11 @@ def test_text_held_back_for_a_cut_is_not_sent_when_the_answer_is_resumed_elsewhe
 
 
 kinds: st.SearchStrategy[Kind] = st.sampled_from(["text", "text", "text", "code", "output"])
-deltas = st.builds(Delta, st.text("abEND \n", min_size=1, max_size=6), kinds)
+CALL = '<tool_call>{"name": "a"}</tool_call>'
+said_texts = st.text("abEND \n", min_size=1, max_size=6) | st.sampled_from(
+    [CALL, CALL[:20], CALL[20:]]
+)
+deltas = st.builds(Delta, said_texts, kinds)
 others = st.sampled_from(
     [
         Break(),
@@ -185,6 +196,7 @@ asked = st.builds(
     Options,
     st.sampled_from([(), ("END",), ("b", "ND ")]),
     st.none() | st.integers(1, 12),
+    st.sampled_from([None, CallRules(frozenset("a")), CallRules(frozenset("a"), single=True)]),
     bot=st.booleans(),
 )
 

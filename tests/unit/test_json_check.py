@@ -93,7 +93,7 @@ def doubling(levels: int) -> dict[str, object]:
     [
         {"properties": {"a": {"pattern": "^(a|aa)+$"}}},
         {"properties": {"a": {"pattern": "a" * 2000}}},
-                doubling(40),
+        doubling(40),
         {"$ref": "https://127.0.0.1:9/schema.json"},
         {"$ref": "#"},
         {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]},
@@ -114,7 +114,3 @@ def test_a_hostile_schema_is_given_up(schema: object) -> None:
 def test_names_are_not_matched_with_patterns() -> None:
     schema = {"patternProperties": {"^(a|aa)+$": True}, "additionalProperties": False}
     assert checked({"a" * 200 + "!": 1}, schema).problem is None
-
-
-def test_a_long_answer_is_not_checked() -> None:
-    assert checked("[" * 1_000_001).problem == "not_checked"

@@ -6,16 +6,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.openai.tool_calls import LONGEST_BLOCK, ToolCall, ToolCallReader
+from app.openai.tool_calls import LONGEST_BLOCK, CallRules, ToolCall, ToolCallReader
 
-NAMES = ("get_weather", "run")
+NAMES = frozenset({"get_weather", "run"})
+RULES = CallRules(NAMES)
 PARIS = ToolCall("get_weather", '{"city": "Paris"}')
 BLOCK = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
 
 
 def read(*pieces: str, single: bool = False) -> list[str | ToolCall]:
     """Everything that is read out of an answer, adjacent texts joined."""
-    reader = ToolCallReader(NAMES, single=single)
+    reader = ToolCallReader(CallRules(NAMES, single=single))
     found = [read for piece in pieces for read in reader.add(piece)] + reader.flush()
     joined: list[str | ToolCall] = []
     for one in found:
@@ -34,7 +35,7 @@ def read(*pieces: str, single: bool = False) -> list[str | ToolCall]:
         f"`{BLOCK}`",
         BLOCK.removesuffix("</tool_call>"),
         BLOCK.replace("\n", ""),
-        '<tool_call>\n```json\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n```\n</tool_call>',
+        BLOCK.replace("<tool_call>", "<tool_call>\n```json").replace("</tool", "```\n</tool"),
         '<tool_call>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</tool_call>',
         '<tool_call>{"name": "get_weather", "arguments": "{\\"city\\": \\"Paris\\"}"}</tool_call>',
         f"{BLOCK}\n\n<tool_result>It rains.</tool_result> It rains in Paris.",
@@ -91,14 +92,14 @@ def test_a_call_after_an_unreadable_one_is_read() -> None:
 
 
 def test_text_that_cannot_begin_a_call_is_not_held_back() -> None:
-    reader = ToolCallReader(NAMES)
+    reader = ToolCallReader(RULES)
     assert reader.add("Hello, world.") == ["Hello, world."]
     assert reader.add(" 1 < 2 <tool") == [" 1 < 2"]
     assert reader.add("box>") == [" <toolbox>"]
 
 
 def test_an_answer_ends_at_the_first_text_after_a_call() -> None:
-    reader = ToolCallReader(NAMES)
+    reader = ToolCallReader(RULES)
     assert reader.add(f"{BLOCK}\n") == [PARIS]
     assert not reader.ended
     assert reader.add("\nThe") == []
@@ -135,7 +136,7 @@ def test_an_answer_reads_the_same_however_it_is_cut(
 )
 def test_little_is_held_back_and_the_work_is_linear(piece: str) -> None:
     """Work is counted in the characters that are looked at again because they were held back."""
-    reader = ToolCallReader(NAMES)
+    reader = ToolCallReader(RULES)
     again = 0
     for _ in range(20_000):
         reader.add(piece)

@@ -20,6 +20,7 @@ from simulator.errors import NO_CONVERSATION, RefusedError, named
 from simulator.events import Turn
 from simulator.handlers import answer, bearer_of, side_host
 from simulator.history import Conversation
+from simulator.instructions import Instructions, read_instructions
 from simulator.layout import place
 from simulator.payload import Payload
 from simulator.reply import Reply, reply
@@ -49,13 +50,14 @@ class Conversations:
         bearer = bearer_of(request)
         asked = payload.decode(await request.read())
         known = self._checked(asked, bearer)
-        directive, rest = parse_directive(asked.prompt.text if asked.prompt else "")
+        instructions = read_instructions(asked.messages)
+        directive, rest = parse_directive(instructions.question)
         state.accounts.check(bearer)
         # Nothing awaits from here to `hold`, so no other request can come in between.
         if asked.choice is not None and known is not None:
             script = known.script
         else:
-            script = directive or state.scripts.take(bearer) or sample(rest)
+            script = _instructed(directive or state.scripts.take(bearer), instructions, rest)
         if script.error is not None:
             state.accounts.count_error()
             return answer(named(script.error, script.clears_in))
@@ -198,6 +200,14 @@ class Conversations:
         if state.scripts.standing(bearer).register == "nowhere":
             address["wss_url"] = None
         return address | {"websocket_request_id": str(uuid4())}
+
+
+def _instructed(script: Script | None, instructions: Instructions, rest: str) -> Script:
+    """Return the script, or the sample answer, with the reply that the instructions want."""
+    text = instructions.reply(script)
+    if text is None:
+        return script or sample(rest)
+    return msgspec.structs.replace(script or Script(), text=text)
 
 
 def _steps(script: Script, asked: Payload, known: Conversation) -> tuple[Step, ...]:

@@ -80,6 +80,12 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: tuple[Step, ...] = ()
     v1: bool = False
 
+    call: str | None = None
+    args: str | None = None
+    json: str | None = None
+    slips: Few = 0
+    fence: bool = False
+
     arkose: bool = False
     account: Literal["sse", "websocket"] | None = None
     strangers: Few = 0

@@ -63,6 +63,6 @@ def test_an_unsupported_parameter_is_a_bad_request(client: OpenAI) -> None:
         client.chat.completions.create(
             model="gpt-4-s",
             messages=[{"role": "user", "content": "x"}],
-            response_format={"type": "json_object"},
+            logprobs=True,
         )
-    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "response_format")
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "logprobs")

@@ -24,6 +24,7 @@ from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.events import Citation, Delta, Done, Event, Failed, File, Image, Started
 from wire.gpts import EVERYBODY, GptInfos
+from wire.jobs import Message
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -116,6 +117,9 @@ async def test_a_client_without_tool_output_still_gets_keep_alives_while_tools_r
     )
 
 
+CALLED = {"name": "f", "arguments": "{}"}
+
+
 async def test_the_upstream_gets_the_bearer_and_the_messages_of_the_request(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
@@ -123,6 +127,7 @@ async def test_the_upstream_gets_the_bearer_and_the_messages_of_the_request(
         {"role": "developer", "content": "rules"},
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         {"role": "assistant", "content": None, "tool_calls": []},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "x", "function": CALLED}]},
         {"role": "tool", "content": "result", "tool_call_id": "x"},
         {"role": "user", "content": ""},
     ]
@@ -132,7 +137,8 @@ async def test_the_upstream_gets_the_bearer_and_the_messages_of_the_request(
     assert [(m.role, m.text) for m in job.messages] == [
         ("system", "rules"),
         ("user", "a\nb"),
-        ("user", "result"),
+        ("assistant", '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'),
+        ("user", '<tool_result name="f">\nresult\n</tool_result>'),
         ("user", ""),
     ]
 
@@ -524,15 +530,19 @@ UNSUPPORTED: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), UNSUPPORTED)
-async def test_a_parameter_that_the_upstream_does_not_support_is_refused(
-    front: Client, field: str, value: Any
-) -> None:
-    response = await front.post(CHAT, json={**BODY, field: value}, headers=BEARER)
-    assert response.status_code == 400
-    error = response.json()["error"]
-    assert (error["code"], error["param"]) == ("unsupported_parameter", field)
-    assert error["type"] == "invalid_request_error"
+@pytest.mark.parametrize(
+    "config",
+    [settings.Settings(queue=LASTING, compat=settings.Compat(tools="refuse", json="refuse"))],
+    ids=["refused"],
+)
+async def test_a_parameter_that_the_upstream_does_not_support_is_refused(client: Client) -> None:
+    for field, value in UNSUPPORTED:
+        response = await client.post(CHAT, json={**BODY, field: value}, headers=BEARER)
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert (error["code"], error["param"]) == ("unsupported_parameter", field)
+        assert error["type"] == "invalid_request_error"
+        assert "not supported" in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -541,13 +551,38 @@ async def test_a_parameter_that_the_upstream_does_not_support_is_refused(
     ids=["ignored"],
 )
 async def test_a_parameter_that_the_upstream_does_not_support_is_ignored_if_so_configured(
-    client: Client,
+    client: Client, upstream: ScriptedUpstream
 ) -> None:
     for field, value in UNSUPPORTED:
         response = await client.post(CHAT, json={**BODY, field: value}, headers=BEARER)
         assert response.status_code == 200, field
+        assert response.headers["x-ignored-parameters"] == field
+    assert all(job.messages == [Message("user", "hi")] for job in upstream.asked)
+    asked = {**BODY, "stream": True, "n": 2, "tools": [{}], "tool_choice": "required"}
+    streamed = await client.post(CHAT, json=asked, headers=BEARER)
+    assert streamed.headers["x-ignored-parameters"] == "n, tools, tool_choice"
     wrong = await client.post(CHAT, json={**BODY, "n": "two"}, headers=BEARER)
     assert wrong.json()["error"]["param"] == "n"
+
+
+async def test_neither_emulation_leaves_a_header(client: Client) -> None:
+    response = await client.post(CHAT, json=BODY, headers=BEARER)
+    assert not {"x-ignored-parameters", "x-format-warning"} & response.headers.keys()
+
+
+async def test_a_json_answer_is_held_back_with_keep_alives(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = (
+        [Started("m"), Delta("```json\n")],
+        0.5,
+        [Delta('{"a": 1}\n```'), Done("stop")],
+    )
+    asked = {**BODY, "stream": True, "response_format": {"type": "json_object"}}
+    streamed = messages(await client.post(CHAT, json=asked, headers=BEARER))
+    texts = [chunk["choices"][0]["delta"].get("content") for chunk in streamed[:-1]]
+    assert texts.count("") > 2  # the role, and keep-alives
+    assert [text for text in texts if text] == ['{"a": 1}']
 
 
 async def test_unsupported_parameters_with_neutral_values_are_accepted(client: Client) -> None:

@@ -107,7 +107,7 @@ def test_a_chunk_not_made_from_events_has_no_number() -> None:
 def test_an_error_is_also_text_for_clients_that_show_nothing_else() -> None:
     failed = Failed("upstream_error", "Oops.")
     for before, shown in (([Delta("a")], "a\n\nError: Oops."), ([], "Error: Oops.")):
-        answer = ChatAnswer(JOB, "m", 0, Bot(), options=ChunkOptions(errors_as_text=True))
+        answer = ChatAnswer(JOB, "m", 0, AnswerReader(Bot()), ChunkOptions(errors_as_text=True))
         *told, last = [json.loads(data) for _, data in blocks(answer.add([*before, failed]))]
         assert last["error"]["message"] == "Oops."
         choices = [chunk["choices"][0] for chunk in told]

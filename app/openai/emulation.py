@@ -55,7 +55,7 @@ class Emulation(msgspec.Struct, frozen=True):
 
 
 def emulate(request: ChatRequest, compat: settings.Compat) -> Emulation:
-    """Decide what becomes of the fields that the upstream does not support.
+    """Decide about the fields that the upstream does not support.
 
     Raises:
         UnsupportedParameter: the operator refuses one of them.

@@ -20,7 +20,7 @@ _PARAM = "response_format.json_schema.schema"
 
 
 class JsonFormat(msgspec.Struct, frozen=True):
-    """Format of a JSON answer: any object, or one that is valid against a schema, in JSON."""
+    """Format of a JSON answer: any object, or a value valid against a schema (in JSON)."""
 
     schema: bytes = b""
     name: str = ""

@@ -178,6 +178,7 @@ class ChatCompletions:
         stream = await ResponseStream.begin(request, self._config.stream.send_timeout, headers)
         kind = stream_keepalive(request, self._config.stream)
         await stream.send(first or await _keepalive(kind, answer, ticket, at_once=True))
+        stream.forget_headers()
         interval = self._config.stream.keepalive_interval
         # The first one early, by chance: else those who came together would ask together forever.
         due = time.monotonic() + interval * random.random()  # noqa: S311 - not a secret

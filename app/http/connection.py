@@ -71,6 +71,8 @@ class GatewayHttp(Http):
     async def http1(self) -> None:
         """Handle requests while the connection is reusable."""
         await super().http1()  # type: ignore[no-untyped-call]
+        # An answer that was cut off would leave this object in a cycle with its own method.
+        self.response_func = None  # type: ignore[assignment]  # as Sanic's own do
         if self.unread:
             await self._discard()
 

@@ -29,6 +29,7 @@ class ResponseStream:
     """Answer or file on its way to one client."""
 
     def __init__(self, request: Request, response: BaseHTTPResponse, timeout: float) -> None:
+        self._request = request
         self._transport = cast(asyncio.Transport, request.transport)
         self._response = response
         self._timeout = timeout
@@ -48,6 +49,15 @@ class ResponseStream:
         else:
             for at in range(0, len(data), PIECE):
                 await self._send(data[at : at + PIECE])
+
+    def forget_headers(self) -> None:
+        """Free the headers of the request and, once they are sent, of the response.
+
+        They are several kilobytes, and thousands of clients may wait for the rest of an answer.
+        """
+        self._request.head = b""
+        self._request.headers.clear()
+        self._response.headers.clear()
 
     async def end(self) -> None:
         """End the response."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -12,8 +13,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from sanic.http import Stage
 
 import settings
+from app.http.connection import GatewayHttp
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
@@ -512,6 +515,43 @@ async def test_a_cut_frees_the_slot_though_its_client_reads_nothing(
         async with asyncio.timeout(30):
             while upstream.active:
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("config", [PATIENT], ids=["patient"])
+async def test_what_a_client_keeps_while_it_waits_is_freed_when_it_is_not_needed(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    """Thousands may wait. A full garbage collection would stop the front end for long."""
+    upstream.script = ([Started("m")], 60.0, [Done("stop")])
+    where = urlsplit(client.make_url(CHAT))
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    body = json.dumps({**BODY, "stream": True})
+    head = (
+        f"POST {CHAT}?waits HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer abc\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        async with asyncio.timeout(30):
+            writer.write((head + body).encode())
+            await reader.readuntil(b"role")
+            (connection,) = _waiting()
+            assert not connection.request.headers
+            assert not connection.request.head
+            assert not connection.response.headers
+            del connection
+            writer.close()
+            while _waiting():
+                await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
+
+
+def _waiting() -> list[GatewayHttp]:
+    tracked = [one for one in gc.get_objects() if isinstance(one, GatewayHttp)]
+    answering = [one for one in tracked if one.stage is Stage.RESPONSE]
+    return [one for one in answering if one.request.query_string == "waits"]
 
 
 UNSUPPORTED: list[tuple[str, Any]] = [

@@ -344,6 +344,38 @@ async def test_an_event_over_the_size_limit_is_an_error(monkeypatch: pytest.Monk
         assert "too large" in failed.message
 
 
+async def test_other_tasks_run_between_the_steps_of_a_long_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runtime.pacing.TURN", 0.0)
+    marks = "".join(f"【{n}†s】" for n in range(1000))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with upstream(streams(says(marks, finished=True) + DONE)) as (_, pandora):
+        async with aclosing(pandora.answer(JOB)) as answer:
+            first = await anext(answer)
+            assert len(first) < 1000
+            other = asyncio.create_task(others())
+            more = [events async for events in answer]
+        other.cancel()
+    assert sum(map(len, more)) > 500
+    assert turns >= len(more) - 1
+
+
+async def test_a_long_answer_translated_in_a_thread_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workers.pandora.client._LARGE", 0)
+    async with upstream(whole) as (_, pandora):
+        assert await collect(pandora) == WHOLE
+
+
 # ----- refusals
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
+from runtime.pacing import Pacing
 from wire.events import Delta, Ending, Event, Failed
 from wire.jobs import ChatJob, Identity
 from workers.pandora.body import Body
@@ -19,7 +20,7 @@ from workers.pandora.files.uploaded import Uploaded
 from workers.pandora.payload import upstream_model
 from workers.pandora.questions import Questions
 from workers.pandora.refusals import error_of
-from workers.pandora.translate.exchange import Exchange
+from workers.pandora.translate.exchange import Exchange, Step
 from workers.pandora.translate.placeholders import ConfirmPolicy, Placeholder
 from workers.pandora.translate.turn import Translator
 from workers.pandora.transport import Encode, Transport
@@ -29,6 +30,9 @@ T = TypeVar("T")
 
 _SIGN_OF_LIFE = 0.5
 """Seconds between two signs of life during an upload or download, when the upstream is silent."""
+
+_LARGE = 64 * 1024
+"""Bytes that are translated at once without keeping others waiting."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,40 +73,43 @@ class Pandora:
         ending: Ending | None = None
         body: Body | None = None
         record = ConversationRecord(self._deletions, job.bearer)
+        pacing = Pacing()
         try:
             body = await self._transport.post(job, question.encode, record)
             while ending is None:
-                outputs, alive = exchange.feed(await body.read())
-                await record.note(translator.conversation_id)
-                events: list[Event] = []
-                for output in outputs:
-                    # The first test is for speed: it settles nearly all, at a tenth of the cost.
-                    if isinstance(output, Delta) or not isinstance(output, Placeholder):
-                        events.append(output)
-                        continue
-                    yield events
-                    fetch = self._downloads.fetch(job, translator.conversation_id, output)
-                    with _in_background(fetch) as fetching:
-                        async for nothing in _signs_of_life(fetching):
-                            yield nothing
-                        events = [fetching.result()]
+                steps = await _translate(exchange, await body.read())
+                pacing.begin()
+                for outputs, alive in steps:
+                    await record.note(translator.conversation_id)
+                    events: list[Event] = []
+                    for output in outputs:
+                        # The first test is for speed: it settles nearly all, at a tenth of the
+                        # cost.
+                        if isinstance(output, Delta) or not isinstance(output, Placeholder):
+                            events.append(output)
+                            continue
+                        yield events
+                        fetch = self._downloads.fetch(job, translator.conversation_id, output)
+                        with _in_background(fetch) as fetching:
+                            async for nothing in _signs_of_life(fetching):
+                                yield nothing
+                            events = [fetching.result()]
+                    if events and isinstance(last := events[-1], Ending):
+                        ending = last
+                        self._count_anomalies(job, translator)
+                        if isinstance(last, Failed):
+                            if len(events) > 1:
+                                yield events[:-1]
+                            raise error_of(last)
+                    if events or alive:
+                        yield events
+                    await pacing.pause()
                 if exchange.granted is not None:
-                    yield events
                     confirmation = partial(
                         question.encode_confirmation, translator.conversation_id, *exchange.granted
                     )
                     body = await self._continue(job, confirmation, record, body)
                     exchange.resume()
-                    continue
-                ending = exchange.ending
-                if ending is not None:
-                    self._count_anomalies(job, translator)
-                if isinstance(ending, Failed):
-                    if len(events) > 1:
-                        yield events[:-1]
-                    raise error_of(ending)
-                if events or alive:
-                    yield events
             await body.finish()
         finally:
             record.end()
@@ -138,6 +145,12 @@ class Pandora:
                 "the upstream ended an answer in an unexpected way",
                 extra={"event": "upstream_odd_answer", "job": job.id, **seen},
             )
+
+
+async def _translate(exchange: Exchange, data: bytes) -> Iterable[Step]:
+    """The steps of translating bytes, all made in a thread if a single event may take long."""
+    steps = exchange.feed(data)
+    return await asyncio.to_thread(list, steps) if exchange.load(data) > _LARGE else steps
 
 
 @contextmanager

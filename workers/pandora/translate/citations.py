@@ -21,6 +21,7 @@ _ANY = "*"
 """Any search result, or none."""
 
 _Key = tuple[str | int | None, ...]
+_Entry = dict[str, object]
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -37,14 +38,15 @@ class Sources:
     """
 
     def __init__(self, metadata: Metadata | None) -> None:
-        self._found: dict[_Key, tuple[int, Source]] = {}
+        self._found: dict[_Key, tuple[int, _Entry]] = {}
+        self._cited: dict[int, Source] = {}  # links are read once, when they are cited
         if metadata is not None:
             for order, entry in enumerate(_dicts(metadata.citations)):
                 self._add_citation(order, entry)
             for order, entry in enumerate(_dicts(metadata.content_references), MOST_SOURCES):
                 matched = entry.get("matched_text")
                 if isinstance(matched, str) and matched:
-                    self._add((matched,), order, Source(_reference_url(entry)))
+                    self._add((matched,), order, entry)
 
     def find(self, mark: CitationMark) -> Source | None:
         """Return the source of a mark; None if it is not known, or not yet."""
@@ -55,39 +57,49 @@ class Sources:
         exact = self._first((mark.at,), *((*number, mark.at) for number in numbers))
         return exact or self._first((mark.text,), *numbers)
 
-    def _add_citation(self, order: int, entry: dict[str, object]) -> None:
-        about = entry.get("metadata")
-        about = about if isinstance(about, dict) else {}
-        extra = about.get("extra")
-        extra = extra if isinstance(extra, dict) else {}
+    def _add_citation(self, order: int, entry: _Entry) -> None:
+        extra = _dict(_dict(entry.get("metadata")).get("extra"))
         number = _index(extra.get("cited_message_idx"))
         result = _index(extra.get("search_result_idx"))
         at = entry.get("start_ix")
-        source = Source(_link(about.get("url")))
         if not number:
-            self._add((at if isinstance(at, int) else None,), order, source)
+            self._add((at if isinstance(at, int) else None,), order, entry)
             return
         for either in (result, _ANY):
-            self._add((number, either), order, source)
+            self._add((number, either), order, entry)
             if isinstance(at, int):
-                self._add((number, either, at), order, source)
+                self._add((number, either, at), order, entry)
 
-    def _add(self, key: _Key, order: int, source: Source) -> None:
-        self._found.setdefault(key, (order, source))
+    def _add(self, key: _Key, order: int, entry: _Entry) -> None:
+        self._found.setdefault(key, (order, entry))
 
     def _first(self, *keys: _Key) -> Source | None:
         found = [self._found[key] for key in keys if key in self._found]
-        return min(found, key=itemgetter(0))[1] if found else None
+        if not found:
+            return None
+        order, entry = min(found, key=itemgetter(0))
+        if order not in self._cited:
+            url = _citation_url if order < MOST_SOURCES else _reference_url
+            self._cited[order] = Source(url(entry))
+        return self._cited[order]
 
 
-def _reference_url(entry: dict[str, object]) -> str | None:
+def _citation_url(entry: _Entry) -> str | None:
+    return _link(_dict(entry.get("metadata")).get("url"))
+
+
+def _reference_url(entry: _Entry) -> str | None:
     safe = entry.get("safe_urls")
     urls = [entry.get("url"), *(item.get("url") for item in _dicts(entry.get("items")))]
     urls += safe if isinstance(safe, list) else []
     return next(filter(None, map(_link, urls)), None)
 
 
-def _dicts(value: object) -> list[dict[str, object]]:
+def _dict(value: object) -> _Entry:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: object) -> list[_Entry]:
     entries = value[:MOST_SOURCES] if isinstance(value, list) else []
     return [entry for entry in entries if isinstance(entry, dict)]
 

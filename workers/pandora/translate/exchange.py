@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from wire.events import Asked, Break, Done, Ending, Event, Failed
 from workers.pandora.translate.message import Output
 from workers.pandora.translate.placeholders import (
@@ -11,7 +13,7 @@ from workers.pandora.translate.placeholders import (
     Placeholder,
     choose_permission,
 )
-from workers.pandora.translate.records import Mark, read_record
+from workers.pandora.translate.records import Mark, Operation, Record, read_record
 from workers.pandora.translate.sse import (
     MAX_EVENT_BYTES,
     EventParser,
@@ -25,15 +27,29 @@ MAX_ROUNDS = 10
 
 _TOO_LARGE = Failed("upstream_error", "The upstream sent an event too large to read.")
 
+STEP_EVENTS = 8
+STEP_OUTPUTS = 256
+"""Events of the upstream, and outputs, that make one step of the work."""
+
+MAX_VALUES = 200_000
+"""JSON values, about, in one event: decoding them is one step."""
+
+MAX_OPERATIONS = 8 * 1024 * 1024
+"""Bytes of all operations of the delta encoding in one stream, whose documents are kept."""
+
 Granted = tuple[PermissionRequest, Permission]
 """A request of an action, and the permission to answer it with."""
+
+Step = tuple[list[Event | Placeholder], bool]
+"""Outputs, few enough to be handled at once, and True if they show life."""
 
 
 class Exchange:
     """Translation of one answer. `model` is the upstream's name for the requested model.
 
-    `ending` is set with the last output. `granted` is set when a stream has ended with a request
-    that the operator allows: the answer goes on in another stream, after `resume`.
+    The steps of `feed` must be taken to their end. `ending` is set with the last output. `granted`
+    is set when a stream has ended with a request that the operator allows: the answer goes on in
+    another stream, after `resume`.
 
     `translator` is for looking only.
     """
@@ -46,21 +62,21 @@ class Exchange:
         self._parser = EventParser(MAX_EVENT_BYTES)
         self._pending: Granted | None = None
         self._rounds = 0
+        self._operations = 0
 
-    def feed(self, data: bytes) -> tuple[list[Event | Placeholder], bool]:
-        """The outputs of the next bytes (b"" at the end of the stream), and if they show life."""
-        translated, alive = self._translate(data) if data else (self._end_of_stream(), False)
-        outputs = [
-            self._decide(output) if isinstance(output, PermissionRequest) else output
-            for output in translated
-        ]
-        if self.translator.ended and outputs and isinstance(last := outputs[-1], Done | Failed):
-            if self._pending and last == Done("stop"):
-                self.granted = self._pending
-                outputs.pop()
+    def load(self, data: bytes) -> int:
+        """Return the bytes that feeding `data` would work on."""
+        return len(data) + self._parser.held
+
+    def feed(self, data: bytes) -> Iterator[Step]:
+        """Translate the next bytes (b"" at the end of the stream), in steps."""
+        try:
+            if data:
+                yield from self._translate(data)
             else:
-                self.ending = last
-        return outputs, alive
+                yield from self._portions(self._end_of_stream(), alive=False)
+        except EventTooLargeError:
+            yield from self._portions(self.translator.fail(_TOO_LARGE), alive=True)
 
     def resume(self) -> None:
         """Go on with the stream that follows after `granted` was sent."""
@@ -68,18 +84,44 @@ class Exchange:
         self.translator.resume()
         self.granted = self._pending = None
         self._rounds += 1
+        self._operations = 0
 
-    def _translate(self, data: bytes) -> tuple[list[Output], bool]:
+    def _translate(self, data: bytes) -> Iterator[Step]:
         outputs: list[Output] = []
         alive = False
-        try:
-            for event in self._parser.feed(data):
-                record = read_record(event)
-                alive = alive or record is not Mark.PING
-                outputs += self.translator.feed(record)
-        except EventTooLargeError:
-            outputs = self.translator.fail(_TOO_LARGE)
-        return outputs, alive
+        events = self._parser.feed(data)
+        for number, event in enumerate(events, 1):
+            record = self._read(event)
+            alive = alive or record is not Mark.PING
+            outputs += self.translator.feed(record)
+            if number % STEP_EVENTS == 0 or number == len(events) or len(outputs) > STEP_OUTPUTS:
+                yield from self._portions(outputs, alive=alive)
+                outputs, alive = [], False
+
+    def _read(self, event: ServerSentEvent) -> Record:
+        if len(event.data) > MAX_VALUES and event.data.count(b",") > MAX_VALUES:
+            raise EventTooLargeError(MAX_VALUES, "values")
+        record = read_record(event)
+        if isinstance(record, Operation):
+            self._operations += len(event.data)
+            if self._operations > MAX_OPERATIONS:
+                raise EventTooLargeError(MAX_OPERATIONS)
+        return record
+
+    def _portions(self, translated: list[Output], *, alive: bool) -> Iterator[Step]:
+        for start in range(0, len(translated) or 1, STEP_OUTPUTS):
+            outputs = [
+                self._decide(output) if isinstance(output, PermissionRequest) else output
+                for output in translated[start : start + STEP_OUTPUTS]
+            ]
+            last = outputs[-1] if outputs else None
+            if isinstance(last, Done | Failed):
+                if self._pending and last == Done("stop"):
+                    self.granted = self._pending
+                    outputs.pop()
+                else:
+                    self.ending = last
+            yield outputs, alive
 
     def _end_of_stream(self) -> list[Output]:
         outputs: list[Output] = []

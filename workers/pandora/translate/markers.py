@@ -84,27 +84,27 @@ class Markers:
         self._opening = _OPENINGS[kind]
         self._whole = _WHOLE[kind]
         self._begun = _BEGUN[kind]
-        self._held = ""
+        self.held = ""
         self._at = 0  # position of the held text in the whole text
 
     def feed(self, text: str) -> list[Found]:
         """The texts and markers that the next piece completes, in order; no text is empty."""
-        if not self._held and self._opening.search(text) is None:
+        if not self.held and self._opening.search(text) is None:
             self._at += len(text)
             return [text] if text else []
-        return self._cut(self._held + text, last=False)
+        return self._cut(self.held + text, last=False)
 
     def flush(self) -> list[Found]:
         """The text held back, when no more is expected for the time being."""
-        return self._cut(self._held, last=True) if self._held else []
+        return self._cut(self.held, last=True) if self.held else []
 
     def _cut(self, text: str, *, last: bool) -> list[Found]:
         found: list[Found] = []
         begin = look = 0
         while opening := self._opening.search(text, look):
             look = opening.start()
-            marker = self._whole.match(text, look)
-            if marker and marker.end() - look <= MAX_MARKER:
+            marker = self._whole.match(text, look, look + MAX_MARKER)
+            if marker:
                 if begin < look:
                     found.append(text[begin:look])
                 found.append(self._marker(marker))
@@ -117,7 +117,7 @@ class Markers:
             look = len(text)
         if begin < look:
             found.append(text[begin:look])
-        self._held = text[look:]
+        self.held = text[look:]
         self._at += look
         return found
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import msgspec
 
-MAX_EVENT_BYTES = 16 * 1024 * 1024
+MAX_EVENT_BYTES = 4 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -29,8 +29,8 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
 class EventTooLargeError(ValueError):
     """The upstream sent an event larger than we are willing to hold."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"an upstream event is larger than {limit} bytes")
+    def __init__(self, limit: int, unit: str = "bytes") -> None:
+        super().__init__(f"an upstream event is larger than {limit} {unit}")
 
 
 class EventParser:
@@ -87,6 +87,11 @@ class EventParser:
             elif (event := _interpret(block)) is not None:
                 events.append(event)
         return events
+
+    @property
+    def held(self) -> int:
+        """Bytes of the block that is not complete yet."""
+        return len(self._held)
 
     @property
     def remainder(self) -> bytes:

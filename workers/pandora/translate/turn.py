@@ -49,9 +49,13 @@ BROKEN_OFF = Failed(
     "upstream_error", "The upstream broke off its answer. Retry the request.", "answer_broken_off"
 )
 NO_ANSWER = Failed("upstream_error", "The upstream sent no answer. Retry the request.", "no_answer")
+_TOO_MANY = Failed("upstream_error", "The upstream sent too many messages in one answer.")
 _NO_SENTENCE = "The upstream reported an error without a message."
 _TO_USER = ("all", None)
 _DALLE = "dalle"
+
+MAX_MESSAGES = 10_000
+"""Messages of one answer, all of which are kept."""
 
 
 class Translator:
@@ -144,6 +148,8 @@ class Translator:
             self._blocked = True
         if message is None or message.author is None:
             return []
+        if len(self._messages) + len(self._handled) > MAX_MESSAGES:
+            return self.fail(_TOO_MANY)
         match message.author.role:
             case "assistant":
                 return self._assistant(message)

@@ -17,7 +17,7 @@ from workers.pandora.websocket.handover import Address
 _HEARTBEAT = 20.0
 """Seconds between our pings, so that a dead connection is noticed."""
 
-_MAX_FRAME = 24 * 1024 * 1024  # the largest event, in base64 and wrapped
+_MAX_FRAME = 6 * 1024 * 1024  # the largest event, in base64 and wrapped
 
 _RECONNECT_AFTER = (0.0, 0.2, 1.0, 3.0)
 """Seconds before each attempt to reconnect, until one of them brings a piece."""

@@ -42,7 +42,7 @@ class Health:
         self._line = line
         self._fingerprint = fingerprint
         self._heartbeat = heartbeat
-        self._subscribed = subscribed
+        self.subscribed = subscribed
 
     async def alive(self, _: Request) -> HTTPResponse:
         """Answer `/healthz`."""
@@ -79,7 +79,7 @@ class Health:
     def _fatal(self, workers: list[Presence]) -> Iterator[str]:
         if self._heartbeat.error:  # a full Redis can still be read
             yield f"Redis cannot be written to ({self._heartbeat.error})"
-        if not self._subscribed.is_set():
+        if not self.subscribed.is_set():
             yield "the subscription to Redis is being made again"
         if not workers:
             yield "no worker is alive"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
 from sanic import HTTPResponse, Request, Sanic
+from sanic.http import Http
+from sanic.response import BaseHTTPResponse
 
 from app.health import Health
 from app.http.framework import configure
@@ -61,11 +64,18 @@ class FrontEndServer:
         self._fail_all = fail_all
         self.wrong_version: WrongVersionError | None = None
         """The reason why it has stopped, if it is this one."""
+        self.joined = health.subscribed
+        """Set while this front end can put jobs in line."""
+        self.failed = asyncio.Event()
+        """Set if a background task has failed: this front end must stop."""
         self._life: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._open_answers = 0
         self._all_answered = asyncio.Event()
         self._all_answered.set()
+        self._is_leaving = False
+        self._drain_by = math.inf
+        self._draining: asyncio.Timeout | None = None
 
     def attach(self, app: Sanic[Any, Any]) -> None:
         """Add the routes, the error handler and the listeners to an app."""
@@ -79,17 +89,33 @@ class FrontEndServer:
                 handler, route.path, route.methods, name=route.name, stream=route.is_feature
             )
         app.register_middleware(self._refuse_while_draining, "request")
+        app.register_middleware(self._close_while_leaving, "response")
         app.register_listener(self._start, "before_server_start")
         app.register_listener(self._drain, "before_server_stop")
         app.register_listener(self._stop, "after_server_stop")
 
-    async def _start(self, app: Sanic[Any, Any]) -> None:
+    def hand_over(self) -> None:
+        """Answer each open connection once more at most, since another process serves new ones."""
+        logger.info(
+            "handing over: each open connection is served once more, another process serves others",
+            extra={"event": "front_end_leaving", "open": self._open_answers},
+        )
+        self._is_leaving = True
+        self._drain_by = asyncio.get_running_loop().time() + self._config.server.drain_timeout
+
+    def hurry(self) -> None:
+        """End open answers with an error as soon as this front end stops."""
+        self._drain_by = asyncio.get_running_loop().time()
+        if self._draining is not None:
+            self._draining.reschedule(self._drain_by)
+
+    async def _start(self, _: Sanic[Any, Any]) -> None:
         await asyncio.to_thread(encoding)
         entered = asyncio.Event()
-        self._life = asyncio.create_task(self._live(app, entered))
+        self._life = asyncio.create_task(self._live(entered))
         await entered.wait()
 
-    async def _live(self, app: Sanic[Any, Any], entered: asyncio.Event) -> None:
+    async def _live(self, entered: asyncio.Event) -> None:
         # In a task of its own: Sanic runs each of its listeners in another one, and a background
         # task that fails must cancel something.
         try:
@@ -100,7 +126,7 @@ class FrontEndServer:
             self.wrong_version = find_error(error, WrongVersionError)
             if self.wrong_version is not None:
                 self._fail_all("This front end is stopping. Retry the request.", "stopped")
-                app.stop()
+                self.failed.set()
                 return
             logger.critical(
                 "a background task failed; stopping this front end",
@@ -111,7 +137,7 @@ class FrontEndServer:
                 "This front end had an internal error and is stopping. Retry the request.",
                 "internal_error",
             )
-            app.stop()
+            self.failed.set()
             raise
 
     def _counted(self, feature: Feature) -> Feature:
@@ -137,23 +163,34 @@ class FrontEndServer:
         if self._health.is_stopping and is_api:
             raise LineUnavailable("This front end is stopping.")
 
+    async def _close_while_leaving(self, request: Request, _: BaseHTTPResponse) -> None:
+        connection = request.stream
+        if (self._is_leaving or self._health.is_stopping) and isinstance(connection, Http):
+            connection.keep_alive = False
+
     async def _drain(self, _: Sanic[Any, Any]) -> None:
         self._health.is_stopping = True
+        until = asyncio.get_running_loop().time() + self._config.server.drain_timeout
+        self._drain_by = min(until, self._drain_by)
         logger.info(
             "stopping: open answers may finish, new requests are refused",
             extra={"event": "front_end_draining", "open": self._open_answers},
         )
-        try:
-            async with asyncio.timeout(self._config.server.drain_timeout):
-                await self._all_answered.wait()
-        except TimeoutError:
-            self._fail_all(
-                "This front end was stopped before the answer finished. Retry the request.",
-                "stopped",
-            )
+        if not await self._is_answered_in_time():
+            self._fail_all("This front end was stopped before the answer finished.", "stopped")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS):
                     await self._all_answered.wait()
+
+    async def _is_answered_in_time(self) -> bool:
+        try:
+            async with asyncio.timeout_at(self._drain_by) as self._draining:
+                await self._all_answered.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._draining = None
+        return True
 
     async def _stop(self, _: Sanic[Any, Any]) -> None:
         self._stopping.set()

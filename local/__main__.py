@@ -15,8 +15,9 @@ import signal
 import sys
 
 import settings
-from local.gateway import LocalGateway, first_of
+from local.gateway import LocalGateway
 from local.terminal import LocalError, say
+from runtime.tasks import first_of
 from settings.loader import load
 
 

@@ -10,9 +10,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import aiohttp
 
@@ -21,10 +20,9 @@ from local import sample
 from local.redis import EmbeddedRedis, EmbeddedRedisError
 from local.role import TAIL, Role, indented
 from local.terminal import LocalError, say
+from runtime.tasks import first_of
 from settings.redis_url import redis_url
 from wire.line.scripts import note_new
-
-T = TypeVar("T")
 
 START_TIMEOUT = 60.0
 """Seconds until everything has to be ready."""
@@ -155,7 +153,7 @@ class LocalGateway:
             await asyncio.sleep(0.1)
 
     async def stop(self, hurry: bool) -> None:
-        """End everything in order, and with SIGKILL whatever does not end in time."""
+        """End everything in order. Answers that do not finish in time end with an error."""
         drains = self._config.server.drain_timeout, self._config.workers.drain_timeout
         until = time.monotonic() + (HURRY if hurry else max(drains) + LEEWAY)
         for name in (FRONT_END, WORKER, SIMULATOR):
@@ -194,15 +192,3 @@ def _ended(name: str, status: int, last_words: str) -> str:
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended ({status})"
     output = f" Its last output:{last_words}" if last_words else ""
     return f"{name} {how}, so everything is stopped.{output}"
-
-
-async def first_of(*awaited: Coroutine[object, object, T]) -> T:
-    """Return or raise the result of the first one that ends; cancel the others."""
-    tasks = [asyncio.create_task(each) for each in awaited]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return next(task for task in tasks if task.done()).result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)

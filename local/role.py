@@ -16,6 +16,9 @@ from runtime import children
 TAIL = 10
 """Number of last lines that are shown if something is wrong with a role."""
 
+LAST_WORDS = 4.0
+"""Seconds that a role may take to end its answers with an error."""
+
 # The first line of a record (see runtime/logs.py). Others continue it, as tracebacks do.
 _FIRST_LINE = re.compile(r"\d{4}-\d\d-\d\d \S+ [A-Z]+ |simulator ready")
 _MINOR = re.compile(r"\S+ \S+ (DEBUG|INFO) |simulator ready")
@@ -62,12 +65,16 @@ class Role:
         return indented(self.tail)
 
     async def stop(self, timeout: float) -> None:
-        """End it with SIGTERM, and after `timeout` seconds with SIGKILL."""
-        self._signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(self._process.wait(), timeout)
-        except TimeoutError:
-            await self.kill()
+        """End it with SIGTERM, with a second one after `timeout` seconds, at last with SIGKILL.
+
+        At the second one a role does not wait for its answers any more, but ends them in order.
+        """
+        for patience in (timeout, LAST_WORDS):
+            self._signal(signal.SIGTERM)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), patience)
+                return
+        await self.kill()
 
     async def kill(self) -> None:
         """End it with SIGKILL."""

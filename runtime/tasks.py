@@ -1,4 +1,4 @@
-"""Background tasks that end with the context that runs them."""
+"""Background tasks that end with the context that runs them, and tasks of which one is enough."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TypeVar
 
 _Error = TypeVar("_Error", bound=Exception)
+_Result = TypeVar("_Result")
 
 
 @contextlib.asynccontextmanager
@@ -36,3 +37,15 @@ def find_error(error: BaseException, kind: type[_Error]) -> _Error | None:
         return error
     inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     return next(filter(None, (find_error(each, kind) for each in inner)), None)
+
+
+async def first_of(*awaited: Coroutine[object, object, _Result]) -> _Result:
+    """Return or raise the result of the first one that ends; cancel the others."""
+    tasks = [asyncio.create_task(each) for each in awaited]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task.done()).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

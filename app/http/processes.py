@@ -1,10 +1,13 @@
-"""Runs `server.processes` front ends on one listening socket: starts, restarts and stops them.
+"""The front ends of one listening socket: this process starts, restarts, replaces and stops them.
 
-The parent binds the socket and serves no requests itself. Each front end is a process of its own
-that inherits the socket, so the kernel passes each connection to a process that is alive, and keeps
-it waiting while there is none. A front end that dies is restarted. Children have sessions of their
-own, so that a terminal signals only the parent, and on Linux the kernel kills them when the parent
-is killed.
+It holds the socket and serves no requests itself. Each front end is a process of its own that
+inherits the socket, so the kernel passes each connection to a process that accepts, and keeps it
+waiting while there is none. Front ends have sessions of their own, so that a terminal signals only
+this process, and on Linux the kernel kills them when this process is killed.
+
+On SIGHUP, new front ends are started from the code and the settings of that time. Once all of them
+are ready, the former ones hand over (`app/process.py`). If one of the new ones ends before, nothing
+changes.
 """
 
 from __future__ import annotations
@@ -15,19 +18,24 @@ import signal
 import socket
 import sys
 import time
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
 
 import settings
 from runtime.children import die_with_parent
+from runtime.tasks import first_of
+from wire import VERSION
 
 logger = logging.getLogger(__name__)
 
-INHERIT = "--socket"
-"""Argument that passes the file descriptor of the socket to a child."""
-
 LEEWAY = 10.0
 """Seconds that a front end may take to stop beyond its drain timeout."""
+
+HURRY = 3.0
+"""Seconds that it may take at a second signal: enough to send an error to its clients."""
+
+START_TIMEOUT = 60.0
+"""Seconds within which new front ends must be ready to replace the former ones."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0
 """Seconds before a dead front end is restarted; doubled each time."""
@@ -36,90 +44,47 @@ STABLE = 60.0
 """Seconds after which a front end counts as stable: the next pause is the first one again."""
 
 
-def listen(server: settings.Server) -> socket.socket:
-    """Open the socket that clients connect to.
+class FrontEnds:
+    """Front ends that start together. One that dies is restarted, until they are stopped."""
 
-    Raises:
-        settings.SettingsError: the address cannot be listened on.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(
-            server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.create_server(address, family=family, backlog=1024)
-    except OSError as error:
-        raise settings.SettingsError(
-            f"server.host and server.port: cannot listen on {server.host} port {server.port}: "
-            f"{(error.strerror or '').partition(' (')[0]}"
-        ) from None
-
-
-def inherited(arguments: list[str]) -> socket.socket | None:
-    """Return the socket inherited from the parent, if this process is a child of `Processes`."""
-    match arguments:
-        case []:
-            return None
-        case [option, number] if option == INHERIT and number.isdecimal():
-            return socket.socket(fileno=int(number))
-        case _:
-            sys.exit("python -m app takes no arguments; it is configured by settings.toml")
-
-
-class Processes:
-    """Front ends of one parent process."""
-
-    def __init__(self, listener: socket.socket, count: int, drain_timeout: float) -> None:
+    def __init__(self, listener: socket.socket, count: int) -> None:
+        self.started = asyncio.Event()
+        """Set once all have been ready."""
+        self.failed = asyncio.Event()
+        """Set if one exits before that, because of its settings or of the data in Redis."""
+        self.ended = asyncio.Event()
+        """Set once they have been stopped and have exited, or have failed."""
         self._listener = listener
         self._count = count
-        self._patience = drain_timeout + LEEWAY
-        self._children: set[Process] = set()
+        self._ready: set[int] = set()
+        self._processes: set[Process] = set()
+        self._signal: signal.Signals | None = None
         self._stopping = asyncio.Event()
-        self._kill_now = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep them running until SIGTERM or SIGINT; return when all have exited.
+        """Keep them running; return when all have exited."""
+        async with asyncio.TaskGroup() as keepers:
+            for number in range(self._count):
+                keepers.create_task(self._keep(number))
+        self.ended.set()
 
-        They have `drain_timeout` and some leeway to exit. A second signal kills them at once.
-        """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
-        async with asyncio.TaskGroup() as group:
-            stopping = group.create_task(self._stop())
-            async with asyncio.TaskGroup() as keepers:
-                for _ in range(self._count):
-                    keepers.create_task(self._keep())
-            stopping.cancel()
-
-    async def _stop(self) -> None:
-        await self._stopping.wait()
-        self._listener.close()  # or clients would wait at a socket that is no longer served
-        self._signal(signal.SIGTERM)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._kill_now.wait(), self._patience)
-        logger.error(
-            "killing %d front ends that have not stopped",
-            len(self._children),
-            extra={"event": "front_ends_killed"},
-        )
-        self._signal(signal.SIGKILL)
-
-    def _on_signal(self) -> None:
-        (self._kill_now if self._stopping.is_set() else self._stopping).set()
-
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self._children:
+    def stop(self, number: signal.Signals) -> None:
+        """Send a signal that ends them."""
+        self._signal = number
+        self._stopping.set()
+        for process in self._processes:
             with suppress(ProcessLookupError):  # it has just exited
                 process.send_signal(number)
 
-    async def _keep(self) -> None:
+    async def _keep(self, number: int) -> None:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             started = time.monotonic()
             try:
-                outcome = await self._run_one()
+                outcome = await self._run_one(number)
             except OSError as error:  # out of memory or processes: retry later
                 outcome = f"a front end could not be started ({error.strerror})"
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self.failed.is_set():
                 return
             if time.monotonic() - started >= STABLE:
                 pause = FIRST_PAUSE
@@ -133,21 +98,134 @@ class Processes:
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _run_one(self) -> str:
+    async def _run_one(self, number: int) -> str:
         """Run a front end until it exits; describe its exit."""
         descriptor = self._listener.fileno()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app", INHERIT, str(descriptor)),
+            *(sys.executable, "-m", "app.process", str(descriptor), str(VERSION)),
             stdin=DEVNULL,
+            stdout=PIPE,
             pass_fds=[descriptor],
             start_new_session=True,
             preexec_fn=die_with_parent(),
         )
-        self._children.add(process)
-        if self._stopping.is_set():  # signalled while it was being started
-            process.terminate()
+        self._processes.add(process)
+        if self._signal is not None:  # sent while it was being started
+            process.send_signal(self._signal)
+        assert process.stdout is not None  # noqa: S101 - it was started with a pipe
+        if await process.stdout.readline():
+            self._note_ready(number)
         status = await process.wait()
-        self._children.discard(process)
+        self._processes.discard(process)
         if status < 0:
             return f"front end {process.pid} was killed by signal {-status}"
+        if status > 0 and not self.started.is_set():
+            self.failed.set()
         return f"front end {process.pid} exited with status {status}"
+
+    def _note_ready(self, number: int) -> None:
+        self._ready.add(number)
+        if len(self._ready) == self._count:
+            self.started.set()
+
+
+class Processes:
+    """All front ends of this process. `is_ours`: no other process will serve the socket later."""
+
+    def __init__(self, listener: socket.socket, server: settings.Server, *, is_ours: bool) -> None:
+        self._listener = listener
+        self._is_ours = is_ours
+        self._count = server.processes
+        self._patience = server.drain_timeout + LEEWAY
+        self._current = FrontEnds(listener, self._count)
+        self._former: list[FrontEnds] = []
+        self._reloading = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; return the exit status when all front ends have exited.
+
+        They have `drain_timeout` and some leeway for that; a second signal makes them hurry.
+        """
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._reloading.set)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._current.run())
+            while not (self._stopping.is_set() or self._current.failed.is_set()):
+                events = (self._stopping, self._reloading, self._current.failed)
+                await first_of(*(event.wait() for event in events))
+                if self._reloading.is_set():
+                    self._reloading.clear()
+                    await self._replace(group)
+            await self._stop()
+        return 1 if self._current.failed.is_set() else 0
+
+    def _on_stop(self) -> None:
+        (self._hurrying if self._stopping.is_set() else self._stopping).set()
+
+    async def _replace(self, group: asyncio.TaskGroup) -> None:
+        """Replace the front ends by new ones, if those become ready."""
+        logger.info("reloading: new front ends start", extra={"event": "reload_started"})
+        fresh = FrontEnds(self._listener, self._count)
+        group.create_task(fresh.run())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_TIMEOUT):
+                await first_of(fresh.started.wait(), fresh.failed.wait(), self._stopping.wait())
+        if fresh.started.is_set():
+            logger.info(
+                "reloaded: the former front ends finish their answers",
+                extra={"event": "reload_finished"},
+            )
+            self._current, fresh = fresh, self._current
+        elif not self._stopping.is_set():
+            logger.error(
+                "the reload failed, as a new front end did not become ready; the former ones stay",
+                extra={"event": "reload_failed"},
+            )
+        self._former = [one for one in self._former if not one.ended.is_set()] + [fresh]
+        fresh.stop(signal.SIGHUP)
+        group.create_task(self._outlast(fresh))
+
+    async def _outlast(self, former: FrontEnds) -> None:
+        if not await _ended([former], self._patience):
+            _kill([former])
+
+    async def _stop(self) -> None:
+        self._listener.close()  # or clients would wait at a socket that is no longer served
+        every = [self._current, *self._former]
+        if not self._is_ours:
+            self._current.stop(signal.SIGHUP)  # leave new connections to the next process
+        for front_ends in every:
+            front_ends.stop(signal.SIGTERM)
+        if await _ended(every, self._patience, unless=self._hurrying):
+            return
+        if self._hurrying.is_set():
+            for front_ends in every:
+                front_ends.stop(signal.SIGINT)
+            if await _ended(every, HURRY):
+                return
+        _kill(every)
+
+
+async def _ended(
+    every: list[FrontEnds], within: float, unless: asyncio.Event | None = None
+) -> bool:
+    """Wait until all have ended, unless the time passes or the event is set before."""
+
+    async def all_ended() -> None:
+        for front_ends in every:
+            await front_ends.ended.wait()
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            await first_of(all_ended(), *([unless.wait()] if unless else []))
+    return all(front_ends.ended.is_set() for front_ends in every)
+
+
+def _kill(every: list[FrontEnds]) -> None:
+    logger.error("killing front ends that have not stopped", extra={"event": "front_ends_killed"})
+    for front_ends in every:
+        front_ends.stop(signal.SIGKILL)

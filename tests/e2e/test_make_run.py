@@ -85,7 +85,9 @@ class Run:
         found = {}
         for process in psutil.Process(self.process.pid).children(recursive=True):
             command = " ".join(process.cmdline())
-            name = re.search(r"-m (app|workers|simulator)\b|(redis-server|valkey-server)", command)
+            name = re.search(
+                r"-m (app(?:\.process)?|workers|simulator)\b|(redis-server|valkey-server)", command
+            )
             assert name, command
             found[name[1] or "redis"] = process
         return found
@@ -120,14 +122,14 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def assert_gone(processes: Mapping[str, psutil.Process]) -> None:
-    assert len(processes) == 4
+    assert len(processes) == 5
     deadline = time.monotonic() + 30
     while alive := [name for name, process in processes.items() if is_alive(process)]:
         assert time.monotonic() < deadline, f"left behind: {alive}"
         time.sleep(0.01)  # no signal comes from a process that is not our child
 
 
-NAMES = ("interrupted", "impatient", "terminated", "killed", "bereft")
+NAMES = ("interrupted", "hurried", "impatient", "terminated", "killed", "bereft")
 FOR_EVER = str(10 * PATIENCE)
 ENVIRONS = {
     "impatient": {
@@ -180,7 +182,7 @@ def test_make_run_answers_a_sample_question_and_prints_what_to_do_next(gateway: 
     assert "GATEWAY__UPSTREAM__BASE_URL=" in printed
     assert "INFO" not in printed
     assert "settling" not in printed, "its Redis is new, so that question need not wait"
-    assert set(gateway.children()) == {"app", "workers", "simulator", "redis"}
+    assert set(gateway.children()) == {"app", "app.process", "workers", "simulator", "redis"}
 
 
 def test_the_printed_curl_command_works(gateway: Run) -> None:
@@ -223,7 +225,7 @@ def test_with_a_configured_redis_and_upstream_make_run_starts_neither_and_asks_n
             assert "Bearer $KEY" in printed
             assert "you:" not in printed
             assert "simulator" not in printed
-            assert set(run.children()) == {"app", "workers"}
+            assert set(run.children()) == {"app", "app.process", "workers"}
             run.process.send_signal(signal.SIGINT)
             assert run.wait_for_end() == 0
             assert server.process.poll() is None
@@ -237,6 +239,17 @@ def test_ctrl_c_stops_everything_with_status_0(own: Run) -> None:
     own.process.send_signal(signal.SIGINT)
     assert own.wait_for_end() == 0
     assert_gone(children)
+
+
+@ends("hurried")
+def test_ctrl_c_ends_a_long_answer_with_an_error(own: Run) -> None:
+    """It was cut after five seconds, so that its client could not know if it was whole."""
+    with pytest.raises(openai.APIError, match="stopped before the answer finished"):
+        own.ask(
+            "[[sim words=2 gate=1]]",
+            while_streaming=lambda: own.process.send_signal(signal.SIGINT),
+        )
+    assert own.wait_for_end() == 0
 
 
 @ends("impatient")

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from tests.support.gateway import Gateway, held, until, uploaded
+from tests.support.gateway import Gateway, held, serving, until, uploaded
 
 SIZE = 80_000_000
 LIMIT = 150 * 1024 * 1024
@@ -83,7 +83,8 @@ def ask(gateway: Gateway, bearer: str, url: str, said: str) -> str:
 def idle(gateway: Gateway) -> dict[int, int]:
     """Memory of worker and front end once everything is loaded that is loaded at first use."""
     ask(gateway, "first", "data:text/csv,a", "[[sim words=3]]")
-    return {role.pid: memory(role.pid, "VmRSS") for role in gateway.workers + gateway.fronts}
+    (worker,), (front,) = gateway.workers, serving(gateway.fronts[0])
+    return {pid: memory(pid, "VmRSS") for pid in (worker.pid, front.pid)}
 
 
 @pytest.mark.parametrize("by", ["data-url", "http-url"])
@@ -122,7 +123,7 @@ def test_many_large_bodies_take_the_memory_of_a_few_and_do_not_delay_a_small_one
         directory, server__max_body_bytes=most_bytes, server__body_timeout=patient
     ) as gateway:
         gateway.start()
-        front = gateway.fronts[0].pid
+        (front,) = (process.pid for process in serving(gateway.fronts[0]))
 
         def ask(body: bytes, bearer: str) -> int:
             headers = {"authorization": f"Bearer {bearer}"}

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 import redis
-from openai import OpenAI
+from openai import APIError, OpenAI
 
-from tests.support.gateway import Gateway, status, until
+from tests.support.gateway import Gateway, serving, status, until
 
 COUNT = 2
 
@@ -31,7 +31,7 @@ def gateway(started: Gateway) -> Gateway:
 
 
 def children(gateway: Gateway) -> set[psutil.Process]:
-    return set(psutil.Process(gateway.fronts[0].pid).children())
+    return serving(gateway.fronts[0])
 
 
 def wait_listening(gateway: Gateway) -> set[psutil.Process]:
@@ -114,6 +114,9 @@ def test_a_second_signal_does_not_wait_for_answers(gateway: Gateway) -> None:
         until(lambda: gateway.printed().count(told) > before, 30, "it did not stop")
         front.terminate()
         assert front.wait(30) == 0
+        with pytest.raises(APIError) as caught:
+            list(stream)
+        assert caught.value.code == "stopped", "its client was sent an error"
     assert not psutil.wait_procs(started, timeout=30)[1]
 
 

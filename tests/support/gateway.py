@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import psutil
 import redis
 
 from local.redis import EmbeddedRedis, free_port
@@ -175,8 +176,9 @@ class Gateway:
         assert child.poll() is None
         self.simulator = found[1]
 
-    def _spawn(self, module: str, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
-        self._outputs += 1
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of the roles."""
         if self.files is not None:
             settings = {
                 "GATEWAY_SETTINGS": str(self.files / "settings.toml"),
@@ -192,18 +194,21 @@ class Gateway:
             }
             for name, value in self._overrides.items():
                 settings[f"GATEWAY__{name.upper()}"] = value
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "GATEWAY_SECRET": "the secret of the tests",
+            **settings,
+        }
+
+    def _spawn(self, module: str, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+        self._outputs += 1
         path = self.directory / f"{self._outputs:02d}-{module}.log"
         with path.open("wb") as output:
             child = spawn(
                 [sys.executable, "-m", module, *arguments],
-                environ={
-                    **os.environ,
-                    "PYTHONPATH": str(ROOT),
-                    "PYTHONUNBUFFERED": "1",
-                    "GATEWAY_SECRET": "the secret of the tests",
-                    **settings,
-                    **environ,
-                },
+                environ={**self.environ, **environ},
                 output=output,
             )
         self._children.append(child)
@@ -250,12 +255,21 @@ def post(url: str, body: object) -> None:
 
 @contextmanager
 def frozen(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Stop a process with SIGSTOP for as long as the context lasts."""
-    process.send_signal(signal.SIGSTOP)
+    """Stop a process and its children with SIGSTOP for as long as the context lasts."""
+    parent = psutil.Process(process.pid)
+    every = [parent, *parent.children()]
+    for each in every:
+        each.suspend()
     try:
         yield
     finally:
-        process.send_signal(signal.SIGCONT)
+        for each in every:
+            each.resume()
+
+
+def serving(front: subprocess.Popen[bytes]) -> set[psutil.Process]:
+    """The processes of a front end that serve its requests."""
+    return set(psutil.Process(front.pid).children())
 
 
 def uploaded(gateway: Gateway) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import settings
+from app.http.sockets import BACKLOG
 from settings import loader
 
 DEPLOY = settings.HERE / "deploy"
@@ -41,6 +42,15 @@ def test_the_names_in_the_environment_files_are_settings() -> None:
         named |= set(re.findall(r"GATEWAY__\w+", path.read_text()))
     known = {f"GATEWAY__{name.replace('.', '__').upper()}" for name in loader.FIELDS}
     assert named - {"GATEWAY__SECTION__KEY"} <= known
+
+
+def test_the_socket_unit_listens_where_the_settings_say() -> None:
+    unit = (DEPLOY / "gateway-app.socket").read_text()
+    server = settings.Server()
+    assert re.findall(r"^ListenStream=(.*)$", unit, re.MULTILINE) == [
+        f"{server.host}:{server.port}"
+    ]
+    assert re.findall(r"^Backlog=(.*)$", unit, re.MULTILINE) == [str(BACKLOG)]
 
 
 def test_the_stop_timeout_of_a_role_exceeds_its_drain_timeout() -> None:

@@ -93,7 +93,8 @@ class Line:
 
         Raises:
             LineUnavailable: Redis is unreachable.
-            LineFull, WaitTooLong, ModelCapped, NoWorker, CircuitOpen: the job was refused.
+            KeyRefused, LineFull, WaitTooLong, ModelCapped: the job was refused.
+            NoWorker, CircuitOpen: so is every job for now.
             IdempotencyMismatch, AnswerLost: its idempotency key leads to no answer for it.
         """
         await self._subscribed()

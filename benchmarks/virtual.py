@@ -26,6 +26,7 @@ from wire.jobs import Family, Lane
 from wire.line.admission import Accepted, NewJob, Refused
 from wire.line.claims import Claim
 from wire.line.presence import Presence
+from wire.line.status import FinalState
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 
@@ -38,7 +39,8 @@ FOREVER = 1e5
 class Kind:
     """Properties of a sender's jobs. `length` draws the slot time of one.
 
-    `name` is the sender's name in the measurement, by default its key.
+    `name` is the sender's name in the measurement, by default its key. `refused`: the upstream
+    refuses the key after that time.
     """
 
     key: str
@@ -50,6 +52,7 @@ class Kind:
     tier: float = 1.0
     lane: Lane = "chat"
     family: Family = "gpt_4_s"
+    refused: bool = False
 
 
 @dataclass
@@ -174,14 +177,16 @@ class World:
             self._running += 1
             job = self.jobs[claim.id]
             job.started = self.now
-            await self._queue.begin(claim, b"entry", {})
+            if not job.kind.refused:
+                await self._queue.begin(claim, b"entry", {})
             self.after(job.length, lambda claim=claim: self._finish(claim))  # type: ignore[misc]  # mypy: default arguments of a lambda
 
     async def _finish(self, claim: Claim) -> None:
         job = self.jobs[claim.id]
         job.ended = self.now
         self._running -= 1
-        assert await self._queue.finish(claim.id, claim.attempt, "done", b"entry", FRAMES)
+        state: FinalState = "failed" if job.kind.refused else "done"
+        assert await self._queue.finish(claim.id, claim.attempt, state, b"entry", FRAMES)
         await self._claim()
         if job.then is not None:
             await job.then()

@@ -23,6 +23,8 @@ class Attempt:
         self.claim = claim
         self.publication = Publication(claim)
         self.stopped: Stop | None = None
+        self.of_pool = False
+        """True if the job's key is a pool, once the request has been read."""
         self.blob_keys: list[str] = []
         """The job's blobs, once the request has been read."""
         self._conversation: asyncio.Task[object] | None = None

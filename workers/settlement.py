@@ -42,6 +42,9 @@ SHORTEST_COOL_DOWN, LONGEST_COOL_DOWN = 5.0, 60.0
 RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 10.0
 """Seconds, about, before a job that the upstream failed is tried again: the first time, at most."""
 
+OF_ONE_ACCOUNT = ("account_deactivated", "expired_session_key", "token_expired")
+"""Codes of refusals that concern one account of a pool. Its other accounts may still answer."""
+
 STOPPED = Failed(
     "gateway_error",
     "The worker that held this conversation was stopped. Retry the request.",
@@ -126,8 +129,11 @@ class Settlement:
             logger.info("a job is tried again", extra=_fields(attempt, failed, "retried"))
             return
         _log_failure(attempt, failed)
-        if failed.fault == "unauthorized":
+        if failed.fault == "unauthorized" and not (
+            attempt.of_pool and failed.code in OF_ONE_ACCOUNT
+        ):
             # Before the seat is free: the next job would fail as well.
+            await self._insist(attempt, partial(self._line.refuse, claim))
             await self._finish_waiting(claim.account, None, failed)
         await self.finish(attempt, failed, upstream_failed=error.passing)
 

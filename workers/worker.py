@@ -21,7 +21,7 @@ from settings import Settings
 from store.blobs import Blobs
 from store.objects import StoreError
 from wire.events import Ending, Failed
-from wire.jobs import decode_job
+from wire.jobs import decode_job, is_pool
 from wire.line import keys
 from wire.line.commands import Attach, Cancel, Command, decode_command
 from wire.line.scripts import Scripts
@@ -211,6 +211,7 @@ class Worker:
     async def _converse(self, attempt: Attempt) -> Ending:
         claim = attempt.claim
         request = decode_job(self._seal.open(claim.body, f"job {claim.id}"))
+        attempt.of_pool = is_pool(request.bearer)
         attempt.blob_keys = request.blob_keys
         if request.offloaded is not None:
             if self._blobs is None:

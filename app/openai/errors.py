@@ -5,6 +5,7 @@
      |   `- UnsupportedParameter
      |- ImageGenerateFail     400  the upstream drew nothing
      |- Unauthorized          401
+     |   `- KeyRefused            the upstream refused this key before
      |- ModelNotFound         404
      |- NotFound              404
      |- MethodNotAllowed      405
@@ -136,6 +137,10 @@ class Unauthorized(ApiError):
 
     status = 401
     code = "invalid_api_key"
+
+
+class KeyRefused(Unauthorized):
+    """Incorrect API key. The upstream refused this key less than a minute ago."""
 
 
 class ModelNotFound(ApiError):
@@ -300,6 +305,7 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
 assert set(_OF_FAULT) == set(get_args(Fault))  # noqa: S101 - a new fault needs an entry
 
 _OF_REFUSAL: dict[RefusalReason, tuple[type[ApiError], str | None]] = {
+    "key_refused": (KeyRefused, None),
     "queue_full": (LineFull, None),
     "key_full": (
         LineFull,

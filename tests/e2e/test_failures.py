@@ -300,7 +300,7 @@ def test_a_job_of_a_busy_account_is_retried_until_the_account_is_free(
 def test_nothing_secret_is_printed_by_any_role(gateway: Gateway) -> None:
     secrets = ("bearer-of-a-bot", "my secret prompt", "my secret answer")
     headers = {"authorization": f"Bearer {secrets[0]}"}
-    for directive in ("echo=1", "error=oops", "error=token_expired", "fault=reset"):
+    for directive in ("echo=1", "error=oops", "fault=reset", "error=token_expired"):
         prompt = f"[[sim {directive}]]my secret prompt, my secret answer"
         post(gateway, {**HELLO, "messages": [{"role": "user", "content": prompt}]}, headers)
     post(gateway, b'{"model": "my secret prompt', headers)

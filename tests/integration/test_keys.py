@@ -149,6 +149,7 @@ async def scenes(
     narrow = WholeLine(
         redis, seal, strict, settings.Upstream(max_concurrency=1, circuit_failures=1)
     )
+    await redis.hset("gateway:account:pool", "answered", "1")  # type: ignore[misc]  # redis-py: sync or async
     refused = await narrow.enqueue(new("refused", account="pool"), b"body")
     assert isinstance(refused, Refused)
     await step()
@@ -175,7 +176,8 @@ async def scenes(
     # A client that retries at its retry time, its key further ahead than a job may wait.
     known = [f"{kind} {field}" for kind in ("chat", "chat gpt_4_s") for field in ("n", "mean")]
     await redis.hset("gateway:service", mapping=dict.fromkeys(known, "1000"))  # type: ignore[misc]  # redis-py: sync or async
-    await redis.hset("gateway:account:ahead", "chat paid", "1e9")  # type: ignore[misc]  # redis-py: sync or async
+    ahead = {"chat paid": "1e9", "answered": "1"}
+    await redis.hset("gateway:account:ahead", mapping=ahead)  # type: ignore[misc]  # redis-py: sync or async
     await redis.zadd("gateway:promised:ahead", {"ahead": 1000 * time.time()})
     await enqueue(queue, "before")
     await enqueue(WholeLine(redis, seal, settings.Queue(), ONE_SLOT), "ahead", account="ahead")
@@ -191,6 +193,16 @@ async def scenes(
     await queue.finish(first.id, first.attempt, "done", b"entry", {})
     for name in ("chat", "image"):
         await queue.cancel(name)
+
+    # A stranger and a key that has had an answer wait; the upstream refuses the stranger's key.
+    for name in ("tries", "made-up"):
+        await enqueue(queue, f"of-{name}", account=name)
+    await step()
+    first, second = await claim(queue, 1) + await claim(queue, 1)
+    await queue.refuse(first)
+    for each in (first, second):
+        await queue.finish(each.id, each.attempt, "failed", b"entry", {})
+    await step()
 
     # A real worker, with arq's own keys; images.
     connection = connect(redis_url(server.url))

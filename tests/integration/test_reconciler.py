@@ -52,6 +52,7 @@ async def test_a_healthy_line_is_not_changed(queue: WholeLine, redis: Redis) -> 
         ("DEL", "gateway:backlog:chat"),
         ("ZINCRBY", "gateway:backlog:chat", 3, "a"),
         ("DEL", "arq:queue:chat:347705b9"),
+        ("DEL", "gateway:strangers:chat:347705b9"),
         ("DEL", "gateway:job:a-1"),
         ("INCRBY", "gateway:bytes", 1000),
     ],

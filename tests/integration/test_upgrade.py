@@ -126,6 +126,17 @@ async def test_old_keys_and_fields_go_and_seats_are_counted(redis: Redis, seal: 
         assert {*old} - {field.decode() for field in fields} == {"cost", "alone", "guessed"} & {
             *old
         }
+    answered = {
+        name.removeprefix("gateway:account:")
+        for _, name, value in RECORDED
+        if name.startswith("gateway:account:") and any(field.endswith(" n") for field in value)
+    }
+    for account in "abcde":
+        known = await field(redis, f"gateway:account:{account}", "answered")
+        assert (known == b"1") == (account in answered)
+    kinds = ("regulars", "strangers")
+    sorted_ = [await redis.zcard(f"gateway:{kind}:chat:{seal.fingerprint}") for kind in kinds]
+    assert sum(sorted_) == await redis.zcard(f"arq:queue:chat:{seal.fingerprint}")
     assert await redis.hgetall("gateway:held:a") == {b"chat gpt_4_s": b"2"}  # type: ignore[misc]  # redis-py: sync or async
     assert await redis.hgetall("gateway:held:c") == {b"images gpt_4_s": b"1"}  # type: ignore[misc]  # redis-py: sync or async
     # Tags are jobs, not ms: no user is further ahead than its own jobs.

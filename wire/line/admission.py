@@ -53,6 +53,7 @@ class Attached(msgspec.Struct, frozen=True):
 
 
 RefusalReason = Literal[
+    "key_refused",  # the upstream refused this key less than a minute ago
     "queue_full",  # the maximum number of jobs is waiting
     "key_full",  # the maximum number of jobs of this key is waiting
     "too_many_bytes",  # unfinished jobs use the maximum of memory

@@ -32,6 +32,8 @@ arq_in_progress = Key("arq:in-progress:{id}")
 
 # Lanes.
 queue = Key("arq:queue:{lane}:{fingerprint}")
+strangers = Key("gateway:strangers:{lane}:{fingerprint}")
+regulars = Key("gateway:regulars:{lane}:{fingerprint}")
 leases = Key("gateway:leases:{lane}")
 waiting = Key("gateway:waiting:{lane}")
 backlog = Key("gateway:backlog:{lane}")
@@ -48,6 +50,7 @@ held = Key("gateway:held:{account}")
 running = Key("gateway:running:{account}")
 users = Key("gateway:users:{account}")
 promised = Key("gateway:promised:{account}")
+refused = Key("gateway:refused:{account}")
 limited = Key("gateway:limited")
 
 # Processes: presences, which are also their channels.

@@ -83,6 +83,10 @@ class WorkerLine(LineView):
         found = await self._run("waiting_jobs", account, *filters)
         return [(id.decode(), front_ends(readers)) for id, readers in found]
 
+    async def refuse(self, claim: Claim) -> None:
+        """Refuse new jobs of a claim's key for a minute: the upstream refused the key."""
+        await self._run("refuse", claim.id, claim.attempt)
+
     async def requeue(self, claim: Claim) -> Requeued:
         """Requeue a job of which nothing was published, in its old place."""
         return await self._requeue("requeue", claim)

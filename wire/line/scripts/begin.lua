@@ -1,4 +1,4 @@
--- needs: breaker, channels, clock, durations, hash, jobs, keys, line, metrics
+-- needs: breaker, channels, clock, durations, hash, jobs, keys, line, metrics, queue, strangers
 -- Publish the first events of an attempt: from now on the job is never tried again. They are logged and
 -- published only if the attempt is the current one.
 -- ARGV: id, attempt, entry, then channel and frame of each front end. Returns 1 or 0.
@@ -12,6 +12,7 @@ redis.call('PEXPIRE', keys.log(id), durations.DAY)
 channels.publish(4)
 
 breaker.close()
+if strangers.note_answer(lane, account) then queue.promote(account) end
 redis.call('HDEL', keys.account(account), 'rest')
 local cap, learned = hash.get(keys.account(account), 'cap', 'learned')
 if learned then -- its cap was once too much; try for more, one more after as many answers as it holds

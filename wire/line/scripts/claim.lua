@@ -1,4 +1,4 @@
--- needs: breaker, clock, durations, fairness, hash, jobs, keys, line, metrics, pulse, vocabulary
+-- needs: breaker, clock, durations, fairness, hash, jobs, keys, line, metrics, pulse, queue, vocabulary
 -- Claim up to `want` jobs for a worker, each with a lease. Of the waiting lanes, the one that holds least
 -- of its reserve goes first; slots that one lane does not use are open to the other.
 -- ARGV: worker, maximum number of jobs to claim, slots of the upstream, lease, gap (ms), reserves, arq's
@@ -24,7 +24,7 @@ if open then free = (open > 0 or breaker.probe()) and 0 or math.min(free, 1) end
 local function next_lane()
   local best, lowest, least
   for _, lane in ipairs(vocabulary.lanes) do
-    if redis.call('EXISTS', keys.queue(lane)) == 1 then
+    if not queue.is_empty(lane) then
       local share = held[lane] / reserves[lane]
       local had = tonumber(redis.call('HGET', keys.lane(lane), 'had') or 0) / reserves[lane]
       if not best or share < lowest or (share == lowest and had < least) then
@@ -39,7 +39,7 @@ local claimed = {}
 while #claimed < free do
   local lane = next_lane()
   if not lane then break end
-  local id, tag = unpack(redis.call('ZPOPMIN', keys.queue(lane)))
+  local id, tag = queue.pop(lane)
   local state, account, family, readers, body, arrived, predicted, attempts =
     hash.get(keys.job(id), 'state', 'account', 'family', 'readers', 'body', 'arrived', 'predicted', 'attempt')
   if state ~= 'waiting' then
@@ -53,7 +53,7 @@ while #claimed < free do
     metrics.count('gateway_repairs_total', {what = 'front_end_lost'})
     redis.call('DEL', keys.job(id))
   else
-    fairness.start(lane, tonumber(tag))
+    fairness.start(lane, tag)
     line.count_out(id, lane, account)
     redis.call('SREM', keys.queued(account), id)
     redis.call('ZADD', keys.running(account), clock.now, id)

@@ -1,4 +1,4 @@
--- needs: admission, channels, clock, durations, fairness, forecast, hash, jobs, keys, line, metrics
+-- needs: admission, channels, clock, durations, fairness, forecast, hash, jobs, keys, line, metrics, strangers
 -- Admit a new job to the line, or refuse it. ARGV: the job and the limits, as msgpack; its sealed request.
 -- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch'} | {'lost'} |
 -- {'refused', reason, retry time in ms from now, 0 if the client should not retry by itself}.
@@ -35,7 +35,8 @@ if job.resumes then return {'lost'} end
 
 local record = keys.account(account)
 redis.call('HSET', record, 'cap', job.cap, 'weight', job.weight)
-if redis.call('PTTL', record) < durations.MINUTE then redis.call('PEXPIRE', record, durations.MINUTE) end
+strangers.keep(account, durations.MINUTE)
+job.stranger = strangers.is_one(account)
 if not job.accepted then
   -- Its place, if it were admitted: among its key's users, after its user's last job is paid for, or now.
   local earliest = fairness.users_earliest(account, job.user)
@@ -49,8 +50,7 @@ end
 
 -- A strict band goes before all others of its key; settings.toml says which jobs that starves.
 job.line_tag = fairness.users_next_tag(account, job.user, 1 / job.tier) + job.band
-redis.call('PEXPIRE', keys.users(account), durations.DAY)
-redis.call('PEXPIRE', record, durations.DAY)
+strangers.keep(account, job.stranger and limits.longest + 10 * durations.MINUTE or durations.DAY)
 redis.call('HSET', keys.job(id), 'state', 'waiting', 'lane', lane, 'account', account, 'family', family,
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'line_tag', job.line_tag,
   'readers', job.front_end .. '/' .. id, 'band', job.band, 'arrived', clock.now,

@@ -1,4 +1,4 @@
--- needs: breaker, channels, jobs, keys
+-- needs: breaker, channels, clock, hash, jobs, keys, service, strangers
 -- Finish a running job: the log first, then the ending, then its seat and slot go to the next.
 -- ARGV: id, attempt, state, reason, number of failures of the upstream that open the circuit (0: this is
 -- not such a failure), entry, then channel and frame of each front end. Returns 1, or 0 if this attempt
@@ -13,6 +13,11 @@ if failures ~= '0' and redis.call('HEXISTS', keys.job(id), 'published') == 0 the
   breaker.count_failure(id, tonumber(failures))
 elseif OWN_FAULT[reason] then
   breaker.close()
+end
+local lane, account, claimed = hash.get(keys.job(id), 'lane', 'account', 'claimed')
+if state == 'failed' and strangers.is_one(account) then
+  strangers.note_failure(lane)
+  service.learn_failure(lane, clock.now - tonumber(claimed))
 end
 redis.call('XADD', keys.log(id), '*', 'box', entry)
 jobs.finish(id, state, reason)

@@ -1,4 +1,4 @@
--- needs: clock, hash, keys, line, metrics, vocabulary
+-- needs: clock, hash, keys, line, metrics, queue, vocabulary
 -- Compare the keys of some accounts, and of the line as a whole, with the jobs' records, and repair the
 -- differences: a Redis that lost its last second, or evicted a key, may leave some.
 -- ARGV: time (ms) for which the number of repairs is shown, then accounts. Returns the number of repairs.
@@ -27,6 +27,10 @@ for _, lane in ipairs(vocabulary.lanes) do
       seat_found(account)
     end
   end
+end
+
+for _, lane in ipairs(vocabulary.lanes) do
+  if queue.sort(lane) then repair('miscounted') end
 end
 
 -- Recount the jobs that an account holds, by lane and family.

@@ -1,10 +1,11 @@
--- needs: durations, fairness, hash, keys, vocabulary
+-- needs: durations, fairness, hash, keys, queue, vocabulary
 -- Convert what release 436ec32 and older wrote, which has no version; note the version of the data.
 -- ARGV: the version of this release. Returns the version of the data, which may be another one.
 --
 -- Users' tags were ms of slot time and are jobs now. The waiting and running jobs of an account get new
 -- tags in their old order; their users' debts for finished jobs are dropped. Tags among keys, and the
--- clocks of the lanes, are ms in both; keys' debts are dropped, too.
+-- clocks of the lanes, are ms in both; keys' debts are dropped, too. Keys whose service times are known
+-- have had an answer.
 local version = ARGV[1]
 
 local found = redis.call('GET', keys.version)
@@ -35,7 +36,11 @@ repeat
     elseif OLD_FIELDS[kind] then
       redis.call('HDEL', key, unpack(OLD_FIELDS[kind]))
     end
-    if kind == 'job' then
+    if kind == 'account' then
+      for _, field in ipairs(redis.call('HKEYS', key)) do
+        if string.find(field, ' n$') then redis.call('HSET', key, 'answered', 1) end
+      end
+    elseif kind == 'job' then
       local state, account, user, tier, line_tag, band, lane, family =
         hash.get(key, 'state', 'account', 'user', 'tier', 'line_tag', 'band', 'lane', 'family')
       if line_tag and (state == 'waiting' or state == 'running') then
@@ -76,4 +81,5 @@ for account, jobs in pairs(unfinished) do
   redis.call('PEXPIRE', keys.account(account), durations.DAY)
   redis.call('PEXPIRE', keys.users(account), durations.DAY)
 end
+for _, lane in ipairs(vocabulary.lanes) do queue.sort(lane) end
 return tonumber(version)

@@ -1,4 +1,4 @@
--- needs: breaker, caps, clock, forecast, keys, pulse, service, vocabulary
+-- needs: breaker, caps, clock, forecast, keys, pulse, queue, service, strangers, vocabulary
 -- Admission of jobs. A refused client gets a retry time. Times given to one key never go backwards, so
 -- refused clients form a virtual queue outside the line. Around that time a place is kept for them,
 -- against clients without a promise.
@@ -30,6 +30,7 @@ local FULL = 2           -- more of them if the line is full: no room may be mad
 local KEPT = 12          -- steps ahead for which newcomers leave places free
 local SEARCHED = 200     -- times that are tried before giving one without a place
 local UNKNOWN = 2000     -- assumed length (ms) of a conversation, here, before anything is known
+local OF_STRANGERS = 0.5 -- part of the line that strangers may fill while they are in doubt
 local MOST = 1000        -- promises that a key may have; beyond that, a retry time without a place
 
 -- Number of promises, of all keys or of one, that will be taken up within `ms`: those hold places.
@@ -62,7 +63,8 @@ local function promise(lane, account, limits, wait, step, own_step, room)
   local first = math.max(clock.now + (wait + AHEAD * step) * APART, last + math.max(own_step, step * accounts))
   local function in_seconds(at) return clock.now + math.max(1, math.ceil((at - clock.now) / SECOND)) * SECOND end
   local retry_at = in_seconds(first)
-  if redis.call('ZCARD', own) >= MOST then return math.min(retry_at - clock.now, limits.max_retry_after), false end
+  local most = strangers.is_one(account) and strangers.in_doubt(lane) and 0 or MOST -- the places are for others
+  if redis.call('ZCARD', own) >= most then return math.min(retry_at - clock.now, limits.max_retry_after), false end
   local width = math.max(step, SECOND)
   for n = 0, SEARCHED - 1 do
     local from = in_seconds(first + n * width / 2)
@@ -87,10 +89,12 @@ end
 -- `place` and `wait`, and `promised` if it takes up a promise and need not wait until its key has paid.
 function admission.refusal(job, limits)
   local lane, account = job.lane, job.account
+  local refused = strangers.refused_for(account)
+  if refused > 0 then return 'key_refused', refused, false end
   if redis.call('ZCOUNT', keys.workers, clock.now, '+inf') == 0 then return 'no_worker', limits.lease end
   local open = breaker.open_for()
   if open and open > 0 then return 'circuit_open', open end
-  if open and (breaker.probe() or redis.call('EXISTS', keys.queue(lane)) == 1) then return 'circuit_open', 5000 end
+  if open and (breaker.probe() or not queue.is_empty(lane)) then return 'circuit_open', 5000 end
 
   local capped = tonumber(redis.call('ZSCORE', keys.later, 'family ' .. account .. ' ' .. job.family) or 0) - clock.now
   if capped > 0 and (limits.refuse_capped or capped > limits.longest) then return 'model_capped', capped end
@@ -123,14 +127,16 @@ function admission.refusal(job, limits)
   end
   certain = math.max(certain, settling)
 
+  local room = job.stranger and strangers.in_doubt(lane) and OF_STRANGERS or 1
+  local max_waiting, max_bytes = room * limits.max_waiting, room * limits.max_bytes
   local wait
-  if waits and waiting + promised >= limits.max_waiting then
-    wait = settling + (waiting - limits.max_waiting + FULL) * step
-    return 'queue_full', promise(lane, account, limits, wait, step, step, limits.max_waiting)
+  if waits and waiting + promised >= max_waiting then
+    wait = settling + (waiting - max_waiting + FULL) * step
+    return 'queue_full', promise(lane, account, limits, wait, step, step, max_waiting)
   elseif waits and own + own_promised >= most then
     wait = settling + (own - most + AHEAD) * own_step * OWN_APART
     return 'key_full', promise(lane, account, limits, wait, step, own_step, most)
-  elseif bytes + job.bytes > limits.max_bytes then
+  elseif bytes + job.bytes > max_bytes then
     return 'too_many_bytes', promise(lane, account, limits, settling + step, step, step, limits.max_waiting)
   elseif certain > longest then
     wait = math.max(0, job.wait - longest)

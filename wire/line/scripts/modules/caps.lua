@@ -1,4 +1,4 @@
--- needs: clock, hash, keys
+-- needs: clock, hash, keys, queue
 -- Numbers of conversations that an account, a lane and the whole upstream may hold.
 local caps = {}
 
@@ -25,7 +25,7 @@ function caps.lane_slots(lane, all, reserves)
   for _, reserve in pairs(reserves) do sum = sum + reserve end
   for name, reserve in pairs(reserves) do
     if name ~= lane then
-      local wanted = redis.call('EXISTS', keys.queue(name)) == 1 and all * reserve / sum or 0
+      local wanted = queue.is_empty(name) and 0 or all * reserve / sum
       others = others + math.max(wanted, redis.call('ZCARD', keys.leases(name)))
     end
   end

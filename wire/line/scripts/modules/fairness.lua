@@ -1,4 +1,4 @@
--- needs: hash, keys, service
+-- needs: hash, keys, queue, service
 -- Fair shares: start-time fair queueing (Goyal, Vin, Cheng 1996).
 --
 -- Each job of a flow gets a tag, the virtual time at which it may start: when the flow's jobs before it
@@ -101,7 +101,7 @@ function fairness.advance_tag(id, lane, account)
   if math.max(start, virtual_now(keys.lane(lane))) >= tonumber(tag) then return end
   tag = math.min(tonumber(tag), not_before_now(keys.lane(lane), start))
   redis.call('HSET', keys.job(id), 'tag', tag)
-  redis.call('ZADD', keys.queue(lane), tag, id)
+  queue.add(lane, account, id, tag)
 end
 
 -- Earliest tag of a user's next job: after the user's last one, even if the jobs before that turned out

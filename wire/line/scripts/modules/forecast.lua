@@ -1,11 +1,12 @@
--- needs: caps, clock, fairness, hash, keys, pulse, service, vocabulary
+-- needs: caps, clock, fairness, hash, keys, pulse, queue, service, strangers, vocabulary
 -- Forecast of a waiting job's place and wait. The wait is the longer of two: the wait in its account's
 -- own line, and the wait for the work that goes before it in its lane.
 --
 -- It assumes that conversations take as long as they did, that the keys that wait now go on waiting
 -- until the job's turn, each served by its weight, and that the keys that only run wait half of the
--- time. While the line settles, free slots stay free. Nothing but service times is learned; docs/line.md
--- says how good that is. Every loop is bounded.
+-- time; and of strangers in doubt, that none of them gets an answer. While the line settles, free slots
+-- stay free. Nothing but service times is learned; docs/line.md says how good that is. Every loop is
+-- bounded.
 local forecast = {}
 
 local LOOKED_AT = 100   -- keys, and running jobs, that are looked at one by one
@@ -23,7 +24,12 @@ end
 
 -- The forecasts of one run of a script share the state of each lane and account: nothing of it may
 -- change between them.
-local lanes, accounts = {}, {}
+local lanes, accounts, are_strangers = {}, {}, {}
+
+local function is_stranger(account)
+  if are_strangers[account] == nil then are_strangers[account] = strangers.is_one(account) end
+  return are_strangers[account]
+end
 
 -- State of an account, which all its jobs share: its lines, its cap, the seats that it holds, its oldest
 -- running job, and all jobs in its seats.
@@ -93,12 +99,15 @@ end
 local function weight_of(account) return tonumber(redis.call('HGET', keys.account(account), 'weight') or 1) end
 
 -- Weights of the keys that wait in a lane, and of those that only run, by key; their sums; the number
--- of the former that were looked at, and of all.
-local function weights_in(lane)
-  local found = {waits = {}, waiting = 0, seen = 0, all = redis.call('ZCARD', keys.backlog(lane)), runs = {}, running = 0}
+-- of the former that were looked at, and of all. Without the given number of strangers that are in doubt.
+local function weights_in(lane, in_doubt)
+  local all = redis.call('ZCARD', keys.backlog(lane)) - in_doubt
+  local found = {waits = {}, waiting = 0, seen = 0, all = all, runs = {}, running = 0}
   for _, account in ipairs(redis.call('ZREVRANGE', keys.backlog(lane), 0, LOOKED_AT - 1)) do
-    local weight = weight_of(account)
-    found.waits[account], found.waiting, found.seen = weight, found.waiting + weight, found.seen + 1
+    if in_doubt == 0 or not is_stranger(account) then
+      local weight = weight_of(account)
+      found.waits[account], found.waiting, found.seen = weight, found.waiting + weight, found.seen + 1
+    end
   end
   for _, id in ipairs(redis.call('ZRANGE', keys.leases(lane), 0, LOOKED_AT - 1)) do
     local account = redis.call('HGET', keys.job(id), 'account')
@@ -114,7 +123,7 @@ end
 local function rivals(weights, account)
   local own = weights.waits[account]
   local sum, seen = weights.waiting - (own or 0), weights.seen - (own and 1 or 0)
-  if weights.all > LOOKED_AT then sum = sum * weights.all / seen end
+  if weights.all > weights.seen then sum = seen > 0 and sum * weights.all / seen or weights.all end
   return sum + (weights.running - (weights.runs[account] or 0)) * RUNS
 end
 
@@ -127,6 +136,8 @@ local function lane_state(lane, limits)
   local free = math.max(0, all - busy)
   local at, newest = hash.get(keys.lane(lane), 'now', 'newest')
   newest = tonumber(newest or 1)
+  local in_doubt = strangers.in_doubt(lane) and redis.call('ZCARD', keys.strangers(lane)) or 0
+  local ahead = in_doubt > 0 and keys.regulars(lane) or keys.queue(lane)
   lanes[lane] = {
     mean = mean,
     varies = varies,
@@ -135,10 +146,40 @@ local function lane_state(lane, limits)
     settling = pulse.settling(limits.gap),
     at = tonumber(at or 1),
     newest = newest,
-    ahead = free > 0 and 0 or redis.call('ZCOUNT', keys.queue(lane), '-inf', exactly(newest)),
-    weights = weights_in(lane),
+    ahead = free > 0 and 0 or redis.call('ZCOUNT', ahead, '-inf', exactly(newest)),
+    weights = weights_in(lane, in_doubt),
+    in_doubt = in_doubt,
+    regulars = redis.call('ZCARD', keys.regulars(lane)),
+    waiting = redis.call('ZCARD', keys.waiting(lane)),
+    unanswered = service.unanswered(lane),
   }
   return lanes[lane]
+end
+
+-- Number and slot time of the jobs that go before a job with this tag in its lane, `own` of its key; and
+-- the part of the time that is certain even if strangers are in doubt and the regulars stop.
+local function before_in_lane(now, job, tag, own)
+  local function waiting(key) return redis.call('ZCOUNT', key, '-inf', (job.tag and '(' or '') .. exactly(tag)) end
+  local mean, lane = now.mean, job.lane
+  local strange = is_stranger(job.account)
+  local first = strange and waiting(keys.strangers(lane)) or 0 -- strangers that go before it
+  local between = queue.BETWEEN * (first + own + 1)                -- regulars among them, at most
+  if strange and now.in_doubt > 0 then
+    if now.waiting == now.in_doubt then between = 0 end
+    local short = first * now.unanswered
+    return own + first + between, short + between * mean, short + math.min(between, now.regulars) * mean
+  end
+
+  -- Until its tag, each other key is served by its weight; and first, all jobs that are in the queue now.
+  local queued = waiting(now.in_doubt > 0 and keys.regulars(lane) or keys.queue(lane))
+  local shared = rivals(now.weights, job.account) * (tag - now.at)
+  local number = math.max(queued, shared / mean)
+  local work = math.max(queued * mean, shared + OVERTAKING * queued * mean)
+  if strange then
+    number, work = math.min(number, first + between), math.min(work, (first + between) * mean)
+  end
+  local others = math.min(now.in_doubt, number / queue.BETWEEN) -- strangers among them
+  return own + number + others, work + others * now.unanswered, work
 end
 
 -- A waiting job's place in its lane, counted from 1; its wait (ms); and the part of the wait that is
@@ -169,18 +210,17 @@ function forecast.wait(job, limits)
     end
   end
 
-  local queued = redis.call('ZCOUNT', keys.queue(lane), '-inf', (job.tag and '(' or '') .. exactly(tag))
-  -- Until its tag, each other key is served by its weight; and first, all jobs that are in the queue now.
-  local shared = rivals(now.weights, account) * (tag - at)
-  local place = own + math.max(queued, shared / mean)
-  local before = math.max(queued * mean, shared + OVERTAKING * queued * mean)
-  local wait = 0
-  if place + 1 > free then
-    wait = math.max(0, (before + own_work + begins - free * mean) / mine) + now.settling * math.min(1, free / mine)
+  local place, before, certain = before_in_lane(now, job, tag, own)
+  local function wait_for(work)
+    local wait = 0
+    if place + 1 > free then
+      wait = math.max(0, (work + own_work + begins - free * mean) / mine) + now.settling * math.min(1, free / mine)
+    end
+    return math.floor(math.max(wait, own_wait, now.settling))
   end
-  wait = math.floor(math.max(wait, own_wait, now.settling))
   local doubt = DOUBT * math.max(varies, before / (before + own_work + 1))
-  return 1 + math.floor(place + 0.5), wait, known and wait * (1 - doubt) * service.certain(lane) or 0
+  certain = known and wait_for(certain) * (1 - doubt) * service.certain(lane) or 0
+  return 1 + math.floor(place + 0.5), wait_for(before), certain
 end
 
 -- Place and wait (ms) of a job as it is in Redis; 0 and 0 if it is not waiting.

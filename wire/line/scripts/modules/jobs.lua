@@ -1,4 +1,4 @@
--- needs: channels, clock, durations, fairness, hash, keys, line, metrics, service
+-- needs: channels, clock, durations, fairness, hash, keys, line, metrics, service, strangers
 -- Changes of a job's state: finished, requeued, cancelled; and its readers.
 local jobs = {}
 
@@ -31,7 +31,6 @@ function jobs.finish(id, state, reason)
   local tag, price = job.line_tag - job.band, 1 / tonumber(job.tier)
   local expected = service.time(lane, family, account)
   fairness.users_pay(account, job.user, tag + price, price * (took / expected - 1))
-  redis.call('PEXPIRE', keys.users(account), durations.DAY)
   if job.published then
     if service.learn(lane, family, account, took) then line.correct_tags(lane) end
     metrics.observe('gateway_service_seconds', {lane = lane, family = family}, took / 1000)
@@ -41,6 +40,7 @@ function jobs.finish(id, state, reason)
   metrics.count('gateway_endings_total', {lane = lane, reason = reason})
   local queued = line.fill_seats(account)
   if held and queued and queued[lane] then fairness.advance_tag(queued[lane], lane, account) end
+  strangers.keep_after_job(account)
   channels.nudge() -- a slot of the upstream is free, for a job of any account
 end
 

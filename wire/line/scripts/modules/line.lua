@@ -1,4 +1,4 @@
--- needs: caps, channels, fairness, hash, keys, vocabulary
+-- needs: caps, channels, fairness, hash, keys, queue, vocabulary
 -- Places of waiting jobs. A waiting job is in exactly one place:
 --   line:<account>:<lane>:<family>  its account has no free seat, is cooling down, or is parked for
 --                            this family; ordered by fair shares among the key's users
@@ -28,7 +28,7 @@ end
 -- Count the slot time (ms) that a lane has had while another lane waited.
 function line.count_slot_time(lane, took)
   for _, other in ipairs(vocabulary.lanes) do
-    if other ~= lane and redis.call('EXISTS', keys.queue(other)) == 1 then
+    if other ~= lane and not queue.is_empty(other) then
       redis.call('HINCRBYFLOAT', keys.lane(lane), 'had', took)
       return
     end
@@ -88,7 +88,7 @@ function line.fill_seats(account)
       end
       redis.call('HSET', keys.job(id), 'tag', tag)
       redis.call('SADD', queued, id)
-      redis.call('ZADD', keys.queue(lane), tag, id)
+      queue.add(lane, account, id, tag)
       channels.nudge()
       taken[lane] = id
       free = free - 1
@@ -114,7 +114,7 @@ end
 -- Remove a job from the place where it waits or runs.
 function line.remove(id, lane, account, family)
   redis.call('ZREM', keys.leases(lane), id)
-  redis.call('ZREM', keys.queue(lane), id)
+  queue.remove(lane, id)
   redis.call('ZREM', keys.line(account, lane, family), id)
   redis.call('SREM', keys.queued(account), id)
   redis.call('ZREM', keys.running(account), id)
@@ -127,7 +127,7 @@ function line.unseat(account, family)
   for _, id in ipairs(redis.call('SMEMBERS', keys.queued(account))) do
     local lane, its_family, line_tag = hash.get(keys.job(id), 'lane', 'family', 'line_tag')
     if lane and (not family or family == its_family) then
-      redis.call('ZREM', keys.queue(lane), id)
+      queue.remove(lane, id)
       redis.call('SREM', keys.queued(account), id)
       fairness.hold(lane, account, its_family, -1)
       line.insert(id, lane, account, its_family, line_tag)

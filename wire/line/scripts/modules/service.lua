@@ -33,6 +33,12 @@ function service.learn(lane, family, account, took)
   return sample(keys.service, lane .. ' ' .. family, took) <= ENOUGH
 end
 
+-- Learn from an attempt of a stranger that ended without an answer after `took` ms.
+function service.learn_failure(lane, took) sample(keys.service, lane .. ' unanswered', took) end
+
+-- Expected time (ms) of a stranger's attempt that ends without an answer.
+function service.unanswered(lane) return tonumber(redis.call('HGET', keys.service, lane .. ' unanswered mean') or 0) end
+
 -- True if the service time of a lane and family is more than a guess.
 function service.is_known(lane, family)
   local name = lane .. ' ' .. family .. ' n'

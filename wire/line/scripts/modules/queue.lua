@@ -1,0 +1,82 @@
+-- needs: keys, strangers
+-- The jobs of a lane that may be claimed now, by their tags: arq's sorted set, and for the choice of the
+-- next job, those of strangers and those of all other keys (regulars) in a sorted set each.
+--
+-- The lowest tag goes first, but while both kinds wait, at least every fourth job is a stranger's, and
+-- while strangers are in doubt, no more than that.
+local queue = {}
+
+queue.BETWEEN = 3 -- jobs of regulars, at most, between two of strangers
+
+function queue.is_empty(lane) return redis.call('EXISTS', keys.queue(lane)) == 0 end
+
+-- Put a job into its lane's queue, or give it another tag there.
+function queue.add(lane, account, id, tag)
+  local own, other = keys.regulars(lane), keys.strangers(lane)
+  if strangers.is_one(account) then own, other = other, own end
+  redis.call('ZADD', keys.queue(lane), tag, id)
+  redis.call('ZADD', own, tag, id)
+  redis.call('ZREM', other, id)
+end
+
+function queue.remove(lane, id)
+  redis.call('ZREM', keys.regulars(lane), id)
+  redis.call('ZREM', keys.strangers(lane), id)
+  return redis.call('ZREM', keys.queue(lane), id)
+end
+
+-- The jobs of an account that has had its first answer are no stranger's any more.
+function queue.promote(account)
+  for _, id in ipairs(redis.call('SMEMBERS', keys.queued(account))) do
+    local lane = redis.call('HGET', keys.job(id), 'lane')
+    local tag = lane and redis.call('ZSCORE', keys.queue(lane), id)
+    if tag then queue.add(lane, account, id, tag) end
+  end
+end
+
+local function head(key)
+  local id, tag = unpack(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES'))
+  return id, tonumber(tag)
+end
+
+-- Id and tag of the job whose turn it is. A stranger that goes before its turn leaves the virtual clock at
+-- the turn of the others: then that is the tag.
+local function next_job(lane)
+  local regular, tag = head(keys.regulars(lane))
+  local stranger, its_tag = head(keys.strangers(lane))
+  if not regular or not stranger then return head(keys.queue(lane)) end
+  local passed = tonumber(redis.call('HGET', keys.lane(lane), 'passed') or 0)
+  if passed >= queue.BETWEEN or its_tag < tag and not strangers.in_doubt(lane) then
+    redis.call('HSET', keys.lane(lane), 'passed', 0)
+    return stranger, math.min(tag, its_tag)
+  end
+  redis.call('HSET', keys.lane(lane), 'passed', passed + 1)
+  return regular, tag
+end
+
+-- Remove the job whose turn it is: id and tag; nil if there is none.
+function queue.pop(lane)
+  while not queue.is_empty(lane) do
+    local id, tag = next_job(lane)
+    if queue.remove(lane, id) == 1 then return id, tag end
+  end
+end
+
+-- Sort the jobs of a queue by kind again, if some of them are missing there. True if there were.
+function queue.sort(lane)
+  local sorted = redis.call('ZCARD', keys.regulars(lane)) + redis.call('ZCARD', keys.strangers(lane))
+  if sorted == redis.call('ZCARD', keys.queue(lane)) then return false end
+  redis.call('DEL', keys.regulars(lane), keys.strangers(lane))
+  local jobs = redis.call('ZRANGE', keys.queue(lane), 0, -1, 'WITHSCORES')
+  for i = 1, #jobs, 2 do
+    local account = redis.call('HGET', keys.job(jobs[i]), 'account')
+    if account then
+      queue.add(lane, account, jobs[i], jobs[i + 1])
+    else
+      redis.call('ZADD', keys.regulars(lane), jobs[i + 1], jobs[i]) -- its record was evicted: the claim removes it
+    end
+  end
+  return true
+end
+
+return queue

@@ -35,6 +35,13 @@ logger = logging.getLogger(__name__)
 SUBSCRIBE_PATIENCE = 2.0
 """Seconds that a request waits while the subscription to Redis is being made again."""
 
+ENQUEUES = 30
+"""Jobs that are enqueued at the same time; further ones wait here, in order. Fewer than the
+connections to Redis, so that the requests of thousands of clients never use up all of them."""
+
+ENQUEUE_PATIENCE = 30.0
+"""Seconds that a request waits for its turn to be enqueued."""
+
 PLACES = 100
 """Jobs whose places are asked together, which takes Redis a few milliseconds."""
 
@@ -76,6 +83,7 @@ class Line:
         self._line = line
         self._inbox = inbox
         self._front_end_id = front_end_id
+        self._enqueues = asyncio.Semaphore(ENQUEUES)
         self._places = Batches(
             self._ask_places, PLACES, config.stream.keepalive_interval / 20, lambda asked: asked[0]
         )
@@ -92,7 +100,7 @@ class Line:
         """Enqueue a job; its ticket is a context, at whose end it detaches.
 
         Raises:
-            LineUnavailable: Redis is unreachable.
+            LineUnavailable: Redis is unreachable, or too slow.
             KeyRefused, LineFull, WaitTooLong, ModelCapped: the job was refused.
             NoWorker, CircuitOpen: so is every job for now.
             IdempotencyMismatch, AnswerLost: its idempotency key leads to no answer for it.
@@ -125,8 +133,16 @@ class Line:
         except TimeoutError:
             raise LineUnavailable from None
 
+    async def _turn_to_enqueue(self) -> None:
+        try:
+            async with asyncio.timeout(ENQUEUE_PATIENCE):
+                await self._enqueues.acquire()
+        except TimeoutError:
+            raise LineUnavailable from None
+
     async def _enqueue(self, new: NewJob, body: bytes, reply: Reply) -> Admission | None:
         """Enqueue a job; detach from it if the result of the enqueue is unknown."""
+        await self._turn_to_enqueue()
         try:
             return await self._line.enqueue(new, body)
         except WrongVersionError:
@@ -141,6 +157,8 @@ class Line:
                 )
                 raise LineUnavailable from None
             raise
+        finally:
+            self._enqueues.release()
 
     def _new_job(self, job: ChatJob, scheduling: Scheduling, lane: Lane, size: int) -> NewJob:
         """Describe a job to the line."""

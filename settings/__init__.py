@@ -15,7 +15,7 @@ from msgspec import Meta, field
 from msgspec.structs import force_setattr
 
 from settings.credentials import Secret
-from settings.networks import Network
+from settings.networks import PRIVATE, Network
 from settings.redis_url import RedisUrl, ServerUrl
 from settings.urls import ProxyUrl, http_url, prefix, without_password
 
@@ -63,8 +63,12 @@ class Server(Section, frozen=True):
     api_prefix: str = ""
     public_url: str = ""
     cors_origins: tuple[Name, ...] = ("*",)
+    header_timeout: Seconds = 30.0
     body_timeout: Seconds = 30.0
     max_body_bytes: Bytes = 150_994_944
+    max_connections: Count = 10_000
+    max_connections_per_address: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
+    proxies: tuple[Network, ...] = PRIVATE
     drain_timeout: SecondsOrZero = 60.0
 
     def __post_init__(self) -> None:

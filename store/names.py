@@ -44,7 +44,8 @@ _SIGNATURES = (
 SIGNATURE_BYTES = 16
 """First bytes of an object that decide its type."""
 
-_MAX_STEM = 120  # bytes: with token and extension it must stay below the 255 of a file system
+_MAX_NAME = 255  # bytes, in most file systems
+_MAX_STEM = 120  # bytes: with token and extension it must stay below that
 _NAME = re.compile(r"(?P<token>[0-9a-f]{32})(?:_(?P<stem>[\w.-]+))?\.(?P<extension>[a-z0-9]{1,8})")
 
 
@@ -73,7 +74,8 @@ class ObjectName(msgspec.Struct, frozen=True):
 
 def parse_name(name: str) -> ObjectName | None:
     """The parts of a name made by `make_name`; None for any other text."""
-    match = _NAME.fullmatch(name)
+    fits = len(name.encode(errors="replace")) <= _MAX_NAME
+    match = _NAME.fullmatch(name) if fits else None
     return None if match is None else ObjectName(**match.groupdict())
 
 

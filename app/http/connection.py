@@ -11,12 +11,16 @@ import asyncio
 import re
 from typing import Any
 
+import msgspec
 from sanic import Request
 from sanic.compat import Header
 from sanic.exceptions import BadRequest
 from sanic.headers import format_http1_response
 from sanic.http import Http, Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
+
+from app.http.connections import Connection, Connections
+from app.openai.errors import TooManyConnections
 
 LONGEST_TRAILERS = 16_384
 """Bytes of the trailer section after a body in chunks. It is not read."""
@@ -63,10 +67,16 @@ class GatewayHttp(Http):
     """
 
     __slots__ = ["unread"]
+    protocol: GatewayProtocol
 
     def __init__(self, protocol: GatewayProtocol) -> None:
         super().__init__(protocol)  # type: ignore[no-untyped-call]
         self.unread = False
+
+    def init_for_request(self) -> None:
+        """Reset everything, and wait for the next request."""
+        super().init_for_request()  # type: ignore[no-untyped-call]
+        self.protocol.waits()
 
     async def http1(self) -> None:
         """Handle requests while the connection is reusable."""
@@ -82,6 +92,7 @@ class GatewayHttp(Http):
         transport = self.protocol.transport
         if transport is None or transport.is_closing():
             return
+        self.protocol.waits()
         transport.write_eof()  # for clients that read up to the end of the connection
         try:
             async with asyncio.timeout(server.body_timeout):
@@ -122,6 +133,12 @@ class GatewayHttp(Http):
 
     async def read(self) -> bytes | None:
         """Read some bytes of the request's body; None at its end."""
+        data = await self._read()
+        if self.request_body is None:
+            self.protocol.serves()
+        return data
+
+    async def _read(self) -> bytes | None:
         try:
             data: bytes | None = await super().read()
         except BadRequest:
@@ -144,6 +161,73 @@ class GatewayHttp(Http):
 
 
 class GatewayProtocol(HttpProtocol):
-    """One connection of a client."""
+    """One connection of a client, within the limits of `Connections`."""
 
     HTTP_CLASS = GatewayHttp
+    __slots__ = ["_counted"]
+
+    def _setup(self) -> None:
+        super()._setup()  # type: ignore[no-untyped-call]
+        self.request_handler = self._serve
+        self._counted: Connection | None = None
+
+    @property
+    def _connections(self) -> Connections:
+        connections: Connections = self.app.ctx.connections
+        return connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept the connection, or refuse it."""
+        peer = transport.get_extra_info("peername")
+        self._counted = self._connections.open(peer, transport.abort)
+        if self._counted is None:
+            transport.write(_REFUSED)
+            transport.close()
+            return
+        super().connection_made(transport)  # type: ignore[no-untyped-call]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._counted is not None:
+            self._connections.remove(self._counted)
+            super().connection_lost(exc)  # type: ignore[no-untyped-call]
+
+    def data_received(self, data: bytes) -> None:
+        """Receive some bytes. Those of a head do not extend the time that is left for it."""
+        if self._counted is None:
+            return
+        began = self._time
+        super().data_received(data)
+        if self.http is not None and self.http.stage is Stage.REQUEST:
+            self._time = began
+
+    def waits(self) -> None:
+        """Note that the connection waits for its next request, or for its end."""
+        if self._counted is not None:
+            self._connections.waits(self._counted)
+
+    def serves(self) -> None:
+        """Note that a whole request has been received."""
+        if self._counted is not None:
+            self._connections.serves(self._counted)
+
+    async def _serve(self, request: GatewayRequest) -> None:
+        if self._http.request_body is None:
+            self.serves()
+        await self.app.handle_request(request)
+
+
+def _refusal() -> bytes:
+    failure = TooManyConnections()
+    body = msgspec.json.encode(failure.object)
+    headers = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "connection": "close",
+        **failure.headers,
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {failure.status} Service Unavailable\r\n{lines}\r\n".encode() + body
+
+
+_REFUSED = _refusal()

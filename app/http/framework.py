@@ -15,6 +15,7 @@ from sanic.response import BaseHTTPResponse, empty
 import settings
 from app.http.body import SMALL
 from app.http.connection import UNPARSED, GatewayHttp
+from app.http.connections import limited_connections
 from app.http.json_answer import json
 from app.http.unserved import Served, method_not_allowed
 from app.openai.errors import (
@@ -30,19 +31,17 @@ from runtime.logs import describe_traceback
 
 logger = logging.getLogger(__name__)
 
-HEADER_TIMEOUT = 30
-"""Seconds that the head of a request may take to arrive."""
-
 
 def configure(
     app: Sanic[Any, Any], longest_answer: float, server: settings.Server, served: Served
 ) -> None:
     """Set up an app, except for its routes. An answer takes at most `longest_answer` seconds."""
     app.ctx.server = server
+    app.ctx.connections = limited_connections(server)
     app.config.update(
         # Sanic counts from the last byte sent; our own deadlines are long before this one.
         RESPONSE_TIMEOUT=round(longest_answer + 3600),
-        REQUEST_TIMEOUT=HEADER_TIMEOUT,
+        REQUEST_TIMEOUT=server.header_timeout,
         REQUEST_MAX_SIZE=SMALL,  # for routes without a body; the others read theirs themselves
         REQUEST_MAX_HEADER_SIZE=16_384,
         GRACEFUL_SHUTDOWN_TIMEOUT=2,  # by then our own draining has waited for the answers
@@ -75,7 +74,7 @@ class OpenAIErrors(ErrorHandler):
 
     def default(self, request: Request | None, exception: BaseException) -> HTTPResponse:
         """Render any exception."""
-        if isinstance(exception, asyncio.CancelledError):
+        if isinstance(exception, asyncio.CancelledError | sanic_errors.RequestCancelled):
             return empty()  # the client has disconnected
         failure = self._translate(exception, request)
         fields: dict[str, object] = {"request": request_id(request) if request else "unparsed"}

@@ -20,6 +20,7 @@
      |   |- TooManyLargeRequests   too many large ones arrive at once
      |   `- ModelCapped            the upstream's limit
      |- LineUnavailable       503  our fault: Redis is unreachable, or this front end is stopping
+     |   |- TooManyConnections
      |   |- NoWorker
      |   `- CircuitOpen            the upstream's fault
      |- WaitedTooLong         504
@@ -255,6 +256,12 @@ class LineUnavailable(ApiError):
     type = "server_error"
     code = "line_unavailable"
     retry_after = 5.0
+
+
+class TooManyConnections(LineUnavailable):
+    """Too many connections are open. Reuse a connection for further requests."""
+
+    code = "too_many_connections"
 
 
 class NoWorker(LineUnavailable):

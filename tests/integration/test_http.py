@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 from urllib.parse import urlsplit
@@ -13,6 +14,8 @@ import settings
 from tests.support.line import LASTING
 from tests.support.requests import BEARER, BODY, CHAT
 from tests.support.sanic_adapter import Client
+from tests.support.scripted import ScriptedUpstream
+from wire.events import Delta, Started
 
 MB = 1024 * 1024
 SAID = json.dumps(BODY).encode()
@@ -186,6 +189,73 @@ async def test_an_unknown_encoding_is_a_415(front: Client) -> None:
     error = json.loads(body)["error"]
     assert (status, error["code"]) == (415, "unsupported_encoding")
     assert error["param"] == "Content-Encoding"
+
+
+# ----- many connections, slow ones
+
+
+def few(limit: int = 8, header_timeout: float = 30.0) -> settings.Settings:
+    server = settings.Server(max_connections=limit, header_timeout=header_timeout)
+    return settings.Settings(queue=LASTING, server=server)
+
+
+async def connect(client: Client) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    where = urlsplit(client.make_url(""))
+    return await asyncio.open_connection(where.hostname, where.port)
+
+
+@pytest.mark.parametrize("config", [few(16)], ids=["few connections"])
+@pytest.mark.parametrize("said", [b"", b"GET /", head("POST", CHAT, "Content-Length: 99") + b"{"])
+async def test_clients_that_never_send_a_whole_request_keep_nobody_out(
+    front: Client, said: bytes
+) -> None:
+    slow = [await connect(front) for _ in range(40)]
+    for _, writer in slow:
+        writer.write(said)
+    status, _, _ = await exchange(front, head("GET", "/v1/models", "Connection: close"))
+    assert status == 200
+    async with asyncio.timeout(30):
+        for reader, _ in slow[:20]:  # those that waited the longest
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+    for _, writer in slow:
+        writer.close()
+
+
+@pytest.mark.parametrize("config", [few(16)], ids=["few connections"])
+async def test_a_connection_beyond_the_limit_is_refused_in_words(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    upstream.script = ([Started("m"), Delta("a")], 600.0)
+    streamed = json.dumps({**BODY, "stream": True}).encode()
+    served = [await connect(client) for _ in range(16)]
+    for number, (_, writer) in enumerate(served):
+        request = head("POST", CHAT, f"Content-Length: {len(streamed)}") + streamed
+        writer.write(request.replace(b"Bearer a", b"Bearer %d" % number))
+    async with asyncio.timeout(30):
+        for reader, _ in served:
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    refused = await connect(client)
+    async with asyncio.timeout(30):
+        answer, _, body = (await refused[0].read()).partition(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 5" in answer
+    assert json.loads(body)["error"]["code"] == "too_many_connections"
+    for _, writer in [*served, refused]:
+        writer.close()
+
+
+@pytest.mark.parametrize("config", [few(header_timeout=0.6)], ids=["a short time"])
+async def test_a_head_that_drips_in_has_a_deadline(front: Client) -> None:
+    reader, writer = await connect(front)
+    answer = asyncio.ensure_future(reader.read())
+    writer.write(b"GET /v1/models HTTP/1.1\r\nX: ")
+    for _ in range(300):
+        writer.write(b"x")
+        if (await asyncio.wait([answer], timeout=0.1))[0]:
+            break
+    assert (await answer).startswith(b"HTTP/1.1 408")
+    writer.close()
 
 
 # ----- paths and methods

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from store.names import make_name
+from store.names import make_name, parse_name
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 
@@ -40,6 +40,11 @@ def test_a_long_name_is_shortened_for_file_systems() -> None:
     name = make_name(b"a,b\n", "样" * 300 + ".csv")
     assert len(name.encode()) < 200
     assert name.endswith("样.csv")
+
+
+@pytest.mark.parametrize("stem", ["x" * 300, "样" * 100])
+def test_a_name_that_no_file_system_takes_is_none_of_ours(stem: str) -> None:
+    assert parse_name(f"{'0' * 32}_{stem}.png") is None
 
 
 def test_no_two_names_are_alike() -> None:

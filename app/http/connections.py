@@ -1,7 +1,7 @@
 """Limits of the open connections of one front-end process, so that a few clients cannot use up all.
 
 A connection either waits for a request (until its last byte) or serves one. When there are as many
-as the limit, a new connection takes the place of the one that has waited the longest: so thousands
+as the limit, a new connection takes the place of the oldest of those that wait: so thousands
 of clients that send nothing, or a byte now and then, keep nobody out. If all of them serve a
 request, the new one is refused.
 """
@@ -53,7 +53,7 @@ class Connections:
         self._proxies = proxies
         self._of_address: Counter[str] = Counter()
         self._open: set[Connection] = set()
-        self._waiting: dict[Connection, None] = {}  # the one that has waited the longest is first
+        self._waiting: dict[Connection, None] = {}  # the oldest first
         self._logged = -_LOG_INTERVAL
 
     def open(self, peer: object, close: Callable[[], None]) -> Connection | None:

@@ -10,6 +10,7 @@ from benchmarks.line import WholeLine
 from tests.support.line import claim, enqueue
 from wire.line.claims import Claim
 from wire.redis.client import Redis
+from wire.upkeep import reconciler
 from wire.upkeep.reconciler import reconcile
 
 
@@ -78,6 +79,45 @@ async def test_damage_is_repaired_counted_and_logged(
                 assert await queue.finish(claimed.id, claimed.attempt, "done", b"entry", {})
                 left.remove(claimed.id)
             running = await claim(queue)
+
+
+async def test_no_call_reads_more_than_a_part_of_a_long_line(
+    queue: WholeLine, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis does nothing else meanwhile; all waiting jobs used to be read in each call."""
+    for n in range(900):
+        await enqueue(queue, f"job-{n}", account=f"key-{n % 300}")
+    for n in range(0, 300, 10):
+        await redis.delete(f"gateway:line:key-{n}:chat:gpt_4_s")
+    await redis.incrby("gateway:bytes", 1000)
+    reads: dict[str, list[int]] = {}
+    run = queue._run
+
+    async def counted(name: str, *args: str | bytes | int | float) -> object:
+        await redis.config_resetstat()
+        reply = await run(name, *args)
+        calls = await redis.info("commandstats")
+        number = sum(calls.get(f"cmdstat_{read}", {"calls": 0})["calls"] for read in READS)
+        reads.setdefault(name, []).append(number)
+        return reply
+
+    monkeypatch.setattr(queue, "_run", counted)
+    monkeypatch.setattr(reconciler, "PLACES", 50)
+    monkeypatch.setattr(reconciler, "ACCOUNTS", 20)
+    monkeypatch.setattr(reconciler, "COUNTED", 899)
+    assert await look(queue, redis) == 60, "two jobs in each line"
+    assert await queue.repairs() == 60
+    assert len(reads["reconcile_seats"]) == 15
+    assert len(reads["reconcile_places"]) >= 900 / 50
+    assert max(reads["reconcile_seats"] + reads["reconcile_places"]) <= 200
+    assert reads["reconcile_counts"] == [0], "these are compared in a shorter line"
+
+    await queue.cancel("job-0")
+    assert await look(queue, redis) == 1
+    assert await look(queue, redis) == 0
+
+
+READS = ("hget", "hmget", "hgetall")
 
 
 async def test_only_one_of_many_processes_reconciles(queue: WholeLine, redis: Redis) -> None:

@@ -26,7 +26,7 @@ from wire.jobs import Lane
 from wire.line.metrics import COUNTERS, HISTOGRAMS, tally
 from wire.line.snapshot import LaneSnapshot, Snapshot
 
-SCRIPTS = HERE / "wire" / "scripts"
+SCRIPTS = HERE / "wire" / "line" / "scripts"
 
 STORED = {
     b'gateway_jobs_total{lane="chat"}': b"12",
@@ -143,14 +143,17 @@ def test_the_scripts_count_only_what_is_declared() -> None:
     """With the same labels, and where they name a word, with a declared one."""
     declared = {metric.name: metric.labels for metric in (*COUNTERS, *HISTOGRAMS)}
     called = r"(?:count|observe)\(\s*'(\w+)',\s*(?:\{([^{}]*)\}|labels)"
-    for path in SCRIPTS.glob("*.lua"):
+    seen = set()
+    for path in SCRIPTS.rglob("*.lua"):
         for name, labels in re.findall(called, path.read_text()):
+            seen.add(name)
             assert name in declared, f"{path.name} counts {name}"
             given = dict(re.findall(r"(\w+) = ([^,]+)", labels))
             assert not given or given.keys() == declared[name].keys(), f"{path.name}: {name}"
             for label, words in declared[name].items():
                 for word in re.findall(r"^'(\w+)'$", given.get(label, "").strip()):
                     assert word in words, f"{path.name}: {name}: {label} = {word}"
+    assert seen == declared.keys()
 
 
 @pytest.mark.parametrize("name", ["docs/operating.md", "docs/operating.zh-CN.md"])

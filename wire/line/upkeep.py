@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wire.jobs import Lane
 from wire.line import keys
 from wire.line.claims import StalledJob
 from wire.line.snapshot import LaneSnapshot, Snapshot
@@ -44,12 +45,28 @@ class UpkeepLine(LineView):
         """Return True for the one process that reconciles in this period (ms)."""
         return bool(await self._redis.set(keys.reconciler, b"", px=period - 1, nx=True))
 
-    async def reconcile(self, shown: int, accounts: Sequence[str]) -> int:
-        """Repair the line's own keys and those of some accounts; returns the number of repairs.
+    async def reconcile_seats(self, accounts: Sequence[str]) -> int:
+        """Repair the leases, and the seats of some accounts; returns the number of repairs."""
+        return int(await self._run("reconcile_seats", *accounts))
 
-        That number is reported by `repairs` for `shown` ms.
+    async def reconcile_places(self, lane: Lane, cursor: str, number: int) -> tuple[str, int]:
+        """Repair the places of about that many waiting jobs, from a cursor on ("0" at first).
+
+        Returns the next cursor ("0" after the last jobs), and the number of repairs.
         """
-        return int(await self._run("reconcile", shown, *accounts))
+        following, made = await self._run("reconcile_places", lane, cursor, number)
+        return following.decode(), made
+
+    async def reconcile_counts(self, most: int) -> int:
+        """Repair the counts of a line with at most that many jobs; returns the number of repairs.
+
+        A longer one is left alone.
+        """
+        return int(await self._run("reconcile_counts", most))
+
+    async def show_repairs(self, number: int, shown: int) -> None:
+        """Have `repairs` report this number for `shown` ms."""
+        await self._redis.set(keys.repaired, number, px=shown)
 
     async def accounts_with_seats(self) -> list[str]:
         """The accounts that have a job in the queue or running."""
@@ -60,7 +77,7 @@ class UpkeepLine(LineView):
         return sorted(accounts)
 
     async def repairs(self) -> int:
-        """Number of repairs made by the latest reconciliations."""
+        """Number of repairs made by the latest reconciliation."""
         return int(await self._redis.get(keys.repaired) or 0)
 
     async def snapshot(self) -> Snapshot:

@@ -2,7 +2,8 @@
 
 In a healthy Redis there are none, because every script changes all of them together. After an
 evicted key, or a failover that lost part of what was written, there may be, and a slot would be
-lost for good. In each period one process reconciles, the first to try.
+lost for good. In each period one process reconciles, the first to try. Redis does nothing else
+during a call, so each call compares only a part of the line.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from typing import get_args
 
+from wire.jobs import Lane
 from wire.line.upkeep import UpkeepLine
 from wire.redis.outage import REDIS_ERRORS
 
@@ -19,7 +22,14 @@ logger = logging.getLogger(__name__)
 BEATS = 20
 """Heartbeats between two reconciliations."""
 
-_BATCH = 100  # accounts in one call: Redis does nothing else meanwhile
+ACCOUNTS = 50
+"""Accounts whose seats are compared in one call."""
+
+PLACES = 200
+"""Waiting jobs whose places are compared in one call."""
+
+COUNTED = 2000
+"""Jobs of the whole line up to which its counts are compared; they must be read in one call."""
 
 
 async def keep_reconciling(line: UpkeepLine, heartbeat: float) -> None:
@@ -45,6 +55,20 @@ async def reconcile(line: UpkeepLine, interval: float) -> int:
         return 0
     accounts = await line.accounts_with_seats()
     repairs = 0
-    for at in range(0, max(1, len(accounts)), _BATCH):
-        repairs += await line.reconcile(2 * period, accounts[at : at + _BATCH])
+    for at in range(0, max(1, len(accounts)), ACCOUNTS):
+        repairs += await line.reconcile_seats(accounts[at : at + ACCOUNTS])
+    for lane in get_args(Lane):
+        repairs += await _reconcile_places(line, lane)
+    repairs += await line.reconcile_counts(COUNTED)
+    if repairs:
+        await line.show_repairs(repairs, 2 * period)
     return repairs
+
+
+async def _reconcile_places(line: UpkeepLine, lane: Lane) -> int:
+    repairs, cursor = 0, "0"
+    while True:
+        cursor, made = await line.reconcile_places(lane, cursor, PLACES)
+        repairs += made
+        if cursor == "0":
+            return repairs

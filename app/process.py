@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import uvloop
 from sanic import Sanic
@@ -136,11 +136,17 @@ async def serve(config: settings.Settings, seal: Seal, listener: socket.socket) 
         raise front_end.wrong_version
 
 
+def give_up(reason: str) -> NoReturn:
+    """Exit with the status of a front end in whose place another one would exit as well."""
+    sys.stderr.write(f"{reason}\n")
+    sys.exit(os.EX_CONFIG)
+
+
 def main(descriptor: str, version: str) -> None:
     """Read the settings and serve."""
     if version != str(VERSION):
         # Other roles of that version run, and ours would convert their data in Redis.
-        sys.exit(
+        give_up(
             f"This release needs data of version {VERSION}, the running one {version}: a reload is"
             " not enough. Stop all roles, then start them."
         )
@@ -152,7 +158,7 @@ def main(descriptor: str, version: str) -> None:
         seal = Seal(load_secret(config.directory, os.environ))
         uvloop.run(serve(config, seal, listener))
     except (settings.SettingsError, WrongVersionError) as error:
-        sys.exit(str(error))
+        give_up(str(error))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -51,7 +52,7 @@ class FrontEnds:
         self.started = asyncio.Event()
         """Set once all have been ready."""
         self.failed = asyncio.Event()
-        """Set if one exits before that, because of its settings or of the data in Redis."""
+        """Set if one exits before that, or if none can serve with these settings and data."""
         self.ended = asyncio.Event()
         """Set once they have been stopped and have exited, or have failed."""
         self._listener = listener
@@ -117,9 +118,12 @@ class FrontEnds:
             self._note_ready(number)
         status = await process.wait()
         self._processes.discard(process)
+        self._ready.discard(number)
         if status < 0:
             return f"front end {process.pid} was killed by signal {-status}"
         if status > 0 and not self.started.is_set():
+            self.failed.set()
+        if status == os.EX_CONFIG and not self._ready:  # another one would exit as well
             self.failed.set()
         return f"front end {process.pid} exited with status {status}"
 

@@ -9,6 +9,7 @@ served, each as the last one of its connection. So none is closed while its clie
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -156,6 +157,8 @@ def main(descriptor: str, version: str) -> None:
         restrict_new_files()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
+        # What is imported stays: looking through it again and again would stop the loop.
+        gc.freeze()
         uvloop.run(serve(config, seal, listener))
     except (settings.SettingsError, WrongVersionError) as error:
         give_up(str(error))

@@ -2,6 +2,8 @@
 
 Workers know nothing of OpenAI's dialect, and front ends nothing of the upstream's; these types are
 all that they share about an answer.
+
+`gc=False`: they hold nothing but strings and numbers, so the garbage collector need not walk them.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ Fault = Literal[
 """The side at fault for a failure. Only front ends map it to an HTTP status."""
 
 
-class Started(msgspec.Struct, frozen=True, array_like=True, tag="started"):
+class Started(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="started"):
     """The upstream has begun to answer. `model` is its own name for the model."""
 
     model: str
@@ -39,29 +41,29 @@ Kind = Literal["text", "code", "output"]
 """Prose for the user; code, query or prompt for a tool; output of running it."""
 
 
-class Delta(msgspec.Struct, frozen=True, array_like=True, tag="delta"):
+class Delta(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="delta"):
     """The next piece of the answer's text, never empty."""
 
     text: str
     kind: Kind = "text"
 
 
-class Break(msgspec.Struct, frozen=True, array_like=True, tag="break"):
+class Break(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="break"):
     """A new piece of work begins here, of the same kind as the one before."""
 
 
-class Citation(msgspec.Struct, frozen=True, array_like=True, tag="citation"):
+class Citation(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="citation"):
     """A source is cited here, in the text. `url` is None if the upstream did not give it."""
 
     number: str
     url: str | None
 
 
-class Drawing(msgspec.Struct, frozen=True, array_like=True, tag="drawing"):
+class Drawing(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="drawing"):
     """Running code displays an image here, in its output; the `Image` itself follows."""
 
 
-class Image(msgspec.Struct, frozen=True, array_like=True, tag="image"):
+class Image(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="image"):
     """An image that a tool made, or, without a `url` and a `name`, the error that prevented it.
 
     `name` is its name in our media store, from which the front end makes the URL for the client;
@@ -76,7 +78,7 @@ class Image(msgspec.Struct, frozen=True, array_like=True, tag="image"):
     error: str | None = None
 
 
-class File(msgspec.Struct, frozen=True, array_like=True, tag="file"):
+class File(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="file"):
     """URL, inside parentheses of the text, of a file that a tool made. Fields as in `Image`."""
 
     url: str | None
@@ -84,13 +86,13 @@ class File(msgspec.Struct, frozen=True, array_like=True, tag="file"):
     error: str | None = None
 
 
-class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refusal"):
+class Refusal(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="refusal"):
     """A tool's reason for refusing the model's call. The model mostly repeats it in its answer."""
 
     message: str
 
 
-class Asked(msgspec.Struct, frozen=True, array_like=True, tag="asked"):
+class Asked(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="asked"):
     """A GPT asked to call an action, which was denied because it is not in the allowed list."""
 
     domain: str
@@ -104,7 +106,7 @@ FormatProblem = Literal[
 ]
 
 
-class FormatMissed(msgspec.Struct, frozen=True, array_like=True, tag="format_missed"):
+class FormatMissed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="format_missed"):
     """The answer is not known to have the JSON format that was asked for, even after a correction.
 
     `reason` is for the client and may quote the answer, so it is never logged.
@@ -114,13 +116,13 @@ class FormatMissed(msgspec.Struct, frozen=True, array_like=True, tag="format_mis
     reason: str
 
 
-class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):
+class Done(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="done"):
     """The ending of a complete answer."""
 
     finish: Finish
 
 
-class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+class Failed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="failed"):
     """The ending of a job without a complete answer.
 
     `message` is for the client and may quote the upstream, so it is never logged.

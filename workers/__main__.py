@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -72,6 +73,7 @@ def main() -> None:
         asyncio.run(upgrade(config.redis.role_url, seal.fingerprint))
     except (settings.SettingsError, WrongVersionError) as error:
         sys.exit(str(error))
+    gc.freeze()  # what is imported stays: looking through it again and again would stop the loop
     try:
         uvloop.run(serve(config, seal, media, blobs))
     except Exception as error:

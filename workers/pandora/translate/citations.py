@@ -24,7 +24,7 @@ _Key = tuple[str | int | None, ...]
 _Entry = dict[str, object]
 
 
-class Source(msgspec.Struct, frozen=True):
+class Source(msgspec.Struct, frozen=True, gc=False):
     """A source that a message names; without a `url` it is a file, not on the web, or not found."""
 
     url: str | None

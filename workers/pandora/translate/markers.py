@@ -18,7 +18,7 @@ MAX_MARKER = 1000
 """Characters of the longest marker: sandbox paths can be long."""
 
 
-class CitationMark(msgspec.Struct, frozen=True):
+class CitationMark(msgspec.Struct, frozen=True, gc=False):
     """A citation: `【6†source】`, `【6:0†name.pdf】`, or the private-use form of 2024, numberless.
 
     `at` is its place in the text, counted in code points as the upstream counts.
@@ -30,14 +30,14 @@ class CitationMark(msgspec.Struct, frozen=True):
     result: str = ""
 
 
-class SandboxLink(msgspec.Struct, frozen=True):
+class SandboxLink(msgspec.Struct, frozen=True, gc=False):
     """`(sandbox:/mnt/data/x)`, with its parentheses: the address of a file made by the code."""
 
     text: str
     path: str
 
 
-class Displayed(msgspec.Struct, frozen=True):
+class Displayed(msgspec.Struct, frozen=True, gc=False):
     """`<<ImageDisplayed>>`: an image that the code displays, within its output."""
 
 

@@ -15,7 +15,7 @@ from workers.pandora.translate.records import Message, Metadata
 _MAX_WORDS = 200  # characters of an action's domain and operation
 
 
-class ImagePlaceholder(msgspec.Struct, frozen=True):
+class ImagePlaceholder(msgspec.Struct, frozen=True, gc=False):
     """An `Image`, by its asset pointer: `file-service://file-X` or `sediment://file_X`."""
 
     tool: Literal["dalle", "python"]
@@ -23,14 +23,14 @@ class ImagePlaceholder(msgspec.Struct, frozen=True):
     prompt: str | None = None
 
 
-class FilePlaceholder(msgspec.Struct, frozen=True):
+class FilePlaceholder(msgspec.Struct, frozen=True, gc=False):
     """A `File` of the sandbox, by the message that links to it."""
 
     message_id: str
     path: str
 
 
-class Permission(msgspec.Struct, frozen=True):
+class Permission(msgspec.Struct, frozen=True, gc=False):
     """An answer offered: `type` is "allow", "always_allow", "deny" or "oauth_redirect"."""
 
     type: str

@@ -157,7 +157,7 @@ def main(descriptor: str, version: str) -> None:
         restrict_new_files()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
-        # What is imported stays: looking through it again and again would stop the loop.
+        # Imports never become garbage: walking through them again would stop the loop.
         gc.freeze()
         uvloop.run(serve(config, seal, listener))
     except (settings.SettingsError, WrongVersionError) as error:

@@ -73,7 +73,7 @@ def main() -> None:
         asyncio.run(upgrade(config.redis.role_url, seal.fingerprint))
     except (settings.SettingsError, WrongVersionError) as error:
         sys.exit(str(error))
-    gc.freeze()  # what is imported stays: looking through it again and again would stop the loop
+    gc.freeze()  # imports never become garbage: walking through them again would stop the loop
     try:
         uvloop.run(serve(config, seal, media, blobs))
     except Exception as error:

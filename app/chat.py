@@ -6,52 +6,80 @@ import math
 import random
 import secrets
 import time
+from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
 from app.files.attachments import Attachments, Resources
-from app.http.body import read_bearer, read_body
+from app.http.body import SMALL, read_bearer, read_body
 from app.http.json_answer import encoded_json, send_with_keepalive
 from app.http.keepalive import StreamKeepalive, stream_keepalive
 from app.http.links import MediaLinks
 from app.http.stream import SSE_HEADERS, ResponseStream
 from app.idempotency import read_idempotency
-from app.line import Line, Ticket
+from app.large import work_on
+from app.line import Line, SealedJob, Ticket, seal_job
 from app.models import ModelCatalog
 from app.openai import chunks
 from app.openai.answers import QueuePlace
 from app.openai.chunks import ChatAnswer, ChunkOptions, resume_after
-from app.openai.emulation import emulate
+from app.openai.emulation import Emulation, emulate
 from app.openai.errors import ApiError, UnsupportedParameter
 from app.openai.limits import AnswerLimits
-from app.openai.messages import given_files, to_messages
+from app.openai.messages import given_files, memory, to_messages
 from app.openai.reading import AnswerReader
 from app.openai.requests import ChatRequest, decode_chat
 from app.openai.tokens import encoding
 from app.openai.tool_calls import CallRules
-from app.openai.usage import Prompt, summarize_prompt, usage
+from app.openai.usage import Prompt, prompt_tokens, summarize_prompt, usage
 from app.scheduling import Scheduling, read_scheduling
 from settings import Settings
+from store.blobs import LARGE
 from wire import VERSION
 from wire.events import Event
-from wire.jobs import ChatJob
+from wire.jobs import Attachment, ChatJob, Message, Offloaded, encode_messages
 from wire.seal import Seal
 
 FORMAT_WARNING = "x-format-warning"
 """Header of an answer that is not streamed, with the code of its warning."""
 
 
+class Conversation(msgspec.Struct, frozen=True):
+    """The messages of a request as its job carries them, or encoded if they are long."""
+
+    messages: list[Message]
+    encoded: bytes
+    prompt: Prompt | None
+    """Needed only for an answer that has a usage."""
+
+
+class AnswerForm(msgspec.Struct, frozen=True):
+    """Form of the answer that a request asks for."""
+
+    model: str
+    stream: bool
+    include_usage: bool
+    stops: list[str]
+    token_limit: int | None
+
+    @property
+    def has_usage(self) -> bool:
+        """True if the answer has the number of tokens."""
+        return self.include_usage or not self.stream
+
+
 class PreparedChat(msgspec.Struct, frozen=True):
-    """A request that is ready to be enqueued. Its messages are in the job or in the blob store.
+    """A request that is ready to be enqueued: all that is kept of it while it waits.
 
     `call_rules` are for reading tool calls, `headers` those of the answer.
     """
 
-    request: ChatRequest
-    job: ChatJob
-    prompt: Prompt
+    form: AnswerForm
+    job: SealedJob
+    prompt_tokens: int
     scheduling: Scheduling
     call_rules: CallRules | None
     headers: dict[str, str]
@@ -82,10 +110,11 @@ class ChatCompletions:
         """
         async with self._attachments.resources() as resources:
             chat = await self._prepare(request, resources)
-            if not chat.request.stream:
+            if not chat.form.stream:
                 whole = self._whole(request, chat, resources)
                 return await send_with_keepalive(request, whole, self._config.stream)
             with await self._submit(chat, resources) as ticket:
+                await _discard_unneeded(chat, ticket, resources)
                 await self._stream(request, chat, ticket)
             return None
 
@@ -93,34 +122,49 @@ class ChatCompletions:
         # Bodies with files in them are large: nothing of one outlives this call except the result.
         bearer = read_bearer(request)
         body = await read_body(request, self._config.server, resources.reservation)
-        chat = decode_chat(body)
+        size = len(body)
+        chat = await work_on(size, partial(decode_chat, body))
         emulation = emulate(chat, self._config.compat)
         chat = replace(chat, tools=None, functions=None, response_format=None)  # views of the body
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
         del body
         scheduling = read_scheduling(request, chat.user, chat.service_tier, idempotency)
-        files = given_files(chat.messages)
+        if size > SMALL:
+            texts = await work_on(size, partial(memory, chat.messages))
+            await resources.reservation.grow(texts)
+        files = await work_on(size, partial(given_files, chat.messages))
         family = self._models.family(chat.model, large=bool(files))
         if files and family == "gpt_3_5":
             message = f"Files are not supported by the model `{chat.model}`."
             raise UnsupportedParameter(message, param=files[0].param)
         received = await self._attachments.receive(files, resources)
         del files
-        messages = emulation.instruct(to_messages(chat.messages, received))
+        form = _form(chat)
+        said = await work_on(size, partial(_converse, chat, received, emulation, form))
+        del chat
         job = ChatJob(
             version=VERSION,
             id=f"chatcmpl-{secrets.token_hex(16)}",
             family=family,
             bearer=bearer,
-            messages=messages,
-            gpt=self._models.gpt(chat.model),
+            messages=said.messages,
+            gpt=self._models.gpt(form.model),
+            offloaded=await self._offload(said.encoded, received, resources),
             json=emulation.json_answer,
         )
-        light = await self._attachments.offload(job, resources)
-        chat = replace(chat, messages=[])
-        prompt = summarize_prompt(messages)
+        tokens = await prompt_tokens(said.prompt) if said.prompt else 0
+        sealed = seal_job(self._seal, job)
         rules, headers = emulation.call_rules, emulation.headers
-        return PreparedChat(chat, light, prompt, scheduling, rules, headers)
+        return PreparedChat(form, sealed, tokens, scheduling, rules, headers)
+
+    async def _offload(
+        self, messages: bytes, files: Mapping[str, Attachment], resources: Resources
+    ) -> Offloaded | None:
+        """Put encoded messages in the store; None if there are none."""
+        if not messages:
+            return None
+        file_bytes = sum(file.size for file in files.values() if file.blob_key)
+        return await self._attachments.offload(messages, file_bytes, resources)
 
     async def _submit(self, chat: PreparedChat, resources: Resources) -> Ticket:
         ticket = await self._line.submit(chat.job, chat.scheduling)
@@ -131,18 +175,18 @@ class ChatCompletions:
         return ticket
 
     def _answer(self, request: Request, chat: PreparedChat, ticket: Ticket) -> ChatAnswer:
-        stop, tokens = chat.request.stops, chat.request.token_limit
+        stop, tokens = chat.form.stops, chat.form.token_limit
         numbered = chat.scheduling.idempotency is not None
         last = request.headers.get("last-event-id") if numbered else None
         limits = AnswerLimits(stop, tokens, encoding()) if stop or tokens else None
         rules = chat.call_rules
         return ChatAnswer(
             ticket.id,
-            chat.request.model,
+            chat.form.model,
             int(time.time()),
             AnswerReader(self._config.bot, limits, rules),
             ChunkOptions(
-                chat.request.include_usage,
+                chat.form.include_usage,
                 numbered,
                 resume_after(last, ticket.id),
                 legacy_calls=rules is not None and rules.legacy,
@@ -155,12 +199,13 @@ class ChatCompletions:
     ) -> HTTPResponse:
         links = MediaLinks(request, self._config.server)
         with await self._submit(chat, resources) as ticket:
+            await _discard_unneeded(chat, ticket, resources)
             answer = self._answer(request, chat, ticket)
             while answer.finish is None:
                 _add(answer, ticket, links.add_to(await ticket.events()))
                 if answer.failure:
                     raise answer.failure
-            tokens = await usage(chat.prompt, answer.text)
+            tokens = await usage(chat.prompt_tokens, answer.text)
             headers = ticket.headers | chat.headers
             if answer.warning is not None:
                 headers[FORMAT_WARNING] = answer.warning.code
@@ -198,10 +243,36 @@ class ChatCompletions:
                 due = time.monotonic() + interval
         if answer.finish:
             end = chunks.DONE
-            if chat.request.include_usage:
-                end = answer.usage_chunk(await usage(chat.prompt, answer.text)) + end
+            if chat.form.include_usage:
+                tokens = await usage(chat.prompt_tokens, answer.text)
+                end = answer.usage_chunk(tokens) + end
             await stream.send(end)
         await stream.end()
+
+
+def _form(chat: ChatRequest) -> AnswerForm:
+    return AnswerForm(
+        model=chat.model,
+        stream=bool(chat.stream),
+        include_usage=chat.include_usage,
+        stops=chat.stops,
+        token_limit=chat.token_limit,
+    )
+
+
+def _converse(
+    chat: ChatRequest, files: Mapping[str, Attachment], emulation: Emulation, form: AnswerForm
+) -> Conversation:
+    messages = emulation.instruct(to_messages(chat.messages, files))
+    encoded = encode_messages(messages)
+    prompt = summarize_prompt(messages) if form.has_usage else None
+    is_long = len(encoded) > LARGE
+    return Conversation([] if is_long else messages, encoded if is_long else b"", prompt)
+
+
+async def _discard_unneeded(chat: PreparedChat, ticket: Ticket, resources: Resources) -> None:
+    if ticket.id != chat.job.id:  # it reads the answer of an earlier request
+        await resources.discard_blobs()
 
 
 async def _keepalive(

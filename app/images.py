@@ -6,6 +6,7 @@ import asyncio
 import base64
 import secrets
 import time
+from functools import partial
 from itertools import count
 
 import msgspec
@@ -16,7 +17,8 @@ from app.http.budget import MemoryBudget, Reservation
 from app.http.json_answer import json, send_with_keepalive
 from app.http.links import MediaLinks
 from app.idempotency import read_idempotency
-from app.line import Line
+from app.large import work_on
+from app.line import Line, SealedJob, seal_job
 from app.models import ModelCatalog
 from app.openai.answers import DrawnImage, ImagesAnswer
 from app.openai.errors import (
@@ -65,7 +67,7 @@ class ImageTurn:
         self._download_error = ""
 
     async def run(
-        self, line: Line, job: ChatJob, scheduling: Scheduling, links: MediaLinks
+        self, line: Line, job: SealedJob, scheduling: Scheduling, links: MediaLinks
     ) -> None:
         """Submit the turn and collect its results.
 
@@ -138,7 +140,7 @@ class ImageGenerations:
     async def _prepare(self, request: Request, reservation: Reservation) -> PreparedImages:
         bearer = read_bearer(request)
         body = await read_body(request, self._config.server, reservation)
-        images = decode_images(body)
+        images = await work_on(len(body), partial(decode_images, body))
         limit = self._config.images.max_n
         if images.n is not None and not 1 <= images.n <= limit:
             raise BadRequest(f"`n` must be between 1 and {limit}.", param="n")
@@ -181,9 +183,9 @@ class ImageGenerations:
             raise ModelNotFound("`model` must name a model that can draw.", param="model")
         return "gpt_4_s"
 
-    def _job(self, prepared: PreparedImages) -> ChatJob:
+    def _job(self, prepared: PreparedImages) -> SealedJob:
         prompt = f"{self._config.images.prompt_prefix}{prepared.request.prompt_with_size}"
-        return ChatJob(
+        job = ChatJob(
             version=VERSION,
             id=f"img-{secrets.token_hex(16)}",
             family=prepared.family,
@@ -192,6 +194,7 @@ class ImageGenerations:
             gpt=prepared.gpt,
             copies=prepared.request.wants_base64,
         )
+        return seal_job(self._seal, job)
 
     async def _drawn(self, image: Image, request: ImagesRequest) -> DrawnImage:
         if not request.wants_base64:

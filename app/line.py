@@ -10,6 +10,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
+import msgspec
 from msgspec.structs import replace
 
 from app.batches import Batches
@@ -18,7 +19,7 @@ from app.openai.errors import ApiError, LineUnavailable, WaitedTooLong, clash_er
 from app.scheduling import BANDS, SHARES, Scheduling
 from settings import Settings
 from wire.events import Event, Failed
-from wire.jobs import ChatJob, Lane, encode_job, is_pool
+from wire.jobs import ChatJob, Family, Lane, encode_job, is_pool
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
 from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.scripts import WrongVersionError
@@ -72,6 +73,25 @@ async def finish_if_waiting(
     return job
 
 
+class SealedJob(msgspec.Struct):
+    """A job as it is enqueued. While it waits, nothing else is kept of a request that may be long.
+
+    `body` is the encoded and sealed job; `bytes` is the size of that and of the job's blobs.
+    """
+
+    id: str
+    family: Family
+    bearer: str
+    body: bytes
+    bytes: int
+
+
+def seal_job(seal: Seal, job: ChatJob) -> SealedJob:
+    """Encode and seal a job."""
+    body = seal.seal(encode_job(job), f"job {job.id}")
+    return SealedJob(job.id, job.family, job.bearer, body, len(body) + job.blob_bytes)
+
+
 class Line:
     """The waiting line as the features of one front end use it. Redis knows it by its id."""
 
@@ -96,7 +116,7 @@ class Line:
             yield
             await self._detachments.finish(self.config.queue.heartbeat)
 
-    async def submit(self, job: ChatJob, scheduling: Scheduling, lane: Lane = "chat") -> Ticket:
+    async def submit(self, job: SealedJob, scheduling: Scheduling, lane: Lane = "chat") -> Ticket:
         """Enqueue a job; its ticket is a context, at whose end it detaches.
 
         Raises:
@@ -106,12 +126,11 @@ class Line:
             IdempotencyMismatch, AnswerLost: its idempotency key leads to no answer for it.
         """
         await self._subscribed()
-        body = self._seal.seal(encode_job(job), f"job {job.id}")
-        new = self._new_job(job, scheduling, lane, len(body) + job.blob_bytes)
+        new = self._new_job(job, scheduling, lane)
         reply = self._inbox.open(job.id)
-        reply.resubmit = partial(self._line.enqueue, replace(new, accepted=True), body)
+        reply.resubmit = partial(self._line.enqueue, replace(new, accepted=True), job.body)
         try:
-            admission = await self._enqueue(new, body, reply)
+            admission = await self._enqueue(new, job.body, reply)
             if isinstance(admission, Refused):
                 raise refusal_error(admission)
             if isinstance(admission, Clash):
@@ -120,6 +139,7 @@ class Line:
             reply.close()
             raise
         if isinstance(admission, Attached):
+            job.body = b""
             reply.close()
             reply = self._inbox.open(admission.id, attached=True)
         place = admission if isinstance(admission, Accepted) else None
@@ -160,7 +180,7 @@ class Line:
         finally:
             self._enqueues.release()
 
-    def _new_job(self, job: ChatJob, scheduling: Scheduling, lane: Lane, size: int) -> NewJob:
+    def _new_job(self, job: SealedJob, scheduling: Scheduling, lane: Lane) -> NewJob:
         """Describe a job to the line."""
         upstream, queue = self.config.upstream, self.config.queue
         new = NewJob(
@@ -176,7 +196,7 @@ class Line:
             weight=queue.weights.get(fingerprint(job.bearer), 1.0) if queue.weights else 1.0,
             tier=SHARES[scheduling.tier],
             band=BANDS[scheduling.tier] if queue.strict_priority else 0.0,
-            bytes=size,
+            bytes=job.bytes,
             max_wait=scheduling.max_wait,
         )
         if (same := scheduling.idempotency) is None:

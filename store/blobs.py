@@ -23,7 +23,7 @@ from obstore.store import ObjectStore
 
 import settings
 from store.objects import StoreError, open_store, remove, remove_older, store_errors
-from wire.jobs import Attachment, ChatJob, Offloaded, decode_messages, encode_messages
+from wire.jobs import Attachment, ChatJob, Offloaded, decode_messages
 from wire.seal import Seal, SealError
 
 LARGE = 256 * 1024
@@ -131,21 +131,17 @@ class Blobs:
         if left:
             raise StoreError("unreadable")
 
-    async def offload(self, job: ChatJob) -> ChatJob:
-        """The job as it travels: with its messages in a blob, if they are long together.
+    async def offload(self, messages: bytes, file_bytes: int) -> Offloaded:
+        """Store encoded messages that are `LARGE`; `file_bytes` is the size of their files' blobs.
 
         Raises:
             StoreError: `store_failed`.
         """
-        body = encode_messages(job.messages)
-        if len(body) <= LARGE:
-            return job
-        content = await self.put(_chunks(body))
-        offloaded = Offloaded(content.size, content.sha256, content.blob_key, job.blob_bytes)
-        return replace(job, messages=[], offloaded=offloaded)
+        content = await self.put(_chunks(messages))
+        return Offloaded(content.size, content.sha256, content.blob_key, file_bytes)
 
     async def restore(self, job: ChatJob) -> ChatJob:
-        """The inverse of `offload`.
+        """Give a job its messages back, if they were offloaded.
 
         Raises:
             StoreError: as for `read`.

@@ -10,17 +10,19 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 
 import settings
 from app.files.data_urls import DataUrlError, InlineFile, is_data_url, read_data_url
 from app.files.fetcher import Fetcher, FetchError
 from app.files.pictures import HEAD, read_picture
 from app.http.budget import MemoryBudget, Reservation
+from app.large import work_on
 from app.openai.errors import BadRequest, LineUnavailable, TooManyLargeRequests
 from app.openai.messages import GivenFile
 from store.blobs import BUFFER, Blobs
 from store.objects import StoreError
-from wire.jobs import Attachment, ChatJob
+from wire.jobs import Attachment, Offloaded
 
 _LONGEST_NAME = 120
 _NO_STORE = "The store for large requests is unavailable."
@@ -45,8 +47,13 @@ class Resources:
 
     async def __aexit__(self, *_: object) -> None:
         self.reservation.release()
-        if self.blob_keys:
-            await asyncio.shield(self._blobs.remove(self.blob_keys))
+        await self.discard_blobs()
+
+    async def discard_blobs(self) -> None:
+        """Remove the blobs."""
+        keys, self.blob_keys = self.blob_keys, []
+        if keys:
+            await asyncio.shield(self._blobs.remove(keys))
 
 
 class Attachments:
@@ -104,19 +111,18 @@ class Attachments:
             left -= attachment.size
         return received
 
-    async def offload(self, job: ChatJob, resources: Resources) -> ChatJob:
-        """Return a job that may be enqueued: its messages are in the store if they are long.
+    async def offload(self, messages: bytes, file_bytes: int, resources: Resources) -> Offloaded:
+        """Put encoded messages in the store that are too long to travel with their job.
 
         Raises:
             LineUnavailable: the store fails.
         """
         try:
-            light = await self._blobs.offload(job)
+            offloaded = await self._blobs.offload(messages, file_bytes)
         except StoreError:
             raise LineUnavailable(_NO_STORE) from None
-        if light.offloaded is not None:
-            resources.blob_keys.append(light.offloaded.blob_key)
-        return light
+        resources.blob_keys.append(offloaded.blob_key)
+        return offloaded
 
     async def _receive_one(
         self, file: GivenFile, left: int, reservation: Reservation
@@ -126,7 +132,7 @@ class Attachments:
             if inline := read_inline(file):
                 kind, pieces = inline.type, _interleaved(inline.pieces())
             else:
-                fetched = await stack.enter_async_context(self._fetcher.open(file.source))
+                fetched = await stack.enter_async_context(self._fetcher.open(file.source.start))
                 if (fetched.size or 0) > left:
                     raise self._too_large(file)
                 kind, pieces = fetched.type, _reserving(fetched.pieces(), reservation)
@@ -136,7 +142,11 @@ class Attachments:
         reservation.release(before + len(content.content))
         if not content.size:
             raise BadRequest("The file is empty.", param=file.param)
-        picture = read_picture(bytes(head)) if _is_image(kind) else None
+        picture = (
+            await work_on(len(head), partial(read_picture, bytes(head)))
+            if _is_image(kind)
+            else None
+        )
         if picture:
             kind = picture.type
         elif _is_image(kind):
@@ -180,7 +190,7 @@ def read_inline(file: GivenFile) -> InlineFile | None:
     """Return a file that is part of the request itself, or None."""
     if file.base64_type is not None:
         return InlineFile(file.base64_type, is_base64=True, text=file.source)
-    return read_data_url(file.source) if is_data_url(file.source) else None
+    return read_data_url(file.source) if is_data_url(file.source.start) else None
 
 
 def _is_image(kind: str) -> bool:

@@ -1,7 +1,7 @@
 """Data URLs and base64: files that are part of a request's body. Pure.
 
-They may be very long, so they are never copied: they are decoded slice by slice, out of the string
-in which they arrived.
+They may be very long, so they are never copied: they are decoded slice by slice; see
+`app/openai/file_text.py`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-_SLICE = 256 * 1024
-"""Characters that are decoded at a time; a multiple of four."""
+from app.openai.file_text import FileText, FileTextError
 
 _HEAD = 1024
 """Characters within which the comma must be."""
 
 _SPACE = re.compile(rb"\s+")
+_INVALID_BASE64 = "The file's data is not valid base64."
 
 
 class DataUrlError(Exception):
@@ -27,11 +27,11 @@ class DataUrlError(Exception):
 
 
 class InlineFile(msgspec.Struct, frozen=True):
-    """A file in a string: the media type without parameters, and the data from `start` on."""
+    """A file in a text: the media type without parameters, and the data from `start` on."""
 
     type: str
     is_base64: bool
-    text: str
+    text: FileText
     start: int = 0
 
     def pieces(self) -> Iterator[bytes]:
@@ -40,23 +40,24 @@ class InlineFile(msgspec.Struct, frozen=True):
         Raises:
             DataUrlError: the data cannot be decoded.
         """
-        slices = _unescape(self.text, self.start)
+        slices = _unescape(self.text.slices(self.start))
         return _decode_base64(slices) if self.is_base64 else slices
 
 
-def read_data_url(url: str) -> InlineFile:
+def read_data_url(text: FileText) -> InlineFile:
     """Parse a data URL, `data:[<type>][;<parameter>]...[;base64],<data>`.
 
     Raises:
         DataUrlError: it does not have this form.
     """
+    url = text.start
     comma = url.find(",", 0, _HEAD)
     if not is_data_url(url) or comma < 0:
         raise DataUrlError("The data URL must have the form `data:<type>;base64,<data>`.")
     kind, *parameters = url[len("data:") : comma].split(";")
     is_base64 = any(parameter.strip().lower() == "base64" for parameter in parameters)
     # By the specification of data URLs, one without a type is plain text.
-    return InlineFile(kind.strip().lower() or "text/plain", is_base64, url, comma + 1)
+    return InlineFile(kind.strip().lower() or "text/plain", is_base64, text, comma + 1)
 
 
 def is_data_url(url: str) -> bool:
@@ -64,14 +65,12 @@ def is_data_url(url: str) -> bool:
     return url[:5].lower() == "data:"
 
 
-def _unescape(text: str, start: int) -> Iterator[bytes]:
+def _unescape(slices: Iterator[str]) -> Iterator[bytes]:
     # Slice by slice: unescaping takes up to eighty times the length of the text in memory.
-    while start < len(text):
-        end = start + _SLICE
-        if end < len(text) and (escape := text.rfind("%", end - 2, end)) >= 0:
-            end = escape  # an escape must not be cut in two
-        yield unquote_to_bytes(text[start:end])
-        start = end
+    try:
+        yield from map(unquote_to_bytes, slices)
+    except FileTextError:
+        raise DataUrlError(_INVALID_BASE64) from None
 
 
 def _decode_base64(slices: Iterator[bytes]) -> Iterator[bytes]:
@@ -94,7 +93,7 @@ def _decoded(encoded: bytes, *, is_last: bool) -> bytes:
     try:
         plain = binascii.a2b_base64(encoded + padding, strict_mode=True)
     except ValueError:  # binascii's own error is one
-        raise DataUrlError("The file's data is not valid base64.") from None
+        raise DataUrlError(_INVALID_BASE64) from None
     if not is_last and len(plain) != len(encoded) // 4 * 3:
-        raise DataUrlError("The file's data is not valid base64.")
+        raise DataUrlError(_INVALID_BASE64)
     return plain

@@ -7,7 +7,11 @@ decoded. The other bounds are on single fields; the types in `app/openai/request
 
 from __future__ import annotations
 
-from app.openai.errors import BadRequest
+from app.openai.errors import BadRequest, BodyTooLarge
+
+MOST_BYTES = 8 * 1024 * 1024
+"""Bytes of a body without its long files: far more text than any model of the upstream reads.
+Decoding them takes at most 40 ms."""
 
 MOST_VALUES = 65_536
 """Values of a body. 2,048 messages and 128 tools with long schemas have about 40,000; decoding this
@@ -41,6 +45,19 @@ DEEPEST_SCHEMA = 64
 """Levels of JSON. Schemas of OpenAI's structured outputs have at most half of them."""
 
 _SPACE = b" \t\r\n"
+
+
+def check_size(size: int) -> None:
+    """Check the size of a body in bytes, without its long files.
+
+    Raises:
+        BodyTooLarge: it is larger than `MOST_BYTES`.
+    """
+    if size > MOST_BYTES:
+        raise BodyTooLarge(
+            "The request body is too large, apart from the base64 of its files. The limit is"
+            f" {MOST_BYTES} bytes."
+        )
 
 
 def check_values(body: bytes | bytearray) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import mimetypes
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
 import msgspec
 
 from app.openai.errors import BadRequest, UnsupportedParameter
+from app.openai.file_text import FileText
 from app.openai.requests import (
     AudioPart,
     ChatMessage,
@@ -39,12 +41,11 @@ _RESULTS = ("tool", "function")
 class GivenFile(msgspec.Struct, frozen=True):
     """A file in a request. `param` is the path of the field that holds it.
 
-    `source` is the client's own string, which may be very long and is never copied: a URL, or bare
-    base64 if `base64_type`, the media type of its content, is set.
+    `source` is a URL, or bare base64 if `base64_type`, the media type of its content, is set.
     """
 
     param: str
-    source: str
+    source: FileText
     name: str = ""
     base64_type: str | None = None
 
@@ -82,6 +83,16 @@ def to_messages(messages: list[ChatMessage], files: Mapping[str, Attachment]) ->
     return turns
 
 
+def memory(messages: list[ChatMessage]) -> int:
+    """Return the bytes that the texts of messages take: up to four times those of their JSON."""
+    size = 0
+    for message in messages:
+        size += sys.getsizeof(message.content)
+        for part in message.content if isinstance(message.content, list) else []:
+            size += sys.getsizeof(part.text if isinstance(part, TextPart) else part)
+    return size
+
+
 def _parts(messages: list[ChatMessage]) -> Iterator[tuple[str, Part]]:
     """Every part of every list of content parts, with its path."""
     for index, message in enumerate(messages):
@@ -97,10 +108,10 @@ def _path(message: int, part: int) -> str:
 def _given(part: ImagePart | FilePart | AudioPart, path: str) -> GivenFile:
     param = _param(part, path)
     match part:
-        case ImagePart(image_url=ImageUrl(url=url) | str(url)):
-            return GivenFile(param, url)
-        case FilePart(file=FileData(file_data=str(data), filename=name)):
-            is_url = re.match(r"(?i)data:|https?://", data)
+        case ImagePart(image_url=url):
+            return GivenFile(param, url.url if isinstance(url, ImageUrl) else FileText(url))
+        case FilePart(file=FileData(file_data=FileText() as data, filename=name)):
+            is_url = re.match(r"(?i)data:|https?://", data.start)
             kind = mimetypes.guess_type(name or "")[0] or "application/octet-stream"
             return GivenFile(param, data, name or "", None if is_url else kind)
         case FilePart():

@@ -8,6 +8,7 @@ wrong type is refused, and the error names its path; so is one beyond its bound 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec import Meta
 from app.openai.bounds import (
     LONGEST_NAME,
     LONGEST_STOP,
+    MOST_BYTES,
     MOST_MESSAGES,
     MOST_MODALITIES,
     MOST_PARTS,
@@ -24,6 +26,7 @@ from app.openai.bounds import (
     check_values,
 )
 from app.openai.errors import BadRequest, UnsupportedParameter
+from app.openai.file_text import Body, FileText, cut_files
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text"):
@@ -35,7 +38,7 @@ class TextPart(msgspec.Struct, frozen=True, tag="text"):
 class ImageUrl(msgspec.Struct, frozen=True):
     """Location of a picture or file: an `http(s):` URL, or a `data:` URL with its content."""
 
-    url: str
+    url: FileText
 
 
 class ImagePart(msgspec.Struct, frozen=True, tag="image_url"):
@@ -51,7 +54,7 @@ class AudioPart(msgspec.Struct, frozen=True, tag="input_audio"):
 class FileData(msgspec.Struct, frozen=True):
     """A file's name and its content: bare base64, a `data:` URL or an `http(s):` URL."""
 
-    file_data: str | None = None
+    file_data: FileText | None = None
     filename: str | None = None
 
 
@@ -296,7 +299,6 @@ class ImagesRequest(msgspec.Struct, frozen=True):
 
 
 T = TypeVar("T")
-Body = bytes | bytearray
 
 _IN_A_CHAT = "Send the picture in a message to `/chat/completions`, and ask there for the change."
 _IMAGE_ADVICE = {
@@ -306,8 +308,6 @@ _IMAGE_ADVICE = {
     "mask": _IN_A_CHAT,
 }
 
-_decoder = msgspec.json.Decoder(ChatRequest)
-_images_decoder = msgspec.json.Decoder(ImagesRequest)
 _PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
@@ -318,7 +318,7 @@ def decode_chat(body: Body) -> ChatRequest:
     Raises:
         BadRequest: the body is not JSON or not of this type; the error names the field.
     """
-    request = _decode(_decoder, body)
+    request = _decode(ChatRequest, body)
     if not request.messages:
         raise BadRequest("`messages` must contain at least one message.", param="messages")
     return request
@@ -331,7 +331,7 @@ def decode_images(body: Body) -> ImagesRequest:
         BadRequest: the body is not JSON or not of this type, or asks for something that is not
             supported; the error names the field.
     """
-    request = _decode(_images_decoder, body)
+    request = _decode(ImagesRequest, body)
     if field := request.unsupported:
         message = f"`{field}` is not supported for images. {_IMAGE_ADVICE[field]}"
         raise UnsupportedParameter(message, param=field)
@@ -345,16 +345,23 @@ def decode_images(body: Body) -> ImagesRequest:
 _TOO_LONG = re.compile(r"Expected `(?P<kind>array|str)` of length <= (?P<most>\d+)")
 _LONGEST_QUOTE = 300
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_SURROGATES = 24
+"""Bytes of two escapes, twice: a decoder stops near the first one."""
 
 
-def _decode(decoder: msgspec.json.Decoder[T], body: Body) -> T:
+def _decode(kind: type[T], body: Body) -> T:
+    files: list[FileText] = []
+    if len(body) > MOST_BYTES:
+        body, files = cut_files(body)
     check_values(body)
     try:
-        return decoder.decode(body)
+        return msgspec.json.decode(body, type=kind, dec_hook=partial(_file_text, files))
     except msgspec.ValidationError as error:
         raise invalid_field(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        if lone := _LONE_SURROGATE.search(body):
+        at = int(found[1]) if (found := _BYTE.search(str(error))) else len(body)
+        if lone := _LONE_SURROGATE.search(body, max(0, at - _SURROGATES), at + _SURROGATES):
             raise BadRequest(
                 f"The body contains a lone surrogate, {lone[0].decode()}: a text was cut in the"
                 " middle of a surrogate pair."
@@ -362,6 +369,19 @@ def _decode(decoder: msgspec.json.Decoder[T], body: Body) -> T:
         raise BadRequest(f"The body is not valid JSON: {error}") from None
     except RecursionError:
         raise BadRequest("The body is nested too deeply.") from None
+
+
+def _file_text(files: list[FileText], _: type, value: object) -> FileText:
+    """Return the text of a file: a string, or the number of a file that was cut out.
+
+    A client may send a number itself: it only finds its own files.
+    """
+    match value:
+        case str():
+            return FileText(value)
+        case int() if 0 <= value < len(files):
+            return files[value]
+    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
 
 
 def invalid_field(message: str, parent: str = "") -> BadRequest:

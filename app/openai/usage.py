@@ -27,7 +27,7 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 def summarize_prompt(messages: list[Message]) -> Prompt:
-    """Keep what is needed to count the tokens of messages once the answer is complete.
+    """Keep what is needed to count the tokens of messages.
 
     No more than the counted prefix is copied, however long the messages are.
     """
@@ -40,20 +40,23 @@ def summarize_prompt(messages: list[Message]) -> Prompt:
     return Prompt(len(messages), "\n".join(pieces)[:COUNT_LIMIT], max(0, length - 1))
 
 
-async def usage(prompt: Prompt, answer: str) -> Usage:
-    """Count prompt and completion tokens, approximately as OpenAI does."""
-    if prompt.length + len(answer) > _INLINE_LIMIT:
-        loop = asyncio.get_running_loop()
-        tokens = await loop.run_in_executor(_executor(), _count_both, prompt, answer)
-    else:
-        tokens = _count_both(prompt, answer)
-    prompt_tokens, completion_tokens = tokens
-    prompt_tokens += _PER_MESSAGE * prompt.messages + _PER_ANSWER
-    return Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens)
+async def prompt_tokens(prompt: Prompt) -> int:
+    """Count the tokens of a prompt, approximately as OpenAI does."""
+    tokens = await _count(prompt.prefix, prompt.length)
+    return tokens + _PER_MESSAGE * prompt.messages + _PER_ANSWER
 
 
-def _count_both(prompt: Prompt, answer: str) -> tuple[int, int]:
-    return count(prompt.prefix, prompt.length), count(answer)
+async def usage(prompt_tokens: int, answer: str) -> Usage:
+    """Add the tokens of an answer to those of its prompt."""
+    tokens = await _count(answer, len(answer))
+    return Usage(prompt_tokens, tokens, prompt_tokens + tokens)
+
+
+async def _count(prefix: str, length: int) -> int:
+    if len(prefix) <= _INLINE_LIMIT:
+        return count(prefix, length)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_executor(), count, prefix, length)
 
 
 def _texts(message: Message) -> list[str]:

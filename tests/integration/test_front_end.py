@@ -652,8 +652,6 @@ async def test_unsupported_parameters_with_neutral_values_are_accepted(client: C
     [
         ("stop", 7, "stop"),
         ("stop", ["a", 7], "stop[1]"),
-        ("stop", ["a", "b", "c", "d", "e"], "stop"),
-        ("stop", "x" * 1001, "stop"),
         ("max_tokens", "many", "max_tokens"),
         ("max_tokens", 0, "max_tokens"),
         ("max_completion_tokens", 1.5, "max_completion_tokens"),
@@ -679,6 +677,22 @@ async def test_a_known_field_of_a_wrong_type_is_named(
     assert response.status_code == 400
     assert response.json()["error"]["param"] == param
     assert response.json()["error"]["code"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (["a", "b", "c", "d", "e"], "array_above_max_length"),
+        ("x" * 1001, "string_above_max_length"),
+    ],
+)
+async def test_a_known_field_that_is_too_long_is_named(
+    front: Client, value: object, code: str
+) -> None:
+    response = await front.post(CHAT, json={**BODY, "stop": value}, headers=BEARER)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "stop"
+    assert response.json()["error"]["code"] == code
 
 
 # ----- media

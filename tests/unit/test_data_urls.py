@@ -10,12 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.files.data_urls import DataUrlError, read_data_url
+from app.openai.file_text import FileText
 
 BIG = bytes(range(256)) * 3000
 
 
 def read(url: str) -> tuple[str, bytes]:
-    found = read_data_url(url)
+    found = read_data_url(FileText(url))
     return found.type, b"".join(found.pieces())
 
 
@@ -50,7 +51,7 @@ def test_percent_escapes_are_decoded_in_little_memory(kind: str) -> None:
     url = f"data:{kind}," + "%41" * 1_000_000
     tracemalloc.start()
     try:
-        for _ in read_data_url(url).pieces():
+        for _ in read_data_url(FileText(url)).pieces():
             pass
         assert tracemalloc.get_traced_memory()[1] < 10 * len(url)
     finally:

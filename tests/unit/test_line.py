@@ -9,11 +9,9 @@ import pytest
 
 import settings
 from app import line as line_module
-from app.line import ENQUEUES, Line
+from app.line import ENQUEUES, Line, SealedJob
 from app.openai.errors import LineUnavailable
 from app.scheduling import Scheduling
-from wire import VERSION
-from wire.jobs import ChatJob, Message
 from wire.line.admission import Accepted, NewJob
 from wire.line.front_end import FrontEndLine
 from wire.redis.client import connect
@@ -48,11 +46,8 @@ class Subscribed:
         return Reply(job, 1000)
 
 
-def job(number: int) -> ChatJob:
-    said = [Message("user", "hi")]
-    return ChatJob(
-        version=VERSION, id=f"job-{number}", family="gpt_4_s", bearer=f"{number}", messages=said
-    )
+def job(number: int) -> SealedJob:
+    return SealedJob(f"job-{number}", "gpt_4_s", f"{number}", b"sealed", 6)
 
 
 def busy_line() -> tuple[Line, BusyRedis]:

@@ -10,7 +10,7 @@ import pytest
 
 from app.files.attachments import read_inline
 from app.openai.errors import BadRequest
-from app.openai.messages import GivenFile, given_files, to_messages
+from app.openai.messages import GivenFile, given_files, memory, to_messages
 from app.openai.requests import decode_chat
 from wire.jobs import Attachment, Message
 
@@ -32,10 +32,14 @@ def request(*parts: object) -> Any:
     return decode_chat(json.dumps({"model": "gpt-4", "messages": messages}).encode()).messages
 
 
+def source(file: GivenFile) -> str:
+    return "".join(file.source.slices())
+
+
 def test_texts_and_files_stay_in_their_order() -> None:
     messages = request(text("a"), text("b"), IMAGE, text("c"), DATA)
     first, second = given_files(messages)
-    assert first == GivenFile("messages[1].content[2].image_url.url", URL)
+    assert (first.param, source(first)) == ("messages[1].content[2].image_url.url", URL)
     assert (second.param, second.name) == ("messages[1].content[4].file.file_data", "a.pdf")
     taken = {first.param: TAKEN, second.param: TAKEN}
     turns = to_messages(messages, taken)
@@ -46,8 +50,14 @@ def test_texts_and_files_stay_in_their_order() -> None:
 def test_the_location_of_a_picture_may_be_a_bare_url() -> None:
     messages = request(text("a"), {"type": "image_url", "image_url": URL})
     (given,) = given_files(messages)
-    assert given == GivenFile("messages[1].content[1].image_url", URL)
+    assert (given.param, source(given)) == ("messages[1].content[1].image_url", URL)
     assert to_messages(messages, {given.param: TAKEN})[1] == Message("user", ["a", TAKEN])
+
+
+def test_the_memory_of_texts_is_that_of_their_characters() -> None:
+    wide = "a" * 999_999 + "😀"
+    messages = request(text(wide), IMAGE, {"type": "refusal", "refusal": "b" * 1000})
+    assert 4_000_000 <= memory(messages) <= 4_010_000
 
 
 def test_text_parts_alone_become_one_text() -> None:
@@ -67,7 +77,7 @@ def test_a_file_may_be_bare_base64_a_data_url_or_a_web_address(
     data: str, name: str | None, base64_type: str | None
 ) -> None:
     (given,) = given_files(request({"type": "file", "file": {"file_data": data, "filename": name}}))
-    assert (given.source, given.name) == (data, name or "")
+    assert (source(given), given.name) == (data, name or "")
     assert given.base64_type == base64_type
 
 

@@ -35,7 +35,6 @@ if job.resumes then return {'lost'} end
 
 local record = keys.account(account)
 redis.call('HSET', record, 'cap', job.cap, 'weight', job.weight)
-strangers.keep(account, durations.MINUTE)
 job.stranger = strangers.is_one(account)
 if not job.accepted then
   -- Its place, if it were admitted: among its key's users, after its user's last job is paid for, or now.
@@ -43,6 +42,7 @@ if not job.accepted then
   job.line_tag = math.max(earliest, tonumber(redis.call('HGET', record, 'now') or 1)) + job.band
   local reason, wait, kept = admission.refusal(job, limits)
   if reason then
+    strangers.keep(account, durations.MINUTE)
     metrics.count('gateway_refusals_total', {lane = lane, reason = reason})
     return {'refused', reason, math.floor(wait), kept == false and 0 or 1}
   end

@@ -1,7 +1,7 @@
 """Replies to instructions in the prompt, as a model would give them: function calls and JSON. Pure.
 
 The instructions are recognized loosely, by what any such prompt has to contain: the tags of calls
-and results, and each function and schema as a line of JSON.
+and results, and each function and schema as JSON that begins a line.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _RESULT = re.compile(r"<tool_result[^>]*>\n?(.*?)\n?</tool_result>", re.DOTALL)
 _MUST_CALL = re.compile(r"must call (?:the function ([^\s.]+)|one of)")
 _CORRECTION = "Reply again"
 _JSON = "single JSON"
+_OBJECT = re.compile(r"^ *(?=\{)", re.MULTILINE)
 _DEEPEST = 8
 
 _Schema = Mapping[str, object]
@@ -93,12 +94,16 @@ def _is_question(message: Message) -> bool:
 
 
 def _objects(text: str) -> Iterator[dict[str, object]]:
-    for line in text.splitlines():
-        if line.startswith('{"') and "the_function" not in line:
-            try:
-                yield msgspec.json.decode(line, type=dict[str, object])
-            except msgspec.DecodeError:
-                continue
+    """Yield the JSON objects that begin at the beginning of a line, but for the example."""
+    decoder, at = json.JSONDecoder(), 0
+    while begin := _OBJECT.search(text, at):
+        at = begin.end()
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        if value.get("name") != "the_function":
+            yield value
 
 
 def _parameters(function: Mapping[str, object]) -> _Schema:

@@ -21,8 +21,9 @@ from workers.upstream import Upstream, UpstreamBusy, UpstreamError
 
 logger = logging.getLogger(__name__)
 
-LONGEST_TEXT = 1_000_000
-"""Characters of one reply that are held back."""
+LONGEST_TEXT = 400_000
+"""Characters of one reply that are held back. Checking more would stop the event loop for over
+50 ms: the interpreter's lock is held while a text is decoded, or quoted in an error."""
 
 _TOO_LONG = Failed(
     "upstream_error", "The JSON answer is longer than this gateway checks.", "answer_too_long"

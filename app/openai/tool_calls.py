@@ -30,6 +30,13 @@ OPENING, CLOSING = "<tool_call>", "</tool_call>"
 LONGEST_BLOCK = 262_144
 """Characters. A longer block is text."""
 
+MOST_BLOCKS = 100
+"""Blocks of one answer that are read. If more are not readable, all that follows is text; after as
+many calls the answer ends."""
+
+_STEP = 4096
+"""Characters that are read at once: the rest is copied after every block."""
+
 _TAG = re.compile(f"{OPENING}|{CLOSING}")
 _MARGIN = re.compile(r"\s{0,8}(?:```[a-z_]{0,16}\s{0,8}|`{1,2})?\Z")
 _LONGEST_MARGIN = 35
@@ -69,9 +76,13 @@ class ToolCallReader:
         self._pending = ""  # text that may belong to a block, or the end of an open block
         self._block: list[str] | None = None  # the pieces of an open block, from before its tag
         self._length = 0
+        self._unreadable = 0
 
     def add(self, text: str) -> list[str | ToolCall]:
         """Add text; return the text and the calls that are complete now, in order."""
+        if len(text) > _STEP:
+            steps = (text[at : at + _STEP] for at in range(0, len(text), _STEP))
+            return [piece for step in steps for piece in self.add(step)]
         pieces: list[str | ToolCall] = []
         rest: str | None = self._pending + text
         while rest is not None and not self.ended:
@@ -80,6 +91,8 @@ class ToolCallReader:
                 rest = self._read_block(rest, pieces)
             elif self.calls:
                 rest = self._read_filler(rest)
+            elif self._unreadable == MOST_BLOCKS:
+                return [*pieces, rest] if rest else pieces
             else:
                 rest = self._read_text(rest, pieces)
         return pieces
@@ -169,7 +182,7 @@ class ToolCallReader:
         self._block = None
         pieces += calls[:1] if self._rules.single else calls
         self.calls += len(calls)
-        self.ended = self._rules.single
+        self.ended = self._rules.single or self.calls >= MOST_BLOCKS
 
     def _release(self, pieces: list[str | ToolCall]) -> None:
         """Pass on a block as text, or end the answer at it if calls came before it."""
@@ -177,6 +190,7 @@ class ToolCallReader:
             self.ended = True
         else:
             pieces.append("".join(self._block or ()))
+            self._unreadable += 1
         self._block = None
 
 

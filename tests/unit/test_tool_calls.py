@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.openai.tool_calls import LONGEST_BLOCK, CallRules, ToolCall, ToolCallReader
+from app.openai.tool_calls import LONGEST_BLOCK, MOST_BLOCKS, CallRules, ToolCall, ToolCallReader
 
 NAMES = frozenset({"get_weather", "run"})
 RULES = CallRules(NAMES)
@@ -91,6 +91,13 @@ def test_a_call_after_an_unreadable_one_is_read() -> None:
     ]
 
 
+def test_the_number_of_blocks_that_are_read_is_bounded() -> None:
+    unreadable = "<tool_call>{}" * MOST_BLOCKS
+    assert read(f"{unreadable}{BLOCK}") == [f"{unreadable}{BLOCK}"]
+    assert read(f"{unreadable[:-13]}{BLOCK}") == [unreadable[:-13], PARIS]
+    assert read(BLOCK * 1000) == [PARIS] * MOST_BLOCKS
+
+
 def test_text_that_cannot_begin_a_call_is_not_held_back() -> None:
     reader = ToolCallReader(RULES)
     assert reader.add("Hello, world.") == ["Hello, world."]
@@ -142,3 +149,20 @@ def test_little_is_held_back_and_the_work_is_linear(piece: str) -> None:
         reader.add(piece)
         again += len(reader._pending)
     assert again <= 20_000 * 120
+
+
+@pytest.mark.parametrize("piece", ["<tool_call>{", "<tool_call> x", BLOCK, "`<tool_call>` "])
+def test_a_long_text_is_read_in_steps(piece: str) -> None:
+    """The text after a block is copied: all of a long one, after each of its many blocks."""
+    longest = 0
+
+    class Spied(ToolCallReader):
+        def _open(self, text: str, start: int, at: int) -> str:
+            nonlocal longest
+            longest = max(longest, len(text))
+            return super()._open(text, start, at)
+
+    reader = Spied(RULES)
+    reader.add(piece * 10_000)
+    reader.flush()
+    assert 0 < longest < 10_000

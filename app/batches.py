@@ -40,13 +40,14 @@ class Batches(Generic[_Item, _Result]):
         return future
 
     async def finish(self, timeout: float) -> None:
-        """Wait until all calls are made, and give up the rest after `timeout` seconds."""
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=timeout)
-            if self._task is not None:
-                self._task.cancel()
+        """Wait until all calls are made; after `timeout` seconds, cancel the rest."""
+        if (task := self._task) is not None:
+            await asyncio.wait([task], timeout=timeout)
+            task.cancel()
+            await asyncio.wait([task])
 
     async def _run(self) -> None:
+        gathered: list[tuple[_Item, asyncio.Future[_Result]]] = []
         try:
             while self._items:
                 await asyncio.sleep(self._pause)
@@ -56,6 +57,8 @@ class Batches(Generic[_Item, _Result]):
                     await self._make(gathered[at : at + self._size])
         finally:
             self._task = None
+            for _, future in gathered + self._items:
+                future.cancel()  # does nothing to one that has its result
 
     async def _make(self, batch: Sequence[tuple[_Item, asyncio.Future[_Result]]]) -> None:
         try:

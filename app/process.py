@@ -9,7 +9,6 @@ served, each as the last one of its connection. So none is closed while its clie
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -26,6 +25,7 @@ from app.http.connection import GatewayProtocol, GatewayRequest
 from app.http.sockets import BACKLOG
 from app.server import FrontEndServer
 from runtime import logs
+from runtime.garbage import collect_rarely
 from runtime.permissions import restrict_new_files
 from runtime.tasks import first_of
 from settings.loader import load
@@ -157,8 +157,7 @@ def main(descriptor: str, version: str) -> None:
         restrict_new_files()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
-        # Imports never become garbage: walking through them again would stop the loop.
-        gc.freeze()
+        collect_rarely()
         uvloop.run(serve(config, seal, listener))
     except (settings.SettingsError, WrongVersionError) as error:
         give_up(str(error))

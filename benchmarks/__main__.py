@@ -41,10 +41,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(BENCHMARKS)}; by default all")
     parser.add_argument("--seed", type=int, default=random_lines.SEED, help="of random_lines")
     parser.add_argument("--scenarios", type=int, default=random_lines.SCENARIOS, help="the same")
+    parser.add_argument(
+        "--clients", type=int, nargs="+", default=waiting.CLIENTS, help="of waiting"
+    )
     given = parser.parse_args()
     names = given.names or list(BENCHMARKS)
     benchmarks = BENCHMARKS | {
-        "random_lines": lambda: random_lines.main(given.seed, given.scenarios)
+        "random_lines": lambda: random_lines.main(given.seed, given.scenarios),
+        "waiting": lambda: waiting.main(given.clients),
     }
     for name in names:
         if name not in BENCHMARKS:

@@ -81,6 +81,7 @@ def gateway(
             "Redis": psutil.Process(redis.process.pid),
         }
         _wait(f"{url}/readyz")
+        (parts["front end"],) = parts["front end"].children()  # its parent only watches it
         yield Gateway(url, upstream, redis.url, parts)
 
 

@@ -37,3 +37,19 @@ async def test_a_failed_call_fails_its_own_items_and_no_others() -> None:
     with pytest.raises(ConnectionResetError):
         await bad
     assert await batches.add("later") == "later"
+
+
+async def test_calls_that_are_not_made_in_time_are_cancelled() -> None:
+    called = asyncio.Event()
+
+    async def never(_: Sequence[str]) -> Sequence[str]:
+        called.set()
+        await asyncio.get_running_loop().create_future()
+        return []
+
+    batches = Batches(never, 1, 0.0, lambda item: item)
+    results = [batches.add("in a call"), batches.add("gathered")]
+    await called.wait()
+    results.append(batches.add("added"))
+    await batches.finish(0.0)
+    assert all(result.cancelled() for result in results)

@@ -38,10 +38,12 @@ function jobs.finish(id, state, reason)
   if held then fairness.pay(lane, account, family, took) end
   if took > 0 then line.count_slot_time(lane, took) end
   metrics.count('gateway_endings_total', {lane = lane, reason = reason})
-  local queued = line.fill_seats(account)
-  if held and queued and queued[lane] then fairness.advance_tag(queued[lane], lane, account) end
+  if held then -- else it only waited in its key's line: no seat and no slot is free
+    local queued = line.fill_seats(account)
+    if queued and queued[lane] then fairness.advance_tag(queued[lane], lane, account) end
+    channels.nudge() -- a slot of the upstream is free, for a job of any account
+  end
   strangers.keep_after_job(account)
-  channels.nudge() -- a slot of the upstream is free, for a job of any account
 end
 
 -- True if this attempt is the running one.

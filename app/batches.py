@@ -58,7 +58,7 @@ class Batches(Generic[_Item, _Result]):
         finally:
             self._task = None
             for _, future in gathered + self._items:
-                future.cancel()  # does nothing to one that has its result
+                future.cancel()  # does nothing if it has a result
 
     async def _make(self, batch: Sequence[tuple[_Item, asyncio.Future[_Result]]]) -> None:
         try:

@@ -18,6 +18,7 @@ from app.http.sockets import address, listen, passed_by_systemd
 from runtime import logs
 from runtime.command_line import parse_no_arguments
 from runtime.permissions import restrict_new_files
+from settings.environment import log_misspelt
 from settings.loader import load
 
 logger = logging.getLogger("app")
@@ -34,6 +35,7 @@ def main() -> None:
         listener = passed or listen(config.server)
     except settings.SettingsError as error:
         sys.exit(str(error))
+    log_misspelt(os.environ)
     servers = {"address": address(listener), "redis": config.redis.role_url}
     logger.info("listening", extra={"event": "listening", **servers})
     front_ends = Processes(listener, config.server, is_ours=passed is None)

@@ -17,12 +17,14 @@ import sys
 import settings
 from local.gateway import LocalGateway
 from local.terminal import LocalError, say
+from runtime.command_line import parse_no_arguments
 from runtime.tasks import first_of
 from settings.loader import load
 
 
 def main() -> None:
     """Read the settings and serve. The status is 0 after a signal, 1 after a failure."""
+    parse_no_arguments("local", __doc__)
     try:
         config = load()
     except settings.SettingsError as error:

@@ -180,10 +180,11 @@ def _check_port(host: str, port: int) -> None:
         if error.errno == errno.EADDRINUSE:
             raise LocalError(
                 f"Port {port} is in use, perhaps by another `make run`. Stop what uses it, or take"
-                " another port: server.port in settings.toml, or GATEWAY__SERVER__PORT=... make run"
+                " another port: server.port in settings.local.toml, or GATEWAY__SERVER__PORT=..."
+                " make run"
             ) from None
         raise LocalError(
-            f"Cannot listen on {host} port {port} (server.host and server.port in settings.toml):"
+            f"Cannot listen on {host} port {port} (server.host and server.port):"
             f" {(error.strerror or '').partition(' (')[0]}"
         ) from None
 

@@ -72,8 +72,8 @@ def instructions(url: str, model: str, *, simulated: bool) -> str:
     ]
     if simulated:
         lines += [
-            "Answers come from a simulator, no real model is asked. To use your Pandora-Next,",
-            "set upstream.base_url and upstream.api_prefix in settings.toml, or start it with:",
+            "Answers come from a simulator, no real model is asked. To use your Pandora-Next, set",
+            "upstream.base_url and upstream.api_prefix in settings.local.toml, or start it with:",
             "",
             "  GATEWAY__UPSTREAM__BASE_URL=https://pandora.example.com \\",
             "    GATEWAY__UPSTREAM__API_PREFIX=its-proxy_api_prefix make run",

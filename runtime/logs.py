@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import settings
 
@@ -79,6 +80,7 @@ class DailyFile(WatchedFileHandler):
 
     def __init__(self, path: Path, keep_days: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path.parent).close()  # the file will be renamed there each day
         self._path = path
         self._keep_days = keep_days
         self._today = _day(time.time())

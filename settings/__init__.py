@@ -120,7 +120,7 @@ class Upstream(Section, frozen=True):
         """
         if not self.base_url:
             raise SettingsError(
-                "upstream.base_url: not set; name your Pandora-Next server in settings.toml"
+                "upstream.base_url: not set; name your Pandora-Next server in settings.local.toml"
                 " or in GATEWAY__UPSTREAM__BASE_URL"
             )
         return self.base_url

@@ -1,7 +1,8 @@
 """Load the settings from `settings.toml`, `gpts.toml` and the environment.
 
-A setting is looked up in the environment (`GATEWAY__SECTION__KEY`), then in the file, then among
-the defaults of the records. Each is decoded by the type that its field declares, so anything wrong
+A setting is looked up in the environment (`GATEWAY__SECTION__KEY`), then in `settings.local.toml`,
+which is the operator's own and not part of a release, then in `settings.toml`, then among the
+defaults of the records. Each is decoded by the type that its field declares, so anything wrong
 stops the start with a `SettingsError` that names the file or variable and the key. It never shows a
 value, which may be a password.
 """
@@ -68,9 +69,11 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = os.environ if environ is None else environ
     path = Path(environ.get("GATEWAY_SETTINGS") or HERE / "settings.toml")
-    file = path.name if path.parent == HERE else str(path)
-    given = dict(_from_file(path, file)) | dict(_from_environment(environ))
-    sections = {section.name: _section(section, file, given) for section in fields(Schema)}
+    given: dict[str, _Given] = {}
+    for each in _with_local(path):
+        given |= _from_file(each, _shown(each))
+    given |= _from_environment(environ)
+    sections = {section.name: _section(section, _shown(path), given) for section in fields(Schema)}
     models: Models = sections["models"]
     return Settings(
         **sections,
@@ -84,6 +87,16 @@ class _Given(msgspec.Struct, frozen=True):
 
     place: str
     value: object
+
+
+def _with_local(path: Path) -> list[Path]:
+    """Return a file and, if there is one, the operator's own file that is read after it."""
+    local = path.with_name(f"{path.stem}.local{path.suffix}")
+    return [path, local] if local.is_file() else [path]
+
+
+def _shown(path: Path) -> str:
+    return path.name if path.parent == HERE else str(path)
 
 
 def _from_file(path: Path, file: str) -> Iterator[tuple[str, _Given]]:
@@ -158,21 +171,25 @@ def _declared(kind: object) -> inspect.Type:
 
 def _custom_gpts(named: str | None, models: Models) -> tuple[tuple[str, Gpt], ...]:
     path = Path(named or HERE / "gpts.toml")
-    if not named and not path.exists():
-        return ()
-    file = path.name if path.parent == HERE else str(path)
-    gpts: list[tuple[str, Gpt]] = []
+    gpts: dict[str, Gpt] = {}
+    for each in _with_local(path):
+        if named or each.exists():
+            gpts |= _gpts_of_file(each, models)
+    return tuple(gpts.items())
+
+
+def _gpts_of_file(path: Path, models: Models) -> Iterator[tuple[str, Gpt]]:
+    file = _shown(path)
     for name, table in _read(path, file).items():
         if name in models.names():
             raise SettingsError(f"{file}: {name}: the settings give this name to a model")
         try:
-            gpts.append((name, msgspec.convert(table, Gpt)))
+            yield name, msgspec.convert(table, Gpt)
         except msgspec.ValidationError:
             raise SettingsError(
                 f'{file}: {name}: expected a table with id = "g-...", the end of the GPT\'s link,'
                 " and nothing else"
             ) from None
-    return tuple(gpts)
 
 
 def _read(path: Path, file: str) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """`python -m settings.migrate config.json gpts.json`: convert the predecessor's two files to ours.
 
-Writes `settings.toml` and `gpts.toml`, and reports the result for each key. A value that cannot be
-used is named and its setting stays at the default, so the files that are written always load.
+Writes `settings.local.toml` and `gpts.local.toml`, and reports the result for each key. A value
+that cannot be used is named and its setting stays at the default, so the files that are written
+always load.
 Settings for which the predecessor had no key stay at their defaults, too.
 """
 
@@ -20,7 +21,7 @@ from urllib.parse import quote
 import msgspec
 
 from settings import HERE, Gpt, Models, Settings, SettingsError
-from settings.loader import OVERRIDE, load
+from settings.loader import FIELDS, OVERRIDE, load
 
 _NO_FILES = {"GATEWAY_SETTINGS": os.devnull, "GATEWAY_GPTS": os.devnull}
 
@@ -36,8 +37,8 @@ def main() -> None:
     """Read the arguments, write the files, print the report."""
     parser = argparse.ArgumentParser(
         prog="python -m settings.migrate",
-        description="Turn the predecessor's config.json and gpts.json into settings.toml and"
-        " gpts.toml, and report the result for each key.",
+        description="Turn the predecessor's config.json and gpts.json into settings.local.toml"
+        " and gpts.local.toml, and report the result for each key.",
     )
     parser.add_argument("config", type=Path, help="the predecessor's config.json")
     parser.add_argument("gpts", type=Path, nargs="?", help="its gpts.json, if there is one")
@@ -64,8 +65,8 @@ def migrate(config: Path, gpts: Path | None, to: Path, *, force: bool = False) -
     """
     migration = Migration(_read_json(config), _read_json(gpts) if gpts else {})
     files = {
-        to / "settings.toml": _filled_in(migration.settings),
-        to / "gpts.toml": _tables(migration.gpts),
+        to / "settings.local.toml": _sections(migration.settings),
+        to / "gpts.local.toml": _tables(migration.gpts),
     }
     for path in files:
         if not force and _was_changed(path):
@@ -162,7 +163,7 @@ NOT_NEEDED = {
 
 
 class Migration:
-    """Contents for `settings.toml` and `gpts.toml`, and the report on each key."""
+    """Contents for `settings.local.toml` and `gpts.local.toml`, and the report on each key."""
 
     def __init__(self, config: Table, gpts: Table) -> None:
         self.settings: dict[str, Setting] = {}
@@ -246,6 +247,10 @@ class Migration:
         except ValueError as error:
             self._note("redis", f"cannot be used, so redis.url stays as it is: {error}")
             return
+        if (host, port, database, password) == ("redis", 6379, 0, ""):
+            note = "the predecessor's own container, so redis.url stays empty: compose.yaml sets it"
+            self._note(", ".join(given), f"{note}, and `make run` starts a Redis")
+            return
         access = f":{quote(password, safe='')}@" if password else ""
         self._convert(
             ", ".join(given), "redis.url", _text, f"redis://{access}{host}:{port}/{database}"
@@ -278,7 +283,7 @@ class Migration:
                 self._note(name, "left out: a model has this name")
                 continue
             self.gpts[name] = gpt
-            self._note(name, f"in gpts.toml{''.join(f', without {key}' for key in others)}")
+            self._note(name, f"in gpts.local.toml{''.join(f', without {key}' for key in others)}")
 
 
 def _flat(config: Table) -> Table:
@@ -332,7 +337,7 @@ def _was_changed(path: Path) -> bool:
     """Return True if overwriting the file would lose settings: it says more than the defaults."""
     if not path.exists():
         return False
-    variable = "GATEWAY_GPTS" if path.name == "gpts.toml" else "GATEWAY_SETTINGS"
+    variable = "GATEWAY_GPTS" if path.name == "gpts.local.toml" else "GATEWAY_SETTINGS"
     try:
         loaded = load({**_NO_FILES, variable: str(path)})
     except SettingsError:
@@ -340,21 +345,27 @@ def _was_changed(path: Path) -> bool:
     return msgspec.structs.replace(loaded, directory=HERE) != Settings()
 
 
-def _filled_in(values: Mapping[str, Setting]) -> str:
-    """Render our `settings.toml` with its comments, and with these values in their lines."""
-    template = HERE / "settings.toml"
-    left = dict(values)
-    lines: list[str] = []
+def _sections(values: Mapping[str, Setting]) -> str:
+    """Render settings that are not at their defaults, in the order of `settings.toml`."""
+    text = (
+        "# Settings of this gateway. They override those of settings.toml, which explains each.\n"
+    )
     section = ""
-    for line in template.read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            section = line.strip("[]")
-        key = line.partition(" = ")[0]
-        name = f"{section}.{key}"
-        lines.append(f"{key} = {_toml(left.pop(name))}" if name in left else line)
-    if left:
-        raise MigrateError(f"{template} has no line for {', '.join(left)}: restore the original")
-    return "\n".join(lines) + "\n"
+    for name in (name for name in FIELDS if name in values):
+        key = name.partition(".")
+        if values[name] == _default(name):
+            continue
+        if key[0] != section:
+            section = key[0]
+            text += f"\n[{section}]\n"
+        text += f"{key[2]} = {_toml(values[name])}\n"
+    return text
+
+
+def _default(name: str) -> object:
+    section, _, key = name.partition(".")
+    value = getattr(getattr(Settings(), section), key)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _tables(gpts: Mapping[str, str]) -> str:

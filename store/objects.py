@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import obstore
 from obstore.exceptions import BaseError
@@ -36,7 +38,7 @@ def open_store(location: str, directory: Path) -> ObjectStore:
     try:
         if "://" in location:
             return from_url(location)
-        return LocalStore(directory / location, mkdir=True)
+        store = LocalStore(directory / location, mkdir=True)
     except OSError as error:
         reason = str(error).partition(" (os error")[0]
         message = f"media.store: the folder {directory / location} cannot be created: {reason}"
@@ -47,6 +49,24 @@ def open_store(location: str, directory: Path) -> ObjectStore:
             " (a bucket's credentials and options come from the environment variables of its own"
             " tools)"
         ) from None
+    _try_writing(directory / location)
+    return store
+
+
+def _try_writing(folder: Path) -> None:
+    """Write a file into a folder and into those in it, which another user may have made.
+
+    Raises:
+        SettingsError: one cannot be written to.
+    """
+    for each in (folder, *filter(Path.is_dir, folder.iterdir())):
+        try:
+            TemporaryFile(dir=each).close()
+        except OSError as error:
+            raise SettingsError(
+                f"media.store: the folder {each} cannot be written to: {error.strerror}; give it"
+                f" to the user of this process ({getpass.getuser()}), or name another one"
+            ) from None
 
 
 @contextmanager

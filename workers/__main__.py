@@ -1,4 +1,7 @@
-"""`python -m workers`: one worker process, until SIGTERM (drains) or a second one (at once)."""
+"""`python -m workers`: one worker process, until SIGTERM, after which running answers may finish.
+
+A second SIGTERM stops it at once.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ import uvloop
 
 import settings
 from runtime import logs
+from runtime.command_line import parse_no_arguments
 from runtime.permissions import restrict_new_files
 from runtime.tasks import find_error
+from settings.environment import log_misspelt
 from settings.loader import load
 from store.blobs import Blobs, open_blobs
 from store.media import Media, open_media
@@ -55,13 +60,23 @@ async def _run(worker: Worker) -> None:
         main.cancel() if stopping else worker.drain()
         stopping = True
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, _refuse_reload)
     await main
+
+
+def _refuse_reload() -> None:
+    logger.warning(
+        "a worker is not reloaded by SIGHUP: restart it with SIGTERM, it finishes its answers",
+        extra={"event": "not_reloaded"},
+    )
 
 
 def main() -> None:
     """Read the settings and serve."""
+    parse_no_arguments("workers", __doc__)
     try:
         config = load()
         config.upstream.require_base_url()
@@ -74,6 +89,7 @@ def main() -> None:
     except (settings.SettingsError, WrongVersionError) as error:
         sys.exit(str(error))
     gc.freeze()  # imports never become garbage: walking through them again would stop the loop
+    log_misspelt(os.environ)
     try:
         uvloop.run(serve(config, seal, media, blobs))
     except Exception as error:

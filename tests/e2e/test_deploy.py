@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import redis
@@ -59,6 +60,21 @@ def image_environment() -> dict[str, str]:
     return dict(part.split("=", 1) for part in shlex.split(variables))
 
 
+def service_environment(
+    name: str, env_file: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """The variables of a service, with the files of this repository in place of its volume."""
+    return {
+        variable: interpolate(text, env_file).replace("/settings/", f"{settings.HERE}/")
+        for variable, text in SERVICES[name].get("environment", {}).items()
+    }
+
+
+def interpolate(text: str, env_file: Mapping[str, str]) -> str:
+    """Replace `${NAME:-default}` as compose does, by variables of .env."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: env_file.get(found[1], found[2]), text)
+
+
 class Containers:
     """Processes in the places of the containers of compose.yaml, on this machine's own ports."""
 
@@ -79,7 +95,7 @@ class Containers:
     def run(self, name: str, *more: str, **environ: str) -> subprocess.Popen[bytes]:
         """Start the command of a service; `more` and `environ` replace its network."""
         command = [*shlex.split(SERVICES[name]["command"]), *more]
-        return self.start(name, command, **SERVICES[name].get("environment", {}) | environ)
+        return self.start(name, command, **service_environment(name) | environ)
 
     def start(self, name: str, command: list[str], **environ: str) -> subprocess.Popen[bytes]:
         program, *arguments = command
@@ -115,7 +131,7 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
     found = until(
         lambda: re.search(r"ready on (http://\S+)", containers.printed("simulator")), 20, "none"
     )
-    url = SERVICES["app"]["environment"]["GATEWAY__REDIS__URL"].replace(
+    url = service_environment("app")["GATEWAY__REDIS__URL"].replace(
         "redis:6379", f"127.0.0.1:{redis_port}"
     )
     network = {
@@ -172,9 +188,19 @@ def test_image_units_and_compose_file_start_the_roles_by_the_same_commands() -> 
     assert units == commands
 
 
+def test_dot_env_overrides_what_the_compose_file_sets() -> None:
+    """compose prefers `environment` to `env_file`, so it must pass on what .env says."""
+    own = {"GATEWAY__REDIS__URL": "redis://elsewhere/3", "GATEWAY__SERVER__PORT": "8080"}
+    for name in ("app", "worker"):
+        assert service_environment(name, own)["GATEWAY__REDIS__URL"] == "redis://elsewhere/3"
+    (port,) = SERVICES["app"]["ports"]
+    assert interpolate(port, own) == "8080:8080"
+    assert interpolate(port, {}) == "50011:50011"
+
+
 def test_the_image_can_migrate_the_predecessors_files(containers: Containers) -> None:
     (containers.data / "config.json").write_text('{"log_level": "ERROR"}')
     command = ["python", "-m", "settings.migrate", f"{containers.data}/config.json"]
     done = containers.start("migrate", [*command, "--to", str(containers.data)])
     assert done.wait(60) == 0, containers.printed("migrate")
-    assert 'level = "ERROR"' in (containers.data / "settings.toml").read_text()
+    assert 'level = "ERROR"' in (containers.data / "settings.local.toml").read_text()

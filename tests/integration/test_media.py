@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from obstore.store import ObjectStore
@@ -172,3 +175,19 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -
         open_store("media", tmp_path)
     folder = tmp_path / "media"
     assert str(caught.value) == f"media.store: the folder {folder} cannot be created: File exists"
+
+
+def test_a_folder_that_cannot_be_written_to_prevents_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a folder that root has made: the first image failed, hours later."""
+    (tmp_path / "media" / "images").mkdir(parents=True)
+
+    def refuse(dir: Path) -> IO[bytes]:
+        if dir.name == "images":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return tempfile.TemporaryFile(dir=dir)
+
+    monkeypatch.setattr("store.objects.TemporaryFile", refuse)
+    with pytest.raises(SettingsError, match=r"media/images cannot be written to: Permission"):
+        open_store("media", tmp_path)

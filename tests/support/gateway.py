@@ -181,8 +181,8 @@ class Gateway:
         """The environment of the roles."""
         if self.files is not None:
             settings = {
-                "GATEWAY_SETTINGS": str(self.files / "settings.toml"),
-                "GATEWAY_GPTS": str(self.files / "gpts.toml"),
+                "GATEWAY_SETTINGS": str(self.files / "settings.local.toml"),
+                "GATEWAY_GPTS": str(self.files / "gpts.local.toml"),
             }
         else:
             settings = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -249,3 +250,16 @@ def test_a_path_that_cannot_be_written_ends_a_role_with_one_sentence(
         f"log.path: {tmp_path}/log/access.log cannot be written: File exists; name another file,"
         " or set log.to_file = false: everything goes to standard error as well\n"
     )
+
+
+def test_a_log_folder_in_which_no_file_can_be_made_prevents_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file could be written, but not be renamed at midnight."""
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(logs, "TemporaryFile", refuse)
+    with pytest.raises(PermissionError):
+        logs.DailyFile(tmp_path / "log" / "access.log", 0)

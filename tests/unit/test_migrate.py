@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,8 @@ def run(
     (directory / "gpts.json").write_text(json.dumps(gpts or {}))
     told = migrate(directory / "config.json", directory / "gpts.json", directory, force=force)
     environ = {
-        "GATEWAY_SETTINGS": str(directory / "settings.toml"),
-        "GATEWAY_GPTS": str(directory / "gpts.toml"),
+        "GATEWAY_SETTINGS": str(directory / "settings.local.toml"),
+        "GATEWAY_GPTS": str(directory / "gpts.local.toml"),
     }
     return load(environ), "\n".join(told)
 
@@ -123,13 +124,14 @@ def test_the_key_names_of_its_last_releases_are_known_too(tmp_path: Path) -> Non
     assert "hush" not in told
 
 
-def test_the_comments_of_the_settings_file_are_kept(tmp_path: Path) -> None:
-    run(tmp_path, CONFIG)
-    written = (tmp_path / "settings.toml").read_text().splitlines()
-    shipped = (settings.HERE / "settings.toml").read_text().splitlines()
-    assert [line for line in written if line.startswith(("#", "["))] == [
-        line for line in shipped if line.startswith(("#", "["))
-    ]
+def test_only_settings_that_are_not_at_their_defaults_are_written(tmp_path: Path) -> None:
+    """So that a release may change a default, and its settings.toml stays as git knows it."""
+    run(tmp_path, {"log_level": "DEBUG", "process_workers": 1, "pandora_api_prefix": "prefix"})
+    assert tomllib.loads((tmp_path / "settings.local.toml").read_text()) == {
+        "upstream": {"api_prefix": "prefix"},
+        "log": {"level": "DEBUG"},
+    }
+    assert not (tmp_path / "settings.toml").exists()
 
 
 def test_the_shipped_config_json_is_migrated(tmp_path: Path) -> None:
@@ -143,7 +145,8 @@ def test_the_shipped_config_json_is_migrated(tmp_path: Path) -> None:
     }
     loaded, told = run(tmp_path, shipped)
     assert loaded.models == settings.Models()
-    assert loaded.redis.url == ServerUrl("redis://redis:6379/0")
+    assert loaded.redis.url is None, "its container is not part of this gateway"
+    assert "redis.url stays empty" in told
     assert "pandora_base_url: empty, so upstream.base_url stays as it is" in told
 
 
@@ -200,7 +203,7 @@ def test_an_invalid_value_is_named_and_all_others_are_migrated(
         ({"id": "https://x/g/g-a"}, "left out: expected an id that begins with g-"),
         ({}, 'left out: expected {"id": "g-..."}'),
         ("g-a", 'left out: expected {"id": "g-..."}'),
-        ({"id": "g-a", "name": "n"}, "in gpts.toml, without name"),
+        ({"id": "g-a", "name": "n"}, "in gpts.local.toml, without name"),
     ],
 )
 def test_each_gpt_is_migrated_or_named(tmp_path: Path, entry: object, what: str) -> None:
@@ -211,14 +214,14 @@ def test_each_gpt_is_migrated_or_named(tmp_path: Path, entry: object, what: str)
 
 
 def test_files_with_settings_are_overwritten_only_with_force(tmp_path: Path) -> None:
-    # A file as shipped contains nothing that could be lost.
-    for name in ("settings.toml", "gpts.toml"):
-        (tmp_path / name).write_text((settings.HERE / name).read_text())
+    # Defaults contain nothing that could be lost.
+    (tmp_path / "settings.local.toml").write_text((settings.HERE / "settings.toml").read_text())
+    (tmp_path / "gpts.local.toml").write_text((settings.HERE / "gpts.toml").read_text())
     run(tmp_path, CONFIG, GPTS)
-    written = (tmp_path / "settings.toml").read_text()
-    with pytest.raises(MigrateError, match=r"settings\.toml has settings of yours"):
+    written = (tmp_path / "settings.local.toml").read_text()
+    with pytest.raises(MigrateError, match=r"settings\.local\.toml has settings of yours"):
         run(tmp_path, {"log_level": "ERROR"})
-    assert (tmp_path / "settings.toml").read_text() == written
+    assert (tmp_path / "settings.local.toml").read_text() == written
     loaded, _ = run(tmp_path, {"log_level": "ERROR"}, force=True)
     assert loaded.log.level == "ERROR"
     assert loaded.custom == ()

@@ -8,6 +8,7 @@ import pytest
 import settings
 from settings import SettingsError
 from settings.credentials import Access
+from settings.environment import misspelt
 from settings.loader import load
 from settings.redis_url import SentinelUrl, ServerUrl
 from settings.urls import ProxyUrl
@@ -312,3 +313,63 @@ def test_unusable_networks_are_refused(load_toml: Load, text: str, message: str)
     with pytest.raises(SettingsError) as caught:
         load_toml(GATEWAY__FILES__ALLOW_NETWORKS=text)
     assert str(caught.value).startswith(f"environment: GATEWAY__FILES__ALLOW_NETWORKS: {message}")
+
+
+def test_the_operators_own_files_are_read_after_those_of_the_release(
+    load_toml: Load, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.local.toml").write_text("[server]\nport = 8081\n[queue]\nmax_wait = 7.0")
+    (tmp_path / "gpts.local.toml").write_text('[own]\nid = "g-own"\n[both]\nid = "g-mine"')
+    loaded = load_toml(
+        "[server]\nport = 8080\nprocesses = 2",
+        '[theirs]\nid = "g-theirs"\n[both]\nid = "g-theirs"',
+        GATEWAY__QUEUE__MAX_WAIT="9",
+    )
+    assert (loaded.server.port, loaded.server.processes, loaded.queue.max_wait) == (8081, 2, 9.0)
+    assert {name: gpt.id for name, gpt in loaded.custom} == {
+        "theirs": "g-theirs",
+        "both": "g-mine",
+        "own": "g-own",
+    }
+
+
+def test_an_error_in_the_operators_own_file_names_that_file(
+    load_toml: Load, tmp_path: Path
+) -> None:
+    own = tmp_path / "mine.local.toml"
+    own.write_text("[server]\nprot = 1")
+    with pytest.raises(SettingsError) as caught:
+        load_toml("[server]\nport = 1")
+    assert str(caught.value) == f"{own}: server.prot: no such setting; did you mean server.port?"
+
+
+def test_git_does_not_track_the_operators_own_files() -> None:
+    ignored = (settings.HERE / ".gitignore").read_text().splitlines()
+    assert {"/settings.local.toml", "/gpts.local.toml"} <= set(ignored)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("GATEWAY_SERVER_PORT", "GATEWAY__SERVER__PORT"),
+        ("GATEWAY_SERVER__PORT", "GATEWAY__SERVER__PORT"),
+        ("gateway__server__port", "GATEWAY__SERVER__PORT"),
+        ("GATEWAY_REDIS_ULR", "GATEWAY__REDIS__URL"),
+        ("GATEWAY_BASE_URL", "GATEWAY__UPSTREAM__BASE_URL"),
+        ("GATEWAY_SECERT", "GATEWAY_SECRET"),
+        ("gateway_settings", "GATEWAY_SETTINGS"),
+        ("GATEWAY_SETTINGS", None),
+        ("GATEWAY__SERVER__PORT", None),
+        ("GATEWAY_VERSION", None),
+        ("HOME", None),
+    ],
+)
+def test_a_variable_that_looks_like_a_setting_and_is_none_is_named(
+    load_toml: Load, name: str, meant: str | None
+) -> None:
+    assert dict(misspelt({name: "50012"})) == ({name: meant} if meant else {})
+
+
+def test_variables_that_kubernetes_makes_for_a_service_called_gateway_are_not_named() -> None:
+    made = "SERVICE_HOST SERVICE_PORT SERVICE_PORT_HTTP PORT PORT_80_TCP PORT_80_TCP_ADDR"
+    assert dict(misspelt({f"GATEWAY_{name}": "x" for name in made.split()})) == {}

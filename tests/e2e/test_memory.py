@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 from openai import OpenAI
 
 from tests.support.gateway import Gateway, held, serving, until, uploaded
@@ -104,6 +105,56 @@ def test_a_file_of_80_mb_is_uploaded_and_downloaded_in_little_memory(
     mega = {"worker": worker / 1e6, "front end": front / 1e6}
     print(f"\n80 MB by {by}, and 80 MB back: MB above idle at most {mega}")
     assert worker < LIMIT
+
+
+LARGE = 36_000_000
+"""Bytes of a body."""
+
+KEPT = 100 * 1024 * 1024
+"""Bytes above idle that a front end may keep: the allocator's, more than those of requests."""
+
+
+def lines(start: str, value: str, end: str) -> bytes:
+    return (start + ",".join([value] * (LARGE // (len(value) + 1))) + end).encode()
+
+
+ASKED = '{"model":"gpt-4","messages":[{"role":"user","content":'
+HOSTILE = [
+    f'{ASKED}"a"}}],"user":"{"u" * LARGE}"}}'.encode(),
+    f'{ASKED}"a"}}],"service_tier":"{"u" * LARGE}"}}'.encode(),
+    lines(f'{ASKED}"a"}}],"modalities":[', '"ab"', "]}"),
+    lines(f'{ASKED}"a"}}],"tools":[', "{}", "]}"),
+    lines(f"{ASKED}[", '{"type":"text","text":"a"}', "]}]}"),
+    lines('{"model":"gpt-4","messages":[', '{"role":"user","content":[]}', "]}"),
+]
+
+
+def test_requests_that_wait_are_counted_and_take_little_memory(
+    gateway: Gateway, idle: dict[int, int]
+) -> None:
+    """Four that waited with 36 MB in `modalities` kept 2 GB, of which 556 bytes were counted."""
+    (front,), key = serving(gateway.fronts[0]), {"authorization": "Bearer waiting"}
+    url = f"{gateway.url}/v1/chat/completions"
+
+    def send(body: bytes) -> int:
+        return httpx.post(url, content=body, headers=key, timeout=200).status_code
+
+    data = base64.b64encode(random.Random(36).randbytes(LARGE * 3 // 4)).decode()
+    part = {"type": "image_url", "image_url": {"url": f"data:a/b;base64,{data}"}}
+    file = f"{ASKED}{json.dumps([part])}}}]}}".encode()
+    words = f'{ASKED}"{"word " * 1_000_000}\U0001f600"}}]}}'.encode()
+    with ThreadPoolExecutor(8) as pool, redis.Redis.from_url(gateway.redis.url) as line:
+        held = pool.submit(send, f'{ASKED}"[[sim words=3 gate=1]]"}}]}}'.encode())
+        until(lambda: gateway.stats()["active"] == 1, 30, "nothing runs")
+        asked = [pool.submit(send, body) for body in (file, file, words, words)]
+        assert {send(body) for body in HOSTILE} <= {400, 413}
+        counted = 2 * LARGE * 3 // 4 + 2 * 5_000_000
+        until(lambda: int(line.get("gateway:bytes") or 0) >= counted, 60, "they do not wait")
+        kept = memory(front.pid, "VmRSS") - idle[front.pid]
+        gateway.open_gate()
+        assert {answer.result() for answer in (held, *asked)} == {200}
+    print(f"\n{counted / 1e6} MB wait: {kept / 1e6} MB above idle")
+    assert kept < KEPT
 
 
 BODY = 8 * 1024 * 1024

@@ -85,9 +85,13 @@ class FrontEndServer:
         configure(app, longest, self._config.server, served)
         for route in self._routes:
             handler = self._counted(route.handler) if route.is_feature else route.handler
-            app.add_route(
-                handler, route.path, route.methods, name=route.name, stream=route.is_feature
-            )
+            app.route(
+                route.path,
+                methods=route.methods,
+                name=route.name,
+                stream=route.is_feature,
+                ignore_body=not route.is_feature,  # Sanic would wait for it without a deadline
+            )(handler)
         app.register_middleware(self._refuse_while_draining, "request")
         app.register_middleware(self._close_while_leaving, "response")
         app.register_listener(self._start, "before_server_start")

@@ -28,6 +28,7 @@ LONGEST_TRAILERS = 16_384
 UNPARSED = "NONE"
 """Method of the request that Sanic makes up to answer one that it could not parse."""
 
+_DIGITS = re.compile("[0-9a-fA-F]+")
 _SLASHES = re.compile(rb"/{2,}")
 
 
@@ -77,6 +78,14 @@ class GatewayHttp(Http):
         """Reset everything, and wait for the next request."""
         super().init_for_request()  # type: ignore[no-untyped-call]
         self.protocol.waits()
+
+    @staticmethod
+    def _safe_int(value: str, base: int = 10) -> int:
+        """Read a length in the one form that no other server on the way reads in another way."""
+        digits = value.strip(" \t")
+        if not _DIGITS.fullmatch(digits):
+            raise ValueError
+        return int(digits, base)
 
     async def http1(self) -> None:
         """Handle requests while the connection is reusable."""

@@ -42,7 +42,7 @@ def configure(
         # Sanic counts from the last byte sent; our own deadlines are long before this one.
         RESPONSE_TIMEOUT=round(longest_answer + 3600),
         REQUEST_TIMEOUT=server.header_timeout,
-        REQUEST_MAX_SIZE=SMALL,  # for routes without a body; the others read theirs themselves
+        REQUEST_MAX_SIZE=SMALL,  # the routes of features read their bodies themselves
         REQUEST_MAX_HEADER_SIZE=16_384,
         GRACEFUL_SHUTDOWN_TIMEOUT=2,  # by then our own draining has waited for the answers
         ACCESS_LOG=False,

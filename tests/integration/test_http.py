@@ -258,6 +258,25 @@ async def test_a_head_that_drips_in_has_a_deadline(front: Client) -> None:
     writer.close()
 
 
+async def test_a_body_that_no_route_reads_delays_no_answer(front: Client) -> None:
+    reader, writer = await connect(front)
+    writer.write(head("GET", "/v1/models", "Content-Length: 99"))
+    async with asyncio.timeout(30):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+@pytest.mark.parametrize("length", ["+5", "0x5", "5_0", "\xd9\xa3", "-1", "", "5, 5"])
+async def test_a_length_that_servers_read_in_different_ways_is_refused(
+    front: Client, length: str
+) -> None:
+    announced = head("POST", CHAT, "Connection: close", f"Content-Length: {length}") + SAID
+    assert (await exchange(front, announced))[0] == 400
+    chunked = head("POST", CHAT, "Connection: close", "Transfer-Encoding: chunked")
+    chunk = length.encode("latin-1") + b"\r\n" + SAID
+    assert (await exchange(front, chunked + chunk))[0] == 400
+
+
 # ----- paths and methods
 
 

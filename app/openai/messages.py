@@ -90,6 +90,7 @@ def memory(messages: list[ChatMessage]) -> int:
         size += sys.getsizeof(message.content)
         for part in message.content if isinstance(message.content, list) else []:
             size += sys.getsizeof(part.text if isinstance(part, TextPart) else part)
+        size += sum(sys.getsizeof(call.function.arguments) for call in message.calls)
     return size
 
 

@@ -28,6 +28,8 @@ from app.openai.bounds import (
 from app.openai.errors import BadRequest, UnsupportedParameter
 from app.openai.file_text import Body, FileText, cut_files
 
+Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
+
 
 class TextPart(msgspec.Struct, frozen=True, tag="text"):
     """Text in a list of content parts."""
@@ -77,14 +79,14 @@ Parts = Annotated[list[Part], Meta(max_length=MOST_PARTS)]
 class FunctionCall(msgspec.Struct, frozen=True):
     """A function that the assistant called. `arguments` is JSON, as it wrote it."""
 
-    name: str = ""
+    name: Name = ""
     arguments: str | None = None
 
 
 class AssistantCall(msgspec.Struct, frozen=True):
     """A tool that the assistant called."""
 
-    id: str | None = None
+    id: Name | None = None
     function: FunctionCall = FunctionCall()
 
 
@@ -95,8 +97,8 @@ class ChatMessage(msgspec.Struct, frozen=True):
     content: str | Parts | None = None
     tool_calls: Annotated[list[AssistantCall], Meta(max_length=MOST_TOOLS)] | None = None
     function_call: FunctionCall | None = None
-    tool_call_id: str | None = None
-    name: str | None = None
+    tool_call_id: Name | None = None
+    name: Name | None = None
 
     @property
     def calls(self) -> list[AssistantCall]:
@@ -115,7 +117,6 @@ class StreamOptions(msgspec.Struct, frozen=True):
 
 
 AtLeastOne = Annotated[int, Meta(ge=1)]
-Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
 Stop = Annotated[str, Meta(max_length=LONGEST_STOP)]
 Tools = Annotated[list[msgspec.Raw], Meta(max_length=MOST_TOOLS)]
 """Definitions of tools, decoded only once their size is known to be small (`tools.py`)."""

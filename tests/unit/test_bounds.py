@@ -39,6 +39,13 @@ def chat(**fields: object) -> bytes:
         ({"user": "a" * 513}, "user", "string", 512),
         ({"service_tier": "a" * 513}, "service_tier", "string", 512),
         ({"model": "a" * 513}, "model", "string", 512),
+        (
+            {"messages": [HELLO | {"tool_calls": [{}] * 129}]},
+            "messages[0].tool_calls",
+            "array",
+            128,
+        ),
+        ({"messages": [HELLO | {"name": "a" * 513}]}, "messages[0].name", "string", 512),
     ],
 )
 def test_a_field_beyond_its_bound_is_refused_as_openai_does(

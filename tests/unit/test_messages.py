@@ -58,6 +58,9 @@ def test_the_memory_of_texts_is_that_of_their_characters() -> None:
     wide = "a" * 999_999 + "😀"
     messages = request(text(wide), IMAGE, {"type": "refusal", "refusal": "b" * 1000})
     assert 4_000_000 <= memory(messages) <= 4_010_000
+    call = {"id": "1", "function": {"name": "f", "arguments": wide}}
+    asked = {"model": "m", "messages": [{"role": "assistant", "tool_calls": [call]}]}
+    assert 4_000_000 <= memory(decode_chat(json.dumps(asked).encode()).messages) <= 4_010_000
 
 
 def test_text_parts_alone_become_one_text() -> None:

@@ -79,7 +79,7 @@ def build_server(
     )
     health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed)
     line = Line(config, seal, shared_line, inbox, id)
-    attachments = Attachments(config.files, blobs, budget)
+    attachments = Attachments(config.files, blobs, media, budget)
     models = ModelCatalog(config.models, config.custom)
     chat = ChatCompletions(config, seal, line, models, attachments)
     images = ImageGenerations(config, seal, line, models, media, budget)

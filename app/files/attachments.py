@@ -11,21 +11,34 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
+from typing import NamedTuple
 
 import settings
 from app.files.data_urls import DataUrlError, InlineFile, is_data_url, read_data_url
 from app.files.fetcher import Fetcher, FetchError
-from app.files.pictures import HEAD, read_picture
+from app.files.media_types import HEAD as TYPE_HEAD
+from app.files.media_types import media_type
+from app.files.own_links import find_own
+from app.files.pictures import HEAD, is_heic, may_be_picture, read_picture
 from app.http.budget import MemoryBudget, Reservation
 from app.large import work_on
 from app.openai.errors import BadRequest, LineUnavailable, TooManyLargeRequests
 from app.openai.messages import GivenFile
 from store.blobs import BUFFER, Blobs
+from store.media import Media
 from store.objects import StoreError
 from wire.jobs import Attachment, Offloaded
 
 _LONGEST_NAME = 120
+_HEIC = "HEIC pictures are not supported. Convert the picture to JPEG, PNG, GIF or WebP."
 _NO_STORE = "The store for large requests is unavailable."
+
+
+class _Given(NamedTuple):
+    """The bytes of a file, and its name, declared type and name in its URL, each "" if unknown."""
+
+    pieces: AsyncIterator[bytes]
+    said: tuple[str, str, str]
 
 
 class Resources:
@@ -59,7 +72,10 @@ class Resources:
 class Attachments:
     """Receives the files of requests. Works only inside its `running` context."""
 
-    def __init__(self, config: settings.Files, blobs: Blobs, budget: MemoryBudget) -> None:
+    def __init__(
+        self, config: settings.Files, blobs: Blobs, media: Media, budget: MemoryBudget
+    ) -> None:
+        self._media = media
         self._config = config
         self._blobs = blobs
         self._budget = budget
@@ -129,33 +145,20 @@ class Attachments:
     ) -> Attachment:
         before = reservation.bytes
         async with AsyncExitStack() as stack:
-            if inline := read_inline(file):
-                kind, pieces = inline.type, _interleaved(inline.pieces())
-            else:
-                fetched = await stack.enter_async_context(self._fetcher.open(file.source.start))
-                if (fetched.size or 0) > left:
-                    raise self._too_large(file)
-                kind, pieces = fetched.type, _reserving(fetched.pieces(), reservation)
+            given = await self._open(file, left, reservation, stack)
             head = bytearray()
-            limited = self._limited(file, pieces, left, head if _is_image(kind) else None)
+            limited = self._limited(file, given.pieces, left, head)
             content = await self._blobs.put(await stack.enter_async_context(aclosing(limited)))
         reservation.release(before + len(content.content))
         if not content.size:
             raise BadRequest("The file is empty.", param=file.param)
-        picture = (
-            await work_on(len(head), partial(read_picture, bytes(head)))
-            if _is_image(kind)
-            else None
-        )
-        if picture:
-            kind = picture.type
-        elif _is_image(kind):
-            kind = (
-                "text/plain"  # a file declared as an image that is not one, as the predecessor did
-            )
+        first = bytes(head)
+        picture = None
+        if may_be_picture(first):
+            picture = await work_on(len(first), partial(read_picture, first))
         return Attachment(
             name=_plain(file.name),
-            type=kind,
+            type=picture.type if picture else media_type(first[:TYPE_HEAD], *given.said),
             size=content.size,
             sha256=content.sha256,
             width=picture.width if picture else 0,
@@ -164,20 +167,37 @@ class Attachments:
             blob_key=content.blob_key,
         )
 
+    async def _open(
+        self, file: GivenFile, left: int, reservation: Reservation, stack: AsyncExitStack
+    ) -> _Given:
+        """Open a file where it is: in the request, in our own media store, or at its URL."""
+        if inline := read_inline(file):
+            return _Given(_interleaved(inline.pieces()), (file.name, inline.type, ""))
+        if link := await find_own(self._media, file.source.start):
+            pieces = self._media.read(link.kind, link.name)
+            return _Given(_reserving(pieces, reservation), (link.filename, link.type, ""))
+        fetched = await stack.enter_async_context(self._fetcher.open(file.source.start))
+        if (fetched.size or 0) > left:
+            raise self._too_large(file)
+        said = (file.name or fetched.name, fetched.type, fetched.in_url)
+        return _Given(_reserving(fetched.pieces(), reservation), said)
+
     async def _limited(
-        self,
-        file: GivenFile,
-        pieces: AsyncIterator[bytes],
-        left: int,
-        head: bytearray | None,
+        self, file: GivenFile, pieces: AsyncIterator[bytes], left: int, head: bytearray
     ) -> AsyncGenerator[bytes, None]:
-        """Pass on at most `left` bytes, and copy the first ones to `head`."""
+        """Pass on at most `left` bytes, and copy the first ones, which show the type, to `head`.
+
+        Raises:
+            BadRequest: the file is too large, or a picture of a kind that no model sees.
+        """
         async for piece in pieces:
             left -= len(piece)
             if left < 0:
                 raise self._too_large(file)
-            if head is not None and len(head) < HEAD:
+            if len(head) < TYPE_HEAD or (len(head) < HEAD and may_be_picture(head)):
                 head += piece
+                if is_heic(head):
+                    raise BadRequest(_HEIC, param=file.param)
             yield piece
 
     def _too_large(self, file: GivenFile) -> BadRequest:
@@ -191,10 +211,6 @@ def read_inline(file: GivenFile) -> InlineFile | None:
     if file.base64_type is not None:
         return InlineFile(file.base64_type, is_base64=True, text=file.source)
     return read_data_url(file.source) if is_data_url(file.source.start) else None
-
-
-def _is_image(kind: str) -> bool:
-    return kind.startswith("image/")
 
 
 def _plain(name: str) -> str:

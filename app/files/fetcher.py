@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import aiohttp
+import yarl
 
 from app.files.urls import follow, parse_url
 from runtime.public_connector import ForbiddenAddressError, public_connector
@@ -38,9 +39,16 @@ class FetchError(Exception):
 
 
 class Fetched:
-    """A response whose body has not been read: its media type without parameters, "" if none."""
+    """A response whose body has not been read.
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    `type` is its media type without parameters, `name` the file name that the server gives it, and
+    `in_url` the one in its URL; each is "" if there is none.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, url: yarl.URL) -> None:
+        disposition = response.content_disposition
+        self.name = disposition.filename or "" if disposition else ""
+        self.in_url = url.name
         self.type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         self.size = response.content_length
         """Bytes, if the server declares them."""
@@ -98,7 +106,7 @@ class Fetcher:
                 ) as response:
                     if response.status not in _REDIRECTS:
                         _check(response)
-                        yield Fetched(response)
+                        yield Fetched(response, location)
                         return
                     location = follow(location, response.headers.get("Location", ""))
         raise FetchError("The file could not be fetched: there were too many redirects.")

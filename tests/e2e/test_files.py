@@ -29,7 +29,14 @@ def _png() -> bytes:
 
 
 PNG = _png()
-CONTENTS = {"/a.png": ("image/png", PNG), "/a.pdf": ("application/pdf", PDF)}
+CONTENTS = {
+    "/a.png": ("image/png", PNG),
+    "/a.pdf": ("application/pdf", PDF),
+    "/octet/photo_1": ("application/octet-stream", PNG),
+    "/s3/a.png": ("binary/octet-stream", PNG),
+    "/none/a": ("", PNG),
+    "/text/a.txt": ("text/plain", PNG),
+}
 
 
 class _Files(BaseHTTPRequestHandler):
@@ -42,7 +49,8 @@ class _Files(BaseHTTPRequestHandler):
             self.send_header("Location", "http://169.254.169.254/latest/meta-data/")
         else:
             self.send_response(200 if content else 404)
-        self.send_header("Content-Type", kind)
+        if kind:
+            self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -127,6 +135,50 @@ def test_a_file_reaches_the_upstream_as_it_was_sent(
     assert file["name"] == file["sha256"] + path[-4:]
     assert gateway.stats()["invalid"] == 0
     wait_empty(gateway)
+
+
+@pytest.mark.parametrize(
+    "path", ["/octet/photo_1", "/s3/a.png", "/none/a", "/text/a.txt", "data:", "data:octet"]
+)
+def test_a_picture_that_is_not_declared_as_one_is_seen(
+    gateway: Gateway, client: OpenAI, site: str, path: str
+) -> None:
+    """Telegram and S3 declare every file as bytes of no known type."""
+    encoded = base64.b64encode(PNG).decode()
+    urls = {
+        "data:": f"data:;base64,{encoded}",
+        "data:octet": f"data:application/octet-stream;base64,{encoded}",
+    }
+    url = urls.get(path, site + path)
+    client.chat.completions.create(model="gpt-4", messages=content(image(url)))
+    (file,) = uploaded(gateway)
+    assert (file["use_case"], file["mime"]) == ("multimodal", "image/png")
+
+
+def test_a_heic_picture_is_refused_by_name(client: OpenAI) -> None:
+    encoded = base64.b64encode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)).decode()
+    part = image(f"data:image/jpeg;base64,{encoded}")
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="gpt-4", messages=content(part))
+    assert "HEIC" in caught.value.message
+    assert caught.value.param == "messages[0].content[1].image_url.url"
+
+
+def test_an_image_of_ours_is_read_from_the_store_whatever_its_address(
+    gateway: Gateway, client: OpenAI
+) -> None:
+    drawn = client.images.generate(model="gpt-4-s", prompt="[[sim tool=dalle words=3]]")
+    assert drawn.data
+    assert drawn.data[0].url
+    name = drawn.data[0].url.rpartition("/")[2]
+    for root in (gateway.url, "http://10.9.8.7:81/behind"):
+        client.chat.completions.create(
+            model="gpt-4", messages=content(image(f"{root}/images/{name}"))
+        )
+    assert {file["use_case"] for file in uploaded(gateway)} == {"made", "multimodal"}
+    unknown = f"http://10.9.8.7:81/images/{'0' * 32}.png"
+    with pytest.raises(openai.BadRequestError, match="not public"):
+        client.chat.completions.create(model="gpt-4", messages=content(image(unknown)))
 
 
 def test_a_document_is_opened_by_the_tool_of_the_model(gateway: Gateway, client: OpenAI) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.files.pictures import Picture, read_picture
+from app.files.pictures import Picture, is_heic, may_be_picture, read_picture
 
 
 def picture(form: str, size: tuple[int, int] = (30, 20)) -> bytes:
@@ -32,6 +32,20 @@ def picture(form: str, size: tuple[int, int] = (30, 20)) -> bytes:
 )
 def test_the_type_and_size_of_an_image_are_read(form: str, kind: str) -> None:
     assert read_picture(picture(form)) == Picture(kind, 30, 20)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "ICO", "AVIF"])
+def test_a_picture_is_recognized_by_its_first_bytes(form: str) -> None:
+    head = picture(form)[:64]
+    assert may_be_picture(head)
+    assert not is_heic(head)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"mif1", b"msf1"])
+def test_a_heic_picture_is_recognized_and_is_none_that_a_model_sees(brand: bytes) -> None:
+    head = b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic"
+    assert is_heic(head)
+    assert not may_be_picture(head)
 
 
 def test_a_photo_with_a_second_one_appended_is_a_jpeg() -> None:

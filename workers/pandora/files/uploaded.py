@@ -7,10 +7,10 @@ import contextlib
 import msgspec
 
 from wire.jobs import Attachment
+from wire.media_types import PICTURES
 from wire.redis.client import Redis
 from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal, SealError
-from workers.pandora.files.use_cases import IMAGE_EXTENSIONS
 
 
 class Uploaded(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ class Uploaded(msgspec.Struct, frozen=True):
     @property
     def is_picture(self) -> bool:
         """True if the model looks at it, as opposed to reading it."""
-        return self.type in IMAGE_EXTENSIONS
+        return self.type in PICTURES
 
 
 class UploadedFiles:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
 from app.files.attachments import Attachments, Resources
+from app.http.access_log import log_failure
 from app.http.body import SMALL, read_bearer, read_body
 from app.http.json_answer import encoded_json, send_with_keepalive
 from app.http.keepalive import StreamKeepalive, stream_keepalive
@@ -236,11 +237,14 @@ class ChatCompletions:
                     rendered = await _keepalive(kind, answer, ticket)
                     due = time.monotonic() + interval
             except ApiError as error:
+                log_failure(request, error)
                 await stream.send(answer.error(error))
                 break
             if rendered:
                 await stream.send(rendered)
                 due = time.monotonic() + interval
+        if answer.failure:
+            log_failure(request, answer.failure)
         if answer.finish:
             end = chunks.DONE
             if chat.form.include_usage:

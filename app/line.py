@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import math
 from collections.abc import AsyncIterator, Sequence
@@ -19,7 +18,7 @@ from app.openai.errors import ApiError, LineUnavailable, WaitedTooLong, clash_er
 from app.scheduling import BANDS, SHARES, Scheduling
 from settings import Settings
 from wire.events import Event, Failed
-from wire.jobs import ChatJob, Family, Lane, encode_job, is_pool
+from wire.jobs import ChatJob, Family, Lane, encode_job, fingerprint, is_pool
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
 from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.scripts import WrongVersionError
@@ -48,11 +47,6 @@ PLACES = 100
 
 DETACHMENTS = 100
 """Readers that are detached together: each may cancel a job, which takes Redis up to 0.1 ms."""
-
-
-def fingerprint(bearer: str) -> str:
-    """Return the name of a bearer in `queue.weights`: the first 16 hex digits of its SHA-256."""
-    return hashlib.sha256(bearer.encode()).hexdigest()[:16]
 
 
 def account_name(seal: Seal, bearer: str) -> str:
@@ -144,6 +138,15 @@ class Line:
             reply.close()
             reply = self._inbox.open(admission.id, attached=True)
         place = admission if isinstance(admission, Accepted) else None
+        logger.debug(
+            "a job is in line",
+            extra={
+                "event": "job_in_line",
+                "job": reply.job,
+                "key": fingerprint(job.bearer),
+                "position": place.place if place else "attached",
+            },
+        )
         return Ticket(self, reply, job.id, new.account, place)
 
     async def _subscribed(self) -> None:
@@ -215,6 +218,7 @@ class Line:
         """
         if reply.ended and not reply.abandoned:
             return
+        logger.debug("a reader detaches", extra={"event": "reader_detached", "job": reply.job})
         self._detachments.add(Detachment(reply.job, reader, enough, idempotency))
 
     async def _detach_all(self, readers: Sequence[Detachment]) -> Sequence[None]:

@@ -92,6 +92,7 @@ class FrontEndServer:
                 stream=route.is_feature,
                 ignore_body=not route.is_feature,  # Sanic would wait for it without a deadline
             )(handler)
+        app.ctx.logs_requests = self._config.log.requests
         app.register_middleware(self._refuse_while_draining, "request")
         app.register_middleware(self._close_while_leaving, "response")
         app.register_listener(self._start, "before_server_start")

@@ -158,6 +158,8 @@ def configure(log: settings.Log, directory: Path) -> None:
     logging.basicConfig(level=log.level, handlers=[terminal], force=True)
     # Sanic calls its process a worker, which means something else here.
     logging.getLogger("sanic.server").setLevel(logging.WARNING)
+    # It logs URLs with their queries.
+    logging.getLogger("sanic.root").setLevel(logging.WARNING)
     # Pillow warns about every odd file that a client sends.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     # arq logs every job's start and end with its arguments; our own lines say what matters.

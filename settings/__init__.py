@@ -174,6 +174,7 @@ class Log(Section, frozen=True):
     to_file: bool = True
     path: Name = "log/access.log"
     keep_days: Annotated[int, Meta(ge=0, le=10_000)] = 30
+    requests: bool = True
 
 
 class Metrics(Section, frozen=True):

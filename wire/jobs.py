@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 import msgspec
@@ -157,6 +158,11 @@ def decode_messages(body: bytes) -> list[Message]:
         msgspec.MsgspecError: not messages of this version.
     """
     return _messages_decoder.decode(body)
+
+
+def fingerprint(bearer: str) -> str:
+    """Return the name of a bearer in `queue.weights` and in logs: 16 hex digits of its SHA-256."""
+    return hashlib.sha256(bearer.encode()).hexdigest()[:16]
 
 
 def is_pool(bearer: str) -> bool:

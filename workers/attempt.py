@@ -23,6 +23,8 @@ class Attempt:
         self.claim = claim
         self.publication = Publication(claim)
         self.stopped: Stop | None = None
+        self.key = ""
+        """Fingerprint of the job's key, once the request has been read."""
         self.of_pool = False
         """True if the job's key is a pool, once the request has been read."""
         self.blob_keys: list[str] = []

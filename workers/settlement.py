@@ -29,7 +29,7 @@ from wire.line.worker import WorkerLine
 from wire.redis.outage import REDIS_ERRORS, retry
 from wire.redis.trouble import trouble
 from wire.seal import Seal, SealError
-from wire.stream.endings import CANCELLED, finish_waiting
+from wire.stream.endings import CANCELLED, end_state, finish_waiting
 from wire.stream.outbox import Outbox, Superseded
 from workers.attempt import Attempt
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -164,7 +164,11 @@ class Settlement:
             self._outbox.finish, attempt.publication, ending, upstream_failed=upstream_failed
         )
         # The front end removes them too, if it lives. Another attempt would need them.
-        if await self._insist(attempt, call) and attempt.blob_keys and self._blobs is not None:
+        if not await self._insist(attempt, call):
+            return
+        state = {"job": attempt.claim.id, "key": attempt.key, "state": end_state(ending)}
+        logger.debug("a job has finished", extra={"event": "job_finished"} | state)
+        if attempt.blob_keys and self._blobs is not None:
             await self._blobs.remove(attempt.blob_keys)
 
     async def _finish_waiting(
@@ -202,7 +206,8 @@ def _log_failure(attempt: Attempt, failed: Failed) -> None:
 
 
 def _fields(attempt: Attempt, failed: Failed, event: str) -> dict[str, str]:
-    return {"event": event, "job": attempt.claim.id, "reason": failed.code or failed.fault}
+    reason = failed.code or failed.fault
+    return {"event": event, "job": attempt.claim.id, "key": attempt.key, "reason": reason}
 
 
 def _own_fault(job: str, error: BaseException) -> Failed:

@@ -21,7 +21,7 @@ from settings import Settings
 from store.blobs import Blobs
 from store.objects import StoreError
 from wire.events import Ending, Failed
-from wire.jobs import decode_job, is_pool
+from wire.jobs import decode_job, fingerprint, is_pool
 from wire.line import keys
 from wire.line.commands import Attach, Cancel, Command, decode_command
 from wire.line.scripts import Scripts
@@ -132,6 +132,7 @@ class Worker:
         self._overtaken.clear()
         asked = time.monotonic()
         for claim in await self.line.claim(self.id, limit, RECORD):
+            logger.debug("a job is claimed", extra={"event": "job_claimed", "job": claim.id})
             attempt = self._attempts[claim.id, claim.attempt] = Attempt(claim)
             self.leases.add(attempt, asked)
             run = self._run(attempt, self.tasks.get(claim.id))
@@ -211,6 +212,7 @@ class Worker:
     async def _converse(self, attempt: Attempt) -> Ending:
         claim = attempt.claim
         request = decode_job(self._seal.open(claim.body, f"job {claim.id}"))
+        attempt.key = fingerprint(request.bearer)
         attempt.of_pool = is_pool(request.bearer)
         attempt.blob_keys = request.blob_keys
         if request.offloaded is not None:

@@ -19,6 +19,7 @@ from sanic.headers import format_http1_response
 from sanic.http import Http, Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
+from app.http.access_log import entry_of, log_request
 from app.http.connections import Connection, Connections
 from app.openai.errors import TooManyConnections
 
@@ -223,7 +224,14 @@ class GatewayProtocol(HttpProtocol):
     async def _serve(self, request: GatewayRequest) -> None:
         if self._http.request_body is None:
             self.serves()
-        await self.app.handle_request(request)
+        entry_of(request)
+        is_cut = True
+        try:
+            await self.app.handle_request(request)
+            is_cut = False
+        finally:
+            if self.app.ctx.logs_requests:
+                log_request(request, is_cut=is_cut)
 
 
 def _refusal() -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
@@ -13,6 +12,7 @@ from sanic.handlers import ErrorHandler
 from sanic.response import BaseHTTPResponse, empty
 
 import settings
+from app.http.access_log import entry_of, log_failure
 from app.http.body import SMALL
 from app.http.connection import UNPARSED, GatewayHttp
 from app.http.connections import limited_connections
@@ -50,19 +50,14 @@ def configure(
     app.error_handler = OpenAIErrors(served)
 
     async def complete(request: Request, response: BaseHTTPResponse) -> None:
-        response.headers["x-request-id"] = request_id(request)
+        entry = entry_of(request)
+        entry.answer(response)
+        response.headers["x-request-id"] = entry.id
         _add_cors_headers(request, response, server.cors_origins)
         _discard_unread_body(request, response.status)
 
     app.register_middleware(_answer_preflight, "request")
     app.register_middleware(complete, "response")
-
-
-def request_id(request: Request) -> str:
-    """Return the id of a request, which is in its answer and in our log."""
-    if not hasattr(request.ctx, "id"):
-        request.ctx.id = f"req_{secrets.token_hex(12)}"
-    return str(request.ctx.id)
 
 
 class OpenAIErrors(ErrorHandler):
@@ -77,18 +72,15 @@ class OpenAIErrors(ErrorHandler):
         if isinstance(exception, asyncio.CancelledError | sanic_errors.RequestCancelled):
             return empty()  # the client has disconnected
         failure = self._translate(exception, request)
-        fields: dict[str, object] = {"request": request_id(request) if request else "unparsed"}
-        if failure.job:
-            fields["job"] = failure.job
         if isinstance(failure, InternalError):
+            names = entry_of(request).names if request else {"request": "unparsed"}
             logger.error(
                 "a request failed with an internal error: %s",
                 describe_traceback(exception),
-                extra={"event": "internal_error"} | fields,
+                extra={"event": "internal_error"} | names,
             )
         else:
-            fields |= {"status": failure.http_status, "code": failure.code or failure.param}
-            logger.info("a request failed", extra={"event": "request_failed"} | fields)
+            log_failure(request, failure)
         return json(failure.object, failure.http_status, failure.headers)
 
     def _translate(self, exception: BaseException, request: Request | None) -> ApiError:

@@ -15,6 +15,7 @@ from sanic import HTTPResponse, Request
 from sanic.response import raw
 
 import settings
+from app.http.access_log import log_failure
 from app.http.keepalive import whole_keepalive
 from app.http.stream import ResponseStream
 from app.openai.errors import ApiError
@@ -44,6 +45,7 @@ async def send_with_keepalive(
         try:
             body = task.result().body or b""
         except ApiError as error:
+            log_failure(request, error)
             body = msgspec.json.encode(error.object)
         await stream.send(body)
         await stream.end()

@@ -13,6 +13,8 @@ from typing import cast
 from sanic import Request
 from sanic.response import BaseHTTPResponse
 
+from app.http.access_log import entry_of
+
 logger = logging.getLogger(__name__)
 
 SSE_HEADERS = {
@@ -33,6 +35,7 @@ class ResponseStream:
         self._transport = cast(asyncio.Transport, request.transport)
         self._response = response
         self._timeout = timeout
+        self._entry = entry_of(request)
         self._loop = asyncio.get_running_loop()
 
     @classmethod
@@ -44,6 +47,7 @@ class ResponseStream:
 
     async def send(self, data: bytes) -> None:
         """Send some bytes; the first time, the status and the headers before them."""
+        self._entry.sent += len(data)
         if len(data) <= PIECE:
             await self._send(data)
         else:

@@ -11,14 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 import settings
-from app.line import fingerprint
 from app.scheduling import BANDS, SHARES
 from benchmarks.line import WholeLine
 from tests.support.line import LASTING, QUICK, claim, enqueue, finish, has_worker, ids, new
 from tests.support.requests import BODY, CHAT
 from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
-from wire.jobs import Lane
+from wire.jobs import Lane, fingerprint
 from wire.line.admission import Accepted
 from wire.line.claims import Claim
 from wire.redis.client import Redis

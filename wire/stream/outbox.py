@@ -92,6 +92,7 @@ class Outbox:
         if not await self._line.begin(publication.claim, entry, frames):
             raise Superseded
         publication.begun = True
+        logger.debug("an answer begins", extra={"event": "answer_begun", "job": first.job})
         publication.mark_logged(first, len(entry))
         self._open.add(publication)
 

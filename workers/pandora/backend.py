@@ -8,6 +8,7 @@ upstream may refer to (`referrals`).
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -21,6 +22,8 @@ from workers.pandora.body import salvage
 from workers.pandora.referrals import Referrals
 from workers.pandora.refusals import judge
 from workers.upstream import UpstreamBusy, UpstreamError
+
+logger = logging.getLogger(__name__)
 
 SMALL = 64 * 1024
 """Bytes that most answers of the API stay far below."""
@@ -188,7 +191,7 @@ class Backend:
         url = yarl.URL(self._root + target if is_path else target, encoded=True)
         session = self._session if is_path else self._referrals.session(url)
         authorization = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        return await session.request(
+        response = await session.request(
             method,
             url,
             data=data,
@@ -198,6 +201,13 @@ class Backend:
                 total=None, connect=connect_timeout, sock_connect=connect_timeout
             ),
         )
+        # The paths of other servers, and queries, may be credentials.
+        asked = {"method": method, "host": url.host, "path": url.path if is_path else ""}
+        logger.debug(
+            "the upstream answers",
+            extra={"event": "upstream_answers", **asked, "status": response.status},
+        )
+        return response
 
 
 @contextmanager

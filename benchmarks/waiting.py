@@ -35,7 +35,9 @@ GRACE, INTERVAL = Stream().grace, Stream().keepalive_interval
 # Conversations that hold every slot for the whole benchmark, and hardly any events.
 BUSY = "[[sim words=40 interval=20 delay=0.1]]"
 
-QUEUE: Mapping[str, str] = {
+SETTINGS: Mapping[str, str] = {
+    "GATEWAY__SERVER__MAX_CONNECTIONS": "15000",
+    "GATEWAY__SERVER__MAX_CONNECTIONS_PER_ADDRESS": "0",
     "GATEWAY__QUEUE__MAX_WAITING": "20000",
     "GATEWAY__QUEUE__MAX_WAITING_PER_KEY": "20000",
     "GATEWAY__QUEUE__MAX_WAIT": "3600",
@@ -47,7 +49,7 @@ def main(numbers: Sequence[int] = CLIENTS) -> None:
     """Measure with each number of clients, and print the results."""
     print(f"Clients that wait on one front end, of {KEYS} keys; keep-alive {INTERVAL:g} s")
     for clients in numbers:
-        with gateway(SLOTS, settings=QUEUE) as running:
+        with gateway(SLOTS, settings=SETTINGS) as running:
             asyncio.run(_measure(running, clients))
 
 

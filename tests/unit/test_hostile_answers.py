@@ -142,3 +142,9 @@ def test_an_answer_beyond_every_measure_is_an_error(data: bytes) -> None:
     outputs, _ = steps[-1]
     assert isinstance(outputs[-1], Failed)
     assert "too many" in outputs[-1].message or "too large" in outputs[-1].message
+
+
+def test_events_without_outputs_come_in_steps_that_show_life() -> None:
+    steps = feed(wire([tool("browser", "page", f"m{n}") for n in range(100)]))
+    assert len(steps) > 10
+    assert all(alive for outputs, alive in steps[:10] if not outputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from wire.events import Batch, Delta, Event, Kind, size_of
+from wire.events import OVERHEAD, Batch, Delta, Event, Kind, size_of
 from wire.line.claims import Claim
 
 FULL = 64 * 1024
@@ -45,13 +45,14 @@ class Publication:
         They are joined once, when they are taken: joining them here would be quadratic.
         """
         for event in events:
-            self._pending_size += size_of(event)
             if isinstance(event, Delta):
+                self._pending_size += OVERHEAD + len(event.text)
                 if event.kind != self._kind:
                     self._join()
                     self._kind = event.kind
                 self._texts.append(event.text)
             else:
+                self._pending_size += size_of(event)
                 self._join()
                 self._pending.append(event)
         if self._pending_size > FULL:
@@ -71,8 +72,9 @@ class Publication:
             self.unlogged_size += self._pending_size
         else:
             self._logged = self._published
+        if self._pending_size > FULL:
+            self._room.set()
         self._pending, self._pending_size = [], 0
-        self._room.set()
         return batch
 
     def unlogged(self, *more: Event) -> Batch:

@@ -70,13 +70,25 @@ class Exchange:
 
     def feed(self, data: bytes) -> Iterator[Step]:
         """Translate the next bytes (b"" at the end of the stream), in steps."""
+        outputs: list[Output] = []
+        alive = False
         try:
-            if data:
-                yield from self._translate(data)
-            else:
-                yield from self._portions(self._end_of_stream(), alive=False)
+            if not data:
+                outputs = self._end_of_stream()
+            events = self._parser.feed(data)
+            for number, event in enumerate(events, 1):
+                record = self._read(event)
+                alive = alive or record is not Mark.PING
+                outputs += self.translator.feed(record)
+                if number % STEP_EVENTS == 0 or len(outputs) > STEP_OUTPUTS:
+                    yield from self._portions(outputs, alive)
+                    outputs, alive = [], False
         except EventTooLargeError:
-            yield from self._portions(self.translator.fail(_TOO_LARGE), alive=True)
+            outputs = self.translator.fail(_TOO_LARGE)
+        if len(outputs) <= STEP_OUTPUTS:  # as nearly always
+            yield self._settle(outputs), alive
+        else:
+            yield from self._portions(outputs, alive)
 
     def resume(self) -> None:
         """Go on with the stream that follows after `granted` was sent."""
@@ -85,18 +97,6 @@ class Exchange:
         self.granted = self._pending = None
         self._rounds += 1
         self._operations = 0
-
-    def _translate(self, data: bytes) -> Iterator[Step]:
-        outputs: list[Output] = []
-        alive = False
-        events = self._parser.feed(data)
-        for number, event in enumerate(events, 1):
-            record = self._read(event)
-            alive = alive or record is not Mark.PING
-            outputs += self.translator.feed(record)
-            if number % STEP_EVENTS == 0 or number == len(events) or len(outputs) > STEP_OUTPUTS:
-                yield from self._portions(outputs, alive=alive)
-                outputs, alive = [], False
 
     def _read(self, event: ServerSentEvent) -> Record:
         if len(event.data) > MAX_VALUES and event.data.count(b",") > MAX_VALUES:
@@ -108,20 +108,23 @@ class Exchange:
                 raise EventTooLargeError(MAX_OPERATIONS)
         return record
 
-    def _portions(self, translated: list[Output], *, alive: bool) -> Iterator[Step]:
-        for start in range(0, len(translated) or 1, STEP_OUTPUTS):
-            outputs = [
-                self._decide(output) if isinstance(output, PermissionRequest) else output
-                for output in translated[start : start + STEP_OUTPUTS]
-            ]
-            last = outputs[-1] if outputs else None
-            if isinstance(last, Done | Failed):
-                if self._pending and last == Done("stop"):
-                    self.granted = self._pending
-                    outputs.pop()
-                else:
-                    self.ending = last
-            yield outputs, alive
+    def _portions(self, outputs: list[Output], alive: bool) -> Iterator[Step]:
+        for start in range(0, len(outputs) or 1, STEP_OUTPUTS):
+            yield self._settle(outputs[start : start + STEP_OUTPUTS]), alive
+
+    def _settle(self, translated: list[Output]) -> list[Event | Placeholder]:
+        """Decide on requests for permission, and note the ending."""
+        outputs = [
+            self._decide(output) if isinstance(output, PermissionRequest) else output
+            for output in translated
+        ]
+        if self.translator.ended and outputs and isinstance(last := outputs[-1], Done | Failed):
+            if self._pending and last == Done("stop"):
+                self.granted = self._pending
+                outputs.pop()
+            else:
+                self.ending = last
+        return outputs
 
     def _end_of_stream(self) -> list[Output]:
         outputs: list[Output] = []

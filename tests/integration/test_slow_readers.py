@@ -163,6 +163,29 @@ async def test_a_client_that_stops_reading_loses_its_slot_within_a_second_and_de
     assert told.count(b"x") > BACKLOG
 
 
+async def test_an_answer_that_floods_costs_no_other_job_of_its_worker(
+    client: Client, upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its pieces were joined one by one, and leases were not renewed meanwhile."""
+    upstream.script = (BEGUN, *TRICKLE, [Done("stop")])
+    others = [
+        asyncio.create_task(
+            client.post(
+                CHAT, json={**BODY, "stream": True}, headers={"authorization": f"Bearer {number}"}
+            )
+        )
+        for number in range(3)
+    ]
+    async with asyncio.timeout(60):
+        await until_active(upstream, 3)
+        upstream.script = (BEGUN, *[[Delta("x" * 1000)]] * 60_000, [Done("stop")])
+        async with asking(client, "flood"):
+            for other in others:
+                assert said(messages(await other)) == "w " * 100
+    assert upstream.peak == 4
+    assert "lease" not in caplog.text
+
+
 async def until_cut_off() -> None:
     while [task for task in asyncio.all_tasks() if "connection_task" in str(task.get_coro())]:
         await asyncio.sleep(0.05)

@@ -119,6 +119,7 @@ class FrontEndServer:
         entered = asyncio.Event()
         self._life = asyncio.create_task(self._live(entered))
         await entered.wait()
+        logger.info("this process serves requests", extra={"event": "front_end_started"})
 
     async def _live(self, entered: asyncio.Event) -> None:
         # In a task of its own: Sanic runs each of its listeners in another one, and a background

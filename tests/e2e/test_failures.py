@@ -93,6 +93,18 @@ def test_a_missing_or_malformed_bearer_is_a_401(gateway: Gateway, bearer: str) -
     assert error(response)["code"] == "invalid_api_key"
 
 
+def test_a_refusal_is_read_by_a_client_that_still_sends_a_large_body(gateway: Gateway) -> None:
+    picture = {"url": "data:image/png;base64," + "A" * 8_000_000}
+    hello: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": picture}]}]
+    with OpenAI(base_url=f"{gateway.url}/v1", api_key="no bearer", max_retries=0) as client:
+        with pytest.raises(openai.AuthenticationError):
+            client.chat.completions.create(model="gpt-4", messages=hello)
+        with pytest.raises(openai.NotFoundError, match="Use `/v1/chat/completions`"):
+            client.with_options(base_url=gateway.url).chat.completions.create(
+                model="gpt-4", messages=hello
+            )
+
+
 def test_an_unknown_model_is_not_listed_and_yet_answers(client: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         client.models.retrieve("gpt-9")

@@ -184,3 +184,9 @@ def test_an_invalid_images_request_is_a_400_that_names_the_field(
     with pytest.raises(openai.BadRequestError) as caught:
         draw(client, prompt, **more)
     assert caught.value.param == param
+
+
+def test_the_newer_image_models_answer_with_the_picture_itself(client: OpenAI) -> None:
+    drawn = client.images.generate(model="gpt-image-1", prompt="[[sim tool=dalle]]")
+    assert drawn.data
+    assert base64.b64decode(drawn.data[0].b64_json or "").startswith(b"\x89PNG")

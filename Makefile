@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 # Stamps: a lock is installed again when it is newer than its stamp.
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
+# There while packages are being installed, and so after a command that was killed meanwhile.
+UNFINISHED := $(VENV)/.unfinished
 
 .PHONY: help setup run test chaos check english bench format lock clean
 
@@ -76,12 +78,21 @@ $(BIN)/python:
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
 
-$(RUN): requirements-run.lock | $(BIN)/python
+# Install the lock that a stamp depends on. What a killed command has left half-made is made anew.
+define install
+	@if [ -e $(UNFINISHED) ] || ! $(BIN)/python -m pip --version > /dev/null 2>&1; then \
+		echo "making $(VENV) again, since it is not complete"; \
+		$(PYTHON) -m venv --clear $(VENV); \
+	fi
+	@touch $(UNFINISHED)
 	@echo "installing $<"
-	@$(PIP) install --require-hashes --requirement $<
+	@$(PIP) install --require-hashes --requirement $< || { rm -f $(UNFINISHED); exit 1; }
+	@rm $(UNFINISHED)
 	@touch $@
+endef
+
+$(RUN): requirements-run.lock | $(BIN)/python
+	$(install)
 
 $(DEV): requirements-dev.lock $(RUN)
-	@echo "installing $<"
-	@$(PIP) install --require-hashes --requirement $<
-	@touch $@
+	$(install)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,8 @@ def test_a_stopping_worker_finishes_its_answers(gateway: Gateway, ask: Ask) -> N
     gateway.start(workers=1)
     client = ask(60, gate=10)
     assert client.begun.wait(60)
+    gateway.workers[0].send_signal(signal.SIGHUP)  # as from a terminal that is closed
+    until(lambda: "event=not_reloaded" in gateway.printed(), 60, "it did not say so")
     gateway.workers[0].terminate()
     gateway.open_gate()
     assert is_whole(client.result(), 60)

@@ -6,6 +6,7 @@ an error.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,6 +32,9 @@ _HEADERS = {
 _INVALID_URL = (
     "The URL of the file is invalid. It must begin with `http://`, `https://` or `data:`."
 )
+_FILENAME = re.compile(
+    r"""filename\*?\s*=(?P<name>[^;]*?\.\w{1,10})["'\s]*(?:;|$)""", re.IGNORECASE
+)
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -41,13 +45,13 @@ class FetchError(Exception):
 class Fetched:
     """A response whose body has not been read.
 
-    `type` is its media type without parameters, `name` the file name that the server gives it, and
-    `in_url` the one in its URL; each is "" if there is none.
+    `type` is its media type without parameters, `name` the file name that the server gives it, of
+    which only the extension is of use, and `in_url` the one in its URL; "" if there is none.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, url: yarl.URL) -> None:
-        disposition = response.content_disposition
-        self.name = disposition.filename or "" if disposition else ""
+        named = _FILENAME.search(response.headers.get("Content-Disposition", "")[:1000])
+        self.name = named["name"] if named else ""
         self.in_url = url.name
         self.type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         self.size = response.content_length

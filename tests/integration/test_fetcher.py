@@ -256,6 +256,34 @@ async def test_a_url_is_requested_as_it_is_spelled_also_after_a_redirect(
     ]
 
 
+@pytest.mark.parametrize(
+    ("disposition", "extension"),
+    [
+        ('attachment; filename="a report.pdf"', ".pdf"),
+        ("attachment; filename=a.csv; size=3", ".csv"),
+        ("attachment; filename*=UTF-8''%E5%9B%BE.docx", ".docx"),
+        ('inline; filename="none"', ""),
+        ("inline", ""),
+        ('attachment; filename="' + "filename=" * 2000, ""),
+    ],
+)
+async def test_the_name_that_a_server_gives_a_file_is_read(
+    loop: asyncio.AbstractEventLoop, disposition: str, extension: str
+) -> None:
+    async def named(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="x", headers={"Content-Disposition": disposition})
+
+    fetcher = Fetcher(LOOPBACK)
+    async with (
+        serving(named) as port,
+        fetcher.running(),
+        fetcher.open(f"http://127.0.0.1:{port}/files/a%2Fb.php?x=1") as fetched,
+    ):
+        assert fetched.name.endswith(extension)
+        assert bool(fetched.name) == bool(extension)
+        assert fetched.in_url == "a/b.php"
+
+
 async def test_each_failure_of_tls_is_named(
     loop: asyncio.AbstractEventLoop, tmp_path: Path
 ) -> None:

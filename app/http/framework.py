@@ -57,6 +57,7 @@ def configure(
         _discard_unread_body(request, response.status)
 
     app.register_middleware(_answer_preflight, "request")
+    app.register_middleware(_refuse_useless_body, "request")
     app.register_middleware(complete, "response")
 
 
@@ -109,6 +110,13 @@ async def _answer_preflight(request: Request) -> HTTPResponse | None:
     if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
         return empty()
     return None
+
+
+async def _refuse_useless_body(request: Request) -> None:
+    """Refuse a large body that no route reads. A small one is ignored."""
+    ignored = request.route is not None and request.route.extra.ignore_body
+    if ignored and int(request.headers.get("content-length", 0)) > SMALL:
+        raise BodyTooLarge
 
 
 def _add_cors_headers(

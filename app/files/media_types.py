@@ -34,12 +34,22 @@ _UNDECLARED = {
 }
 """Declared types that say nothing."""
 
+
+def _wide(name: bytes) -> bytes:
+    """A name in UTF-16, as in the directory of an old Office file."""
+    return name.decode().encode("utf-16-le")
+
+
 _OFFICE = "application/vnd.openxmlformats-officedocument."
+_OLD_OFFICE = rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1.*?"
 _SIGNATURES = [
     (re.compile(rb"[\s\x00]{0,1024}%PDF-"), "application/pdf"),
     (re.compile(rb"PK\x03\x04.*?word/", re.DOTALL), f"{_OFFICE}wordprocessingml.document"),
     (re.compile(rb"PK\x03\x04.*?ppt/", re.DOTALL), f"{_OFFICE}presentationml.presentation"),
     (re.compile(rb"PK\x03\x04.*?xl/", re.DOTALL), f"{_OFFICE}spreadsheetml.sheet"),
+    (re.compile(_OLD_OFFICE + _wide(b"WordDocument"), re.DOTALL), "application/msword"),
+    (re.compile(_OLD_OFFICE + _wide(b"PowerPoint"), re.DOTALL), "application/vnd.ms-powerpoint"),
+    (re.compile(_OLD_OFFICE + _wide(b"Workbook"), re.DOTALL), "application/vnd.ms-excel"),
 ]
 _OFFICE_PARTS = re.compile(rb"\[Content_Types\]\.xml|_rels/\.rels|docProps/")
 

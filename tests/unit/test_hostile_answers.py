@@ -13,8 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.turns import RUNNING, cited, output, text, tool, wire
-from wire.events import Failed
-from workers.pandora.translate.exchange import MAX_VALUES, STEP_OUTPUTS, Exchange, Step
+from wire.events import Delta, Failed
+from workers.pandora.translate.exchange import (
+    LONGEST_DELTA,
+    MAX_VALUES,
+    STEP_CHARACTERS,
+    STEP_OUTPUTS,
+    Exchange,
+    Step,
+)
 from workers.pandora.translate.markers import Markers
 from workers.pandora.translate.turn import MAX_MESSAGES
 
@@ -125,6 +132,16 @@ def test_no_marker_is_looked_for_in_more_text_than_the_longest_takes(fragments: 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_the_outputs_come_in_portions(name: str) -> None:
     assert max(len(outputs) for outputs, _ in feed(HOSTILE[name](2000))) <= STEP_OUTPUTS
+
+
+def test_a_long_text_comes_in_pieces_that_a_front_end_can_work_on() -> None:
+    whole = "".join(f"{n} " for n in range(50_000))
+    steps = feed(wire([text(whole)]))
+    deltas = [output for outputs, _ in steps for output in outputs if isinstance(output, Delta)]
+    assert "".join(delta.text for delta in deltas) == whole
+    assert max(len(delta.text) for delta in deltas) <= LONGEST_DELTA
+    longest = max(sum(len(o.text) for o in said if isinstance(o, Delta)) for said, _ in steps)
+    assert longest <= STEP_CHARACTERS + LONGEST_DELTA
 
 
 @pytest.mark.parametrize(

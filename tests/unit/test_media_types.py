@@ -38,6 +38,8 @@ WORD = archive("[Content_Types].xml", "_rels/.rels", "word/document.xml")
         (WORD, DOCX),
         (archive("ppt/presentation.xml", "_rels/.rels"), f"{OFFICE}presentationml.presentation"),
         (archive("docProps/app.xml", "xl/workbook.xml"), f"{OFFICE}spreadsheetml.sheet"),
+        (OLE + "WordDocument".encode("utf-16-le"), "application/msword"),
+        (OLE + "Workbook".encode("utf-16-le"), "application/vnd.ms-excel"),
     ],
 )
 def test_the_bytes_decide_before_name_and_declaration(

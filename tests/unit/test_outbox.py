@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import pytest
 
 from tests.support.stream import memory_stage
-from wire.events import OVERHEAD, Citation, Delta, Started
+from wire.events import OVERHEAD, Citation, Delta, Drawing, Event, Started, size_of
 from wire.line.claims import Claim
 from wire.seal import Seal
 from wire.stream.memory import MemoryChannel, MemoryLine
 from wire.stream.outbox import LOG_BYTES, Outbox
 from wire.stream.publication import FULL, Publication
-from wire.stream.unread import MOST, MOST_UNREAD, Unread
+from wire.stream.unread import MOST, MOST_BYTES, MOST_UNREAD, Unread
 
 SEAL = Seal(bytes(32))
 CLAIM = Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b"body")
@@ -124,9 +124,17 @@ async def test_a_long_answer_is_logged_before_the_next_step(
 
 async def test_a_reader_takes_many_events_in_portions_and_short_ones_count() -> None:
     unread = Unread(1 << 20)
-    assert unread.add([Citation(str(n), None) for n in range(MOST + 5)])
-    assert len(await unread.take()) == MOST
-    assert len(await unread.take()) == 5
+    given: list[Event] = [Drawing() for _ in range(3 * MOST)]
+    given += [Delta(f"{n} " * 2000) for n in range(100)]
+    assert unread.add(given[:1])
+    assert unread.add(given[1:])
+    taken: list[list[Event]] = []
+    while unread.events:
+        taken.append(await unread.take())
+    assert [event for portion in taken for event in portion] == given
+    assert max(map(len, taken)) == MOST
+    assert all(sum(map(size_of, portion)) < 2 * MOST_BYTES for portion in taken)
+    assert unread.backlog == 0
     assert unread.add([Delta("a")] * MOST)
     assert unread.add([Delta("a", "code")] * (MOST_UNREAD - MOST))
     assert not unread.add([Delta("a")])

@@ -7,7 +7,8 @@ import asyncio
 from wire.events import Delta, Event, size_of
 
 MOST = 1000
-"""Events that are taken at once: rendering more would keep other clients waiting."""
+MOST_BYTES = 64 * 1024
+"""Events that are taken at once, and their bytes: rendering more would keep others waiting."""
 
 MOST_UNREAD = 16 * MOST
 """Events that may be unread, however short they are."""
@@ -40,13 +41,21 @@ class Unread:
                 self._arrived = None
                 if timer is not None:
                     timer.cancel()
-        if len(self.events) > MOST:
-            events, self.events = self.events[:MOST], self.events[MOST:]
-            self.backlog = max(0, self.backlog - _size(events))
-            await asyncio.sleep(0)
-            return events
+        if len(self.events) > MOST or self.backlog > MOST_BYTES:
+            return await self._take_some()
         events, self.events = self.events, []
         self.backlog = 0
+        return events
+
+    async def _take_some(self) -> list[Event]:
+        """Return the first of many events, after other clients have had their turn."""
+        await asyncio.sleep(0)
+        size = number = 0
+        while number < min(MOST, len(self.events)) and size <= MOST_BYTES:
+            size += _size(self.events[number : number + 1])
+            number += 1
+        events, self.events = self.events[:number], self.events[number:]
+        self.backlog = max(0, self.backlog - size)
         return events
 
     def _wake(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wire.events import Asked, Break, Done, Ending, Event, Failed
+from wire.events import OVERHEAD, Asked, Break, Delta, Done, Ending, Event, Failed
 from workers.pandora.translate.message import Output
 from workers.pandora.translate.placeholders import (
     ConfirmPolicy,
@@ -29,7 +29,11 @@ _TOO_LARGE = Failed("upstream_error", "The upstream sent an event too large to r
 
 STEP_EVENTS = 8
 STEP_OUTPUTS = 256
-"""Events of the upstream, and outputs, that make one step of the work."""
+STEP_CHARACTERS = 32 * 1024
+"""Events of the upstream, outputs and characters of text that make one step of the work."""
+
+LONGEST_DELTA = 8 * 1024
+"""Characters of one output: a front end works on one of them at a time."""
 
 MAX_VALUES = 200_000
 """JSON values, about, in one event: decoding them is one step."""
@@ -72,6 +76,7 @@ class Exchange:
         """Translate the next bytes (b"" at the end of the stream), in steps."""
         outputs: list[Output] = []
         alive = False
+        size = 0
         try:
             if not data:
                 outputs = self._end_of_stream()
@@ -80,15 +85,13 @@ class Exchange:
                 record = self._read(event)
                 alive = alive or record is not Mark.PING
                 outputs += self.translator.feed(record)
-                if number % STEP_EVENTS == 0 or len(outputs) > STEP_OUTPUTS:
+                size += len(event.data)
+                if number % STEP_EVENTS == 0 or size > STEP_CHARACTERS:
                     yield from self._portions(outputs, alive)
-                    outputs, alive = [], False
+                    outputs, alive, size = [], False, 0
         except EventTooLargeError:
             outputs = self.translator.fail(_TOO_LARGE)
-        if len(outputs) <= STEP_OUTPUTS:  # as nearly always
-            yield self._settle(outputs), alive
-        else:
-            yield from self._portions(outputs, alive)
+        yield from self._portions(outputs, alive)
 
     def resume(self) -> None:
         """Go on with the stream that follows after `granted` was sent."""
@@ -109,8 +112,19 @@ class Exchange:
         return record
 
     def _portions(self, outputs: list[Output], alive: bool) -> Iterator[Step]:
-        for start in range(0, len(outputs) or 1, STEP_OUTPUTS):
-            yield self._settle(outputs[start : start + STEP_OUTPUTS]), alive
+        if not outputs or (len(outputs) == 1 and _is_short(outputs[0])):  # as nearly always
+            yield self._settle(outputs), alive
+            return
+        portion: list[Output] = []
+        size = 0
+        for output in outputs:
+            for piece in _pieces(output):
+                portion.append(piece)
+                size += len(piece.text) if isinstance(piece, Delta) else OVERHEAD
+                if len(portion) == STEP_OUTPUTS or size > STEP_CHARACTERS:
+                    yield self._settle(portion), alive
+                    portion, size = [], 0
+        yield self._settle(portion), alive
 
     def _settle(self, translated: list[Output]) -> list[Event | Placeholder]:
         """Decide on requests for permission, and note the ending."""
@@ -141,3 +155,15 @@ class Exchange:
             return Asked(request.domain, request.operation)
         self._pending = request, permission
         return Break()
+
+
+def _is_short(output: Output) -> bool:
+    return isinstance(output, Delta) and len(output.text) <= LONGEST_DELTA
+
+
+def _pieces(output: Output) -> list[Output]:
+    """An output, or its pieces if it is a long text."""
+    if not isinstance(output, Delta) or _is_short(output):
+        return [output]
+    starts = range(0, len(output.text), LONGEST_DELTA)
+    return [Delta(output.text[at : at + LONGEST_DELTA], output.kind) for at in starts]

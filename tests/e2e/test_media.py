@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from openai import OpenAI
 from openai.types import Image, ImagesResponse
 
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, serving
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -43,7 +42,7 @@ ROOM = 60_000_000
 """Bytes that a process may grow by meanwhile; holding the whole file would need more."""
 
 
-def peak(process: subprocess.Popen[bytes]) -> int:
+def peak(process: psutil.Process) -> int:
     """The most memory that a process has had, in bytes."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
@@ -63,8 +62,8 @@ def test_a_large_image_is_copied_in_little_memory_and_a_too_large_one_is_refused
         gateway.start()
         with OpenAI(base_url=f"{gateway.url}/v1", api_key="key", max_retries=0) as client:
             assert say(client, "[[sim words=3]]") == "w0 w1 w2"
-            roles = gateway.workers + gateway.fronts
-            idle = [psutil.Process(role.pid).memory_info().rss for role in roles]
+            roles = [psutil.Process(gateway.workers[0].pid), *serving(gateway.fronts[0])]
+            idle = [role.memory_info().rss for role in roles]
             text = say(client, f"[[sim tool=python link=/mnt/data/a.csv size={LARGE}]]")
             text += say(client, f"[[sim tool=dalle size={LARGE}]]")
             found = re.findall(r"\(http://gateway\.example:81(/\w+/[^)]*)\)", text)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import socket
+import ssl
 from itertools import chain, repeat
 
 import pytest
-from redis.exceptions import ConnectionError, OutOfMemoryError
+from redis.exceptions import ConnectionError, OutOfMemoryError, ResponseError
 
 from wire.redis.outage import Outage, retry
+from wire.redis.trouble import trouble
 
 logger = logging.getLogger(__name__)
 
@@ -66,3 +69,26 @@ async def test_a_call_is_repeated_no_longer_than_its_deadline() -> None:
 
     with pytest.raises(TimeoutError):
         await retry(call, within=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (ssl.SSLCertVerificationError(), "TLS: its certificate is not trusted"),
+        (ssl.SSLError(), "TLS: the handshake failed"),
+        (socket.gaierror(), "DNS: the host name in redis.url cannot be resolved"),
+        (ConnectionRefusedError(), "connection refused: no server listens there"),
+        (OSError(), "the connection failed"),
+    ],
+)
+def test_the_reason_of_a_failed_connection_is_the_error_behind_it(
+    cause: OSError, reason: str
+) -> None:
+    """redis-py says ConnectionError for all of them, and the log said no more."""
+    error = ConnectionError("Error 1 connecting to a:1")
+    error.__cause__ = cause
+    assert trouble(error) == reason
+
+
+def test_the_text_of_an_error_is_not_shown() -> None:
+    assert "hush" not in trouble(ResponseError("ERR wrong: hush"))

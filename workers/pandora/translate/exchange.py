@@ -25,7 +25,9 @@ from workers.pandora.translate.turn import Translator
 MAX_ROUNDS = 10
 """Actions that are allowed within one answer; the next one is reported to the user."""
 
-_TOO_LARGE = Failed("upstream_error", "The upstream sent more than this gateway reads: its answer is too large.")
+_TOO_LARGE = Failed(
+    "upstream_error", "The upstream sent more than this gateway reads: its answer is too large."
+)
 
 STEP_EVENTS = 8
 STEP_OUTPUTS = 256

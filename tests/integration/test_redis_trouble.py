@@ -118,6 +118,18 @@ async def test_a_url_that_does_not_lead_to_a_usable_redis_is_named(
     await client.aclose()
 
 
+async def test_a_redis_without_tls_that_is_asked_for_it_is_named(
+    redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for the end of a command, and says nothing."""
+    monkeypatch.setattr("wire.redis.client.TIMEOUT", 0.3)
+    client = connect(redis_url(redis_server.url.replace("redis://", "rediss://")))
+    with pytest.raises(REDIS_ERRORS) as caught:
+        await client.ping()
+    assert trouble(caught.value).startswith("TLS: no answer to the handshake")
+    await client.aclose()
+
+
 @pytest.mark.usefixtures("mended", "worker")
 @pytest.mark.parametrize("impair", [fill, break_disk])
 async def test_clients_get_an_error_soon_if_redis_refuses_to_write(

@@ -7,23 +7,33 @@ import contextlib
 from typing import Any
 
 import redis.asyncio
-from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
-from redis.exceptions import ConnectionError
+from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool, SSLConnection
+from redis.exceptions import ConnectionError, TimeoutError
 
 from settings.redis_url import RedisUrl, SentinelUrl
 from wire.redis.sentinel import MasterPool
+from wire.redis.trouble import NoTlsAnswerError
 
 TIMEOUT = 5.0
 """Seconds that a command may take."""
 
 
 class SteadyConnection(AbstractConnection):
-    """Turns uvloop's RuntimeError on a closed transport into a ConnectionError.
+    """Raises the errors that say what is wrong.
 
     uvloop considers a write to a transport that the server has just closed a bug of its caller. No
     handler of redis-py, nor any of ours, takes a RuntimeError for a connection error; a front end
-    stopped because of one.
+    stopped because of one. And redis-py does not say that a time-out was one of TLS.
     """
+
+    async def connect(self) -> None:
+        """See `redis.asyncio.Connection`."""
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]
+        except TimeoutError as error:
+            if isinstance(self, SSLConnection):
+                raise NoTlsAnswerError(str(error)) from error
+            raise
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """See `redis.asyncio.Connection`."""

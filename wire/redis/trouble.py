@@ -22,6 +22,11 @@ _LOADING = "LOADING: it has just started and is reading its data"
 _CLUSTER = "it is a cluster, which is not supported"
 _LATE = "no answer in time"
 
+
+class NoTlsAnswerError(errors.TimeoutError):
+    """The handshake was not answered, as by a Redis that expects no TLS."""
+
+
 _CLASSES: tuple[tuple[type[BaseException], str], ...] = (
     (errors.OutOfMemoryError, _FULL),
     (errors.ReadOnlyError, _REPLICA),
@@ -34,6 +39,10 @@ _CLASSES: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, "TLS: the handshake failed"),
     (ConnectionRefusedError, "connection refused: no server listens there"),
     (FileNotFoundError, "the Unix socket in redis.url does not exist"),
+    (
+        NoTlsAnswerError,
+        "TLS: no answer to the handshake, as from a Redis without TLS (or a firewall)",
+    ),
     (errors.TimeoutError, _LATE),
     (TimeoutError, _LATE),
 )

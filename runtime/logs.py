@@ -60,7 +60,7 @@ class Formatter(logging.Formatter):
 
 
 def _quoted(value: object) -> str:
-    text = str(value)
+    text = str(value).encode(errors="backslashreplace").decode()  # bytes of a client, no text
     return json.dumps(text, ensure_ascii=False) if _NEEDS_QUOTES.search(text) else text
 
 

@@ -162,7 +162,8 @@ def decode_messages(body: bytes) -> list[Message]:
 
 def fingerprint(bearer: str) -> str:
     """Return the name of a bearer in `queue.weights` and in logs: 16 hex digits of its SHA-256."""
-    return hashlib.sha256(bearer.encode()).hexdigest()[:16]
+    # The log names also bearers that are refused, such as bytes that are no text.
+    return hashlib.sha256(bearer.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def is_pool(bearer: str) -> bool:

@@ -158,8 +158,11 @@ async def test_an_unknown_expectation_is_ignored(client: Client, value: str) -> 
         "X-Keepalive", "Accept", "Forwarded", "Upgrade",
     ],
 )  # fmt: skip
-async def test_odd_bytes_in_a_header_are_no_error_of_the_gateway(client: Client, name: str) -> None:
-    lines = ["POST /v1/chat/completions HTTP/1.1", "Connection: close", f"{name}: \xff\xfe"]
+@pytest.mark.parametrize("value", ["\xff\xfe", "Bearer \xff\xfe"])
+async def test_odd_bytes_in_a_header_are_no_error_of_the_gateway(
+    client: Client, name: str, value: str
+) -> None:
+    lines = ["POST /v1/chat/completions HTTP/1.1", "Connection: close", f"{name}: {value}"]
     for usual in ("Host: x", "Authorization: Bearer a", f"Content-Length: {len(SAID)}"):
         if not usual.startswith(name):
             lines.append(usual)

@@ -131,6 +131,11 @@ def test_values_are_quoted_where_they_would_break_the_line_apart() -> None:
     )
 
 
+def test_bytes_that_are_no_text_are_written_as_escapes() -> None:
+    line = format_record("text", event="odd", method=b"P\xffT".decode(errors="surrogateescape"))
+    assert line.encode() == rb"INFO test: text event=odd method=P\udcffT"
+
+
 def test_fields_stay_the_same_when_a_second_handler_formats_the_record() -> None:
     record = logging.makeLogRecord({"msg": "text", "event": "twice", "job": "a1"})
     formatter = logs.Formatter(logs.FORMAT)

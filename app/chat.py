@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: one chat, streamed or whole."""
+"""One chat, streamed or whole, in any dialect of OpenAI's API (`app/openai/dialect.py`)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from app.idempotency import read_idempotency
 from app.large import work_on
 from app.line import Line, SealedJob, Ticket, seal_job
 from app.models import ModelCatalog
-from app.openai import chunks
 from app.openai.answers import QueuePlace
-from app.openai.chunks import ChatAnswer, ChunkOptions, resume_after
+from app.openai.dialect import Answer, AnswerMaker, Dialect, RenderOptions
 from app.openai.emulation import Emulation, emulate
 from app.openai.errors import ApiError, UnsupportedParameter
 from app.openai.limits import AnswerLimits
 from app.openai.messages import given_files, memory, to_messages
 from app.openai.reading import AnswerReader
-from app.openai.requests import ChatRequest, decode_chat
+from app.openai.requests import ChatRequest
+from app.openai.sse import resume_after
 from app.openai.tokens import encoding
 from app.openai.tool_calls import CallRules
 from app.openai.usage import Prompt, prompt_tokens, summarize_prompt, usage
@@ -79,6 +79,7 @@ class PreparedChat(msgspec.Struct, frozen=True):
     """
 
     form: AnswerForm
+    answer: AnswerMaker
     job: SealedJob
     prompt_tokens: int
     scheduling: Scheduling
@@ -86,17 +87,19 @@ class PreparedChat(msgspec.Struct, frozen=True):
     headers: dict[str, str]
 
 
-class ChatCompletions:
-    """Handler of chat requests."""
+class Chats:
+    """Handler of chat requests, in one dialect."""
 
     def __init__(
         self,
+        dialect: Dialect,
         config: Settings,
         seal: Seal,
         line: Line,
         models: ModelCatalog,
         attachments: Attachments,
     ) -> None:
+        self._dialect = dialect
         self._config = config
         self._seal = seal
         self._line = line
@@ -109,6 +112,12 @@ class ChatCompletions:
         Raises:
             ApiError: the request failed before anything was sent.
         """
+        try:
+            return await self._respond(request)
+        except ApiError as failure:
+            raise self._dialect.renamed(failure) from failure.__cause__
+
+    async def _respond(self, request: Request) -> HTTPResponse | None:
         async with self._attachments.resources() as resources:
             chat = await self._prepare(request, resources)
             if not chat.form.stream:
@@ -124,7 +133,9 @@ class ChatCompletions:
         bearer = read_bearer(request)
         body = await read_body(request, self._config.server, resources.reservation)
         size = len(body)
-        chat = await work_on(size, partial(decode_chat, body))
+        decoded = await work_on(size, partial(self._dialect.decode, body))
+        chat, answer = decoded.chat, decoded.answer
+        del decoded
         emulation = emulate(chat, self._config.compat)
         chat = replace(chat, tools=None, functions=None, response_format=None)  # views of the body
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
@@ -145,7 +156,7 @@ class ChatCompletions:
         del chat
         job = ChatJob(
             version=VERSION,
-            id=f"chatcmpl-{secrets.token_hex(16)}",
+            id=f"{self._dialect.id_prefix}{secrets.token_hex(16)}",
             family=family,
             bearer=bearer,
             messages=said.messages,
@@ -155,8 +166,8 @@ class ChatCompletions:
         )
         tokens = await prompt_tokens(said.prompt) if said.prompt else 0
         sealed = seal_job(self._seal, job)
-        rules, headers = emulation.call_rules, emulation.headers
-        return PreparedChat(form, sealed, tokens, scheduling, rules, headers)
+        rules, headers = emulation.call_rules, emulation.headers(self._dialect.field)
+        return PreparedChat(form, answer, sealed, tokens, scheduling, rules, headers)
 
     async def _offload(
         self, messages: bytes, files: Mapping[str, Attachment], resources: Resources
@@ -175,18 +186,18 @@ class ChatCompletions:
             resources.blob_keys.clear()
         return ticket
 
-    def _answer(self, request: Request, chat: PreparedChat, ticket: Ticket) -> ChatAnswer:
+    def _answer(self, request: Request, chat: PreparedChat, ticket: Ticket) -> Answer:
         stop, tokens = chat.form.stops, chat.form.token_limit
         numbered = chat.scheduling.idempotency is not None
         last = request.headers.get("last-event-id") if numbered else None
         limits = AnswerLimits(stop, tokens, encoding()) if stop or tokens else None
         rules = chat.call_rules
-        return ChatAnswer(
+        return chat.answer(
             ticket.id,
             chat.form.model,
             int(time.time()),
             AnswerReader(self._config.bot, limits, rules),
-            ChunkOptions(
+            RenderOptions(
                 chat.form.include_usage,
                 numbered,
                 resume_after(last, ticket.id),
@@ -205,12 +216,12 @@ class ChatCompletions:
             while answer.finish is None:
                 _add(answer, ticket, links.add_to(await ticket.events()))
                 if answer.failure:
-                    raise answer.failure
+                    raise self._dialect.renamed(answer.failure)
             tokens = await usage(chat.prompt_tokens, answer.text)
             headers = ticket.headers | chat.headers
             if answer.warning is not None:
                 headers[FORMAT_WARNING] = answer.warning.code
-            return encoded_json(answer.completion(tokens), headers)
+            return encoded_json(answer.whole(tokens), headers)
 
     async def _stream(self, request: Request, chat: PreparedChat, ticket: Ticket) -> None:
         answer = self._answer(request, chat, ticket)
@@ -246,11 +257,9 @@ class ChatCompletions:
         if answer.failure:
             log_failure(request, answer.failure)
         if answer.finish:
-            end = chunks.DONE
-            if chat.form.include_usage:
-                tokens = await usage(chat.prompt_tokens, answer.text)
-                end = answer.usage_chunk(tokens) + end
-            await stream.send(end)
+            counted = chat.form.include_usage
+            tokens = await usage(chat.prompt_tokens, answer.text) if counted else None
+            await stream.send(answer.ending(tokens))
         await stream.end()
 
 
@@ -280,7 +289,7 @@ async def _discard_unneeded(chat: PreparedChat, ticket: Ticket, resources: Resou
 
 
 async def _keepalive(
-    kind: StreamKeepalive, answer: ChatAnswer, ticket: Ticket, *, at_once: bool = False
+    kind: StreamKeepalive, answer: Answer, ticket: Ticket, *, at_once: bool = False
 ) -> bytes:
     if kind == "off":
         return b""
@@ -289,7 +298,7 @@ async def _keepalive(
     return answer.comment(place) if kind == "comment" else answer.empty_delta(place)
 
 
-def _add(answer: ChatAnswer, ticket: Ticket, events: list[Event]) -> bytes:
+def _add(answer: Answer, ticket: Ticket, events: list[Event]) -> bytes:
     """Add events to an answer; detach from the job as soon as the answer is complete.
 
     Not at the end of the request: the last chunk may wait for a slow client, and slots are scarce.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from app.chat import ChatCompletions
+from app.chat import Chats
 from app.files.attachments import Attachments
 from app.health import Health
 from app.heartbeat import Heartbeat
@@ -16,6 +16,8 @@ from app.line import Line
 from app.media import MediaDownloads
 from app.metrics import MetricsExporter
 from app.models import ModelCatalog, ModelEntries
+from app.openai.chunks import CHATS
+from app.openai.responses.rendering import RESPONSES
 from app.queue import QueueEntries
 from app.server import FrontEndServer, Route
 from runtime.tasks import background
@@ -37,6 +39,9 @@ from wire.upkeep.version import keep_version
 
 SWEEP_INTERVAL = 600.0
 """Seconds between two searches for expired media and blobs."""
+
+DIALECTS = {"chat/completions": CHATS, "responses": RESPONSES}
+"""The dialects of a chat, by their paths."""
 
 _READ = ("GET", "HEAD")
 
@@ -81,12 +86,15 @@ def build_server(
     line = Line(config, seal, shared_line, inbox, id)
     attachments = Attachments(config.files, blobs, media, budget)
     models = ModelCatalog(config.models, config.custom)
-    chat = ChatCompletions(config, seal, line, models, attachments)
+    chats = {
+        path: Chats(dialect, config, seal, line, models, attachments)
+        for path, dialect in DIALECTS.items()
+    }
     images = ImageGenerations(config, seal, line, models, media, budget)
     metrics = MetricsExporter(redis, upkeep.snapshot, config)
     entries = ModelEntries(models, GptInfos(redis, seal, config.gpts.refresh))
     routes = (
-        *_feature_routes(f"{config.server.api_prefix}/v1", chat, images),
+        *_feature_routes(f"{config.server.api_prefix}/v1", chats, images),
         *_lookup_routes(f"{config.server.api_prefix}/v1", entries, QueueEntries(shared_line, seal)),
         *_operator_routes(health, metrics),
         *_media_routes(media, config.stream.send_timeout),
@@ -107,9 +115,12 @@ def build_server(
     return FrontEndServer(config, routes, health, running, line.fail_all)
 
 
-def _feature_routes(v1: str, chat: ChatCompletions, images: ImageGenerations) -> list[Route]:
+def _feature_routes(v1: str, chats: Mapping[str, Chats], images: ImageGenerations) -> list[Route]:
     return [
-        Route("chat", ("POST",), f"{v1}/chat/completions", chat, is_feature=True),
+        *(
+            Route(path.replace("/", "_"), ("POST",), f"{v1}/{path}", chat, is_feature=True)
+            for path, chat in chats.items()
+        ),
         Route("generations", ("POST",), f"{v1}/images/generations", images, is_feature=True),
     ]
 

@@ -2,7 +2,7 @@
 
 A client that sends an `Idempotency-Key` may repeat its request after its connection broke, and is
 attached to the job of its first request. The messages of a streamed answer are numbered (`id:`
-lines; see `app/openai/chunks.py`), so it may also name the last one it received (`Last-Event-ID`).
+lines; see `app/openai/sse.py`), so it may also name the last one it received (`Last-Event-ID`).
 Without a key that header is ignored: browsers and SSE libraries send it by themselves.
 """
 

@@ -15,7 +15,6 @@ _PICTURE = (
     " that you want."
 )
 _INSTEAD = {
-    "responses": _CHAT,
     "completions": _CHAT,
     "messages": _CHAT,
     "images/edits": _PICTURE,

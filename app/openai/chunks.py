@@ -1,13 +1,8 @@
 """Renders a job's events as OpenAI's chunks, or collects them in one completion. Pure.
 
 Both are made from the same events, so a streamed and a whole answer have the same text and ending.
-
-For a client that may resume its answer, the messages are numbered by an `id:` line at their end.
-Others get none, since the parsers of many bots stumble over them. The same events always give the
-same messages with the same numbers, however they were batched: the first one carries the role, then
-each event that shows anything has messages of its own. So for a client that resumes an answer
-everything is rendered again, except the messages it has already received. Messages that are not
-made from events have no number: keep-alives, errors and `[DONE]`.
+The first chunk carries the role, then each event that shows anything has chunks of its own, which
+`sse.py` numbers.
 """
 
 from __future__ import annotations
@@ -33,63 +28,20 @@ from app.openai.answers import (
     ToolCallDelta,
     Usage,
 )
-from app.openai.errors import AnswerLost, ApiError, JobFailed
+from app.openai.dialect import DecodedRequest, Dialect, RenderOptions
+from app.openai.errors import ApiError, JobFailed
+from app.openai.file_text import Body
 from app.openai.reading import AnswerReader, FinishReason, Piece
+from app.openai.requests import decode_chat
+from app.openai.sse import DONE, Messages, encode, sse_message
 from app.openai.tool_calls import ToolCall
-from wire.events import Event, FormatProblem, Started
-
-_encode = msgspec.json.Encoder().encode
-
-DONE = b"data: [DONE]\n\n"
-
-_PREFIX_LENGTH = 8
-_MAX_DIGITS = 9
+from wire.events import Event, FormatMissed, FormatProblem, Started
 
 _WARNINGS: dict[FormatProblem, str] = {
     "invalid_json": "The answer is not valid JSON: ",
     "schema_mismatch": "The answer does not match the schema in `response_format`: ",
     "not_checked": "The answer was not checked against `response_format`: ",
 }
-
-
-def sse_message(data: msgspec.Struct) -> bytes:
-    """Render one SSE message."""
-    return b"data: " + _encode(data) + b"\n\n"
-
-
-def message_id_prefix(job: str) -> str:
-    """Return the prefix of an answer's message ids: the first random digits of its job's id."""
-    return job.rpartition("-")[2][:_PREFIX_LENGTH]
-
-
-def resume_after(last_event_id: str | None, job: str) -> int:
-    """Return the number of the last message that the client received; 0 without a `Last-Event-ID`.
-
-    Raises:
-        AnswerLost: the header does not name a message of this answer.
-    """
-    if not last_event_id:
-        return 0
-    tag, _, number = last_event_id.rpartition("-")
-    is_number = number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS
-    if tag != message_id_prefix(job) or not is_number:
-        raise AnswerLost
-    return int(number)
-
-
-class ChunkOptions(msgspec.Struct, frozen=True):
-    """Rendering options of one answer.
-
-    `numbered`: its messages have ids. Its first `resume_after` messages are not rendered.
-    `errors_as_text`: an error is part of the text, too, for clients that show nothing else.
-    `legacy_calls`: a tool call is rendered in OpenAI's first dialect, as `function_call`.
-    """
-
-    include_usage: bool = False
-    numbered: bool = False
-    resume_after: int = 0
-    errors_as_text: bool = False
-    legacy_calls: bool = False
 
 
 class ChatAnswer:
@@ -101,7 +53,7 @@ class ChatAnswer:
         model: str,
         created: int,
         reader: AnswerReader,
-        options: ChunkOptions = ChunkOptions(),  # noqa: B008 - frozen
+        options: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
     ) -> None:
         self.failure: JobFailed | None = None
         self._id = id
@@ -110,8 +62,7 @@ class ChatAnswer:
         self._options = options
         self._fingerprint: str | None = None
         self._role_sent = False
-        self._id_prefix = f"\nid: {message_id_prefix(id)}-".encode()
-        self._number = 0
+        self._messages = Messages(id, numbered=options.numbered, after=options.resume_after)
         self._reader = reader
         self._content: list[str] = []
         self._calls: list[ToolCall] = []
@@ -134,12 +85,7 @@ class ChatAnswer:
     @property
     def warning(self) -> FormatWarning | None:
         """A warning that the answer may not have the format that was asked for."""
-        missed = self._reader.missed
-        return (
-            FormatWarning(missed.problem, _WARNINGS[missed.problem] + missed.reason)
-            if missed
-            else None
-        )
+        return format_warning(self._reader.missed)
 
     def add(self, events: Iterable[Event]) -> bytes:
         """Add events, and return the SSE messages that show them to a streaming client.
@@ -210,15 +156,12 @@ class ChatAnswer:
 
     def comment(self, place: QueuePlace | None) -> bytes:
         """Render an SSE comment as a keep-alive; `place` while the job is waiting."""
-        text = f"queued position={place.position} eta={place.eta}" if place else "working"
-        # After an `id:` line, some official clients take a comment and an empty line for a message
-        # without data, and fail on it. A single line is a comment as well.
-        end = "\n" if self._options.numbered and self._role_sent else "\n\n"
-        return f": {text}{end}".encode()
+        return self._messages.comment(place)
 
-    def usage_chunk(self, usage: Usage) -> bytes:
-        """Render the chunk after the last, for clients that asked for the usage."""
-        return self._numbered(self._with([], usage))
+    def ending(self, usage: Usage | None) -> bytes:
+        """Render the end of the stream, with the usage for clients that asked for it."""
+        last = self._messages.next(self._with([], usage)) if usage else b""
+        return last + DONE
 
     def _chunk(self, delta: ChunkDelta, finish: FinishReason | None = None) -> bytes:
         if not self._role_sent:
@@ -227,16 +170,7 @@ class ChatAnswer:
         chunk = self._single_choice(delta, finish)
         if finish is not None and self.warning is not None:
             chunk = replace(chunk, warning=self.warning)
-        return self._numbered(chunk)
-
-    def _numbered(self, chunk: Chunk) -> bytes:
-        """Render the next message; empty if the client has already received it."""
-        self._number += 1
-        if self._number <= self._options.resume_after:
-            return b""
-        if not self._options.numbered:
-            return sse_message(chunk)
-        return b"data: %b%b%d\n\n" % (_encode(chunk), self._id_prefix, self._number)
+        return self._messages.next(chunk)
 
     def _single_choice(self, delta: ChunkDelta, finish: FinishReason | None = None) -> Chunk:
         usage = None if self._options.include_usage else msgspec.UNSET
@@ -257,7 +191,7 @@ class ChatAnswer:
             usage=usage,
         )
 
-    def completion(self, usage: Usage) -> bytes:
+    def whole(self, usage: Usage) -> bytes:
         """Render the whole answer, as the body of a response."""
         assert self.finish is not None  # noqa: S101 - only called after `Done`
         completion = Completion(
@@ -271,7 +205,7 @@ class ChatAnswer:
             system_fingerprint=self._fingerprint,
             warning=self.warning or msgspec.UNSET,
         )
-        return _encode(completion)
+        return encode(completion)
 
     def _message(self) -> CompletionMessage:
         content = "".join(self._content)
@@ -287,6 +221,21 @@ class ChatAnswer:
         return CompletionMessage(content=content or None, tool_calls=calls)
 
 
+def format_warning(missed: FormatMissed | None) -> FormatWarning | None:
+    """Return the warning for an answer that may not have the format that was asked for."""
+    if missed is None:
+        return None
+    return FormatWarning(missed.problem, _WARNINGS[missed.problem] + missed.reason)
+
+
 def fingerprint(model: str) -> str:
     """Return the `system_fingerprint`, which changes with the model behind a name."""
     return "fp_" + hashlib.sha256(model.encode()).hexdigest()[:10]
+
+
+def _decode(body: Body) -> DecodedRequest:
+    return DecodedRequest(decode_chat(body), ChatAnswer)
+
+
+CHATS = Dialect("chatcmpl-", _decode, str)
+"""The dialect of `POST /v1/chat/completions`."""

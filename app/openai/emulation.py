@@ -5,6 +5,8 @@ Tools and JSON are emulated by instructions in the prompt. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 import settings
@@ -26,10 +28,9 @@ class Emulation(msgspec.Struct, frozen=True):
     format: JsonFormat | None = None
     ignored: tuple[str, ...] = ()
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """Headers of the answer."""
-        return {IGNORED: ", ".join(self.ignored)} if self.ignored else {}
+    def headers(self, name: Callable[[str], str] = str) -> dict[str, str]:
+        """Headers of the answer. `name` returns the client's own name for a field."""
+        return {IGNORED: ", ".join(map(name, self.ignored))} if self.ignored else {}
 
     @property
     def call_rules(self) -> CallRules | None:

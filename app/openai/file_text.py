@@ -23,7 +23,10 @@ SLICE = 256 * 1024
 _STEP = 64 * 1024
 """A text at least twice as long as this is long."""
 
-_KEY = re.compile(rb'"(url|file_data)"\s*:\s*"$')
+CHAT_FILES = re.compile(rb'"(url|file_data)"\s*:\s*"$')
+RESPONSES_FILES = re.compile(rb'"(image_url|file_url|file_data)"\s*:\s*"$')
+"""The fields that hold files in a dialect."""
+
 _LONGEST_KEY = 64
 _DATA = re.compile(rb'data:[^",\\]{0,256};base64,', re.IGNORECASE)
 _URL = re.compile(rb"data:|https?://", re.IGNORECASE)
@@ -72,7 +75,7 @@ def _slices(source: str | memoryview, at: int = 0) -> Iterator[str]:
         at += len(text)
 
 
-def cut_files(body: Body) -> tuple[Body, list[FileText]]:
+def cut_files(body: Body, fields: re.Pattern[bytes] = CHAT_FILES) -> tuple[Body, list[FileText]]:
     """Cut the long files out of a body; each leaves its index in the list, a number.
 
     A text has no quote inside it that is not escaped. So a long one is found by its longest stretch
@@ -88,7 +91,7 @@ def cut_files(body: Body) -> tuple[Body, list[FileText]]:
             probe += _STEP
             continue
         start = body.rfind(b'"', at, probe) + 1
-        if start and (file := _file(view, start, end)):
+        if start and (file := _file(view, start, end, fields)):
             check_size(len(rest) + start - at)
             rest += view[at : start - 1]
             rest += b"%d" % len(files)
@@ -99,9 +102,9 @@ def cut_files(body: Body) -> tuple[Body, list[FileText]]:
     return rest + view[at:], files
 
 
-def _file(body: memoryview, start: int, end: int) -> FileText | None:
+def _file(body: memoryview, start: int, end: int, fields: re.Pattern[bytes]) -> FileText | None:
     """Return the file in a text of the body, or None if it is not the base64 of one."""
-    key = _KEY.search(body[max(0, start - _LONGEST_KEY) : start])
+    key = fields.search(body[max(0, start - _LONGEST_KEY) : start])
     if key is None or body[end - 1] == ord("\\"):
         return None
     if data := _DATA.match(body, start):

@@ -26,7 +26,7 @@ from app.openai.bounds import (
     check_values,
 )
 from app.openai.errors import BadRequest, UnsupportedParameter
-from app.openai.file_text import Body, FileText, cut_files
+from app.openai.file_text import CHAT_FILES, Body, FileText, cut_files
 
 Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
 
@@ -319,7 +319,7 @@ def decode_chat(body: Body) -> ChatRequest:
     Raises:
         BadRequest: the body is not JSON or not of this type; the error names the field.
     """
-    request = _decode(ChatRequest, body)
+    request = decode_body(ChatRequest, body)
     if not request.messages:
         raise BadRequest("`messages` must contain at least one message.", param="messages")
     return request
@@ -332,7 +332,7 @@ def decode_images(body: Body) -> ImagesRequest:
         BadRequest: the body is not JSON or not of this type, or asks for something that is not
             supported; the error names the field.
     """
-    request = _decode(ImagesRequest, body)
+    request = decode_body(ImagesRequest, body)
     if field := request.unsupported:
         message = f"`{field}` is not supported for images. {_IMAGE_ADVICE[field]}"
         raise UnsupportedParameter(message, param=field)
@@ -351,10 +351,15 @@ _SURROGATES = 24
 """Bytes of two escapes, twice: a decoder stops near the first one."""
 
 
-def _decode(kind: type[T], body: Body) -> T:
+def decode_body(kind: type[T], body: Body, fields: re.Pattern[bytes] = CHAT_FILES) -> T:
+    """Decode a body. `fields` are those that may hold long files.
+
+    Raises:
+        BadRequest: the body is not JSON or not of this type; the error names the field.
+    """
     files: list[FileText] = []
     if len(body) > MOST_BYTES:
-        body, files = cut_files(body)
+        body, files = cut_files(body, fields)
     check_values(body)
     try:
         return msgspec.json.decode(body, type=kind, dec_hook=partial(_file_text, files))

@@ -184,7 +184,7 @@ def shown(said: Sequence[Output], bot: Bot | None = None, flushes: Sequence[int]
     whole, streamed, batched = answer(), answer(), answer()
     for batch in delivered(events, []):
         whole.add(batch)
-    completion = json.loads(whole.completion(Usage(0, 0, 0)))
+    completion = json.loads(whole.whole(Usage(0, 0, 0)))
     content = completion["choices"][0]["message"]["content"]
     assert isinstance(content, str)
     assert joined([streamed.add([event]) for event in events]) == content

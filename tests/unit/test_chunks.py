@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
 from app.openai.answers import QueuePlace, Usage
-from app.openai.chunks import ChatAnswer, ChunkOptions
+from app.openai.chunks import ChatAnswer
+from app.openai.dialect import RenderOptions
 from app.openai.limits import AnswerLimits
 from app.openai.reading import AnswerReader
+from app.openai.sse import DONE
 from app.openai.tokens import encoding
 from app.openai.tool_calls import CallRules
 from settings import Bot
@@ -60,7 +62,7 @@ class Options:
             AnswerLimits(self.stops, self.limit, encoding()) if self.stops or self.limit else None
         )
         bot = Bot(enabled=self.bot)
-        options = ChunkOptions(include_usage=True, numbered=True, resume_after=resume_after)
+        options = RenderOptions(include_usage=True, numbered=True, resume_after=resume_after)
         return ChatAnswer(JOB, "m", 0, AnswerReader(bot, limits, self.rules), options)
 
 
@@ -85,7 +87,7 @@ def rendered(answer: ChatAnswer, batches: Sequence[Sequence[Event]]) -> bytes:
         stream += answer.add(events)
         if answer.finish or answer.failure:
             break
-    return stream + (answer.usage_chunk(USAGE) if answer.finish else b"")
+    return stream + (answer.ending(USAGE).removesuffix(DONE) if answer.finish else b"")
 
 
 def test_every_chunk_made_from_events_ends_with_its_number() -> None:
@@ -107,7 +109,7 @@ def test_a_chunk_not_made_from_events_has_no_number() -> None:
 def test_an_error_is_also_text_for_clients_that_show_nothing_else() -> None:
     failed = Failed("upstream_error", "Oops.")
     for before, shown in (([Delta("a")], "a\n\nError: Oops."), ([], "Error: Oops.")):
-        answer = ChatAnswer(JOB, "m", 0, AnswerReader(Bot()), ChunkOptions(errors_as_text=True))
+        answer = ChatAnswer(JOB, "m", 0, AnswerReader(Bot()), RenderOptions(errors_as_text=True))
         *told, last = [json.loads(data) for _, data in blocks(answer.add([*before, failed]))]
         assert last["error"]["message"] == "Oops."
         choices = [chunk["choices"][0] for chunk in told]
@@ -119,7 +121,7 @@ def test_an_error_is_also_text_for_clients_that_show_nothing_else() -> None:
 def test_the_messages_of_an_answer_that_cannot_be_resumed_are_data_alone() -> None:
     answer = ChatAnswer(JOB, "m", 0, AnswerReader(Bot()))
     stream = answer.empty_delta(QueuePlace(3, 12)) + answer.add([Started("m"), Delta("a")])
-    stream += answer.add([Delta("b"), Done("stop")]) + answer.usage_chunk(USAGE)
+    stream += answer.add([Delta("b"), Done("stop")]) + answer.ending(USAGE).removesuffix(DONE)
     lines = stream.decode().split("\n\n")
     assert lines.pop() == ""
     assert all(line.startswith("data: {") and "\n" not in line for line in lines)
@@ -138,7 +140,7 @@ def test_a_waiting_client_gets_its_place_in_a_chunk_of_the_answer() -> None:
 @pytest.mark.parametrize("resumable", [True, False])
 def test_a_comment_is_no_message_for_the_official_decoder(resumable: bool) -> None:
     """It takes an empty line after an `id:` line and a comment for a message without data."""
-    answer = ChatAnswer(JOB, "m", 0, AnswerReader(Bot()), options=ChunkOptions(numbered=resumable))
+    answer = ChatAnswer(JOB, "m", 0, AnswerReader(Bot()), options=RenderOptions(numbered=resumable))
     stream = answer.comment(QueuePlace(3, 12)) + answer.add([Started("m"), Delta("a")])
     stream += answer.comment(None) + answer.add([Delta("b")]) + answer.comment(None)
     stream += answer.add([Done("stop")])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.idempotency import read_idempotency, request_digest
-from app.openai.chunks import message_id_prefix, resume_after
+from app.openai.sse import message_id_prefix, resume_after
 from app.openai.errors import AnswerLost, ApiError, BadRequest, IdempotencyMismatch
 from wire.seal import Seal
 

@@ -17,7 +17,7 @@ def advice(path: str, prefix: str = "") -> str:
 @pytest.mark.parametrize(
     ("path", "instead"),
     [
-        ("responses", "`/v1/chat/completions`"),
+        ("completions", "`/v1/chat/completions`"),
         ("messages", "`/v1/chat/completions`"),
         ("images/edits", "Send the picture in a message to `/v1/chat/completions`"),
         ("images/variations/", "Send the picture in a message to `/v1/chat/completions`"),
@@ -42,7 +42,7 @@ def test_the_prefix_of_the_operator_is_not_given_to_those_who_do_not_know_it() -
     for path in ("/v1/chat/completions", "/chat/completions", "/"):
         assert "s3cret" not in advice(path, "/s3cret")
         assert "`/<prefix>/v1`" in advice(path, "/s3cret")
-    assert "`/s3cret/v1/chat/completions`" in advice("/s3cret/v1/responses", "/s3cret")
+    assert "`/s3cret/v1/chat/completions`" in advice("/s3cret/v1/messages", "/s3cret")
 
 
 def test_a_long_path_is_not_repeated_as_a_whole() -> None:

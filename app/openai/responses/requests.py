@@ -1,0 +1,284 @@
+"""Requests of `POST /v1/responses`, as the chats that they ask for.
+
+Each item of the input becomes one message, after that of the instructions, so that their paths
+correspond: `input[2].content[0]` is `messages[3].content[0]`. Messages without content are skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from app.openai.bounds import MOST_MESSAGES, MOST_PARTS, MOST_TOOLS
+from app.openai.errors import BadRequest, UnsupportedParameter
+from app.openai.file_text import RESPONSES_FILES, Body, FileText
+from app.openai.requests import (
+    AllowedTools,
+    AssistantCall,
+    AtLeastOne,
+    AudioPart,
+    ChatMessage,
+    ChatRequest,
+    FileData,
+    FilePart,
+    FunctionCall,
+    FunctionName,
+    ImagePart,
+    ImageUrl,
+    JsonSchemaFormat,
+    Name,
+    NamedTool,
+    Part,
+    RefusalPart,
+    ResponseFormat,
+    StreamOptions,
+    TextPart,
+    ToolChoice,
+    Tools,
+    decode_body,
+    invalid_field,
+)
+
+_ABSENT, _NULL = msgspec.Raw(), msgspec.Raw(b"null")
+
+
+class InputPart(msgspec.Struct, frozen=True):
+    """A part of an item's content: a text, a picture or a file."""
+
+    type: str
+    text: str = ""
+    refusal: str = ""
+    image_url: FileText | None = None
+    file_data: FileText | None = None
+    file_url: FileText | None = None
+    filename: str | None = None
+
+
+InputParts = Annotated[list[InputPart], Meta(max_length=MOST_PARTS)]
+
+
+class InputItem(msgspec.Struct, frozen=True):
+    """One item of the input: a message, a function call, or its result."""
+
+    type: str = "message"
+    role: Literal["user", "assistant", "system", "developer"] = "user"
+    content: str | InputParts | None = None
+    call_id: str | None = None
+    name: str = ""
+    arguments: str | None = None
+    output: str | InputParts = ""
+
+
+class ResponsesRequest(msgspec.Struct, frozen=True):
+    """The body of `POST /v1/responses`."""
+
+    model: Name
+    input: str | Annotated[list[InputItem], Meta(max_length=MOST_MESSAGES)]
+    instructions: str | None = None
+    stream: bool | None = None
+    max_output_tokens: AtLeastOne | None = None
+    user: Name | int | None = None
+    safety_identifier: Name | None = None
+    service_tier: Name | None = None
+    tools: Tools | None = None
+    tool_choice: msgspec.Raw = _ABSENT
+    parallel_tool_calls: bool | None = None
+    text: msgspec.Raw = _ABSENT
+    metadata: msgspec.Raw = _ABSENT
+    top_logprobs: Annotated[int, Meta(ge=0)] | None = None
+
+    # Nothing is kept between two requests; see `_STATEFUL`.
+    previous_response_id: str | None = None
+    conversation: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+    background: bool | None = None
+
+
+class _Tool(msgspec.Struct, frozen=True):
+    type: str
+
+
+class _ToolChoice(msgspec.Struct, frozen=True):
+    type: str
+    name: Name = ""
+    mode: Literal["auto", "required"] = "auto"
+    tools: Annotated[list[FunctionName], Meta(max_length=MOST_TOOLS)] = []
+
+
+class _TextFormat(msgspec.Struct, frozen=True):
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    name: Name = ""
+    description: str | None = None
+    schema: msgspec.Raw = _ABSENT
+
+
+class _TextOptions(msgspec.Struct, frozen=True):
+    format: _TextFormat | None = None
+
+
+Choice = Literal["none", "auto", "required"] | _ToolChoice | None
+_tools = msgspec.json.Decoder(_Tool)
+_texts = msgspec.json.Decoder(_TextOptions)
+_choices: msgspec.json.Decoder[Choice] = msgspec.json.Decoder(Choice)
+
+_STATEFUL = {
+    "previous_response_id": "Send the whole conversation in `input`.",
+    "conversation": "Send the whole conversation in `input`.",
+    "prompt": "Send its text in `instructions`.",
+    "background": "Stream the response, or wait for it.",
+}
+_MESSAGE = re.compile(r"^messages\[(\d+)\](.*)$")
+_PATHS = (
+    (re.compile(r"^messages$"), "input"),
+    (re.compile(r"^(tools\[\d+\])\.function\b"), r"\1"),
+    (re.compile(r"^response_format\.json_schema\b"), "text.format"),
+    (re.compile(r"^response_format$"), "text.format"),
+)
+
+
+def field(path: str) -> str:
+    """Return the name that a field of a chat request has here, or the path of it."""
+    if message := _MESSAGE.match(path):
+        path = f"input[{int(message[1]) - 1}]{message[2]}"
+    for pattern, name in _PATHS:
+        path = pattern.sub(name, path)
+    path = path.removesuffix(".image_url.url") + ".image_url" * path.endswith(".image_url.url")
+    return path.removesuffix(".file.file_data")
+
+
+def decode_responses(body: Body) -> ResponsesRequest:
+    """Decode a request.
+
+    Raises:
+        BadRequest: the body is invalid, or needs an earlier response; the error names the field.
+    """
+    request = decode_body(ResponsesRequest, body, RESPONSES_FILES)
+    for name, advice in _STATEFUL.items():
+        if getattr(request, name) not in (None, False, "", _ABSENT, _NULL):
+            message = f"`{name}` is not supported, since no responses are stored here. {advice}"
+            raise UnsupportedParameter(message, param=name)
+    if not request.input:
+        raise BadRequest("`input` must not be empty.", param="input")
+    return request
+
+
+def to_chat(request: ResponsesRequest) -> ChatRequest:
+    """Return the chat that a request asks for.
+
+    Raises:
+        BadRequest: an item, a part, a tool or the format is invalid.
+    """
+    return ChatRequest(
+        model=request.model,
+        messages=_messages(request),
+        stream=request.stream,
+        stream_options=StreamOptions(include_usage=True),
+        user=request.safety_identifier if request.user is None else request.user,
+        service_tier=request.service_tier,
+        max_completion_tokens=request.max_output_tokens,
+        tools=[_nested(raw, number) for number, raw in enumerate(request.tools or ())] or None,
+        tool_choice=_tool_choice(request.tool_choice),
+        parallel_tool_calls=request.parallel_tool_calls,
+        response_format=_format(request.text),
+        top_logprobs=request.top_logprobs,
+    )
+
+
+def _messages(request: ResponsesRequest) -> list[ChatMessage]:
+    instructions = ChatMessage("system", request.instructions or None)
+    if isinstance(request.input, str):
+        return [instructions, ChatMessage("user", request.input)]
+    items = enumerate(request.input)
+    return [instructions, *(_message(item, f"input[{at}]") for at, item in items)]
+
+
+def _message(item: InputItem, path: str) -> ChatMessage:
+    match item.type:
+        case "message":
+            return ChatMessage(item.role, _content(item.content, f"{path}.content"))
+        case "function_call":
+            call = AssistantCall(item.call_id, FunctionCall(item.name, item.arguments))
+            return ChatMessage("assistant", tool_calls=[call])
+        case "function_call_output":
+            output = _content(item.output, f"{path}.output")
+            return ChatMessage("tool", output, tool_call_id=item.call_id)
+        case "reasoning":
+            return ChatMessage("assistant")  # skipped, since it has no content
+        case "item_reference":
+            message = "Items of type `item_reference` are not supported, since no responses are"
+            message += " stored here. Send the item itself."
+        case other:
+            message = f"Items of type `{other[:50]}` are not supported."
+    raise UnsupportedParameter(message, param=path)
+
+
+def _content(content: str | list[InputPart] | None, path: str) -> str | list[Part] | None:
+    if not isinstance(content, list):
+        return content
+    return [_part(part, f"{path}[{at}]") for at, part in enumerate(content)]
+
+
+def _part(part: InputPart, path: str) -> Part:
+    match part:
+        case InputPart(type="input_text" | "output_text" | "text"):
+            return TextPart(part.text)
+        case InputPart(type="refusal"):
+            return RefusalPart(part.refusal)
+        case InputPart(type="input_image", image_url=FileText() as url):
+            return ImagePart(ImageUrl(url))
+        case InputPart(type="input_file", file_data=FileText() as data):
+            return FilePart(FileData(data, part.filename))
+        case InputPart(type="input_file", file_url=FileText() as url):
+            return FilePart(FileData(url, part.filename))
+        case InputPart(type="input_audio"):
+            return AudioPart()
+        case InputPart(type="input_image" | "input_file"):
+            message = "`file_id` is not supported. Send the file's content or its URL."
+        case _:
+            message = f"Parts of type `{part.type[:50]}` are not supported."
+    raise UnsupportedParameter(message, param=path)
+
+
+def _nested(raw: msgspec.Raw, number: int) -> msgspec.Raw:
+    """Return the definition of a tool as a chat has it: a function is inside of its tool."""
+    kind = _decode(raw, _tools, f"tools[{number}]").type
+    if kind != "function":
+        return raw  # refused, as in a chat
+    return msgspec.Raw(b'{"type":"function","function":' + bytes(raw) + b"}")
+
+
+def _tool_choice(raw: msgspec.Raw) -> Literal["none", "auto", "required"] | ToolChoice | None:
+    if raw in (_ABSENT, _NULL):
+        return None
+    choice = _decode(raw, _choices, "tool_choice")
+    if not isinstance(choice, _ToolChoice):
+        return choice
+    if choice.type == "function":
+        return ToolChoice(FunctionName(choice.name))
+    if choice.type == "allowed_tools":
+        tools = [NamedTool(name) for name in choice.tools]
+        return ToolChoice(allowed_tools=AllowedTools(tools, choice.mode))
+    return ToolChoice()  # refused, as in a chat
+
+
+def _format(raw: msgspec.Raw) -> ResponseFormat | None:
+    if raw in (_ABSENT, _NULL):
+        return None
+    form = _decode(raw, _texts, "text").format
+    if form is None:
+        return None
+    schema = JsonSchemaFormat(form.name, form.description, form.schema)
+    return ResponseFormat(form.type, schema if form.type == "json_schema" else None)
+
+
+T = TypeVar("T")
+
+
+def _decode(raw: msgspec.Raw, decoder: msgspec.json.Decoder[T], path: str) -> T:
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise invalid_field(str(error), path) from None

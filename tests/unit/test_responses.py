@@ -1,0 +1,227 @@
+"""The dialect of `/v1/responses`: its requests as chats, its answers as numbered events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
+
+import settings
+from app.openai.answers import QueuePlace, Usage
+from app.openai.dialect import Answer, RenderOptions
+from app.openai.emulation import emulate
+from app.openai.errors import BadRequest
+from app.openai.messages import given_files, to_messages
+from app.openai.reading import AnswerReader
+from app.openai.requests import ChatRequest
+from app.openai.responses.answers import LONGEST_ECHO
+from app.openai.responses.rendering import RESPONSES
+from app.openai.tool_calls import CallRules
+from settings import Bot
+from wire.events import Delta, Done, Event, Failed, Finish, Started
+from wire.jobs import Attachment, Message
+
+CALL = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+STRICT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+
+
+def chat(input: object = "hi", **fields: object) -> ChatRequest:
+    return RESPONSES.decode(json.dumps({"model": "m", "input": input, **fields}).encode()).chat
+
+
+def answer(*, numbered: bool = False, after: int = 0, **fields: object) -> Answer:
+    body = json.dumps({"model": "m", "input": "hi", **fields}).encode()
+    options = RenderOptions(numbered=numbered, resume_after=after)
+    reader = AnswerReader(Bot(), None, CallRules(frozenset("f")))
+    return RESPONSES.decode(body).answer("resp_0123456789abcdef", "m", 0, reader, options)
+
+
+def events(stream: bytes) -> list[Any]:
+    found = []
+    for block in stream.decode().split("\n\n")[:-1]:
+        kind, data, *_ = block.split("\n")
+        event = json.loads(data.removeprefix("data: "))
+        assert kind == f"event: {event['type']}"
+        if event["type"] not in ("error", "response.failed"):
+            STRICT.validate_python(event)
+        found.append(event)
+    return found
+
+
+def test_items_are_messages_in_the_order_of_the_input() -> None:
+    asked = chat(
+        [
+            {"role": "developer", "content": "a"},
+            {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text"}]},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "b"}]},
+            {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}", "id": "x"},
+            {"type": "function_call_output", "call_id": "1", "output": "c"},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "d"}]},
+        ],
+        instructions="Be brief.",
+    )
+    turns = to_messages(asked.messages, {})
+    assert [turn.role for turn in turns] == [
+        *("system", "system", "user", "assistant", "user", "assistant")
+    ]
+    assert '"name": "f"' in turns[3].text
+    assert turns[4] == Message("user", '<tool_result name="f">\nc\n</tool_result>')
+
+
+def test_files_are_named_by_their_path_in_the_input() -> None:
+    parts = [
+        {"type": "input_image", "image_url": "https://ex.org/a"},
+        {"type": "input_file", "filename": "a.pdf", "file_data": "data:;base64," + "JQ" * 70_000},
+        {"type": "input_file", "file_url": "https://ex.org/b"},
+    ]
+    asked = chat([{"role": "user", "content": parts}])
+    files = given_files(asked.messages)
+    assert [RESPONSES.field(file.param) for file in files] == [
+        *("input[0].content[0].image_url", "input[0].content[1]", "input[0].content[2]")
+    ]
+    assert sum(map(len, files[1].source.slices())) == 140_013
+    taken = Attachment("a", "", 1, "")
+    assert len(to_messages(asked.messages, dict.fromkeys([f.param for f in files], taken))) == 1
+
+
+def test_tools_and_formats_are_those_of_a_chat() -> None:
+    function = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
+    schema = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}
+    choice = {"type": "function", "name": "f"}
+    asked = chat(tools=[function], tool_choice=choice, text={"format": schema, "verbosity": "low"})
+    made = emulate(asked, settings.Compat())
+    assert made.tools is not None
+    assert made.format is not None
+    assert (made.tools.functions[0].name, made.tools.required) == ("f", True)
+    assert (made.format.schema, made.format.name) == (b'{"type":"object"}', "n")
+    ignoring = settings.Compat(tools="ignore", json="ignore", ignore_unsupported=True)
+    ignored = emulate(chat(tools=[function], text={"format": schema}, top_logprobs=2), ignoring)
+    assert ignored.headers(RESPONSES.field) == {
+        "x-ignored-parameters": "top_logprobs, tools, text.format"
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"background": True}, "background"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"prompt": {"id": "p"}}, "prompt"),
+        ({"input": []}, "input"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+        ({"input": [{"type": "computer_call"}]}, "input[0]"),
+        (
+            {"input": [{"content": [{"type": "input_image", "file_id": "f"}]}]},
+            "input[0].content[0]",
+        ),
+        ({"input": [{"content": [{"type": "odd"}]}]}, "input[0].content[0]"),
+        ({"input": [{"role": "robot"}]}, "input[0].role"),
+        ({"input": [{"role": "user"}]}, "input"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].name"),
+        ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"text": {"format": {"type": "odd"}}}, "text.format.type"),
+        ({"text": {"format": {"type": "json_schema", "schema": []}}}, "text.format.schema"),
+    ],
+)
+def test_an_invalid_field_is_named(fields: dict[str, object], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        asked = chat(**{"input": "hi", **fields})  # type: ignore[arg-type]  # input may be any
+        to_messages(asked.messages, {})
+        emulate(asked, settings.Compat())
+    assert RESPONSES.renamed(caught.value).param == param
+    assert "messages" not in str(caught.value).split(" must ")[0]
+
+
+def test_null_and_harmless_fields_ask_for_nothing() -> None:
+    asked = chat(
+        previous_response_id=None,
+        background=False,
+        conversation=None,
+        store=True,
+        include=["reasoning.encrypted_content"],
+        reasoning={"effort": "low"},
+        truncation="auto",
+        text={"format": {"type": "text"}},
+        tool_choice=None,
+    )
+    assert emulate(asked, settings.Compat()).headers() == {}
+
+
+SAID: list[Event] = [Started("m"), Delta("a"), Delta("b " + CALL), Done("stop")]
+
+
+def test_the_events_are_those_of_openai() -> None:
+    one = answer(tools=[{"type": "function", "name": "f"}])
+    stream = events(one.add(SAID) + one.ending(Usage(1, 2, 3)))
+    assert [event["type"].removeprefix("response.") for event in stream] == [
+        *("created", "in_progress", "output_item.added", "content_part.added"),
+        *("output_text.delta", "output_text.delta", "output_text.done", "content_part.done"),
+        *("output_item.done", "output_item.added", "function_call_arguments.delta"),
+        *("function_call_arguments.done", "output_item.done", "completed"),
+    ]
+    assert [event["sequence_number"] for event in stream] == list(range(len(stream)))
+    message, call = stream[-1]["response"]["output"]
+    assert (message["content"][0]["text"], message["status"]) == ("ab", "completed")
+    assert (call["name"], call["arguments"]) == ("f", '{"a": 1}')
+    assert stream[-1]["response"]["usage"]["total_tokens"] == 3
+    assert json.loads(one.whole(Usage(1, 2, 3))) == stream[-1]["response"]
+
+
+@pytest.mark.parametrize(
+    ("finish", "status", "reason"),
+    [
+        ("stop", "completed", None),
+        ("length", "incomplete", {"reason": "max_output_tokens"}),
+        ("content_filter", "incomplete", {"reason": "content_filter"}),
+    ],
+)
+def test_the_status_says_how_the_answer_ended(finish: Finish, status: str, reason: object) -> None:
+    one = answer()
+    last = events(one.add([Started("m"), Done(finish)]) + one.ending(None))[-1]
+    assert last["type"] == f"response.{status}"
+    assert last["response"]["incomplete_details"] == reason
+    assert last["response"]["output"][0]["status"] == status
+
+
+def test_a_failure_is_an_error_and_a_failed_response() -> None:
+    one = answer()
+    error, failed = events(one.add([Delta("a"), Failed("too_long", "x")]))[-2:]
+    assert error["error"]["code"] == error["code"] == "context_length_exceeded"
+    assert error["param"] == "input"
+    assert failed["response"]["error"]["code"] == "context_length_exceeded"
+    assert failed["response"]["output"][0]["content"][0]["text"] == "a"
+    for fault, code in (("rate_limited", "rate_limit_exceeded"), ("upstream_down", "server_error")):
+        failed = events(answer().add([Failed(fault, "x")]))[-1]  # type: ignore[arg-type]
+        assert failed["response"]["error"]["code"] == code
+
+
+def test_a_keep_alive_repeats_the_beginning_without_a_number() -> None:
+    one = answer(numbered=True)
+    stream = one.empty_delta(QueuePlace(3, 12)) + one.add([Started("m"), Delta("a")])
+    stream += one.empty_delta(None) + one.add([Done("stop")]) + one.ending(None)
+    kinds = [(event["type"], event["sequence_number"]) for event in events(stream)]
+    assert kinds[:3] == [
+        ("response.created", 0),
+        ("response.in_progress", 1),
+        ("response.in_progress", 1),
+    ]
+    assert events(stream)[2]["queue"] == {"position": 3, "eta": 12}
+    ids = [line for line in stream.decode().splitlines() if line.startswith("id: ")]
+    assert ids == [f"id: 01234567-{number}" for number in range(1, 10)]
+    again = answer(numbered=True, after=4)
+    rest = again.add([Started("m"), Delta("a"), Done("stop")]) + again.ending(None)
+    assert stream.endswith(rest[rest.index(b"event: response.output_text.done") :])
+    assert rest.startswith(b"event: response.output_text.delta")
+
+
+def test_long_fields_are_not_repeated() -> None:
+    for length, repeated in ((10, True), (LONGEST_ECHO + 1, False)):
+        one = answer(instructions="a" * length, metadata={"a": "b" * length})
+        (created, *_) = events(one.add([Started("m")]))
+        assert (created["response"]["instructions"] is not None) == repeated
+        assert bool(created["response"]["metadata"]) == repeated

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.idempotency import read_idempotency, request_digest
-from app.openai.sse import message_id_prefix, resume_after
 from app.openai.errors import AnswerLost, ApiError, BadRequest, IdempotencyMismatch
+from app.openai.sse import message_id_prefix, resume_after
 from wire.seal import Seal
 
 SEAL = Seal(b"a secret of the tests")

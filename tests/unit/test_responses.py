@@ -28,7 +28,7 @@ CALL = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
 STRICT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
-def chat(input: object = "hi", **fields: object) -> ChatRequest:
+def chat(input: object = "hi", **fields: Any) -> ChatRequest:
     return RESPONSES.decode(json.dumps({"model": "m", "input": input, **fields}).encode()).chat
 
 
@@ -129,10 +129,13 @@ def test_tools_and_formats_are_those_of_a_chat() -> None:
     ],
 )
 def test_an_invalid_field_is_named(fields: dict[str, object], param: str) -> None:
-    with pytest.raises(BadRequest) as caught:
-        asked = chat(**{"input": "hi", **fields})  # type: ignore[arg-type]  # input may be any
+    def read() -> None:
+        asked = chat(**{"input": "hi", **fields})
         to_messages(asked.messages, {})
         emulate(asked, settings.Compat())
+
+    with pytest.raises(BadRequest) as caught:
+        read()
     assert RESPONSES.renamed(caught.value).param == param
     assert "messages" not in str(caught.value).split(" must ")[0]
 

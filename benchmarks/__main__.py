@@ -18,6 +18,7 @@ from benchmarks import (
     length,
     promises,
     random_lines,
+    stalls,
     waiting,
 )
 
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "promises": promises.main,
     "length": length.main,
     "random_lines": random_lines.main,
+    "stalls": stalls.main,
 }
 LIBRARIES = ("sanic", "aiohttp", "arq", "redis", "hiredis", "msgspec", "uvloop")
 
@@ -44,11 +46,13 @@ def main() -> None:
     parser.add_argument(
         "--clients", type=int, nargs="+", default=waiting.CLIENTS, help="of waiting"
     )
+    parser.add_argument("--inputs", nargs="+", default=(), help="of stalls; by default all")
     given = parser.parse_args()
     names = given.names or list(BENCHMARKS)
     benchmarks = BENCHMARKS | {
         "random_lines": lambda: random_lines.main(given.seed, given.scenarios),
         "waiting": lambda: waiting.main(given.clients),
+        "stalls": lambda: stalls.main(given.inputs),
     }
     for name in names:
         if name not in BENCHMARKS:

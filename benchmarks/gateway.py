@@ -44,12 +44,17 @@ class Gateway:
 
 @contextlib.contextmanager
 def gateway(
-    slots: int, *, simulator: bool = True, settings: Mapping[str, str] | None = None
+    slots: int,
+    *,
+    simulator: str | None = "simulator",
+    settings: Mapping[str, str] | None = None,
+    stalls: Path | None = None,
 ) -> Iterator[Gateway]:
     """Run a gateway with one worker that holds up to `slots` conversations.
 
-    `settings` are further variables of the environment. Without `simulator` there is no server at
-    its upstream. All processes end with the context.
+    `settings` are further variables of the environment. `simulator` is the module of its upstream;
+    without it there is no server there. With `stalls`, a directory, the front end (`app`) and the
+    worker (`workers`) note there each stall of their loops. All processes end with the context.
     """
     with contextlib.ExitStack() as stack:
         # The slowest mode of Redis: each write is on disk before it is answered.
@@ -58,7 +63,7 @@ def gateway(
         url, upstream = f"http://{HOST}:{port}", f"http://{HOST}:{upstream_port}"
         if simulator:
             arguments = (f"--port={upstream_port}", f"--max-active={slots}")
-            stack.enter_context(process("simulator", *arguments))
+            stack.enter_context(process(simulator, *arguments))
             _wait(f"{upstream}/simulator/stats")
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         file = directory / "settings.toml"
@@ -76,12 +81,13 @@ def gateway(
             **(settings or {}),
         }
         parts = {
-            "front end": stack.enter_context(process("app", environ=environ)),
-            "worker": stack.enter_context(process("workers", environ=environ)),
+            "front end": stack.enter_context(_role("app", environ, stalls)),
+            "worker": stack.enter_context(_role("workers", environ, stalls)),
             "Redis": psutil.Process(redis.process.pid),
         }
         _wait(f"{url}/readyz")
-        (parts["front end"],) = parts["front end"].children()  # its parent only watches it
+        if stalls is None:
+            (parts["front end"],) = parts["front end"].children()  # its parent only watches it
         yield Gateway(url, upstream, redis.url, parts)
 
 
@@ -110,6 +116,14 @@ def process(
             raise
         finally:
             children.stop(started, STOP_TIMEOUT)
+
+
+def _role(
+    module: str, environ: Mapping[str, str], stalls: Path | None
+) -> contextlib.AbstractContextManager[psutil.Process]:
+    if stalls is None:
+        return process(module, environ=environ)
+    return process("benchmarks.watched", module, str(stalls / module), environ=environ)
 
 
 def _wait(url: str) -> None:

@@ -14,7 +14,7 @@ TARGET = 2.0  # percent of one core
 
 def main() -> None:
     """Measure and print the result."""
-    with gateway(slots=4, simulator=False) as running:
+    with gateway(slots=4, simulator=None) as running:
         time.sleep(SETTLE)
         cpu = Cpu(running.parts)
         time.sleep(SECONDS)

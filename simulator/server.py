@@ -6,12 +6,13 @@ sockets, which are hosts of their own in reality, are on a side port.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from simulator import hub
 from simulator.accounts import Limits
@@ -36,16 +37,19 @@ async def serve(
     port: int = 0,
     side_port: int = 0,
     prefix: str = "",
+    middlewares: Sequence[Middleware] = (),
 ) -> AsyncIterator[str]:
     """Run a simulator inside this process; yields its URL, `http://host:port`, without the prefix.
 
-    Port 0 takes a free port. On exit, open conversations end within a second.
-    Raises OSError if it cannot listen at the address.
+    Port 0 takes a free port. `middlewares` may answer requests to the API before it. On exit, open
+    conversations end within a second. Raises OSError if it cannot listen at the address.
     """
     state = State(limits or Limits())
     async with AsyncExitStack() as stack:
         state.side_port = await _listen(stack, build_side(state), host, side_port)
-        bound = await _listen(stack, build(state, prefix), host, port)
+        api = build(state, prefix)
+        api.middlewares.extend(middlewares)
+        bound = await _listen(stack, api, host, port)
         yield f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
 
 

@@ -17,6 +17,7 @@ from app.media import MediaDownloads
 from app.metrics import MetricsExporter
 from app.models import ModelCatalog, ModelEntries
 from app.openai.chunks import CHATS
+from app.openai.completions import COMPLETIONS
 from app.openai.responses.rendering import RESPONSES
 from app.queue import QueueEntries
 from app.server import FrontEndServer, Route
@@ -40,7 +41,7 @@ from wire.upkeep.version import keep_version
 SWEEP_INTERVAL = 600.0
 """Seconds between two searches for expired media and blobs."""
 
-DIALECTS = {"chat/completions": CHATS, "responses": RESPONSES}
+DIALECTS = {"chat/completions": CHATS, "responses": RESPONSES, "completions": COMPLETIONS}
 """The dialects of a chat, by their paths."""
 
 _READ = ("GET", "HEAD")

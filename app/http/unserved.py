@@ -15,7 +15,6 @@ _PICTURE = (
     " that you want."
 )
 _INSTEAD = {
-    "completions": _CHAT,
     "messages": _CHAT,
     "images/edits": _PICTURE,
     "images/variations": _PICTURE,

@@ -1,4 +1,4 @@
-"""Responses through the official client, which has its tools and JSON as chats have them."""
+"""Responses and completions through the official client; tools and JSON are those of chats."""
 
 from __future__ import annotations
 
@@ -116,3 +116,18 @@ def test_a_waiting_client_gets_its_place_in_an_event_that_it_knows(
     places = [(e.model_extra or {}).get("queue") for e in events if "in_progress" in e.type]
     assert any(place and place["position"] == 1 for place in places)
     first.close()
+
+
+def test_a_completion_is_text_alone(client: OpenAI) -> None:
+    create = client.completions.create
+    whole = create(model="gpt-3.5-turbo-instruct", prompt="[[sim words=9]]", stop="w4")
+    assert (whole.choices[0].text, whole.choices[0].finish_reason) == ("w0 w1 w2 w3 ", "stop")
+    assert whole.model == "gpt-3.5-turbo-instruct"
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens > 0
+    chunks = list(create(model="gpt-4", prompt="[[sim words=9]]", max_tokens=4, stream=True))
+    assert {chunk.object for chunk in chunks} == {"text_completion"}
+    assert "".join(chunk.choices[0].text for chunk in chunks) == "w0 w1"
+    assert chunks[-1].choices[0].finish_reason == "length"
+    with pytest.raises(BadRequestError, match="Several prompts"):
+        create(model="gpt-4", prompt=["a", "b"])

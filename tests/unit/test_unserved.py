@@ -17,7 +17,6 @@ def advice(path: str, prefix: str = "") -> str:
 @pytest.mark.parametrize(
     ("path", "instead"),
     [
-        ("completions", "`/v1/chat/completions`"),
         ("messages", "`/v1/chat/completions`"),
         ("images/edits", "Send the picture in a message to `/v1/chat/completions`"),
         ("images/variations/", "Send the picture in a message to `/v1/chat/completions`"),

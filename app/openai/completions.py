@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from app.openai.answers import FinishName, FormatWarning, QueuePlace, Usage
-from app.openai.bounds import MOST_STOPS
+from app.openai.bounds import MOST_PARTS, MOST_STOPS
 from app.openai.chunks import fingerprint
 from app.openai.dialect import DecodedRequest, Dialect, RenderOptions
 from app.openai.errors import ApiError, BadRequest, JobFailed, UnsupportedParameter
@@ -32,7 +32,7 @@ class CompletionRequest(msgspec.Struct, frozen=True):
     """The body of `POST /v1/completions`."""
 
     model: Name
-    prompt: str | Annotated[list[str | int | list[int]], Meta(max_length=2048)]
+    prompt: str | Annotated[list[str | int | list[int]], Meta(max_length=MOST_PARTS)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Name | int | None = None

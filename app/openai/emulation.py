@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 import settings
 from app.openai.errors import UnsupportedParameter
 from app.openai.json_format import JsonFormat, read_format
 from app.openai.requests import ChatRequest
 from app.openai.tool_calls import OPENING, CallRules
-from app.openai.tools import ToolUse, read_tools
+from app.openai.tools import ToolUse, leave_functions, read_tools
 from wire.jobs import JsonAnswer, Message
 
 IGNORED = "x-ignored-parameters"
@@ -62,9 +63,9 @@ def emulate(request: ChatRequest, compat: settings.Compat) -> Emulation:
         UnsupportedParameter: the operator refuses one of them.
         BadRequest: a field that is emulated is invalid.
     """
-    others = "ignore" if compat.ignore_unsupported else "refuse"
+    rest = "ignore" if compat.ignore_unsupported else "refuse"
     asked = (
-        (request.unsupported, others, "compat.ignore_unsupported"),
+        (request.unsupported, rest, "compat.ignore_unsupported"),
         (request.asked_of_tools, compat.tool_mode, "compat.tools"),
         (request.asked_of_format, compat.json_mode, "compat.json"),
     )
@@ -75,8 +76,13 @@ def emulate(request: ChatRequest, compat: settings.Compat) -> Emulation:
                 f" this gateway to change `{setting}`.",
                 param=fields[0],
             )
+    ignored = [name for fields, mode, _ in asked if mode == "ignore" for name in fields]
+    if request.tools and compat.tool_mode == "emulate" and compat.ignore_unsupported:
+        functions, others = leave_functions(request.tools)
+        request = replace(request, tools=functions)
+        ignored += [f"tools ({kind})" for kind in others]
     return Emulation(
         tools=read_tools(request) if compat.tool_mode == "emulate" else None,
         format=read_format(request) if compat.json_mode == "emulate" else None,
-        ignored=tuple(name for fields, mode, _ in asked if mode == "ignore" for name in fields),
+        ignored=tuple(ignored),
     )

@@ -89,6 +89,25 @@ class ToolUse(msgspec.Struct, frozen=True):
         )
 
 
+def leave_functions(tools: list[msgspec.Raw]) -> tuple[list[msgspec.Raw], list[str]]:
+    """Return the functions among tools, and the types of the other tools in ASCII.
+
+    Raises:
+        BadRequest: a tool is invalid, or all are too large.
+    """
+    check_size(sum(memoryview(raw).nbytes for raw in tools), "tools")
+    kinds = [_kind(raw, f"tools[{number}]") for number, raw in enumerate(tools)]
+    functions = [raw for raw, kind in zip(tools, kinds, strict=True) if kind == "function"]
+    return functions, [ascii(kind[:50])[1:-1] for kind in kinds if kind != "function"]
+
+
+def _kind(raw: msgspec.Raw, path: str) -> str:
+    try:
+        return msgspec.json.decode(raw, type=_Tool).type
+    except msgspec.ValidationError as error:
+        raise invalid_field(str(error), path) from None
+
+
 def read_tools(request: ChatRequest) -> ToolUse | None:
     """Return the tools of a request, in either dialect; None if it asks for none.
 

@@ -57,6 +57,17 @@ def test_the_definitions_follow_the_system_messages_of_the_client() -> None:
     assert json.dumps(TIME, separators=(",", ":")) in lines
 
 
+def test_tools_that_are_no_functions_are_ignored_if_the_operator_wants_it() -> None:
+    ignoring = settings.Compat(tools="emulate", ignore_unsupported=True)
+    made = emulated(ignoring, tools=[{"type": "web_search"}, tool(TIME), {"type": "odd\n"}])
+    assert made.tools is not None
+    assert [function.name for function in made.tools.functions] == ["get_time"]
+    assert made.headers() == {"x-ignored-parameters": "tools (web_search), tools (odd\\n)"}
+    assert emulated(ignoring, tools=[{"type": "web_search"}]).tools is None
+    with pytest.raises(UnsupportedParameter):
+        emulated(tools=[{"type": "web_search"}, tool(TIME)])
+
+
 def test_the_form_that_the_prompt_shows_is_the_form_that_is_read() -> None:
     text = instruction(tools=[tool(WEATHER)])
     shown = text[text.index("<tool_call>") :]

@@ -209,7 +209,7 @@ def _message(item: InputItem, path: str) -> ChatMessage:
             return ChatMessage("assistant")  # skipped, since it has no content
         case "item_reference":
             message = "Items of type `item_reference` are not supported, since no responses are"
-            message += " stored here. Send the item itself."
+            message += " stored here. Send the item itself: most clients do with `store` false."
         case other:
             message = f"Items of type `{other[:50]}` are not supported."
     raise UnsupportedParameter(message, param=path)

@@ -115,7 +115,8 @@ class Chats:
         try:
             return await self._respond(request)
         except ApiError as failure:
-            raise self._dialect.renamed(failure) from failure.__cause__
+            self._dialect.renamed(failure)
+            raise
 
     async def _respond(self, request: Request) -> HTTPResponse | None:
         async with self._attachments.resources() as resources:

@@ -9,15 +9,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 # Stamps: a lock is installed again when it is newer than its stamp.
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
+# Clients for the tests, in an environment of their own.
+CLIENTS := .clients
 # There while packages are being installed, and so after a command that was killed meanwhile.
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: help setup run test chaos check english bench format lock clean
+.PHONY: help setup run test clients chaos check english bench format lock clean
 
 help:
 	@echo "make setup    install what 'make run' needs, into $(VENV)"
 	@echo "make run      run the whole gateway here; Ctrl-C stops it"
 	@echo "make test     run all tests"
+	@echo "make clients  run Open WebUI (3 GB) in Chromium against the gateway"
 	@echo "make chaos    kill parts of a gateway at random while it serves (SEED=1: the same plan again)"
 	@echo "make check    check format, lint, types, imports and Lua scripts"
 	@echo "make english  check the English of code and documents"
@@ -33,8 +36,11 @@ setup: $(RUN)
 run: $(RUN)
 	@$(BIN)/python -m local
 
-test: $(DEV)
+test: $(DEV) $(CLIENTS)/.installed
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+clients: $(DEV) $(CLIENTS)/.web-installed
+	@$(CLIENTS)/web/bin/python tests/clients/open_webui.py
 
 chaos: $(DEV)
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
@@ -60,7 +66,7 @@ format: $(DEV)
 # uv makes locks for all platforms and Pythons at once; nothing else needs it.
 lock: $(BIN)/python
 	@$(PIP) install uv
-	@for name in requirements requirements-run requirements-dev; do \
+	@for name in requirements requirements-run requirements-dev requirements-clients; do \
 		echo "$$name.in -> $$name.lock"; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 			--no-header --no-annotate $(if $(UPGRADE),--upgrade) \
@@ -68,7 +74,7 @@ lock: $(BIN)/python
 	done
 
 clean:
-	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -96,3 +102,18 @@ $(RUN): requirements-run.lock | $(BIN)/python
 
 $(DEV): requirements-dev.lock $(RUN)
 	$(install)
+
+$(CLIENTS)/.installed: requirements-clients.lock
+	@echo "installing $<"
+	@$(PYTHON) -m venv --clear $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet --quiet install --no-compile \
+		--require-hashes --requirement $<
+	@touch $@
+
+# Without a lock: it is an app of some 300 packages, and the newest one is what people run.
+$(CLIENTS)/.web-installed: | $(CLIENTS)/.installed
+	@echo "installing Open WebUI"
+	@$(PYTHON) -m venv --clear $(CLIENTS)/web
+	@$(CLIENTS)/web/bin/python -m pip --disable-pip-version-check --quiet --quiet install \
+		'torch==2.13.0' open-webui playwright
+	@touch $@

@@ -122,7 +122,7 @@ def _blocks(names: Sequence[str], script: Script, functions: Mapping[str, _Schem
 
 
 def example(schema: _Schema, root: _Schema | None = None, depth: int = 0) -> object:
-    """Return a value that is valid against a plain schema."""
+    """Return a value that is valid against a plain schema, with the required properties alone."""
     root = schema if root is None or not root else root
     if depth > _DEEPEST:
         return None
@@ -139,7 +139,8 @@ def example(schema: _Schema, root: _Schema | None = None, depth: int = 0) -> obj
     match kind[0] if isinstance(kind, list) else kind:
         case "object":
             properties = cast(Mapping[str, _Schema], schema.get("properties", {}))
-            return {name: example(each, root, depth + 1) for name, each in properties.items()}
+            wanted = cast(Sequence[str], schema.get("required") or properties)
+            return {n: example(properties.get(n, {}), root, depth + 1) for n in wanted}
         case "array":
             return [example(cast(_Schema, schema.get("items", {})), root, depth + 1)]
         case "string":

@@ -1,24 +1,25 @@
 """A role whose event loop is watched from inside: `python -m benchmarks.watched ROLE FILE`.
 
 ROLE is `app` (one front end, without the process that watches over it) or `workers`. FILE receives
-a line for every stall of the loop, after the stacks of all threads in the middle of it.
+a line for every stall of the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import faulthandler
 import os
-import re
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import uvloop
 
 import app.process
@@ -31,71 +32,79 @@ TICK = 0.005
 """Seconds between two looks at the clock."""
 
 NOTED = 0.015
-"""Seconds of a stall that is noted. Its stacks are written after twice as many."""
+"""Seconds of a stall that is noted."""
 
-_STALL = re.compile(r"^stall (.+)$", re.MULTILINE)
-_THREAD = re.compile(r"^(?:Current t|T)hread ", re.MULTILINE)
-_IDLE = ("asyncio/runners.py", "futures/thread.py", "threading.py")
+FRAMES = 3
+
+_IDLE = ("runners.py", "thread.py", "threading.py")
 """Files in which a thread waits."""
 
-_FRAME = re.compile(r'^  File "(?:.*/)?([^/"]+/[^/"]+)", line (\d+) in (\S+)$', re.MULTILINE)
 
-
-@dataclass(frozen=True)
-class Stall:
+class Stall(msgspec.Struct, frozen=True):
     """A time in which the loop ran no other task; all in seconds.
 
     `at` is its end by the machine's monotonic clock. A stall is longer than `cpu`, for which the
     loop's thread computed, if the machine or another thread held it up; `others` is the time for
-    which the other threads computed. `place` is the code that ran in the middle of it.
+    which the other threads computed. `place` is the code that ran, or had just run, early in it.
     """
 
     at: float
     wall: float
     cpu: float
     others: float
-    place: str = ""
+    place: str
 
 
 def stalls(file: Path, since: float) -> list[Stall]:
     """Return what a watched process has noted."""
-    found = []
-    stacks, *pieces = _STALL.split(file.read_text())
-    for line, following in zip(pieces[::2], pieces[1::2], strict=True):
-        at, wall, cpu, others = map(float, line.split())
-        if at > since:
-            found.append(Stall(at, wall, cpu, others, _place(stacks)))
-        stacks = following
-    return found
+    noted = [msgspec.json.decode(line, type=Stall) for line in file.read_bytes().splitlines()]
+    return [stall for stall in noted if stall.at > since]
 
 
-def _place(stacks: str) -> str:
-    """Return the innermost frames of each thread that works."""
-    threads = [_FRAME.findall(stack) for stack in _THREAD.split(stacks)]
-    return " | ".join(
-        " < ".join(f"{file}:{line} {name}" for file, line, name in frames[:3])
-        for frames in threads
-        if frames and frames[0][0] not in _IDLE
-    )
+class _Watch:
+    """A late timer of a loop is a stall. A thread looks for the code that runs meanwhile."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._loop = threading.get_ident()
+        self._ticked = time.monotonic()
+        self._place = ""
+        threading.Thread(target=self._look, daemon=True).start()
+
+    async def run(self) -> None:
+        """Note the stalls of the running loop."""
+        while True:
+            self._ticked, self._place = time.monotonic(), ""
+            before = self._ticked, time.thread_time(), time.process_time()
+            await asyncio.sleep(TICK)
+            now = time.monotonic(), time.thread_time(), time.process_time()
+            wall, cpu, process = (b - a for a, b in zip(before, now, strict=True))
+            if wall - TICK > NOTED:
+                stall = Stall(now[0], wall - TICK, cpu, process - cpu, self._place)
+                os.write(self._descriptor, msgspec.json.encode(stall) + b"\n")
+
+    def _look(self) -> None:
+        # Not by faulthandler, which looks even during a call of native code, but may crash.
+        while True:
+            time.sleep(TICK)
+            if time.monotonic() - self._ticked > TICK + NOTED and not self._place:
+                frames = sys._current_frames()
+                del frames[threading.get_ident()]
+                ordered = sorted(frames.items(), key=lambda item: item[0] != self._loop)
+                self._place = " | ".join(filter(None, (_told(frame) for _, frame in ordered)))
 
 
-async def _watch(descriptor: int) -> None:
-    """Note every delay of a short timer."""
-    while True:
-        faulthandler.dump_traceback_later(2 * NOTED, file=descriptor)
-        before = time.monotonic(), time.thread_time(), time.process_time()
-        await asyncio.sleep(TICK)
-        now = time.monotonic(), time.thread_time(), time.process_time()
-        faulthandler.cancel_dump_traceback_later()
-        wall, cpu, process = (b - a for a, b in zip(before, now, strict=True))
-        if wall - TICK > NOTED:
-            line = f"stall {now[0]} {wall - TICK:.4f} {cpu:.4f} {process - cpu:.4f}\n"
-            os.write(descriptor, line.encode())
+def _told(innermost: FrameType) -> str:
+    """Return the innermost functions of a thread that works."""
+    stack = traceback.extract_stack(innermost, limit=FRAMES)[::-1]
+    if Path(stack[0].filename).name in _IDLE:
+        return ""
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in stack)
 
 
 async def watched(role: Coroutine[Any, Any, None], descriptor: int) -> None:
     """Run a role, and note the stalls of its loop."""
-    watching = asyncio.create_task(_watch(descriptor))
+    watching = asyncio.create_task(_Watch(descriptor).run())
     try:
         await role
     finally:

@@ -7,6 +7,10 @@ from typing import Protocol
 
 import aiohttp
 
+PIECE = 32 * 1024
+"""Bytes that are read at once. Many short events are translated in steps, between which the event
+loop runs; a thread, for which it would wait again and again, is left to single long ones."""
+
 _TAIL_TIMEOUT = 0.5
 """Seconds that the end of a body may lag behind `[DONE]` for its connection to be kept."""
 
@@ -36,7 +40,7 @@ class HttpBody:
     async def read(self) -> bytes:
         """See `Body`."""
         try:
-            return await self._response.content.readany()
+            return await self._response.content.read(PIECE)
         except (aiohttp.ClientError, OSError):
             return salvage(self._response)
 
@@ -60,7 +64,7 @@ class HttpBody:
 def salvage(response: aiohttp.ClientResponse) -> bytes:
     """Bytes that arrived before the connection broke and have not been read.
 
-    `readany` forgets them once the connection is broken, and they may well be the whole answer. No
+    `read` forgets them once the connection is broken, and they may well be the whole answer. No
     public call reads them.
     """
     return response.content._read_nowait(-1)

@@ -40,8 +40,9 @@ LONGEST_DELTA = 8 * 1024
 MAX_VALUES = 200_000
 """JSON values, about, in one event: decoding them is one step."""
 
-MAX_OPERATIONS = 8 * 1024 * 1024
-"""Bytes of all operations of the delta encoding in one stream, whose documents are kept."""
+MAX_OPERATIONS = 2 * 1024 * 1024
+"""Bytes of all operations of the delta encoding in one stream, each of which copies the text so
+far. No model writes answers as long."""
 
 Granted = tuple[PermissionRequest, Permission]
 """A request of an action, and the permission to answer it with."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import secrets
+import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -70,6 +71,11 @@ class AnswerForm(msgspec.Struct, frozen=True):
     def has_usage(self) -> bool:
         """True if the answer has the number of tokens."""
         return self.include_usage or not self.stream
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the stop sequences take."""
+        return sum(map(sys.getsizeof, self.stops))
 
 
 class PreparedChat(msgspec.Struct, frozen=True):
@@ -166,8 +172,8 @@ class Chats:
             json=emulation.json_answer,
         )
         tokens = await prompt_tokens(said.prompt) if said.prompt else 0
-        sealed = seal_job(self._seal, job)
         rules, headers = emulation.call_rules, emulation.headers(self._dialect.field)
+        sealed = seal_job(self._seal, job, form.memory + (rules.memory if rules else 0))
         return PreparedChat(form, answer, sealed, tokens, scheduling, rules, headers)
 
     async def _offload(

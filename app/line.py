@@ -68,9 +68,10 @@ async def finish_if_waiting(
 
 
 class SealedJob(msgspec.Struct):
-    """A job as it is enqueued. While it waits, nothing else is kept of a request that may be long.
+    """A job as it is enqueued. While it waits, little else is kept of a request.
 
-    `body` is the encoded and sealed job; `bytes` is the size of that and of the job's blobs.
+    `body` is the encoded and sealed job; `bytes` is the size of that, of the job's blobs, and of
+    what else is kept.
     """
 
     id: str
@@ -80,10 +81,10 @@ class SealedJob(msgspec.Struct):
     bytes: int
 
 
-def seal_job(seal: Seal, job: ChatJob) -> SealedJob:
-    """Encode and seal a job."""
+def seal_job(seal: Seal, job: ChatJob, kept: int = 0) -> SealedJob:
+    """Encode and seal a job. `kept` is the size of all else of the request that is kept."""
     body = seal.seal(encode_job(job), f"job {job.id}")
-    return SealedJob(job.id, job.family, job.bearer, body, len(body) + job.blob_bytes)
+    return SealedJob(job.id, job.family, job.bearer, body, len(body) + job.blob_bytes + kept)
 
 
 class Line:

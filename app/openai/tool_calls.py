@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Collection
 from typing import NoReturn
 
@@ -60,6 +61,11 @@ class CallRules(msgspec.Struct, frozen=True):
     names: frozenset[str]
     single: bool = False
     legacy: bool = False
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the names take."""
+        return sys.getsizeof(self.names) + sum(map(sys.getsizeof, self.names))
 
 
 class ToolCallReader:

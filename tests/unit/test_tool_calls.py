@@ -166,3 +166,11 @@ def test_a_long_text_is_read_in_steps(piece: str) -> None:
     reader.add(piece * 10_000)
     reader.flush()
     assert 0 < longest < 10_000
+
+
+def test_the_names_of_tools_count_as_memory() -> None:
+    few, many = (
+        CallRules(frozenset(f"{n:0100d}" for n in range(number))).memory for number in (8, 128)
+    )
+    assert few > 8 * 100
+    assert many - few > 120 * 100

@@ -20,7 +20,7 @@ Body = bytes | bytearray
 SLICE = 256 * 1024
 """Characters that are decoded at a time."""
 
-_STEP = 64 * 1024
+_STEP = 16 * 1024
 """A text at least twice as long as this is long."""
 
 CHAT_FILES = re.compile(rb'"(url|file_data)"\s*:\s*"$')

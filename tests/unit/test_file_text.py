@@ -20,6 +20,7 @@ from app.openai.requests import decode_chat
 CONTENT = random.Random(7).randbytes(400_000)
 DATA = base64.b64encode(CONTENT).decode()
 FILLING = {"type": "text", "text": "words, and {braces} " * 1000}
+LONG = {"type": "text", "text": DATA[:300_000]}
 
 
 def image(url: str) -> dict[str, object]:
@@ -157,7 +158,7 @@ class Searched(bytes):
 
 @pytest.mark.parametrize(
     "part",
-    [image(f"data:image/png;base64,{DATA}"), file(DATA), FILLING, {"type": "text", "text": DATA}],
+    [image(f"data:image/png;base64,{DATA}"), file(DATA), FILLING, LONG],
     ids=["data URL", "base64", "short text", "long text"],
 )
 def test_twice_the_body_takes_twice_the_search(part: dict[str, object]) -> None:

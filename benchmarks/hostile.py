@@ -70,19 +70,19 @@ CORPUS: dict[str, Hostile] = {
     "100 MB of messages": Hostile(lambda: _filled("messages", b'{"role":"user","content":""}')),
     "100 MB of tools": Hostile(lambda: _filled("tools", b"{}")),
     "100 MB of modalities": Hostile(lambda: _filled("modalities", b'"ab"')),
-    "8 MB of modalities": Hostile(lambda: _filled("modalities", b'"ab"', 8 * MB - 1000)),
-    "8 MB of numbers": Hostile(lambda: _filled("metadata", b"1", 8 * MB - 1000)),
+    "4 MB of modalities": Hostile(lambda: _filled("modalities", b'"ab"', 4 * MB - 1000)),
+    "4 MB of numbers": Hostile(lambda: _filled("metadata", b"1", 4 * MB - 1000)),
     "4 users of 36 MB": Hostile(lambda: _chat("Hello!", user="x" * (36 * MB)), 4),
     "a file of 100 MB": Hostile(_file),
     "the same in gzip": Hostile(lambda: gzip.compress(_file(), 1), encoding="gzip"),
-    "30 texts of 8 MB with an emoji": Hostile(
-        lambda: _chat("\N{GRINNING FACE}" + "x" * (8 * MB - 1000)), 30
+    "30 texts of 4 MB with an emoji": Hostile(
+        lambda: _chat("\N{GRINNING FACE}" + "x" * (4 * MB - 1000)), 30
     ),
-    "8 MB of escapes": Hostile(
-        lambda: _chat("@").replace(b"@", rb"\u00e9" * ((8 * MB - 1000) // 6))
+    "4 MB of escapes": Hostile(
+        lambda: _chat("@").replace(b"@", rb"\u00e9" * ((4 * MB - 1000) // 6))
     ),
-    "8 MB of escaped quotes": Hostile(
-        lambda: _chat("@").replace(b"@", rb"\"" * ((8 * MB - 1000) // 2))
+    "4 MB of escaped quotes": Hostile(
+        lambda: _chat("@").replace(b"@", rb"\"" * ((4 * MB - 1000) // 2))
     ),
     "large tools": Hostile(lambda: _chat("Hello!", tools=_tools(128, 130))),
     "a slow schema": Hostile(_answered("json", response_format=_format())),

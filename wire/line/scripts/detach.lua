@@ -5,12 +5,12 @@
 -- asked for (then no later reader with the same request needs more), the Redis key of its idempotency
 -- key, or ''.
 local function detach(id, reader, enough, idem)
-  local state, readers = hash.get(keys.job(id), 'state', 'readers')
+  local state, readers, has_key = hash.get(keys.job(id), 'state', 'readers', 'idem')
   if not state then
     jobs.forbid(id)
     -- Or the reader has been attached to another job, and does not know it.
     id = idem ~= '' and string.match(redis.call('GET', idem) or '', '^%S+') or id
-    state, readers = hash.get(keys.job(id), 'state', 'readers')
+    state, readers, has_key = hash.get(keys.job(id), 'state', 'readers', 'idem')
     if not readers or jobs.without(readers, reader) == readers then return end
   end
   if state ~= 'waiting' and state ~= 'running' then
@@ -20,7 +20,7 @@ local function detach(id, reader, enough, idem)
   else
     readers = jobs.without(readers, reader)
     redis.call('HSET', keys.job(id), 'readers', readers)
-    if jobs.has_reader(readers) or jobs.orphan(id) then return end
+    if jobs.has_reader(readers) or has_key and jobs.orphan(id) then return end
   end
   jobs.cancel(id)
 end

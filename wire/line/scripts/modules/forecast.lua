@@ -22,9 +22,9 @@ local function blocked_until(account, family)
     tonumber(redis.call('ZSCORE', keys.later, 'family ' .. account .. ' ' .. family) or 0))
 end
 
--- The forecasts of one run of a script share the state of each lane and account: nothing of it may
+-- The forecasts of one run of a script share the state of each lane, queue and account: nothing of it may
 -- change between them.
-local lanes, accounts, are_strangers = {}, {}, {}
+local lanes, accounts, are_strangers, extents = {}, {}, {}, {}
 
 local function is_stranger(account)
   if are_strangers[account] == nil then are_strangers[account] = strangers.is_one(account) end
@@ -69,7 +69,10 @@ local function own_before(job)
   local account, number, work, lane_number, lane_work = job.account, 0, 0, 0, 0
   for _, line in ipairs(account_state(account).lines) do
     local lane, family = string.match(line, '^(%S+) (%S+)$')
-    local some = redis.call('ZCOUNT', keys.line(account, lane, family), '-inf', '(' .. exactly(job.line_tag))
+    local its_line = keys.line(account, lane, family)
+    -- Of a short sorted set, Redis would parse all scores to count some of them.
+    local some = job.id and redis.call('ZRANK', its_line, job.id)
+      or redis.call('ZCOUNT', its_line, '-inf', '(' .. exactly(job.line_tag))
     local its_work = some > 0 and some * service.time(lane, family, account) or 0
     if lane == job.lane then lane_number, lane_work = lane_number + some, lane_work + its_work end
     number, work = number + some, work + its_work
@@ -156,10 +159,22 @@ local function lane_state(lane, limits)
   return lanes[lane]
 end
 
+local function extent(key)
+  local last = redis.call('ZREVRANGE', key, 0, 0, 'WITHSCORES')
+  return {number = redis.call('ZCARD', key), highest = tonumber(last[2] or 0)}
+end
+
+-- Number of the jobs in a queue up to a tag; if `below`, without those that have it.
+local function number_until(key, tag, below)
+  local all = once(extents, key, extent, key)
+  if tag > all.highest then return all.number end
+  return redis.call('ZCOUNT', key, '-inf', (below and '(' or '') .. exactly(tag))
+end
+
 -- Number and slot time of the jobs that go before a job with this tag in its lane, `own` of its key; and
 -- the part of the time that is certain even if strangers are in doubt and the regulars stop.
 local function before_in_lane(now, job, tag, own)
-  local function waiting(key) return redis.call('ZCOUNT', key, '-inf', (job.tag and '(' or '') .. exactly(tag)) end
+  local function waiting(key) return number_until(key, tag, job.tag) end
   local mean, lane = now.mean, job.lane
   local strange = is_stranger(job.account)
   local first = strange and waiting(keys.strangers(lane)) or 0 -- strangers that go before it
@@ -183,8 +198,9 @@ local function before_in_lane(now, job, tag, own)
 end
 
 -- A waiting job's place in its lane, counted from 1; its wait (ms); and the part of the wait that is
--- certain, 0 if the wait is only a guess. Fields of the job: `tag`, its tag if it is in the queue, else nil; `line_tag`, its tag among its
--- key's users; `promised`, if it does not wait until its key has paid.
+-- certain, 0 if the wait is only a guess. Fields of the job: `id`, unless it is new; `tag`, its tag if it
+-- is in the queue, else nil; `line_tag`, its tag among its key's users; `promised`, if it does not wait until
+-- its key has paid.
 function forecast.wait(job, limits)
   local lane, account = job.lane, job.account
   local now = lane_state(lane, limits)
@@ -230,6 +246,7 @@ function forecast.of(id, limits)
   if state ~= 'waiting' then return 0, 0 end
   local queued = redis.call('ZSCORE', keys.queue(lane), id)
   local place, wait = forecast.wait({
+    id = id,
     lane = lane,
     account = account,
     family = family,

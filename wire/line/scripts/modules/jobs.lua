@@ -13,17 +13,17 @@ end
 -- Finish a job; each job finishes once. `reason` is 'done', 'cancelled' or the fault. Its request is
 -- deleted at once, its log soon; the jobs that wait behind it move up.
 function jobs.finish(id, state, reason)
-  local job = hash.all(keys.job(id))
+  local job = hash.some(keys.job(id), 'lane', 'account', 'family', 'user', 'tier', 'line_tag', 'band', 'bytes',
+    'attempt', 'claimed', 'published', 'enough', 'idem', 'keep')
   local lane, account, family = job.lane, job.account, job.family
   if state == 'cancelled' and job.enough then state, reason = 'done', 'done' end
   redis.call('HSET', keys.job(id), 'state', state)
   redis.call('HDEL', keys.job(id), 'body', 'worker')
   jobs.keep(id, job.idem, tonumber(state == 'done' and job.keep or 0))
-  redis.call('DEL', keys.arq_job(id), keys.arq_retry(id), keys.arq_in_progress(id))
-  local held = redis.call('SISMEMBER', keys.queued(account), id) == 1 or redis.call('ZSCORE', keys.running(account), id)
-  line.remove(id, lane, account, family)
+  if job.attempt ~= '0' then redis.call('DEL', keys.arq_job(id), keys.arq_retry(id), keys.arq_in_progress(id)) end
+  local held = line.remove(id, lane, account, family)
   line.count_out(id, lane, account)
-  redis.call('ZREM', keys.later, 'orphan ' .. id)
+  if job.idem then redis.call('ZREM', keys.later, 'orphan ' .. id) end
   redis.call('DECRBY', keys.bytes, tonumber(job.bytes))
 
   -- Its flows pay for the slot time that it took, which was only expected so far.

@@ -111,14 +111,13 @@ function line.insert(id, lane, account, family, line_tag)
   redis.call('ZADD', keys.line(account, lane, family), line_tag, id)
 end
 
--- Remove a job from the place where it waits or runs.
+-- Remove a job from the place where it waits or runs. True if it held a seat.
 function line.remove(id, lane, account, family)
+  if redis.call('ZREM', keys.line(account, lane, family), id) == 1 then return false end
+  if redis.call('ZREM', keys.later, 'job ' .. id) == 1 then return false end
   redis.call('ZREM', keys.leases(lane), id)
   queue.remove(lane, id)
-  redis.call('ZREM', keys.line(account, lane, family), id)
-  redis.call('SREM', keys.queued(account), id)
-  redis.call('ZREM', keys.running(account), id)
-  redis.call('ZREM', keys.later, 'job ' .. id)
+  return redis.call('SREM', keys.queued(account), id) + redis.call('ZREM', keys.running(account), id) > 0
 end
 
 -- Move the account's jobs from the queues back into its lines: it is cooling down, or may hold fewer.

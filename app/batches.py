@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+AT_ONCE = 20
+"""Results that are set in one turn of the event loop, since each wakes a request."""
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -68,6 +71,8 @@ class Batches(Generic[_Item, _Result]):
                 if not future.done():
                     future.set_exception(error)
         else:
-            for (_, future), result in zip(batch, results, strict=True):
+            for number, ((_, future), result) in enumerate(zip(batch, results, strict=True), 1):
                 if not future.done():
                     future.set_result(result)
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)

@@ -102,7 +102,7 @@ class Line:
         self._places = Batches(
             self._ask_places, PLACES, config.stream.keepalive_interval / 20, lambda asked: asked[0]
         )
-        self._detachments = Batches(self._detach_all, DETACHMENTS, 0.0, lambda one: one.id)
+        self._detachments = Batches(self._detach_all, DETACHMENTS, 0.0, lambda one: one[0])
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -173,7 +173,7 @@ class Line:
         except WrongVersionError:
             raise LineUnavailable from None  # this front end is about to stop
         except BaseException as error:  # also of a cancelled task: the job may have been enqueued
-            self.detach(reply, new.id, idempotency=new.idem)
+            self.detach(reply, new.id, new.account, idempotency=new.idem)
             if isinstance(error, REDIS_ERRORS):
                 logger.warning(
                     "a job could not be put in line: %s",
@@ -210,7 +210,13 @@ class Line:
         return replace(new, idem=key, digest=same.digest, resumes=same.resumes)
 
     def detach(
-        self, reply: Reply, reader: str, *, enough: bool = False, idempotency: str | None = None
+        self,
+        reply: Reply,
+        reader: str,
+        account: str,
+        *,
+        enough: bool = False,
+        idempotency: str | None = None,
     ) -> None:
         """Detach from a job unless it has finished. See `FrontEndLine.detach`.
 
@@ -220,9 +226,11 @@ class Line:
         if reply.ended and not reply.abandoned:
             return
         logger.debug("a reader detaches", extra={"event": "reader_detached", "job": reply.job})
-        self._detachments.add(Detachment(reply.job, reader, enough, idempotency))
+        self._detachments.add((account, Detachment(reply.job, reader, enough, idempotency)))
 
-    async def _detach_all(self, readers: Sequence[Detachment]) -> Sequence[None]:
+    async def _detach_all(self, detached: Sequence[tuple[str, Detachment]]) -> Sequence[None]:
+        # The last ones of an account first: no job moves up that is about to leave, too.
+        readers = [reader for _, reader in reversed(detached)]
         # Repeated until it succeeds: while we are present, the jobs would run without a reader.
         await retry(partial(self._line.detach_all, readers))
         return [None] * len(readers)
@@ -322,7 +330,7 @@ class Ticket:
         """
         if not self._detached:
             self._detached = True
-            self._line.detach(self._reply, self._reader, enough=enough)
+            self._line.detach(self._reply, self._reader, self._account, enough=enough)
 
     @property
     def headers(self) -> dict[str, str]:

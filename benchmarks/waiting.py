@@ -28,6 +28,12 @@ JOINING = 500
 SECONDS = 16.0
 """Length of the measurement: every client is sent at least one keep-alive in it."""
 
+LEAVING = 2.0
+"""Length of the measurement while all clients leave."""
+
+AT_ONCE = 100
+"""Clients that disconnect in one turn of this process' event loop."""
+
 PROBES = 20
 STEP = 0.005
 GRACE, INTERVAL = Stream().grace, Stream().keepalive_interval
@@ -66,7 +72,7 @@ async def _measure(running: Gateway, clients: int) -> None:
         await asyncio.sleep(INTERVAL)
         cpu = Cpu(running.parts)
         began, received = time.monotonic(), sum(client.pieces for client in waiting)
-        health = await _health(connect, running, SECONDS)
+        health = await _health(connect, running, SECONDS, 0.1)
         seconds = time.monotonic() - began
         received = sum(client.pieces for client in waiting) - received
         used = {name: 100 * spent / seconds for name, spent in cpu.used().items()}
@@ -75,12 +81,9 @@ async def _measure(running: Gateway, clients: int) -> None:
         assert await redis.zcard(keys.waiting("chat")) == clients
         places = [await _newcomer(connect, running, n) for n in range(PROBES)]
         alone = await _leaves(redis, waiting.pop())
-        began = time.monotonic()
-        for client in waiting:
-            client.leave()
-        while await redis.zcard(keys.waiting("chat")):  # noqa: ASYNC110 - in another process
-            await asyncio.sleep(STEP)
-        gone = time.monotonic() - began
+        meanwhile = asyncio.create_task(_health(connect, running, LEAVING, STEP))
+        gone = await _all_leave(redis, waiting)
+        leaving = await meanwhile
     print(f"  {clients} clients, who joined within {joined:.0f} s")
     _print("memory for each, KB", memory, 16)
     _print("CPU of the front end, %", used["front end"], 10)
@@ -90,6 +93,7 @@ async def _measure(running: Gateway, clients: int) -> None:
     _print("place of a newcomer, median, ms", 1000 * statistics.median(places), 10)
     _print("one leaves, s", alone, 1)
     _print("all leave, s", gone, 2)
+    _print("/healthz meanwhile, longest, ms", 1000 * max(leaving), 50)
 
 
 def _print(name: str, value: float, target: float) -> None:
@@ -172,15 +176,15 @@ async def _join(connect: Connect, running: Gateway, clients: int) -> list[_Clien
     return await asyncio.gather(*(join(n) for n in range(clients)))
 
 
-async def _health(connect: Connect, running: Gateway, seconds: float) -> list[float]:
-    """Return the times that `/healthz` took, again and again for `seconds`."""
+async def _health(connect: Connect, running: Gateway, seconds: float, pause: float) -> list[float]:
+    """Return the times that `/healthz` took, again and again for `seconds`, with pauses."""
     took, until = [], time.monotonic() + seconds
     while time.monotonic() < until:
         began = time.monotonic()
         client = await connect(running.url, b"GET /healthz HTTP/1.1\r\nHost: bench\r\n\r\n")
         took.append(time.monotonic() - began)
         client.leave()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(pause)
     return took
 
 
@@ -200,5 +204,17 @@ async def _leaves(redis: Redis, client: _Client) -> float:
     client.leave()
     waiting = keys.waiting("chat")
     while await redis.zscore(waiting, client.job) is not None:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(STEP)
+    return time.monotonic() - began
+
+
+async def _all_leave(redis: Redis, clients: Sequence[_Client]) -> float:
+    """Return the time in which all clients, who disconnect at once, have left the line."""
+    began = time.monotonic()
+    for number, client in enumerate(clients):
+        client.leave()
+        if number % AT_ONCE == 0:
+            await asyncio.sleep(0)  # or the other measurements would have to wait
+    while await redis.zcard(keys.waiting("chat")):  # noqa: ASYNC110 - as above
         await asyncio.sleep(STEP)
     return time.monotonic() - began

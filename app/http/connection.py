@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 
 from app.http.access_log import entry_of, log_request
 from app.http.connections import Connection, Connections
+from app.http.flag import Flag
+from app.http.pacing import Pacer
 from app.openai.errors import TooManyConnections
 
 LONGEST_TRAILERS = 16_384
@@ -178,6 +181,8 @@ class GatewayProtocol(HttpProtocol):
 
     def _setup(self) -> None:
         super()._setup()  # type: ignore[no-untyped-call]
+        self._can_write = Flag(is_set=True)  # type: ignore[assignment]  # as an asyncio.Event
+        self._data_received = Flag()  # type: ignore[assignment]  # as an asyncio.Event
         self.request_handler = self._serve
         self._counted: Connection | None = None
 
@@ -197,10 +202,11 @@ class GatewayProtocol(HttpProtocol):
         super().connection_made(transport)  # type: ignore[no-untyped-call]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and cancel its handler soon."""
         if self._counted is not None:
             self._connections.remove(self._counted)
-            super().connection_lost(exc)  # type: ignore[no-untyped-call]
+            departures: Pacer = self.app.ctx.departures
+            departures.add(partial(super().connection_lost, exc))
 
     def data_received(self, data: bytes) -> None:
         """Receive some bytes. Those of a head do not extend the time that is left for it."""

@@ -17,6 +17,7 @@ from app.http.body import SMALL
 from app.http.connection import UNPARSED, GatewayHttp
 from app.http.connections import limited_connections
 from app.http.json_answer import json
+from app.http.pacing import Pacer
 from app.http.unserved import Served, method_not_allowed
 from app.openai.errors import (
     ApiError,
@@ -31,6 +32,9 @@ from runtime.logs import describe_traceback
 
 logger = logging.getLogger(__name__)
 
+DEPARTURES = 20
+"""Clients that disconnect in one turn of the event loop: to end a request takes up to 0.3 ms."""
+
 
 def configure(
     app: Sanic[Any, Any], longest_answer: float, server: settings.Server, served: Served
@@ -38,6 +42,7 @@ def configure(
     """Set up an app, except for its routes. An answer takes at most `longest_answer` seconds."""
     app.ctx.server = server
     app.ctx.connections = limited_connections(server)
+    app.ctx.departures = Pacer(DEPARTURES)
     app.config.update(
         # Sanic counts from the last byte sent; our own deadlines are long before this one.
         RESPONSE_TIMEOUT=round(longest_answer + 3600),

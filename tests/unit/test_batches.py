@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.batches import Batches
+from app.batches import AT_ONCE, Batches
 
 
 async def test_items_are_gathered_grouped_and_split_and_each_gets_its_own_result() -> None:
@@ -21,6 +21,21 @@ async def test_items_are_gathered_grouped_and_split_and_each_gets_its_own_result
     results = await asyncio.gather(*(batches.add(item) for item in ("b1", "a1", "b2", "a2", "c1")))
     assert results == ["b1b1", "a1a1", "b2b2", "a2a2", "c1c1"]
     assert calls == [["a1", "a2"], ["b1", "b2"], ["c1"]]
+
+
+async def test_the_results_of_a_large_call_are_set_in_several_turns_of_the_loop() -> None:
+    async def same(items: Sequence[int]) -> Sequence[int]:
+        return items
+
+    batches = Batches(same, 1000, 0.0, lambda _: "")
+    results = [batches.add(number) for number in range(3 * AT_ONCE)]
+    numbers = list[int]()
+    while len(numbers) < 4 and not all(result.done() for result in results):
+        await asyncio.sleep(0)
+        done = sum(result.done() for result in results)
+        if done not in (0, *numbers):
+            numbers.append(done)
+    assert numbers == [AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE]
 
 
 async def test_a_failed_call_fails_its_own_items_and_no_others() -> None:

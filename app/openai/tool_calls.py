@@ -103,17 +103,21 @@ class ToolCallReader:
                 rest = self._read_text(rest, pieces)
         return pieces
 
-    def flush(self) -> list[str | ToolCall]:
-        """Return all that was held back, at the end of the answer."""
+    def flush(self, *, is_cut: bool = False) -> list[str | ToolCall]:
+        """Return all that was held back, at the end of the answer.
+
+        If a limit of the client has cut it, not half of a block: that is of no use as text.
+        """
         pieces: list[str | ToolCall] = []
         if self.ended or (self.calls and self._block is None):
             return pieces
         rest, self._pending = self._pending, ""
         if self._block is None:
-            return [rest] if rest else pieces
+            is_half = is_cut and OPENING[:2] in rest
+            return [rest] if rest and not is_half else pieces
         self._block.append(rest)
         self._close(pieces)
-        return pieces
+        return [piece for piece in pieces if isinstance(piece, ToolCall) or not is_cut]
 
     def _read_text(self, text: str, pieces: list[str | ToolCall]) -> str | None:
         """Pass on text up to a block; return the text after its opening tag."""

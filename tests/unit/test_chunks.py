@@ -41,6 +41,7 @@ from wire.stream.reply import Reply
 
 JOB = "chatcmpl-0123456789abcdef"
 BACKLOG = 1 << 20
+RUN = CallRules(frozenset({"run"}))
 USAGE = Usage(1, 2, 3)
 
 
@@ -259,3 +260,12 @@ def test_an_answer_broken_off_by_a_front_end_is_resumed_without_loss_or_repetiti
         assert content(here) + content(there) == content(whole)
     else:  # it was cut before
         assert content(here) == content(whole)
+
+
+@pytest.mark.parametrize("cut", [Options(("city",), rules=RUN), Options(limit=4, rules=RUN)])
+def test_a_client_whose_limit_cuts_a_call_sees_no_part_of_it(cut: Options) -> None:
+    answer = cut.answer()
+    block = '<tool_call>\n{"name": "run", "arguments": {"city": "Paris"}}\n</tool_call>'
+    shown = answer.add([Started("m"), Delta(block), Done("stop")])
+    assert b"tool_call" not in shown
+    assert answer.finish == ("stop" if cut.stops else "length")

@@ -174,3 +174,15 @@ def test_the_names_of_tools_count_as_memory() -> None:
     )
     assert few > 8 * 100
     assert many - few > 120 * 100
+
+
+@pytest.mark.parametrize("length", range(2, len(BLOCK)))
+def test_half_of_a_call_that_a_limit_has_cut_is_dropped(length: int) -> None:
+    reader = ToolCallReader(RULES)
+    found = reader.add(f"Let me see.\n{BLOCK[:length]}") + reader.flush(is_cut=True)
+    assert found in (["Let me see."], ["Let me see.", PARIS])
+
+
+def test_other_text_that_a_limit_has_cut_is_kept() -> None:
+    reader = ToolCallReader(RULES)
+    assert "".join(map(str, [*reader.add("1 <"), *reader.flush(is_cut=True)])) == "1 <"

@@ -20,6 +20,7 @@ from store.media import Media, open_media
 from tests.support.line import LASTING, has_worker
 from tests.support.sanic_adapter import Client, SanicClient, new_app, started
 from tests.support.scripted import ScriptedUpstream
+from wire.line.scripts import note_new
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from workers.worker import Worker
@@ -91,6 +92,7 @@ async def worker(
 ) -> AsyncIterator[Worker]:
     """A worker in the test's own loop."""
     client = connect(redis_url(redis_server.url))
+    await note_new(redis_url(redis_server.url))  # or it would settle
     worker = Worker("tested", client, seal, upstream, config, blobs)
     main = asyncio.create_task(worker.main())
     yield worker
@@ -112,6 +114,7 @@ async def front(
     """A front end whose only worker takes nothing."""
     client = connect(redis_url(redis_server.url))
     app = new_app()
+    await note_new(redis_url(redis_server.url))  # or it would settle
     await has_worker(redis, seal)
     build_server(config, seal, redis=client, media=media, blobs=blobs).attach(app)
     async with started(app):

@@ -20,8 +20,9 @@ from wire.seal import Seal
 QUICK = settings.Queue(lease=1.2, heartbeat=0.2, max_waiting_per_key=1000)
 """Leases that expire soon, for tests that wait for it."""
 
-LASTING = replace(QUICK, lease=60.0)
-"""Leases that no worker loses, however busy this machine is."""
+LASTING = replace(QUICK, lease=60.0, heartbeat=2.0)
+"""Leases that no worker loses, however busy this machine is. Nor is its pause a disturbance, after
+which the line would settle."""
 
 SOON = settings.Queue(lease=0.36, heartbeat=0.1)
 """Conversations to delete count as over after half a second, for tests without a worker."""

@@ -19,8 +19,7 @@ TAIL = 10
 LAST_WORDS = 4.0
 """Seconds that a role may take to end its answers with an error."""
 
-# The first line of a record (see runtime/logs.py). Others continue it, as tracebacks do.
-_FIRST_LINE = re.compile(r"\d{4}-\d\d-\d\d \S+ [A-Z]+ |simulator ready")
+# A record (see runtime/logs.py). Lines without that form are tracebacks, or why a process gives up.
 _MINOR = re.compile(r"\S+ \S+ (DEBUG|INFO) |simulator ready")
 
 
@@ -86,12 +85,9 @@ class Role:
             self._process.send_signal(number)
 
     async def _relay(self) -> None:
-        shown = True
         async for line in _lines(self._process):
             self.tail.append(line)
-            if _FIRST_LINE.match(line):
-                shown = self._verbose or not _MINOR.match(line)
-            if shown:
+            if self._verbose or not _MINOR.match(line):
                 say(f"{self.name:>9} | {line}")
 
 

@@ -11,7 +11,7 @@ from app.openai.errors import BadRequest, BodyTooLarge
 
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of a body without its long files: far more text than any model of the upstream reads.
-Decoding them takes at most 25 ms, also in a worker, whose event loop does it."""
+Decoding them takes 10 to 20 ms, also in a worker, whose event loop does it."""
 
 MOST_VALUES = 65_536
 """Values of a body. 2,048 messages and 128 tools with long schemas have about 40,000; decoding this

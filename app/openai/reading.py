@@ -55,7 +55,7 @@ class AnswerReader:
         if self._calls is not None:
             pieces = self._calls.add(text)
             if cut or _is_last(event):
-                pieces += self._calls.flush(is_cut=cut is not None)
+                pieces += self._calls.flush(is_cut=cut is not None or event == Done("length"))
         match event:
             case Delta():
                 pass  # first, since nearly all events are deltas

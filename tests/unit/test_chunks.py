@@ -269,3 +269,10 @@ def test_a_client_whose_limit_cuts_a_call_sees_no_part_of_it(cut: Options) -> No
     shown = answer.add([Started("m"), Delta(block), Done("stop")])
     assert b"tool_call" not in shown
     assert answer.finish == ("stop" if cut.stops else "length")
+
+
+def test_a_call_that_the_upstream_has_cut_is_not_shown() -> None:
+    answer = Options(rules=RUN).answer()
+    shown = answer.add([Started("m"), Delta('<tool_call>\n{"name": "run", "argu'), Done("length")])
+    assert b"tool_call" not in shown
+    assert answer.finish == "length"

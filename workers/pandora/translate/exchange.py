@@ -42,7 +42,7 @@ MAX_VALUES = 200_000
 
 MAX_OPERATIONS = 2 * 1024 * 1024
 """Bytes of all operations of the delta encoding in one stream, each of which copies the text so
-far. No model writes answers as long."""
+far. An answer of a model is a small part of that."""
 
 Granted = tuple[PermissionRequest, Permission]
 """A request of an action, and the permission to answer it with."""

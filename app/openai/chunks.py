@@ -23,28 +23,21 @@ from app.openai.answers import (
     CompletionMessage,
     CompletionToolCall,
     FinishName,
-    FormatWarning,
     QueuePlace,
     ToolCallDelta,
     Usage,
 )
-from app.openai.dialect import DecodedRequest, Dialect, RenderOptions
+from app.openai.dialect import Answer, DecodedRequest, Dialect, RenderOptions
 from app.openai.errors import ApiError, JobFailed
 from app.openai.file_text import Body
 from app.openai.reading import AnswerReader, FinishReason, Piece
 from app.openai.requests import decode_chat
-from app.openai.sse import DONE, Messages, encode, sse_message
+from app.openai.sse import DONE, encode, sse_message
 from app.openai.tool_calls import ToolCall
-from wire.events import Event, FormatMissed, FormatProblem, Started
-
-_WARNINGS: dict[FormatProblem, str] = {
-    "invalid_json": "The answer is not valid JSON: ",
-    "schema_mismatch": "The answer does not match the schema in `response_format`: ",
-    "not_checked": "The answer was not checked against `response_format`: ",
-}
+from wire.events import Event, Started
 
 
-class ChatAnswer:
+class ChatAnswer(Answer):
     """One answer to a chat request, as far as its events have been received."""
 
     def __init__(
@@ -55,15 +48,12 @@ class ChatAnswer:
         reader: AnswerReader,
         options: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
     ) -> None:
-        self.failure: JobFailed | None = None
+        super().__init__(id, reader, options)
         self._id = id
         self._model = model
         self._created = created
-        self._options = options
         self._fingerprint: str | None = None
         self._role_sent = False
-        self._messages = Messages(id, numbered=options.numbered, after=options.resume_after)
-        self._reader = reader
         self._content: list[str] = []
         self._calls: list[ToolCall] = []
 
@@ -71,21 +61,6 @@ class ChatAnswer:
     def begun(self) -> bool:
         """True once the first chunk has been rendered, or skipped for a client that resumes."""
         return self._role_sent
-
-    @property
-    def finish(self) -> FinishReason | None:
-        """Reason for which the answer has ended; None until then, and after a failure."""
-        return self._reader.finish
-
-    @property
-    def text(self) -> str:
-        """All text so far, with tool calls as the model wrote them."""
-        return self._reader.text
-
-    @property
-    def warning(self) -> FormatWarning | None:
-        """A warning that the answer may not have the format that was asked for."""
-        return format_warning(self._reader.missed)
 
     def add(self, events: Iterable[Event]) -> bytes:
         """Add events, and return the SSE messages that show them to a streaming client.
@@ -154,10 +129,6 @@ class ChatAnswer:
             rendered = self.role() + sse_message(chunk) + rendered
         return rendered
 
-    def comment(self, place: QueuePlace | None) -> bytes:
-        """Render an SSE comment as a keep-alive; `place` while the job is waiting."""
-        return self._messages.comment(place)
-
     def ending(self, usage: Usage | None) -> bytes:
         """Render the end of the stream, with the usage for clients that asked for it."""
         last = self._messages.next(self._with([], usage)) if usage else b""
@@ -219,13 +190,6 @@ class ChatAnswer:
             for number, function in enumerate(functions)
         ]
         return CompletionMessage(content=content or None, tool_calls=calls)
-
-
-def format_warning(missed: FormatMissed | None) -> FormatWarning | None:
-    """Return the warning for an answer that may not have the format that was asked for."""
-    if missed is None:
-        return None
-    return FormatWarning(missed.problem, _WARNINGS[missed.problem] + missed.reason)
 
 
 def fingerprint(model: str) -> str:

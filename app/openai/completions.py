@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from app.openai.answers import FinishName, FormatWarning, QueuePlace, Usage
+from app.openai.answers import FinishName, QueuePlace, Usage
 from app.openai.bounds import MOST_PARTS, MOST_STOPS
 from app.openai.chunks import fingerprint
-from app.openai.dialect import DecodedRequest, Dialect, RenderOptions
+from app.openai.dialect import Answer, DecodedRequest, Dialect, RenderOptions
 from app.openai.errors import ApiError, BadRequest, JobFailed, UnsupportedParameter
 from app.openai.file_text import Body
 from app.openai.reading import AnswerReader, FinishReason
@@ -24,7 +24,7 @@ from app.openai.requests import (
     StreamOptions,
     decode_body,
 )
-from app.openai.sse import DONE, Messages, encode, sse_message
+from app.openai.sse import DONE, encode, sse_message
 from wire.events import Event, Started
 
 
@@ -82,10 +82,8 @@ class TextCompletion(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueuePlace | msgspec.UnsetType = msgspec.UNSET
 
 
-class TextAnswer:
+class TextAnswer(Answer):
     """One completion, as far as its events have been received."""
-
-    warning: FormatWarning | None = None
 
     def __init__(
         self,
@@ -95,24 +93,16 @@ class TextAnswer:
         reader: AnswerReader,
         options: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
     ) -> None:
-        self.failure: JobFailed | None = None
-        self.begun = False
+        super().__init__(id, reader, options)
+        self._begun = False
         self._head = TextCompletion(
             id=id, model=model, created=created, system_fingerprint=None, choices=[]
         )
-        self._reader = reader
-        self._options = options
-        self._messages = Messages(id, numbered=options.numbered, after=options.resume_after)
 
     @property
-    def finish(self) -> FinishReason | None:
-        """Reason for which the answer has ended; None until then, and after a failure."""
-        return self._reader.finish
-
-    @property
-    def text(self) -> str:
-        """All text so far."""
-        return self._reader.text
+    def begun(self) -> bool:
+        """True once something has been rendered, or skipped for a client that resumes."""
+        return self._begun
 
     def add(self, events: Iterable[Event]) -> bytes:
         """Add events, and return the SSE messages that show them to a streaming client."""
@@ -124,7 +114,7 @@ class TextAnswer:
                 )
             text = "".join(str(piece) for piece in self._reader.add(event))
             if text or self.finish:
-                self.begun = True
+                self._begun = True
                 rendered += self._messages.next(self._chunk(text, self.finish))
             if self.finish:
                 return rendered
@@ -135,13 +125,9 @@ class TextAnswer:
 
     def empty_delta(self, place: QueuePlace | None) -> bytes:
         """Render a chunk without text as a keep-alive; `place` while the job is waiting."""
-        self.begun = True
+        self._begun = True
         chunk = msgspec.structs.replace(self._chunk(""), queue=place or msgspec.UNSET)
         return sse_message(chunk)
-
-    def comment(self, place: QueuePlace | None) -> bytes:
-        """Render an SSE comment as a keep-alive; `place` while the job is waiting."""
-        return self._messages.comment(place)
 
     def error(self, failure: ApiError) -> bytes:
         """Render an error in the middle of a stream, which then ends without `[DONE]`."""

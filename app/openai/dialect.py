@@ -1,13 +1,13 @@
 """A dialect of OpenAI's API in which clients chat: a decoder of requests and a renderer of answers.
 
 Every dialect is a form of the same chat, so `app/chat.py` serves them all. They are in `chunks.py`,
-`completions.py` and `responses.py`. Pure.
+`completions.py` and `responses/`. Pure.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 import msgspec
 
@@ -16,7 +16,14 @@ from app.openai.errors import ApiError, JobFailed
 from app.openai.file_text import Body
 from app.openai.reading import AnswerReader, FinishReason
 from app.openai.requests import ChatRequest
-from wire.events import Event
+from app.openai.sse import Messages
+from wire.events import Event, FormatProblem
+
+_WARNINGS: dict[FormatProblem, str] = {
+    "invalid_json": "The answer is not valid JSON: ",
+    "schema_mismatch": "The answer does not match the schema in `response_format`: ",
+    "not_checked": "The answer was not checked against `response_format`: ",
+}
 
 
 class RenderOptions(msgspec.Struct, frozen=True):
@@ -34,43 +41,59 @@ class RenderOptions(msgspec.Struct, frozen=True):
     legacy_calls: bool = False
 
 
-class Answer(Protocol):
+class Answer(ABC):
     """One answer, as far as its events have been received; rendered for a stream, or whole."""
 
-    failure: JobFailed | None
-
-    @property
-    def begun(self) -> bool:
-        """True once something has been rendered, or skipped for a client that resumes."""
+    def __init__(self, id: str, reader: AnswerReader, options: RenderOptions) -> None:
+        self.failure: JobFailed | None = None
+        self._reader = reader
+        self._options = options
+        self._messages = Messages(id, numbered=options.numbered, after=options.resume_after)
 
     @property
     def finish(self) -> FinishReason | None:
         """Reason for which the answer has ended; None until then, and after a failure."""
+        return self._reader.finish
 
     @property
     def text(self) -> str:
         """All text so far, with tool calls as the model wrote them."""
+        return self._reader.text
 
     @property
     def warning(self) -> FormatWarning | None:
         """A warning that the answer may not have the format that was asked for."""
+        if (missed := self._reader.missed) is None:
+            return None
+        return FormatWarning(missed.problem, _WARNINGS[missed.problem] + missed.reason)
 
+    def comment(self, place: QueuePlace | None) -> bytes:
+        """Render an SSE comment as a keep-alive; `place` while the job is waiting."""
+        return self._messages.comment(place)
+
+    @property
+    @abstractmethod
+    def begun(self) -> bool:
+        """True once something has been rendered, or skipped for a client that resumes."""
+
+    @abstractmethod
     def add(self, events: Iterable[Event]) -> bytes:
         """Add events; return the messages that show them. After an ending, `finish` or `failure`
         is set."""
 
+    @abstractmethod
     def empty_delta(self, place: QueuePlace | None) -> bytes:
         """Render a keep-alive without text; `place` while the job is waiting."""
 
-    def comment(self, place: QueuePlace | None) -> bytes:
-        """Render an SSE comment as a keep-alive; `place` while the job is waiting."""
-
+    @abstractmethod
     def error(self, failure: ApiError) -> bytes:
         """Render an error in the middle of a stream."""
 
+    @abstractmethod
     def ending(self, usage: Usage | None) -> bytes:
         """Render the end of the stream, with the usage for clients that asked for it."""
 
+    @abstractmethod
     def whole(self, usage: Usage) -> bytes:
         """Render the whole answer, as the body of a response."""
 

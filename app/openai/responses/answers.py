@@ -127,7 +127,7 @@ def _short(raw: msgspec.Raw | bytes, default: bytes) -> msgspec.Raw:
     return msgspec.Raw(default if field in (b"", b"null") else field)
 
 
-class Response(msgspec.Struct, frozen=True, kw_only=True):
+class Response(Echo, frozen=True, kw_only=True):
     """A response, as far as it is known."""
 
     id: str
@@ -139,14 +139,6 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     usage: ResponseUsage | None = None
     error: ResponseError | None = None
     incomplete_details: Incomplete | None = None
-    instructions: str | None
-    max_output_tokens: int | None
-    metadata: msgspec.Raw
-    parallel_tool_calls: bool
-    text: msgspec.Raw
-    tool_choice: msgspec.Raw
-    tools: msgspec.Raw
-    user: str | None
     background: Literal[False] = False
     previous_response_id: None = None
     reasoning: None = None

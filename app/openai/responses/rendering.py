@@ -15,12 +15,11 @@ from typing import Literal
 import msgspec
 from msgspec.structs import asdict, replace
 
-from app.openai.answers import FormatWarning, QueuePlace, Usage
-from app.openai.chunks import format_warning
-from app.openai.dialect import DecodedRequest, Dialect, RenderOptions
+from app.openai.answers import QueuePlace, Usage
+from app.openai.dialect import Answer, DecodedRequest, Dialect, RenderOptions
 from app.openai.errors import ApiError, BadRequest, JobFailed, LineFull
 from app.openai.file_text import Body
-from app.openai.reading import AnswerReader, FinishReason, Piece
+from app.openai.reading import AnswerReader, Piece
 from app.openai.responses.answers import (
     ArgumentsEvent,
     Echo,
@@ -42,7 +41,7 @@ from app.openai.responses.answers import (
     response_usage,
 )
 from app.openai.responses.requests import decode_responses, field, to_chat
-from app.openai.sse import Messages, encode, sse_message
+from app.openai.sse import encode, sse_message
 from app.openai.tool_calls import ToolCall
 from wire.events import Event, Started
 
@@ -53,7 +52,7 @@ _INCOMPLETE = {
 }
 
 
-class ResponseAnswer:
+class ResponseAnswer(Answer):
     """One response, as far as its events have been received."""
 
     def __init__(
@@ -65,7 +64,7 @@ class ResponseAnswer:
         reader: AnswerReader,
         options: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
     ) -> None:
-        self.failure: JobFailed | None = None
+        super().__init__(id, reader, options)
         self._id = id
         self._response = Response(
             id=id,
@@ -75,8 +74,6 @@ class ResponseAnswer:
             output=[],
             **asdict(echo),
         )
-        self._messages = Messages(id, numbered=options.numbered, after=options.resume_after)
-        self._reader = reader
         self._items: list[Item] = []
         self._texts: list[str] = []
         self._is_open = False  # the message
@@ -85,21 +82,6 @@ class ResponseAnswer:
     def begun(self) -> bool:
         """True once something has been rendered, or skipped for a client that resumes."""
         return self._messages.number > 0
-
-    @property
-    def finish(self) -> FinishReason | None:
-        """Reason for which the answer has ended; None until then, and after a failure."""
-        return self._reader.finish
-
-    @property
-    def text(self) -> str:
-        """All text so far, with tool calls as the model wrote them."""
-        return self._reader.text
-
-    @property
-    def warning(self) -> FormatWarning | None:
-        """A warning that the answer may not have the format that was asked for."""
-        return format_warning(self._reader.missed)
 
     def add(self, events: Iterable[Event]) -> bytes:
         """Add events, and return the SSE messages that show them to a streaming client."""
@@ -126,10 +108,6 @@ class ResponseAnswer:
             queue=place or msgspec.UNSET,
         )
         return begun + _message(event)
-
-    def comment(self, place: QueuePlace | None) -> bytes:
-        """Render an SSE comment as a keep-alive; `place` while the job is waiting."""
-        return self._messages.comment(place)
 
     def error(self, failure: ApiError) -> bytes:
         """Render an error and the failed response: some clients read only the one or the other."""

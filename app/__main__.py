@@ -1,6 +1,6 @@
 """`python -m app`: front ends, until SIGTERM, after which open answers may finish.
 
-This process listens, and starts `server.processes` front ends (`app/process.py`), which serve.
+This process listens, and starts `server.processes` front ends (`app/front_end.py`), which serve.
 SIGHUP replaces them: new ones start, from the code and the settings of that time, and once they are
 ready, the former ones finish their answers and exit.
 """
@@ -13,8 +13,9 @@ import os
 import sys
 
 import settings
-from app.http.processes import Processes
 from app.http.sockets import address, listen, passed_by_systemd
+from app.supervision import supervision
+from app.supervisor import Supervisor
 from runtime import logs
 from runtime.command_line import parse_no_arguments
 from runtime.permissions import restrict_new_files
@@ -38,8 +39,8 @@ def main() -> None:
     log_misspelt(os.environ)
     servers = {"address": address(listener), "redis": config.redis.role_url}
     logger.info("listening", extra={"event": "listening", **servers})
-    front_ends = Processes(listener, config.server, is_ours=passed is None)
-    sys.exit(asyncio.run(front_ends.run()))
+    supervisor = Supervisor(listener, supervision(config.server), is_ours=passed is None)
+    sys.exit(asyncio.run(supervisor.run()))
 
 
 if __name__ == "__main__":

@@ -1,150 +1,183 @@
-"""Composition of a front end: all its parts, real by default, and the tasks that run with it."""
+"""`python -m app.front_end <descriptor> <version>`: one front end, on the socket of its parent.
+
+The parent (`app/supervisor.py`) directs it by signals. SIGTERM stops it: it refuses new requests,
+and open answers may finish. SIGINT does not wait for them. SIGHUP makes it hand over to another
+process that accepts from the same socket: new connections are left to that one, and requests on
+open connections are served, each as the last one of its connection. So none is closed while its
+client sends a request.
+"""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any, NoReturn
 
-from app.chat import Chats
-from app.files.attachments import Attachments
-from app.health import Health
-from app.heartbeat import Heartbeat
-from app.http.budget import MemoryBudget
-from app.images import ImageGenerations
-from app.line import Line
-from app.media import MediaDownloads
-from app.metrics import MetricsExporter
-from app.models import ModelCatalog, ModelEntries
-from app.openai.chunks import CHATS
-from app.openai.completions import COMPLETIONS
-from app.openai.responses.rendering import RESPONSES
-from app.queue import QueueEntries
-from app.server import FrontEndServer, Route
-from runtime.tasks import background
-from settings import Settings
-from store.blobs import Blobs, open_blobs
-from store.media import Media, open_media
-from store.sweeping import keep_sweeping
-from wire.gpts import GptInfos
-from wire.line.front_end import FrontEndLine
-from wire.line.scripts import Scripts
-from wire.line.upkeep import UpkeepLine
-from wire.redis.client import Redis, connect
-from wire.seal import Seal
-from wire.stream.channel import RedisChannel
-from wire.stream.inbox import Inbox
-from wire.upkeep.reaper import keep_reaping
-from wire.upkeep.reconciler import keep_reconciling
-from wire.upkeep.version import keep_version
+import uvloop
+from sanic import Sanic
 
-SWEEP_INTERVAL = 600.0
-"""Seconds between two searches for expired media and blobs."""
+import settings
+from app.composition import build_server
+from app.http.connection import GatewayProtocol, GatewayRequest
+from app.http.sockets import BACKLOG
+from app.server import FrontEndServer
+from app.supervisor import READY
+from runtime import logs
+from runtime.garbage import collect_rarely
+from runtime.permissions import restrict_new_files
+from runtime.tasks import first_of
+from settings.loader import load
+from wire import VERSION
+from wire.line.scripts import WrongVersionError, upgrade
+from wire.seal import Seal, load_secret
 
-DIALECTS = {"chat/completions": CHATS, "responses": RESPONSES, "completions": COMPLETIONS}
-"""The dialects of a chat, by their paths."""
+JOIN_PATIENCE = 2.0
+"""Seconds for which the first connections wait until the front end has joined the line."""
 
-_READ = ("GET", "HEAD")
+LAST_BYTES = 2.0
+"""Seconds for sending the rest of the last answers, before connections are broken."""
+
+LOOK = 0.05
+"""Seconds between two looks for open connections."""
 
 
-def build_server(
-    config: Settings,
-    seal: Seal,
-    *,
-    redis: Redis | None = None,
-    media: Media | None = None,
-    blobs: Blobs | None = None,
-    budget: MemoryBudget | None = None,
-) -> FrontEndServer:
-    """Build the server of one front end.
+class FrontEndProcess:
+    """Serves connections from a socket until a signal, or until the front end fails.
 
-    Raises:
-        SettingsError: the media store in the settings cannot be used.
+    `announcement` is the descriptor that its parent reads.
     """
-    redis = redis or connect(config.redis.role_url)
-    media = media or open_media(config.media, config.directory)
-    blobs = blobs or open_blobs(config, seal)
-    # Give up at half the body timeout, so that the client still has time to receive the 429.
-    budget = budget or MemoryBudget(config.server.max_body_bytes, config.server.body_timeout / 2)
 
-    id = secrets.token_hex(8)
-    scripts = Scripts(redis, seal.fingerprint)
-    shared_line = FrontEndLine(scripts, config.queue, config.upstream)
-    upkeep = UpkeepLine(scripts, config.queue, config.upstream)
-    inbox = Inbox(
-        RedisChannel(redis),
-        shared_line,
-        seal,
-        id,
-        outage_grace=config.redis.outage_grace,
-        max_backlog=config.stream.max_backlog,
-    )
-    grace = config.redis.outage_grace
-    heartbeat = Heartbeat(
-        shared_line.presences, id, config.queue.heartbeat, grace, inbox.give_up_all
-    )
-    health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed)
-    line = Line(config, seal, shared_line, inbox, id)
-    attachments = Attachments(config.files, blobs, media, budget)
-    models = ModelCatalog(config.models, config.custom)
-    chats = {
-        path: Chats(dialect, config, seal, line, models, attachments)
-        for path, dialect in DIALECTS.items()
-    }
-    images = ImageGenerations(config, seal, line, models, media, budget)
-    metrics = MetricsExporter(redis, upkeep.snapshot, config)
-    entries = ModelEntries(models, GptInfos(redis, seal, config.gpts.refresh))
-    routes = (
-        *_feature_routes(f"{config.server.api_prefix}/v1", chats, images),
-        *_lookup_routes(f"{config.server.api_prefix}/v1", entries, QueueEntries(shared_line, seal)),
-        *_operator_routes(health, metrics),
-        *_media_routes(media, config.stream.send_timeout),
-    )
+    def __init__(self, front_end: FrontEndServer, drain_timeout: float, announcement: int) -> None:
+        self._front_end = front_end
+        self._announcement = announcement
+        self._drain_timeout = drain_timeout
+        self._stopping = asyncio.Event()
+        self._leaving = asyncio.Event()
 
-    @asynccontextmanager
-    async def running() -> AsyncIterator[None]:
-        upkeep_tasks = background(
-            keep_reaping(upkeep, seal, config.queue.heartbeat),
-            keep_reconciling(upkeep, config.queue.heartbeat),
-            keep_version(upkeep, config.queue.heartbeat),
-            keep_sweeping(media.sweep, "images and files", SWEEP_INTERVAL),
-            keep_sweeping(blobs.sweep, "blobs of jobs", SWEEP_INTERVAL),
+    async def run(self, app: Sanic[Any, Any], listener: socket.socket) -> None:
+        """Serve; return when everything has ended."""
+        app.config.MOTD = False
+        self._server: Any = await app.create_server(
+            sock=listener,
+            backlog=BACKLOG,
+            protocol=GatewayProtocol,
+            return_asyncio_server=True,
+            asyncio_server_kwargs={"start_serving": False},
         )
-        async with attachments.running(), heartbeat.running(), upkeep_tasks, line.running():
-            yield
+        self._obey_signals()
+        await self._start()
+        announcing = asyncio.create_task(self._announce())
+        await first_of(self._stopping.wait(), self._leaving.wait(), self._front_end.failed.wait())
+        if self._leaving.is_set():
+            await self._outlast_connections()
+        announcing.cancel()
+        await self._stop()
 
-    return FrontEndServer(config, routes, health, running, line.fail_all)
+    def _obey_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
+        loop.add_signal_handler(signal.SIGINT, self._hurry)
+        loop.add_signal_handler(signal.SIGHUP, self._hand_over)
+
+    def _hurry(self) -> None:
+        self._front_end.hurry()
+        self._stopping.set()
+
+    def _hand_over(self) -> None:
+        self._front_end.hand_over()
+        self._server.close()
+        self._leaving.set()
+
+    async def _start(self) -> None:
+        await self._server.startup()
+        await self._server.before_start()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._front_end.joined.wait(), JOIN_PATIENCE)
+        await self._server.start_serving()
+        await self._server.after_start()
+
+    async def _announce(self) -> None:
+        await self._front_end.joined.wait()
+        os.write(self._announcement, READY)
+
+    async def _outlast_connections(self) -> None:
+        """Wait until each connection has been used once more, or the time to drain is up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_timeout):
+                await first_of(
+                    self._no_connection(), self._stopping.wait(), self._front_end.failed.wait()
+                )
+
+    async def _no_connection(self) -> None:
+        while self._server.connections:  # noqa: ASYNC110 - Sanic has no event for the last one
+            await asyncio.sleep(LOOK)
+
+    async def _stop(self) -> None:
+        await self._server.before_stop()  # the open answers finish
+        self._server.close()
+        for connection in list(self._server.connections):
+            connection.close_if_idle()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._no_connection(), LAST_BYTES)
+        for connection in list(self._server.connections):
+            connection.abort()
+        await self._server.after_stop()
 
 
-def _feature_routes(v1: str, chats: Mapping[str, Chats], images: ImageGenerations) -> list[Route]:
-    return [
-        *(
-            Route(path.replace("/", "_"), ("POST",), f"{v1}/{path}", chat, is_feature=True)
-            for path, chat in chats.items()
-        ),
-        Route("generations", ("POST",), f"{v1}/images/generations", images, is_feature=True),
-    ]
+async def serve(
+    config: settings.Settings, seal: Seal, listener: socket.socket, announcement: int
+) -> None:
+    """Run a front end with the real Redis."""
+    front_end = build_server(config, seal)
+    await upgrade(config.redis.role_url, seal.fingerprint)
+    app: Sanic[Any, Any] = Sanic("gateway", configure_logging=False, request_class=GatewayRequest)
+    front_end.attach(app)
+    process = FrontEndProcess(front_end, config.server.drain_timeout, announcement)
+    await process.run(app, listener)
+    if front_end.wrong_version is not None:
+        raise front_end.wrong_version
 
 
-def _lookup_routes(v1: str, models: ModelEntries, queue: QueueEntries) -> list[Route]:
-    return [
-        Route("models", _READ, f"{v1}/models", models.list),
-        Route("model", _READ, f"{v1}/models/<name:path>", models.show),
-        Route("queue_show", ("GET",), f"{v1}/queue/<id>", queue.show),
-        Route("queue_cancel", ("DELETE",), f"{v1}/queue/<id>", queue.cancel),
-    ]
+def give_up(reason: str) -> NoReturn:
+    """Exit with the status of a front end in whose place another one would exit as well."""
+    sys.stderr.write(f"{reason}\n")
+    sys.exit(os.EX_CONFIG)
 
 
-def _operator_routes(health: Health, metrics: MetricsExporter) -> list[Route]:
-    return [
-        Route("healthz", _READ, "/healthz", health.alive),
-        Route("readyz", _READ, "/readyz", health.ready),
-        Route("metrics", _READ, "/metrics", metrics),
-    ]
+def take_stdout() -> int:
+    """Return another descriptor of standard output, which is standard error from then on.
+
+    The parent reads one line. Whatever else a library may print there would fill the pipe.
+    """
+    taken = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return taken
 
 
-def _media_routes(media: Media, timeout: float) -> list[Route]:
-    return [
-        Route(kind, _READ, f"/{kind}/<name:str>", MediaDownloads(media, kind, timeout))
-        for kind in ("images", "files")
-    ]
+def main(descriptor: str, version: str) -> None:
+    """Read the settings and serve."""
+    announcement = take_stdout()
+    if version != str(VERSION):
+        # Other roles of that version run, and ours would convert their data in Redis.
+        give_up(
+            f"This release needs data of version {VERSION}, the running one {version}: a reload is"
+            " not enough. Stop all roles, then start them."
+        )
+    listener = socket.socket(fileno=int(descriptor))
+    try:
+        config = load()
+        restrict_new_files()
+        logs.configure(config.log, config.directory)
+        seal = Seal(load_secret(config.directory, os.environ))
+        collect_rarely()
+        uvloop.run(serve(config, seal, listener, announcement))
+    except (settings.SettingsError, WrongVersionError) as error:
+        give_up(str(error))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

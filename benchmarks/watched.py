@@ -22,7 +22,7 @@ from unittest.mock import patch
 import msgspec
 import uvloop
 
-import app.process
+import app.front_end
 import workers.__main__
 from app.http.sockets import listen
 from settings.loader import load
@@ -114,7 +114,7 @@ async def watched(role: Coroutine[Any, Any, None], descriptor: int) -> None:
 
 
 def _front_end() -> None:
-    app.process.main(str(listen(load().server).detach()), str(VERSION))
+    app.front_end.main(str(listen(load().server).detach()), str(VERSION))
 
 
 def main(role: str, file: str) -> None:

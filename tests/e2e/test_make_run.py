@@ -86,7 +86,7 @@ class Run:
         for process in psutil.Process(self.process.pid).children(recursive=True):
             command = " ".join(process.cmdline())
             name = re.search(
-                r"-m (app(?:\.process)?|workers|simulator)\b|(redis-server|valkey-server)", command
+                r"-m (app(?:\.front_end)?|workers|simulator)\b|(redis-server|valkey-server)", command
             )
             assert name, command
             found[name[1] or "redis"] = process
@@ -182,7 +182,7 @@ def test_make_run_answers_a_sample_question_and_prints_what_to_do_next(gateway: 
     assert "GATEWAY__UPSTREAM__BASE_URL=" in printed
     assert "INFO" not in printed
     assert "settling" not in printed, "its Redis is new, so that question need not wait"
-    assert set(gateway.children()) == {"app", "app.process", "workers", "simulator", "redis"}
+    assert set(gateway.children()) == {"app", "app.front_end", "workers", "simulator", "redis"}
 
 
 def test_the_printed_curl_command_works(gateway: Run) -> None:
@@ -225,7 +225,7 @@ def test_with_a_configured_redis_and_upstream_make_run_starts_neither_and_asks_n
             assert "Bearer $KEY" in printed
             assert "you:" not in printed
             assert "simulator" not in printed
-            assert set(run.children()) == {"app", "app.process", "workers"}
+            assert set(run.children()) == {"app", "app.front_end", "workers"}
             run.process.send_signal(signal.SIGINT)
             assert run.wait_for_end() == 0
             assert server.process.poll() is None

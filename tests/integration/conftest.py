@@ -10,7 +10,7 @@ import pytest
 from obstore.store import MemoryStore
 
 import settings
-from app.front_end import build_server
+from app.composition import build_server
 from app.http.connection import GatewayProtocol
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis

@@ -63,7 +63,7 @@ def made(monkeypatch: pytest.MonkeyPatch, patience: float | None) -> list[Watche
         made.append(Watched(size, own if patience is None else patience))
         return made[0]
 
-    monkeypatch.setattr("app.front_end.MemoryBudget", make)
+    monkeypatch.setattr("app.composition.MemoryBudget", make)
     return made
 
 

@@ -15,7 +15,7 @@ import pytest
 from obstore.store import MemoryStore
 
 import settings
-from app.front_end import build_server
+from app.composition import build_server
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
 from store.blobs import Blobs

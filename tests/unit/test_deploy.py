@@ -62,5 +62,5 @@ def test_the_stop_timeout_of_a_role_exceeds_its_drain_timeout() -> None:
         for name in ("gateway-app.service", "gateway-worker@.service")
     ]
     for front_given, worker_given in (compose, units):
-        assert int(front_given) > front + 10  # app/http/processes.py kills after that
+        assert int(front_given) > front + 10  # app/supervisor.py kills after that
         assert int(worker_given) > worker

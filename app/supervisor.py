@@ -6,8 +6,9 @@ waiting while there is none. Front ends have sessions of their own, so that a te
 this process, and on Linux the kernel kills them when this process is killed.
 
 On SIGHUP, new front ends are started from the code and the settings of that time. Once all of them
-are ready, the former ones hand over (`app/process.py`). If one of the new ones ends before, nothing
-changes.
+are ready, the former ones hand over (`app/front_end.py`). If one of the new ones ends before,
+nothing changes. This process keeps the code it was started with; its own settings are read anew by
+code of that time, too (`app/supervision.py`).
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
 
-import settings
+from app.supervision import Supervision, read_anew
 from runtime.children import die_with_parent
 from runtime.tasks import first_of
 from wire import VERSION
 
 logger = logging.getLogger(__name__)
+
+READY = b"ready\n"
+"""Line on standard output by which a front end reports that it serves."""
 
 LEEWAY = 10.0
 """Seconds that a front end may take to stop beyond its drain timeout."""
@@ -48,7 +52,10 @@ STABLE = 60.0
 class FrontEnds:
     """Front ends that start together. One that dies is restarted, until they are stopped."""
 
-    def __init__(self, listener: socket.socket, count: int) -> None:
+    def __init__(self, listener: socket.socket, supervision: Supervision) -> None:
+        self.supervision = supervision
+        self.patience = supervision.drain_timeout + LEEWAY
+        """Seconds within which a stop ends them."""
         self.started = asyncio.Event()
         """Set once all have been ready."""
         self.failed = asyncio.Event()
@@ -56,7 +63,7 @@ class FrontEnds:
         self.ended = asyncio.Event()
         """Set once they have been stopped and have exited, or have failed."""
         self._listener = listener
-        self._count = count
+        self._count = supervision.processes
         self._ready: set[int] = set()
         self._processes: set[Process] = set()
         self._signal: signal.Signals | None = None
@@ -103,7 +110,7 @@ class FrontEnds:
         """Run a front end until it exits; describe its exit."""
         descriptor = self._listener.fileno()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app.process", str(descriptor), str(VERSION)),
+            *(sys.executable, "-m", "app.front_end", str(descriptor), str(VERSION)),
             stdin=DEVNULL,
             stdout=PIPE,
             pass_fds=[descriptor],
@@ -114,8 +121,9 @@ class FrontEnds:
         if self._signal is not None:  # sent while it was being started
             process.send_signal(self._signal)
         assert process.stdout is not None  # noqa: S101 - it was started with a pipe
-        if await process.stdout.readline():
-            self._note_ready(number)
+        async for line in process.stdout:
+            if line == READY:
+                self._note_ready(number)
         status = await process.wait()
         self._processes.discard(process)
         self._ready.discard(number)
@@ -133,15 +141,14 @@ class FrontEnds:
             self.started.set()
 
 
-class Processes:
+class Supervisor:
     """All front ends of this process. `is_ours`: no other process will serve the socket later."""
 
-    def __init__(self, listener: socket.socket, server: settings.Server, *, is_ours: bool) -> None:
+    def __init__(self, listener: socket.socket, supervision: Supervision, *, is_ours: bool) -> None:
         self._listener = listener
+        self._address = supervision.host, supervision.port
         self._is_ours = is_ours
-        self._count = server.processes
-        self._patience = server.drain_timeout + LEEWAY
-        self._current = FrontEnds(listener, self._count)
+        self.current = FrontEnds(listener, supervision)
         self._former: list[FrontEnds] = []
         self._reloading = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -157,15 +164,15 @@ class Processes:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._current.run())
-            while not (self._stopping.is_set() or self._current.failed.is_set()):
-                events = (self._stopping, self._reloading, self._current.failed)
+            group.create_task(self.current.run())
+            while not (self._stopping.is_set() or self.current.failed.is_set()):
+                events = (self._stopping, self._reloading, self.current.failed)
                 await first_of(*(event.wait() for event in events))
                 if self._reloading.is_set():
                     self._reloading.clear()
                     await self._replace(group)
             await self._stop()
-        return 1 if self._current.failed.is_set() else 0
+        return 1 if self.current.failed.is_set() else 0
 
     def _on_stop(self) -> None:
         (self._hurrying if self._stopping.is_set() else self._stopping).set()
@@ -173,7 +180,7 @@ class Processes:
     async def _replace(self, group: asyncio.TaskGroup) -> None:
         """Replace the front ends by new ones, if those become ready."""
         logger.info("reloading: new front ends start", extra={"event": "reload_started"})
-        fresh = FrontEnds(self._listener, self._count)
+        fresh = FrontEnds(self._listener, await self._read_anew())
         group.create_task(fresh.run())
         with suppress(TimeoutError):
             async with asyncio.timeout(START_TIMEOUT):
@@ -183,7 +190,7 @@ class Processes:
                 "reloaded: the former front ends finish their answers",
                 extra={"event": "reload_finished"},
             )
-            self._current, fresh = fresh, self._current
+            self.current, fresh = fresh, self.current
         elif not self._stopping.is_set():
             logger.error(
                 "the reload failed, as a new front end did not become ready; the former ones stay",
@@ -193,18 +200,32 @@ class Processes:
         fresh.stop(signal.SIGHUP)
         group.create_task(self._outlast(fresh))
 
+    async def _read_anew(self) -> Supervision:
+        """Return the settings of this time; the former ones if they cannot be read.
+
+        In that case the new front ends cannot read them either, and say why.
+        """
+        read = await asyncio.to_thread(read_anew) or self.current.supervision
+        if self._is_ours and (read.host, read.port) != self._address:
+            logger.warning(
+                "server.host or server.port has changed, which takes effect at a restart only",
+                extra={"event": "restart_needed", "host": read.host, "port": read.port},
+            )
+        return read
+
     async def _outlast(self, former: FrontEnds) -> None:
-        if not await _ended([former], self._patience):
+        if not await _ended([former], former.patience):
             _kill([former])
 
     async def _stop(self) -> None:
         self._listener.close()  # or clients would wait at a socket that is no longer served
-        every = [self._current, *self._former]
+        every = [self.current, *self._former]
         if not self._is_ours:
-            self._current.stop(signal.SIGHUP)  # leave new connections to the next process
+            self.current.stop(signal.SIGHUP)  # leave new connections to the next process
         for front_ends in every:
             front_ends.stop(signal.SIGTERM)
-        if await _ended(every, self._patience, unless=self._hurrying):
+        patience = max(front_ends.patience for front_ends in every)
+        if await _ended(every, patience, unless=self._hurrying):
             return
         if self._hurrying.is_set():
             for front_ends in every:

@@ -1,0 +1,150 @@
+"""Composition of a front end: all its parts, real by default, and the tasks that run with it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from app.chat import Chats
+from app.files.attachments import Attachments
+from app.health import Health
+from app.heartbeat import Heartbeat
+from app.http.budget import MemoryBudget
+from app.images import ImageGenerations
+from app.line import Line
+from app.media import MediaDownloads
+from app.metrics import MetricsExporter
+from app.models import ModelCatalog, ModelEntries
+from app.openai.chunks import CHATS
+from app.openai.completions import COMPLETIONS
+from app.openai.responses.rendering import RESPONSES
+from app.queue import QueueEntries
+from app.server import FrontEndServer, Route
+from runtime.tasks import background
+from settings import Settings
+from store.blobs import Blobs, open_blobs
+from store.media import Media, open_media
+from store.sweeping import keep_sweeping
+from wire.gpts import GptInfos
+from wire.line.front_end import FrontEndLine
+from wire.line.scripts import Scripts
+from wire.line.upkeep import UpkeepLine
+from wire.redis.client import Redis, connect
+from wire.seal import Seal
+from wire.stream.channel import RedisChannel
+from wire.stream.inbox import Inbox
+from wire.upkeep.reaper import keep_reaping
+from wire.upkeep.reconciler import keep_reconciling
+from wire.upkeep.version import keep_version
+
+SWEEP_INTERVAL = 600.0
+"""Seconds between two searches for expired media and blobs."""
+
+DIALECTS = {"chat/completions": CHATS, "responses": RESPONSES, "completions": COMPLETIONS}
+"""The dialects of a chat, by their paths."""
+
+_READ = ("GET", "HEAD")
+
+
+def build_server(
+    config: Settings,
+    seal: Seal,
+    *,
+    redis: Redis | None = None,
+    media: Media | None = None,
+    blobs: Blobs | None = None,
+    budget: MemoryBudget | None = None,
+) -> FrontEndServer:
+    """Build the server of one front end.
+
+    Raises:
+        SettingsError: the media store in the settings cannot be used.
+    """
+    redis = redis or connect(config.redis.role_url)
+    media = media or open_media(config.media, config.directory)
+    blobs = blobs or open_blobs(config, seal)
+    # Give up at half the body timeout, so that the client still has time to receive the 429.
+    budget = budget or MemoryBudget(config.server.max_body_bytes, config.server.body_timeout / 2)
+
+    id = secrets.token_hex(8)
+    scripts = Scripts(redis, seal.fingerprint)
+    shared_line = FrontEndLine(scripts, config.queue, config.upstream)
+    upkeep = UpkeepLine(scripts, config.queue, config.upstream)
+    inbox = Inbox(
+        RedisChannel(redis),
+        shared_line,
+        seal,
+        id,
+        outage_grace=config.redis.outage_grace,
+        max_backlog=config.stream.max_backlog,
+    )
+    grace = config.redis.outage_grace
+    heartbeat = Heartbeat(
+        shared_line.presences, id, config.queue.heartbeat, grace, inbox.give_up_all
+    )
+    health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed)
+    line = Line(config, seal, shared_line, inbox, id)
+    attachments = Attachments(config.files, blobs, media, budget)
+    models = ModelCatalog(config.models, config.custom)
+    chats = {
+        path: Chats(dialect, config, seal, line, models, attachments)
+        for path, dialect in DIALECTS.items()
+    }
+    images = ImageGenerations(config, seal, line, models, media, budget)
+    metrics = MetricsExporter(redis, upkeep.snapshot, config)
+    entries = ModelEntries(models, GptInfos(redis, seal, config.gpts.refresh))
+    routes = (
+        *_feature_routes(f"{config.server.api_prefix}/v1", chats, images),
+        *_lookup_routes(f"{config.server.api_prefix}/v1", entries, QueueEntries(shared_line, seal)),
+        *_operator_routes(health, metrics),
+        *_media_routes(media, config.stream.send_timeout),
+    )
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        upkeep_tasks = background(
+            keep_reaping(upkeep, seal, config.queue.heartbeat),
+            keep_reconciling(upkeep, config.queue.heartbeat),
+            keep_version(upkeep, config.queue.heartbeat),
+            keep_sweeping(media.sweep, "images and files", SWEEP_INTERVAL),
+            keep_sweeping(blobs.sweep, "blobs of jobs", SWEEP_INTERVAL),
+        )
+        async with attachments.running(), heartbeat.running(), upkeep_tasks, line.running():
+            yield
+
+    return FrontEndServer(config, routes, health, running, line.fail_all)
+
+
+def _feature_routes(v1: str, chats: Mapping[str, Chats], images: ImageGenerations) -> list[Route]:
+    return [
+        *(
+            Route(path.replace("/", "_"), ("POST",), f"{v1}/{path}", chat, is_feature=True)
+            for path, chat in chats.items()
+        ),
+        Route("generations", ("POST",), f"{v1}/images/generations", images, is_feature=True),
+    ]
+
+
+def _lookup_routes(v1: str, models: ModelEntries, queue: QueueEntries) -> list[Route]:
+    return [
+        Route("models", _READ, f"{v1}/models", models.list),
+        Route("model", _READ, f"{v1}/models/<name:path>", models.show),
+        Route("queue_show", ("GET",), f"{v1}/queue/<id>", queue.show),
+        Route("queue_cancel", ("DELETE",), f"{v1}/queue/<id>", queue.cancel),
+    ]
+
+
+def _operator_routes(health: Health, metrics: MetricsExporter) -> list[Route]:
+    return [
+        Route("healthz", _READ, "/healthz", health.alive),
+        Route("readyz", _READ, "/readyz", health.ready),
+        Route("metrics", _READ, "/metrics", metrics),
+    ]
+
+
+def _media_routes(media: Media, timeout: float) -> list[Route]:
+    return [
+        Route(kind, _READ, f"/{kind}/<name:str>", MediaDownloads(media, kind, timeout))
+        for kind in ("images", "files")
+    ]

@@ -86,7 +86,8 @@ class Run:
         for process in psutil.Process(self.process.pid).children(recursive=True):
             command = " ".join(process.cmdline())
             name = re.search(
-                r"-m (app(?:\.front_end)?|workers|simulator)\b|(redis-server|valkey-server)", command
+                r"-m (app(?:\.front_end)?|workers|simulator)\b|(redis-server|valkey-server)",
+                command,
             )
             assert name, command
             found[name[1] or "redis"] = process

@@ -196,7 +196,7 @@ class Settlement:
         except TimeoutError:
             logger.error(
                 "a job could not be settled, Redis is unreachable",
-                extra={"event": "not_settled", "job": attempt.claim.id},
+                extra={"event": "not_settled", "job": attempt.claim.id, "key": attempt.key},
             )
             return None
 

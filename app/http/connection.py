@@ -8,8 +8,10 @@ and a client that is still sending would lose the answer.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -24,13 +26,18 @@ from app.http.access_log import entry_of, log_request
 from app.http.connections import Connection, Connections
 from app.http.flag import Flag
 from app.http.pacing import Pacer
-from app.openai.errors import TooManyConnections
+from app.openai.errors import ApiError, TlsToPlainPort, TooManyConnections
+
+logger = logging.getLogger(__name__)
 
 LONGEST_TRAILERS = 16_384
 """Bytes of the trailer section after a body in chunks. It is not read."""
 
 UNPARSED = "NONE"
 """Method of the request that Sanic makes up to answer one that it could not parse."""
+
+TLS_HANDSHAKE = 0x16
+"""First byte of a connection over TLS. No request begins with it."""
 
 _DIGITS = re.compile("[0-9a-fA-F]+")
 _SLASHES = re.compile(rb"/{2,}")
@@ -177,7 +184,7 @@ class GatewayProtocol(HttpProtocol):
     """One connection of a client, within the limits of `Connections`."""
 
     HTTP_CLASS = GatewayHttp
-    __slots__ = ["_counted"]
+    __slots__ = ["_counted", "_has_sent"]
 
     def _setup(self) -> None:
         super()._setup()  # type: ignore[no-untyped-call]
@@ -185,6 +192,7 @@ class GatewayProtocol(HttpProtocol):
         self._data_received = Flag()  # type: ignore[assignment]  # as an asyncio.Event
         self.request_handler = self._serve
         self._counted: Connection | None = None
+        self._has_sent = False
 
     @property
     def _connections(self) -> Connections:
@@ -196,7 +204,7 @@ class GatewayProtocol(HttpProtocol):
         peer = transport.get_extra_info("peername")
         self._counted = self._connections.open(peer, transport.abort)
         if self._counted is None:
-            transport.write(_REFUSED)
+            transport.write(_TOO_MANY)
             transport.close()
             return
         super().connection_made(transport)  # type: ignore[no-untyped-call]
@@ -212,10 +220,25 @@ class GatewayProtocol(HttpProtocol):
         """Receive some bytes. Those of a head do not extend the time that is left for it."""
         if self._counted is None:
             return
+        if not self._has_sent and data[0] == TLS_HANDSHAKE:
+            self._refuse_tls()
+            return
+        self._has_sent = True
         began = self._time
         super().data_received(data)
         if self.http is not None and self.http.stage is Stage.REQUEST:
             self._time = began
+
+    def _refuse_tls(self) -> None:
+        """Answer in plain HTTP, which TLS libraries report by its well-known name."""
+        address = self.conn_info.client_ip if self.conn_info else ""
+        logger.warning(
+            "the client speaks TLS to a plain port; its base URL should begin with http://",
+            extra={"event": "tls_to_plain_port", "address": address},
+        )
+        if self.transport is not None:
+            self.transport.write(_TLS)
+            self.transport.close()
 
     def waits(self) -> None:
         """Note that the connection waits for its next request, or for its end."""
@@ -240,8 +263,7 @@ class GatewayProtocol(HttpProtocol):
                 log_request(request, is_cut=is_cut)
 
 
-def _refusal() -> bytes:
-    failure = TooManyConnections()
+def _refusal(failure: ApiError) -> bytes:
     body = msgspec.json.encode(failure.object)
     headers = {
         "content-type": "application/json",
@@ -250,7 +272,9 @@ def _refusal() -> bytes:
         **failure.headers,
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"HTTP/1.1 {failure.status} Service Unavailable\r\n{lines}\r\n".encode() + body
+    status = HTTPStatus(failure.status)
+    return f"HTTP/1.1 {status} {status.phrase}\r\n{lines}\r\n".encode() + body
 
 
-_REFUSED = _refusal()
+_TOO_MANY = _refusal(TooManyConnections())
+_TLS = _refusal(TlsToPlainPort())

@@ -126,6 +126,10 @@ class UnsupportedParameter(BadRequest):
     code = "unsupported_parameter"
 
 
+class TlsToPlainPort(BadRequest):
+    """This port speaks plain HTTP. Use a base URL that begins with http:// instead of https://."""
+
+
 class ImageGenerateFail(ApiError):
     """No image was generated."""
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import ssl
 from urllib.parse import urlsplit
 
 import pytest
@@ -246,6 +247,28 @@ async def test_a_connection_beyond_the_limit_is_refused_in_words(
     assert json.loads(body)["error"]["code"] == "too_many_connections"
     for _, writer in [*served, refused]:
         writer.close()
+
+
+async def test_a_client_that_speaks_tls_is_refused_by_its_first_byte(
+    front: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = urlsplit(front.make_url(""))
+    context = ssl.create_default_context()
+    connecting = asyncio.open_connection(where.hostname, where.port, ssl=context)
+    with pytest.raises(ssl.SSLError, match=r"WRONG_VERSION_NUMBER|HTTP_REQUEST"):
+        await asyncio.wait_for(connecting, 30)
+    status, _, body = await exchange(front, b"\x16")
+    assert status == 400
+    assert "begins with http://" in json.loads(body)["error"]["message"]
+    logged = [r for r in caplog.records if vars(r).get("event") == "tls_to_plain_port"]
+    assert [vars(record)["address"] for record in logged] == ["127.0.0.1"] * 2
+
+
+async def test_a_body_may_begin_as_tls_does(front: Client) -> None:
+    body = b"\x16" + SAID
+    status, _, said = await exchange(front, post(body=body)[: -len(body)], body)
+    assert status == 400
+    assert b"JSON" in said
 
 
 @pytest.mark.parametrize("config", [few(header_timeout=0.6)], ids=["a short time"])

@@ -41,6 +41,11 @@ class UpkeepLine(LineView):
         found = await self._run("overdue", round(since * 1000))
         return [(id.decode(), front_ends(readers)) for id, readers in found]
 
+    async def body(self, id: str) -> bytes:
+        """Return the sealed request of an unfinished job; b"" if there is none."""
+        (body,) = await self._redis.hmget(keys.job(id), ["body"])  # type: ignore[misc]  # redis-py: sync or async
+        return body or b""
+
     async def acquire_reconciliation(self, period: int) -> bool:
         """Return True for the one process that reconciles in this period (ms)."""
         return bool(await self._redis.set(keys.reconciler, b"", px=period - 1, nx=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from app.http.keepalive import StreamKeepalive, stream_keepalive
 from app.http.links import MediaLinks
 from app.http.stream import SSE_HEADERS, ResponseStream
 from app.idempotency import read_idempotency
+from app.job_ids import accepted_at, new_job_id
 from app.large import work_on
 from app.line import Line, SealedJob, Ticket, seal_job
 from app.models import ModelCatalog
@@ -29,12 +29,10 @@ from app.openai.answers import QueuePlace
 from app.openai.dialect import Answer, AnswerMaker, Dialect, RenderOptions
 from app.openai.emulation import Emulation, emulate
 from app.openai.errors import ApiError, UnsupportedParameter
-from app.openai.limits import AnswerLimits
 from app.openai.messages import given_files, memory, to_messages
 from app.openai.reading import AnswerReader
 from app.openai.requests import ChatRequest
 from app.openai.sse import resume_after
-from app.openai.tokens import encoding
 from app.openai.tool_calls import CallRules
 from app.openai.usage import Prompt, prompt_tokens, summarize_prompt, usage
 from app.scheduling import Scheduling, read_scheduling
@@ -141,7 +139,7 @@ class Chats:
         body = await read_body(request, self._config.server, resources.reservation)
         size = len(body)
         decoded = await work_on(size, partial(self._dialect.decode, body))
-        chat, answer = decoded.chat, decoded.answer
+        chat, answer, kept = decoded.chat, decoded.answer, decoded.memory
         del decoded
         emulation = emulate(chat, self._config.compat)
         chat = replace(chat, tools=None, functions=None, response_format=None)  # views of the body
@@ -163,7 +161,7 @@ class Chats:
         del chat
         job = ChatJob(
             version=VERSION,
-            id=f"{self._dialect.id_prefix}{secrets.token_hex(16)}",
+            id=new_job_id(self._dialect.id_prefix),
             family=family,
             bearer=bearer,
             messages=said.messages,
@@ -173,7 +171,7 @@ class Chats:
         )
         tokens = await prompt_tokens(said.prompt) if said.prompt else 0
         rules, headers = emulation.call_rules, emulation.headers(self._dialect.field)
-        sealed = seal_job(self._seal, job, form.memory + (rules.memory if rules else 0))
+        sealed = seal_job(self._seal, job, kept + form.memory + (rules.memory if rules else 0))
         return PreparedChat(form, answer, sealed, tokens, scheduling, rules, headers)
 
     async def _offload(
@@ -194,18 +192,16 @@ class Chats:
         return ticket
 
     def _answer(self, request: Request, chat: PreparedChat, ticket: Ticket) -> Answer:
-        stop, tokens = chat.form.stops, chat.form.token_limit
+        form, rules = chat.form, chat.call_rules
         numbered = chat.scheduling.idempotency is not None
         last = request.headers.get("last-event-id") if numbered else None
-        limits = AnswerLimits(stop, tokens, encoding()) if stop or tokens else None
-        rules = chat.call_rules
         return chat.answer(
             ticket.id,
-            chat.form.model,
-            int(time.time()),
-            AnswerReader(self._config.bot, limits, rules),
+            form.model,
+            accepted_at(ticket.id),
+            AnswerReader(self._config.bot, form.stops, form.token_limit, rules),
             RenderOptions(
-                chat.form.include_usage,
+                form.include_usage,
                 numbered,
                 resume_after(last, ticket.id),
                 legacy_calls=rules is not None and rules.legacy,

@@ -36,10 +36,13 @@ class Idempotency(msgspec.Struct, frozen=True):
     resumes: bool = False
 
     def turn(self, number: int) -> Idempotency:
-        """Name one of several turns that a request takes, counted from 0."""
+        """Name one of several turns that a request takes, counted from 0.
+
+        The names of later ones have a line break, which no client's key has.
+        """
         if number == 0:
             return self
-        return Idempotency(f"{self.key}#{number}", self.digest)
+        return Idempotency(f"{self.key}\n{number}", self.digest)
 
 
 def key_name(seal: Seal, bearer: str, key: str) -> str:

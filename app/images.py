@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import secrets
-import time
 from functools import partial
 from itertools import count
 
@@ -17,6 +15,7 @@ from app.http.budget import MemoryBudget, Reservation
 from app.http.json_answer import json, send_with_keepalive
 from app.http.links import MediaLinks
 from app.idempotency import read_idempotency
+from app.job_ids import accepted_at, new_job_id
 from app.large import work_on
 from app.line import Line, SealedJob, seal_job
 from app.models import ModelCatalog
@@ -173,7 +172,7 @@ class ImageGenerations:
                 break
         # Without `n`, return every image that was drawn (the predecessor's behaviour).
         data = [await self._drawn(image, request) for image in images[: request.n]]
-        answer = ImagesAnswer(int(time.time()), data, "\n".join(replies))
+        answer = ImagesAnswer(accepted_at(headers["x-queue-id"]), data, "\n".join(replies))
         return json(answer, headers=headers)
 
     def _family(self, model: str | None) -> Family:
@@ -187,7 +186,7 @@ class ImageGenerations:
         prompt = f"{self._config.images.prompt_prefix}{prepared.request.prompt_with_size}"
         job = ChatJob(
             version=VERSION,
-            id=f"img-{secrets.token_hex(16)}",
+            id=new_job_id("img-"),
             family=prepared.family,
             bearer=prepared.bearer,
             messages=[Message("user", prompt)],

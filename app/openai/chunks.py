@@ -75,8 +75,9 @@ class ChatAnswer(Answer):
             if self.finish is not None:
                 return rendered + self._chunk(ChunkDelta(), self.finish)
             if isinstance(event, Started):
-                self._fingerprint = fingerprint(event.model)
+                # The first chunk may have been sent before as a keep-alive, so it never has it.
                 rendered += self.role()
+                self._fingerprint = fingerprint(event.model)
             elif self._reader.failed is not None:
                 self.failure = JobFailed(self._reader.failed)
                 rendered += self.error(self.failure)
@@ -201,5 +202,10 @@ def _decode(body: Body) -> DecodedRequest:
     return DecodedRequest(decode_chat(body), ChatAnswer)
 
 
-CHATS = Dialect("chatcmpl-", _decode, str)
+def _field(path: str) -> str:
+    """Return the path of a tool's result, which is the content of its message here."""
+    return path.replace("].output", "].content") if path.startswith("messages[") else path
+
+
+CHATS = Dialect("chatcmpl-", _decode, _field)
 """The dialect of `POST /v1/chat/completions`."""

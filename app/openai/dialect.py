@@ -103,10 +103,14 @@ AnswerMaker = Callable[[str, str, int, AnswerReader, RenderOptions], Answer]
 
 
 class DecodedRequest(msgspec.Struct, frozen=True):
-    """A request as the chat that it asks for, and the maker of its answer."""
+    """A request as the chat that it asks for, and the maker of its answer.
+
+    `memory` is the size of what the maker keeps of the request, in bytes.
+    """
 
     chat: ChatRequest
     answer: AnswerMaker
+    memory: int = 0
 
 
 class Dialect(msgspec.Struct, frozen=True):

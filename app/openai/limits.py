@@ -34,7 +34,7 @@ class AnswerLimits:
     def __init__(self, stop: Sequence[str], tokens: int | None, encoding: Encoding) -> None:
         self.finish: Finish | None = None
         """Why the text ended; None until then. No text is returned afterwards."""
-        self._stops = _StopSequences(stop) if any(stop) else None
+        self._stops = StopSequences(stop) if any(stop) else None
         self._limit = _TokenLimit(tokens, encoding) if tokens is not None else None
 
     def add(self, text: str) -> str:
@@ -51,7 +51,7 @@ class AnswerLimits:
 
     def flush(self) -> str:
         """Return the text that was held back, at the end of an answer within its limits."""
-        return self._finish(self._stops.pending if self._stops is not None else "", None)
+        return self._finish(self._stops.flush() if self._stops is not None else "", None)
 
     def _finish(self, text: str, finish: Finish | None) -> str:
         self.finish = finish
@@ -64,7 +64,7 @@ class AnswerLimits:
         return text
 
 
-class _StopSequences:
+class StopSequences:
     """Passes on text up to the first stop sequence."""
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -72,7 +72,13 @@ class _StopSequences:
         self.reached = False
         self.pending = ""
 
+    def flush(self) -> str:
+        """Return the text that was held back: what follows it continues no stop sequence."""
+        text, self.pending = self.pending, ""
+        return text
+
     def add(self, text: str) -> str:
+        """Add text; return the text that can be sent now, "" if none."""
         text = self.pending + text
         found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:

@@ -76,7 +76,7 @@ def to_messages(messages: list[ChatMessage], files: Mapping[str, Attachment]) ->
     for index, message in enumerate(messages):
         names.update(names_of_calls(message.calls))
         if message.content is not None or message.calls or message.role in _RESULTS:
-            content = _content(message.content or "", index, files)
+            content = _content(message, index, files)
             turns.append(Message(_ROLES[message.role], _with_tools(message, content, names)))
     if not turns:
         raise BadRequest("At least one message must have content.", param="messages")
@@ -99,11 +99,13 @@ def _parts(messages: list[ChatMessage]) -> Iterator[tuple[str, Part]]:
     for index, message in enumerate(messages):
         if isinstance(message.content, list):
             for number, part in enumerate(message.content):
-                yield _path(index, number), part
+                yield _path(message, index, number), part
 
 
-def _path(message: int, part: int) -> str:
-    return f"messages[{message}].content[{part}]"
+def _path(message: ChatMessage, index: int, part: int) -> str:
+    """Path of a part, which each dialect renames: a tool's result has a field of its own."""
+    field = "output" if message.role in _RESULTS else "content"
+    return f"messages[{index}].{field}[{part}]"
 
 
 def _given(part: ImagePart | FilePart | AudioPart, path: str) -> GivenFile:
@@ -138,15 +140,18 @@ def _param(part: ImagePart | FilePart | AudioPart, path: str) -> str:
 Content = str | list[str | Attachment]
 
 
-def _content(content: str | list[Part], index: int, files: Mapping[str, Attachment]) -> Content:
+def _content(message: ChatMessage, index: int, files: Mapping[str, Attachment]) -> Content:
     """Join adjacent texts, each run once: appending text by text would be quadratic.
 
     A single text is not wrapped in a list.
     """
+    content = message.content or ""
     if isinstance(content, str):
         return content
     joined: list[str | Attachment] = []
-    given = (_text_or_file(part, _path(index, at), files) for at, part in enumerate(content))
+    given = (
+        _text_or_file(part, _path(message, index, at), files) for at, part in enumerate(content)
+    )
     for is_text, run in groupby(given, lambda part: isinstance(part, str)):
         parts = list(run)
         joined += ["\n".join(map(str, parts))] if is_text else parts

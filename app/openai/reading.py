@@ -2,14 +2,19 @@
 
 Every dialect renders the same pieces (`chunks.py` for chats), so a streamed and a whole answer are
 the same, and so are two clients' views of one job. Pure.
+
+`max_tokens` counts all that the model writes. `stop` applies to the text alone: with OpenAI, a call
+is not text, so its line breaks stop nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from app.openai.limits import AnswerLimits
+from app.openai.limits import AnswerLimits, StopSequences
 from app.openai.text import AnswerText
+from app.openai.tokens import encoding
 from app.openai.tool_calls import CallRules, ToolCall, ToolCallReader
 from settings import Bot
 from wire.events import Delta, Done, Event, Failed, Finish, FormatMissed, Started
@@ -22,7 +27,11 @@ class AnswerReader:
     """Reads one answer. After its end, `finish` or `failed` is set, and no piece follows."""
 
     def __init__(
-        self, bot: Bot, limits: AnswerLimits | None = None, rules: CallRules | None = None
+        self,
+        bot: Bot,
+        stops: Sequence[str] = (),
+        tokens: int | None = None,
+        rules: CallRules | None = None,
     ) -> None:
         self.finish: FinishReason | None = None
         self.failed: Failed | None = None
@@ -31,9 +40,12 @@ class AnswerReader:
         self.missed: FormatMissed | None = None
         """The reason for which the answer may not have the format that was asked for."""
         self._text = AnswerText(bot)
-        self._limits = limits
+        of_all = [] if rules else stops
+        self._limits = AnswerLimits(of_all, tokens, encoding()) if of_all or tokens else None
+        self._stops = StopSequences(stops) if rules and stops else None
         self._calls = ToolCallReader(rules) if rules else None
         self._texts: list[str] = []
+        self._shown = 0  # characters of the texts that were returned, counted for `stop`
 
     @property
     def text(self) -> str:
@@ -56,6 +68,11 @@ class AnswerReader:
             pieces = self._calls.add(text)
             if cut or _is_last(event):
                 pieces += self._calls.flush(is_cut=cut is not None or event == Done("length"))
+        if self._stops is not None:
+            pieces = self._before_stop(self._stops, pieces, at_end=bool(cut) or _is_last(event))
+            if self._stops.reached:
+                self.finish = "stop"  # whatever follows, also a call
+                return pieces
         match event:
             case Delta():
                 pass  # first, since nearly all events are deltas
@@ -72,6 +89,23 @@ class AnswerReader:
         elif self._calls is not None and self._calls.ended:
             self.finish = "tool_calls"
         return pieces
+
+    def _before_stop(
+        self, stops: StopSequences, pieces: list[Piece], *, at_end: bool
+    ) -> list[Piece]:
+        """Return the pieces before the first stop sequence in the texts among them."""
+        passed: list[Piece] = []
+        for piece in pieces:
+            passed += [stops.add(piece)] if isinstance(piece, str) else [stops.flush(), piece]
+            if stops.reached:
+                break
+        if at_end:
+            passed.append(stops.flush())
+        self._shown += sum(len(piece) for piece in passed if isinstance(piece, str))
+        if stops.reached:
+            # Text comes before calls, so all that was returned is the beginning of the text.
+            self._texts = [self.text[: self._shown]]
+        return [piece for piece in passed if piece]
 
     def _end(self, finish: Finish) -> None:
         called = self._calls is not None and self._calls.calls > 0

@@ -13,10 +13,8 @@ from openai._streaming import SSEDecoder
 from app.openai.answers import QueuePlace, Usage
 from app.openai.chunks import ChatAnswer
 from app.openai.dialect import RenderOptions
-from app.openai.limits import AnswerLimits
 from app.openai.reading import AnswerReader
 from app.openai.sse import DONE
-from app.openai.tokens import encoding
 from app.openai.tool_calls import CallRules
 from settings import Bot
 from wire.events import (
@@ -59,12 +57,9 @@ class Options:
         self.stops, self.limit, self.rules, self.bot = stops, limit, rules, bot
 
     def answer(self, resume_after: int = 0) -> ChatAnswer:
-        limits = (
-            AnswerLimits(self.stops, self.limit, encoding()) if self.stops or self.limit else None
-        )
-        bot = Bot(enabled=self.bot)
+        reader = AnswerReader(Bot(enabled=self.bot), self.stops, self.limit, self.rules)
         options = RenderOptions(include_usage=True, numbered=True, resume_after=resume_after)
-        return ChatAnswer(JOB, "m", 0, AnswerReader(bot, limits, self.rules), options)
+        return ChatAnswer(JOB, "m", 0, reader, options)
 
 
 def blocks(stream: bytes) -> list[tuple[int | None, str]]:
@@ -262,13 +257,14 @@ def test_an_answer_broken_off_by_a_front_end_is_resumed_without_loss_or_repetiti
         assert content(here) == content(whole)
 
 
-@pytest.mark.parametrize("cut", [Options(("city",), rules=RUN), Options(limit=4, rules=RUN)])
-def test_a_client_whose_limit_cuts_a_call_sees_no_part_of_it(cut: Options) -> None:
-    answer = cut.answer()
-    block = '<tool_call>\n{"name": "run", "arguments": {"city": "Paris"}}\n</tool_call>'
-    shown = answer.add([Started("m"), Delta(block), Done("stop")])
+BLOCK = '<tool_call>\n{"name": "run", "arguments": {"city": "Paris"}}\n</tool_call>'
+
+
+def test_a_client_whose_limit_cuts_a_call_sees_no_part_of_it() -> None:
+    answer = Options(limit=4, rules=RUN).answer()
+    shown = answer.add([Started("m"), Delta(BLOCK), Done("stop")])
     assert b"tool_call" not in shown
-    assert answer.finish == ("stop" if cut.stops else "length")
+    assert answer.finish == "length"
 
 
 def test_a_call_that_the_upstream_has_cut_is_not_shown() -> None:
@@ -276,3 +272,33 @@ def test_a_call_that_the_upstream_has_cut_is_not_shown() -> None:
     shown = answer.add([Started("m"), Delta('<tool_call>\n{"name": "run", "argu'), Done("length")])
     assert b"tool_call" not in shown
     assert answer.finish == "length"
+
+
+@pytest.mark.parametrize("cut", [1, 1000])
+def test_a_stop_sequence_does_not_apply_within_a_call(cut: int) -> None:
+    def read(text: str) -> ChatAnswer:
+        answer = Options(("\n", "city"), rules=RUN).answer()
+        pieces = [text[at : at + cut] for at in range(0, len(text), cut)]
+        said: list[Event] = [Started("m"), *map(Delta, pieces), Done("stop")]
+        for event in said:
+            answer.add([event])
+            if answer.finish:
+                break
+        return answer
+
+    called = read(f"Let me see.{BLOCK}")
+    assert called.finish == "tool_calls"
+    message = json.loads(called.whole(USAGE))["choices"][0]["message"]
+    assert message["content"] == "Let me see."
+    assert json.loads(message["tool_calls"][0]["function"]["arguments"]) == {"city": "Paris"}
+    stopped = read(f"Paris is a city.\n{BLOCK}")
+    assert (stopped.finish, stopped.text) == ("stop", "Paris is a ")
+    assert json.loads(stopped.whole(USAGE))["choices"][0]["message"]["content"] == "Paris is a "
+    assert read("Paris is a cit").text == "Paris is a cit"
+
+
+def test_the_first_chunk_is_the_same_after_a_keep_alive() -> None:
+    waited, resumed = Options().answer(), Options().answer()
+    stream = waited.empty_delta(None) + rendered(waited, [[Started("m"), Delta("a"), Done("stop")]])
+    again = rendered(resumed, [[Started("m"), Delta("a"), Done("stop")]])
+    assert [block for block in blocks(stream) if block[0]] == blocks(again)

@@ -12,10 +12,8 @@ from app.openai.answers import QueuePlace, Usage
 from app.openai.completions import COMPLETIONS
 from app.openai.dialect import Answer, RenderOptions
 from app.openai.errors import BadRequest
-from app.openai.limits import AnswerLimits
 from app.openai.reading import AnswerReader
 from app.openai.requests import ChatMessage
-from app.openai.tokens import encoding
 from settings import Bot
 from wire.events import Delta, Failed, Started
 
@@ -25,10 +23,8 @@ def body(**fields: object) -> bytes:
 
 
 def answer(options: RenderOptions = RenderOptions(), stop: str = "") -> Answer:  # noqa: B008
-    limits = AnswerLimits([stop], None, encoding()) if stop else None
-    return COMPLETIONS.decode(body()).answer(
-        "cmpl-0123", "m", 0, AnswerReader(Bot(), limits), options
-    )
+    reader = AnswerReader(Bot(), [stop] if stop else [])
+    return COMPLETIONS.decode(body()).answer("cmpl-0123", "m", 0, reader, options)
 
 
 def chunks(stream: bytes) -> list[Any]:

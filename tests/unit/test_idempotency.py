@@ -29,7 +29,7 @@ async def test_a_key_is_used_unchanged(key: str) -> None:
     named = await read_idempotency({"idempotency-key": key}, PATH, b"{}", SEAL)
     assert named is not None
     assert named.key == key
-    assert [named.turn(n).key for n in (0, 1)] == [key, f"{key}#1"]
+    assert [named.turn(n).key for n in (0, 1)] == [key, f"{key}\n1"]
     assert named.turn(1).digest == named.digest
 
 

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 import settings
 from app.openai.answers import QueuePlace, Usage
+from app.openai.chunks import CHATS
 from app.openai.dialect import Answer, RenderOptions
 from app.openai.emulation import emulate
 from app.openai.errors import BadRequest
@@ -32,10 +33,12 @@ def chat(input: object = "hi", **fields: Any) -> ChatRequest:
     return RESPONSES.decode(json.dumps({"model": "m", "input": input, **fields}).encode()).chat
 
 
-def answer(*, numbered: bool = False, after: int = 0, **fields: object) -> Answer:
+def answer(
+    *, numbered: bool = False, after: int = 0, as_text: bool = False, **fields: object
+) -> Answer:
     body = json.dumps({"model": "m", "input": "hi", **fields}).encode()
-    options = RenderOptions(numbered=numbered, resume_after=after)
-    reader = AnswerReader(Bot(), None, CallRules(frozenset("f")))
+    options = RenderOptions(numbered=numbered, resume_after=after, errors_as_text=as_text)
+    reader = AnswerReader(Bot(), rules=CallRules(frozenset("f")))
     return RESPONSES.decode(body).answer("resp_0123456789abcdef", "m", 0, reader, options)
 
 
@@ -71,20 +74,39 @@ def test_items_are_messages_in_the_order_of_the_input() -> None:
     assert turns[4] == Message("user", '<tool_result name="f">\nc\n</tool_result>')
 
 
+def test_adjacent_calls_are_one_message_of_the_assistant() -> None:
+    def call(name: str) -> dict[str, str]:
+        return {"type": "function_call", "call_id": name, "name": name, "arguments": "{}"}
+
+    output = {"type": "function_call_output", "call_id": "g", "output": "c"}
+    said = {"role": "assistant", "content": "b"}
+    reasoning = {"type": "reasoning"}
+    asked = chat([said, reasoning, call("f"), call("g"), output, call("h"), said])
+    turns = to_messages(asked.messages, {})
+    assert [turn.role for turn in turns] == ["assistant", "user", "assistant", "assistant"]
+    assert turns[0].text.startswith("b\n\n<tool_call>")
+    assert [turn.text.count("<tool_call>") for turn in turns] == [2, 0, 1, 0]
+    assert '"name": "g"' in turns[0].text
+    assert turns[1].text.startswith('<tool_result name="g">')
+
+
 def test_files_are_named_by_their_path_in_the_input() -> None:
     parts = [
         {"type": "input_image", "image_url": "https://ex.org/a"},
         {"type": "input_file", "filename": "a.pdf", "file_data": "data:;base64," + "JQ" * 70_000},
         {"type": "input_file", "file_url": "https://ex.org/b"},
     ]
-    asked = chat([{"role": "user", "content": parts}])
+    output = {"type": "function_call_output", "call_id": "1", "output": parts[:1]}
+    asked = chat([{"role": "user", "content": parts}, output])
     files = given_files(asked.messages)
     assert [RESPONSES.field(file.param) for file in files] == [
-        *("input[0].content[0].image_url", "input[0].content[1]", "input[0].content[2]")
+        *("input[0].content[0].image_url", "input[0].content[1]", "input[0].content[2]"),
+        "input[1].output[0].image_url",
     ]
+    assert CHATS.field(files[3].param) == "messages[2].content[0].image_url.url"
     assert sum(map(len, files[1].source.slices())) == 140_013
     taken = Attachment("a", "", 1, "")
-    assert len(to_messages(asked.messages, dict.fromkeys([f.param for f in files], taken))) == 1
+    assert len(to_messages(asked.messages, dict.fromkeys([f.param for f in files], taken))) == 2
 
 
 def test_tools_and_formats_are_those_of_a_chat() -> None:
@@ -228,3 +250,38 @@ def test_long_fields_are_not_repeated() -> None:
         (created, *_) = events(one.add([Started("m")]))
         assert (created["response"]["instructions"] is not None) == repeated
         assert bool(created["response"]["metadata"]) == repeated
+
+
+def test_the_fields_that_are_repeated_count_as_memory() -> None:
+    def kept(**fields: Any) -> int:
+        body = json.dumps({"model": "m", "input": "hi", **fields}).encode()
+        return RESPONSES.decode(body).memory
+
+    long = "a" * 4000
+    for field in ({"instructions": long}, {"metadata": {"a": long}}, {"tools": [{"type": long}]}):
+        assert kept(**field) > kept() + 3900
+
+
+@pytest.mark.parametrize(
+    ("before", "shown", "item"),
+    [
+        ([Delta("a")], "a\n\nError: Oops.", 0),
+        ([], "Error: Oops.", 0),
+        ([Delta("a " + CALL)], "a\n\nError: Oops.", 2),
+        ([Delta(CALL)], "Error: Oops.", 1),
+    ],
+)
+def test_an_error_is_also_text_for_clients_that_show_nothing_else(
+    before: list[Event], shown: str, item: int
+) -> None:
+    one = answer(as_text=True, tools=[{"type": "function", "name": "f"}])
+    stream = events(one.add([Started("m"), *before, Failed("upstream_error", "Oops.")]))
+    *told, error, failed = stream
+    deltas = [e for e in told if e["type"] == "response.output_text.delta"]
+    assert "".join(e["delta"] for e in deltas) == shown
+    assert deltas[-1]["output_index"] == item
+    added = [e["item"]["id"] for e in told if e["type"] == "response.output_item.added"]
+    assert added.index(deltas[-1]["item_id"]) == item
+    assert (error["type"], failed["type"]) == ("error", "response.failed")
+    assert [e["sequence_number"] for e in stream] == list(range(len(stream)))
+    assert told[-1] == deltas[-1]  # nothing says that the message is finished

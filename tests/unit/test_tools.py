@@ -219,7 +219,7 @@ def test_calls_and_results_of_earlier_turns_are_part_of_the_conversation() -> No
     ]
     file = Attachment("a.png", "image/png", 1, "0" * 64)
     block = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
-    files = {"messages[1].content[1].image_url.url": file}
+    files = {"messages[1].output[1].image_url.url": file}
     assert to_messages(decoded(messages=said).messages, files) == [
         Message("assistant", f"Well.\n\n{block}"),
         Message("user", ['<tool_result name="f">', "x", file, "</tool_result>"]),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import msgspec
+from msgspec.structs import astuple
 
 from app.openai.answers import FormatWarning, QueuePlace, Usage
 from app.openai.errors import ErrorBody
@@ -103,6 +105,16 @@ class Echo(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: msgspec.Raw
     tools: msgspec.Raw
     user: str | None
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the fields take."""
+        return sum(map(_memory, astuple(self)))
+
+
+def _memory(value: object) -> int:
+    # The interpreter does not know the size of a `Raw`.
+    return memoryview(value).nbytes if isinstance(value, msgspec.Raw) else sys.getsizeof(value)
 
 
 def echo(request: ResponsesRequest) -> Echo:

@@ -46,6 +46,7 @@ from app.openai.tool_calls import ToolCall
 from wire.events import Event, Started
 
 _ADDED, _DONE = "response.output_item.added", "response.output_item.done"
+_PART_ADDED = "response.content_part.added"
 _INCOMPLETE = {
     "length": Incomplete("max_output_tokens"),
     "content_filter": Incomplete("content_filter"),
@@ -77,6 +78,7 @@ class ResponseAnswer(Answer):
         self._items: list[Item] = []
         self._texts: list[str] = []
         self._is_open = False  # the message
+        self._asides = 0
 
     @property
     def begun(self) -> bool:
@@ -111,24 +113,38 @@ class ResponseAnswer(Answer):
 
     def error(self, failure: ApiError) -> bytes:
         """Render an error and the failed response: some clients read only the one or the other."""
-        begun, number = self._begin(), self._messages.number
+        rendered = self._begin()
         body = RESPONSES.renamed(failure).object.error
+        if self._options.errors_as_text:
+            rendered += self._error_text(f"\n\nError: {body.message}")
         failed = replace(
             self._response,
             status="failed",
             output=self._output("incomplete"),
             error=ResponseError(_error_code(failure), body.message),
         )
-        error = ErrorEvent(
-            type="error",
-            sequence_number=number,
+        rendered += self._aside(
+            ErrorEvent,
+            "error",
             code=body.code,
             message=body.message,
             param=body.param,
             error=body,
         )
-        last = ResponseEvent(type="response.failed", sequence_number=number + 1, response=failed)
-        return begun + _message(error) + _message(last)
+        return rendered + self._aside(ResponseEvent, "response.failed", response=failed)
+
+    def _error_text(self, text: str) -> bytes:
+        """Render an error as text of a message that does not end, for clients that show nothing
+        else."""
+        at = 0 if self._is_open else len(self._items)
+        item = OutputMessage(id=self._item_id("msg", at))
+        place = {"item_id": item.id, "output_index": at}
+        rendered = b""
+        if not self._is_open:
+            rendered += self._aside(ItemEvent, _ADDED, output_index=at, item=item)
+            rendered += self._aside(PartEvent, _PART_ADDED, part=OutputText(), **place)
+        shown = text if self._texts else text.lstrip()
+        return rendered + self._aside(TextEvent, "response.output_text.delta", delta=shown, **place)
 
     def ending(self, usage: Usage | None) -> bytes:
         """Render the end of the stream."""
@@ -181,7 +197,7 @@ class ResponseAnswer(Answer):
         self._items.append(item)
         self._is_open = True
         rendered += self._send(ItemEvent, _ADDED, output_index=0, item=item)
-        return rendered + self._part("response.content_part.added", OutputText())
+        return rendered + self._part(_PART_ADDED, OutputText())
 
     def _close_message(self, status: ItemStatus) -> bytes:
         if not self._is_open:
@@ -231,8 +247,14 @@ class ResponseAnswer(Answer):
         event = make(type=kind, sequence_number=self._messages.number, **fields)
         return self._messages.next(event, f"event: {kind}\n".encode())
 
+    def _aside(self, make: Callable[..., Sent], kind: str, **fields: object) -> bytes:
+        """Render a message at the end that is not made from events, so that none follows it."""
+        number = self._messages.number + self._asides
+        self._asides += 1
+        return _message(make(type=kind, sequence_number=number, **fields))
 
-def _message(event: ResponseEvent | ErrorEvent) -> bytes:
+
+def _message(event: Sent) -> bytes:
     """Render a message that is not made from events, and so has no number of its own."""
     return f"event: {event.type}\n".encode() + sse_message(event)
 
@@ -248,7 +270,8 @@ def _error_code(failure: ApiError) -> str:
 
 def _decode(body: Body) -> DecodedRequest:
     request = decode_responses(body)
-    return DecodedRequest(to_chat(request), partial(ResponseAnswer, echo(request)))
+    repeated = echo(request)
+    return DecodedRequest(to_chat(request), partial(ResponseAnswer, repeated), repeated.memory)
 
 
 RESPONSES = Dialect("resp_", _decode, field)

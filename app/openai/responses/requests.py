@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from app.openai.bounds import MOST_MESSAGES, MOST_PARTS, MOST_TOOLS
 from app.openai.errors import BadRequest, UnsupportedParameter
@@ -192,7 +193,27 @@ def _messages(request: ResponsesRequest) -> list[ChatMessage]:
     if isinstance(request.input, str):
         return [instructions, ChatMessage("user", request.input)]
     items = enumerate(request.input)
-    return [instructions, *(_message(item, f"input[{at}]") for at, item in items)]
+    return _joined([instructions, *(_message(item, f"input[{at}]") for at, item in items)])
+
+
+def _joined(messages: list[ChatMessage]) -> list[ChatMessage]:
+    """Make the calls that follow a message of the assistant a part of it, as a chat has them.
+
+    The items of the calls stay as empty messages, so that paths still correspond.
+    """
+    joined: list[ChatMessage] = []
+    calls: list[AssistantCall] | None = None  # those of the assistant's latest message
+    for message in messages:
+        if message.role != "assistant":
+            calls = None
+        elif message.content is None and calls is not None:
+            calls += message.calls
+            message = ChatMessage("assistant")
+        elif message.content is not None or message.calls:
+            calls = list(message.calls)
+            message = replace(message, tool_calls=calls)
+        joined.append(message)
+    return joined
 
 
 def _message(item: InputItem, path: str) -> ChatMessage:

@@ -23,7 +23,7 @@ from obstore.store import ObjectStore
 
 import settings
 from store.objects import StoreError, open_store, remove, remove_older, store_errors
-from wire.jobs import Attachment, ChatJob, Offloaded, decode_messages
+from wire.jobs import Attachment, Job, Offloaded, RelayedJob, decode_messages
 from wire.seal import Seal, SealError
 
 LARGE = 256 * 1024
@@ -140,8 +140,8 @@ class Blobs:
         content = await self.put(_chunks(messages))
         return Offloaded(content.size, content.sha256, content.blob_key, file_bytes)
 
-    async def restore(self, job: ChatJob) -> ChatJob:
-        """Give a job its messages back, if they were offloaded.
+    async def restore(self, job: Job) -> Job:
+        """Give a job its messages, or its body, back, if they were offloaded.
 
         Raises:
             StoreError: as for `read`.
@@ -150,6 +150,8 @@ class Blobs:
         if job.offloaded is None:
             return job
         body = b"".join([chunk async for chunk in self.read(job.offloaded)])
+        if isinstance(job, RelayedJob):
+            return replace(job, body=body, offloaded=None)
         return replace(job, messages=decode_messages(body), offloaded=None)
 
     async def remove(self, keys: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ Fault = Literal[
     "forbidden",  # the upstream refused the account or the address
     "too_long",  # the upstream found the messages too long
     "bad_file",  # the upstream refused one of the client's files
+    "bad_request",  # the upstream refused the request for another reason of its own
     "rate_limited",  # the account is over an upstream limit
     "upstream_error",  # the upstream answered with an error, or broke off its answer
     "upstream_down",  # the upstream could not be reached
@@ -116,23 +117,48 @@ class FormatMissed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="
     reason: str
 
 
+class Piece(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="piece"):
+    """One message of an answer that is relayed as its server wrote it: the SSE message's `data`.
+
+    `name` is the message's event name, if it has one. In the dialects of chat completions and
+    completions, the members `id`, `created` and `model` are left out of the JSON.
+    """
+
+    data: bytes
+    name: str = ""
+
+
 class Done(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="done"):
     """The ending of a complete answer."""
 
     finish: Finish
 
 
+class Complete(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="complete"):
+    """The ending of a complete relayed answer, whose pieces say why it ended.
+
+    `usage` is the message, in the form of a `Piece`, that only tells the usage, b"" if there was
+    none. Not every client asked for it.
+    """
+
+    usage: bytes = b""
+
+
 class Failed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="failed"):
     """The ending of a job without a complete answer.
 
     `message` is for the client and may quote the upstream, so it is never logged.
-    `code` is the upstream's or our own code for the error; `retry_after` is in seconds.
+    `code` is the upstream's or our own code for the error; `retry_after` is in seconds. `status`,
+    `kind` (its type) and `param` are those of an error that is relayed as the upstream wrote it.
     """
 
     fault: Fault
     message: str
     code: str | None = None
     retry_after: float | None = None
+    status: int = 0
+    kind: str | None = None
+    param: str | None = None
 
 
 Event = (
@@ -146,10 +172,12 @@ Event = (
     | Refusal
     | Asked
     | FormatMissed
+    | Piece
     | Done
+    | Complete
     | Failed
 )
-Ending = Done | Failed
+Ending = Done | Complete | Failed
 
 OVERHEAD = 64
 """Bytes that an event counts besides its text, so that many small ones are bounded, too."""
@@ -159,8 +187,10 @@ def size_of(event: Event) -> int:
     """Return about as many bytes as an event takes."""
     if isinstance(event, Delta):
         return OVERHEAD + len(event.text)
+    if isinstance(event, Piece):
+        return OVERHEAD + len(event.data)
     fields = msgspec.structs.astuple(event)
-    return OVERHEAD + sum(len(field) for field in fields if isinstance(field, str))
+    return OVERHEAD + sum(len(field) for field in fields if isinstance(field, str | bytes))
 
 
 UNNUMBERED = -1

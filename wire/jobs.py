@@ -102,6 +102,11 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     """The check of the answer, if it has to be JSON."""
 
     @property
+    def key(self) -> str:
+        """The fingerprint of the client's key."""
+        return fingerprint(self.bearer)
+
+    @property
     def attachments(self) -> list[Attachment]:
         """The files of all messages, in order; a file that was sent twice is listed twice."""
         return [
@@ -124,17 +129,57 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
         return files + (self.offloaded.size + self.offloaded.file_bytes if self.offloaded else 0)
 
 
+ApiPath = Literal[
+    "chat/completions",
+    "completions",
+    "responses",
+    "messages",
+    "messages/count_tokens",
+    "embeddings",
+]
+"""A path below `/v1/` of an OpenAI-compatible server."""
+
+
+class RelayedJob(msgspec.Struct, frozen=True, array_like=True, tag="relayed"):
+    """A request to an OpenAI-compatible server, as its client wrote it.
+
+    Carries the prompt in the clear, so it crosses Redis only sealed. `body` is the JSON of the
+    client, b"" if it is in a blob (`offloaded`). `model` is the name that the client used. `key`
+    is the fingerprint of the client's key; the key itself never goes upstream.
+    """
+
+    version: int
+    id: str
+    path: ApiPath
+    model: str
+    key: str
+    body: bytes
+    offloaded: Offloaded | None = None
+
+    @property
+    def blob_keys(self) -> list[str]:
+        """The keys of the job's blobs."""
+        return [self.offloaded.blob_key] if self.offloaded else []
+
+    @property
+    def blob_bytes(self) -> int:
+        """Size of the job's blobs. The line counts it with the job, though it is not in Redis."""
+        return self.offloaded.size if self.offloaded else 0
+
+
+Job = ChatJob | RelayedJob
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(ChatJob)
+_decoder: msgspec.msgpack.Decoder[Job] = msgspec.msgpack.Decoder(Job)
 _messages_decoder = msgspec.msgpack.Decoder(list[Message])
 
 
-def encode_job(job: ChatJob) -> bytes:
+def encode_job(job: Job) -> bytes:
     """Encode a job as msgpack. The result still has to be sealed."""
     return _encoder.encode(job)
 
 
-def decode_job(body: bytes) -> ChatJob:
+def decode_job(body: bytes) -> Job:
     """Decode the result of `encode_job`.
 
     Raises:

@@ -7,18 +7,17 @@ from contextlib import aclosing
 
 import settings
 from wire.events import Ending, Failed
-from wire.jobs import ChatJob
 from wire.stream.outbox import Outbox
 from wire.stream.publication import Publication
-from workers.upstream import Upstream, UpstreamError
+from workers.upstream import J, Upstream, UpstreamError
 
 _NOT_BEGUN = "The upstream did not begin to answer in time. Retry the request."
 
 
 async def hold_conversation(
-    job: ChatJob,
+    job: J,
     publication: Publication,
-    upstream: Upstream,
+    upstream: Upstream[J],
     outbox: Outbox,
     limits: settings.Upstream,
 ) -> Ending:

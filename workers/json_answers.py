@@ -37,7 +37,7 @@ _CORRECTION = (
 class JsonAnswers:
     """An `Upstream` in front of another one. Passes on answers that need not be JSON."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream[ChatJob]) -> None:
         self._upstream = upstream
 
     async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
@@ -79,7 +79,9 @@ class _Reply:
         self._texts: list[str] = []
         self._length = 0
 
-    async def read(self, upstream: Upstream, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
+    async def read(
+        self, upstream: Upstream[ChatJob], job: ChatJob
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """Read the reply; yield an empty batch for each of the upstream's.
 
         Raises:

@@ -1,42 +1,63 @@
 """The seam between the line and the server that answers: a job in, events out.
 
-Pandora-Next is one kind of upstream (`workers/pandora/`); any server with few slots could be
-another, and the line must not know the difference.
+Pandora-Next is one kind of upstream (`workers/pandora/`), OpenAI-compatible servers are another
+(`workers/openai/`), and the line does not know the difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from wire.events import Event, Failed
-from wire.jobs import ChatJob
+from wire.jobs import ChatJob, RelayedJob
+
+J = TypeVar("J", ChatJob, RelayedJob, contravariant=True)
 
 
 class UpstreamError(Exception):
     """The upstream gave no complete answer. `failed` says whose fault that is.
 
-    `passing`: the failure is temporary, and any other job would have failed too.
-    `capped_for`: seconds for which the account may not use the job's family of models.
+    `passing`: the failure is temporary, and any other job would have failed too. `retries`: number
+    of further tries that the job gets, if that is not the operator's setting; `counts`: it counts
+    for the circuit breaker. `capped_for`: seconds for which the account may not use the job's
+    family of models.
     """
 
     def __init__(
-        self, failed: Failed, *, passing: bool = False, capped_for: float | None = None
+        self,
+        failed: Failed,
+        *,
+        passing: bool = False,
+        capped_for: float | None = None,
+        retries: int | None = None,
+        counts: bool = True,
     ) -> None:
         super().__init__(failed.fault)
         self.failed = failed
         self.passing = passing
         self.capped_for = capped_for
+        self.retries = retries
+        self.counts = counts
 
 
 class UpstreamBusy(Exception):
-    """The account has another conversation running: the job should wait and be tried again."""
+    """The account can hold no more conversations now: the job should wait and be tried again.
+
+    `pause`: seconds for which it should not be tried, 0 if the upstream did not say. `refused_us`:
+    the upstream refused the operator's own credential, which is not the client's fault.
+    """
+
+    def __init__(self, pause: float = 0.0, *, refused_us: bool = False) -> None:
+        super().__init__()
+        self.pause = pause
+        self.refused_us = refused_us
 
 
-class Upstream(Protocol):
-    """A server that answers chat jobs, a few at a time."""
+class Upstream(Protocol[J]):
+    """A server that answers jobs of one kind, a few at a time."""
 
-    def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
+    def answer(self, job: J) -> AsyncGenerator[Sequence[Event], None]:
         """Hold one conversation and yield its events in order, `Done` last.
 
         Each yield is a sign of life and may be empty; keep-alive pings of the upstream yield

@@ -21,7 +21,7 @@ from settings import Settings
 from store.blobs import Blobs
 from store.objects import StoreError
 from wire.events import Ending, Failed
-from wire.jobs import decode_job, fingerprint, is_pool
+from wire.jobs import ChatJob, decode_job, is_pool
 from wire.line import keys
 from wire.line.commands import Attach, Cancel, Command, decode_command
 from wire.line.scripts import Scripts
@@ -64,7 +64,7 @@ class Worker:
         id: str,
         redis: Redis,
         seal: Seal,
-        upstream: Upstream,
+        upstream: Upstream[ChatJob],
         config: Settings,
         blobs: Blobs | None = None,
     ) -> None:
@@ -212,14 +212,16 @@ class Worker:
     async def _converse(self, attempt: Attempt) -> Ending:
         claim = attempt.claim
         request = decode_job(self._seal.open(claim.body, f"job {claim.id}"))
-        attempt.key = fingerprint(request.bearer)
-        attempt.of_pool = is_pool(request.bearer)
+        attempt.key = request.key
+        attempt.of_pool = isinstance(request, ChatJob) and is_pool(request.bearer)
         attempt.blob_keys = request.blob_keys
         if request.offloaded is not None:
             if self._blobs is None:
                 raise StoreError("no_store")
             request = await self._blobs.restore(request)
             attempt.blob_keys += request.blob_keys
+        if not isinstance(request, ChatJob):
+            raise msgspec.ValidationError("this worker serves no OpenAI-compatible server")
         return await hold_conversation(
             request, attempt.publication, self._upstream, self.outbox, self._config.upstream
         )

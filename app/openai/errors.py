@@ -302,6 +302,7 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
     "forbidden": (403, "permission_error", "upstream_forbidden"),
     "too_long": (400, "invalid_request_error", "context_length_exceeded"),
     "bad_file": (400, "invalid_request_error", "file_refused"),
+    "bad_request": (400, "invalid_request_error", "bad_request"),
     "rate_limited": (429, "rate_limit_error", "rate_limit_exceeded"),
     "upstream_error": (502, "upstream_error", "upstream_error"),
     "upstream_down": (502, "upstream_error", "upstream_unreachable"),
@@ -369,9 +370,9 @@ class JobFailed(ApiError):
             )
             self.code = code
         else:
-            super().__init__(failed.message)
-            self.code = failed.code or code
-        self._status, self._type = status, kind
+            super().__init__(failed.message, param=failed.param)
+            self.code = failed.code or (code if not failed.status else None)
+        self._status, self._type = failed.status or status, failed.kind or kind
         self.retry_after = failed.retry_after
         # These endings are intended; and SDKs take a longer `Retry-After` for a short one.
         intended = failed.fault in ("cancelled", "waited_too_long")

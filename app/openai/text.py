@@ -20,6 +20,7 @@ from wire.events import (
     Asked,
     Break,
     Citation,
+    Complete,
     Delta,
     Done,
     Drawing,
@@ -29,6 +30,7 @@ from wire.events import (
     FormatMissed,
     Image,
     Kind,
+    Piece,
     Refusal,
     Started,
 )
@@ -87,7 +89,7 @@ class AnswerText:
                 return self._switch_to("text") + notice
             case Done():
                 return self._switch_to("text") + self._refusal
-            case Started() | FormatMissed() | Failed():
+            case Started() | FormatMissed() | Failed() | Piece() | Complete():
                 return ""
 
     def _switch_to(self, kind: Kind) -> str:

@@ -9,7 +9,7 @@ import logging
 import msgspec
 
 from wire.events import Failed
-from wire.jobs import decode_job, fingerprint
+from wire.jobs import decode_job
 from wire.line.upkeep import UpkeepLine
 from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal, SealError
@@ -65,7 +65,7 @@ async def _key(line: UpkeepLine, seal: Seal, id: str) -> str:
         job = decode_job(seal.open(await line.body(id), f"job {id}"))
     except (SealError, msgspec.MsgspecError):
         return "unknown"
-    return fingerprint(job.bearer)
+    return job.key
 
 
 def _log(sentence: str, reason: str, job: str, key: str) -> None:

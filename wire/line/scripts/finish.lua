@@ -6,7 +6,9 @@
 local id, attempt, state, reason, failures, entry = unpack(ARGV, 1, 6)
 
 -- Faults of this job, or of its account, and of nothing else: so the upstream has answered.
-local OWN_FAULT = {unauthorized = true, rate_limited = true, too_long = true, bad_file = true}
+local OWN_FAULT = {
+  unauthorized = true, rate_limited = true, too_long = true, bad_file = true, bad_request = true,
+}
 
 if not jobs.is_current(id, attempt) then return 0 end
 if failures ~= '0' and redis.call('HEXISTS', keys.job(id), 'published') == 0 then

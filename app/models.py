@@ -115,9 +115,10 @@ class ModelEntries:
         Raises:
             ModelNotFound: the client cannot use a model of this name.
         """
+        name = unquote(name).removesuffix("/")  # of a client that ends its URLs with a slash
         if not name:
-            return await self.list(request)  # a client that ends its URLs with a slash
-        return json(self._models.one(unquote(name), await self._unavailable(request)))
+            return await self.list(request)
+        return json(self._models.one(name, await self._unavailable(request)))
 
     async def _unavailable(self, request: Request) -> set[str]:
         """The GPTs that cannot be used with the client's bearer, if it sends one."""

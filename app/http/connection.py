@@ -106,6 +106,14 @@ class GatewayHttp(Http):
         if self.unread:
             await self._discard()
 
+    async def http1_request_header(self) -> None:
+        """Receive the head of a request. Old clients send an empty line after a body."""
+        while self.recv_buffer.startswith(b"\r\n"):
+            del self.recv_buffer[:2]
+            if not self.recv_buffer:
+                await self._receive_more()
+        await super().http1_request_header()  # type: ignore[no-untyped-call]
+
     async def _discard(self) -> None:
         server = self.protocol.app.ctx.server
         left = 2 * server.max_body_bytes

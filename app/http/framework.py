@@ -8,7 +8,9 @@ from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic import exceptions as sanic_errors
+from sanic.application.state import ApplicationServerInfo
 from sanic.handlers import ErrorHandler
+from sanic.http.constants import HTTP
 from sanic.response import BaseHTTPResponse, empty
 
 import settings
@@ -52,6 +54,8 @@ def configure(
         GRACEFUL_SHUTDOWN_TIMEOUT=2,  # by then our own draining has waited for the answers
         ACCESS_LOG=False,
     )
+    # Without it, Sanic sends an `alt-svc` header that is empty, which HTTP does not allow.
+    app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
     app.error_handler = OpenAIErrors(served)
 
     async def complete(request: Request, response: BaseHTTPResponse) -> None:

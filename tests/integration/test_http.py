@@ -311,5 +311,23 @@ async def test_a_refused_method_names_the_allowed_ones(front: Client) -> None:
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
 
 
-async def test_a_slash_after_models_is_the_list_of_them(front: Client) -> None:
-    assert (await front.get("/v1/models/")).json() == (await front.get("/v1/models")).json()
+async def test_a_slash_after_models_or_one_of_them_makes_no_difference(front: Client) -> None:
+    for path in ("/v1/models", "/v1/models/gpt-4"):
+        assert (await front.get(f"{path}/")).json() == (await front.get(path)).json()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("body", [SAID, json.dumps({**BODY, "stream": True}).encode()])
+async def test_no_header_of_an_answer_is_empty(client: Client, version: str, body: bytes) -> None:
+    _, answer, _ = await exchange(client, post(body=body, version=version))
+    headers = [line.partition(b":") for line in answer.split(b"\r\n")[1:]]
+    assert len(headers) > 4
+    assert [name for name, _, value in headers if not value.strip()] == []
+
+
+async def test_an_empty_line_before_a_request_is_ignored(front: Client) -> None:
+    """Old clients send one after the body of the request before."""
+    ask, last = head("GET", "/v1/models"), head("GET", "/v1/models", "Connection: close")
+    status, _, rest = await exchange(front, b"\r\n" + ask + b"\r\n", b"\r\n\r\n" + last)
+    assert status == 200
+    assert rest.count(b"HTTP/1.1 200") == 1

@@ -56,7 +56,9 @@ async def test_streamed_and_whole_answers_have_the_same_text_and_end(
     assert whole["choices"][0]["finish_reason"] == "length"
     assert streamed[-2]["choices"][0]["finish_reason"] == "length"
     assert streamed[-1] is None
-    assert whole["system_fingerprint"] == streamed[0]["system_fingerprint"]
+    fingerprints = [chunk["system_fingerprint"] for chunk in streamed[:-1]]
+    assert fingerprints == [None, *[whole["system_fingerprint"]] * (len(streamed) - 2)]
+    assert whole["system_fingerprint"]
 
 
 TOOLS: list[Event] = [

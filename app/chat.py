@@ -22,7 +22,6 @@ from app.http.links import MediaLinks
 from app.http.stream import SSE_HEADERS, ResponseStream
 from app.idempotency import read_idempotency
 from app.job_ids import accepted_at, new_job_id
-from app.large import work_on
 from app.line import Line, SealedJob, Ticket, seal_job
 from app.models import ModelCatalog
 from app.openai.answers import QueuePlace
@@ -36,6 +35,7 @@ from app.openai.sse import resume_after
 from app.openai.tool_calls import CallRules
 from app.openai.usage import Prompt, prompt_tokens, summarize_prompt, usage
 from app.scheduling import Scheduling, read_scheduling
+from runtime.large import work_on
 from settings import Settings
 from store.blobs import LARGE
 from wire import VERSION

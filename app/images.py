@@ -16,7 +16,6 @@ from app.http.json_answer import json, send_with_keepalive
 from app.http.links import MediaLinks
 from app.idempotency import read_idempotency
 from app.job_ids import accepted_at, new_job_id
-from app.large import work_on
 from app.line import Line, SealedJob, seal_job
 from app.models import ModelCatalog
 from app.openai.answers import DrawnImage, ImagesAnswer
@@ -31,6 +30,7 @@ from app.openai.errors import (
 from app.openai.requests import ImagesRequest, decode_images
 from app.openai.text import AnswerText
 from app.scheduling import Scheduling, read_scheduling
+from runtime.large import work_on
 from settings import Bot, Settings
 from store.media import Media
 from store.objects import StoreError

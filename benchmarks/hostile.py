@@ -58,8 +58,9 @@ def _tools(number: int, properties: int) -> list[object]:
     ]
 
 
-def _format() -> dict[str, object]:
-    schema = {"properties": {"a": {"anyOf": [{"pattern": f"(a*)*{n}$"} for n in range(1000)]}}}
+def _items(*either: object) -> dict[str, object]:
+    """The format of a JSON answer whose items are valid against any of these schemas."""
+    schema = {"properties": {"items": {"items": {"anyOf": either}}}}
     return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
 
 
@@ -85,7 +86,12 @@ CORPUS: dict[str, Hostile] = {
         lambda: _chat("@").replace(b"@", rb"\"" * ((4 * MB - 1000) // 2))
     ),
     "large tools": Hostile(lambda: _chat("Hello!", tools=_tools(128, 130))),
-    "a slow schema": Hostile(_answered("json", response_format=_format())),
+    "a slow pattern": Hostile(
+        _answered("json", response_format=_items({"pattern": "^(a|a)*[bc]$"}))
+    ),
+    "a slow schema": Hostile(
+        _answered("json", response_format=_items(*({"const": n} for n in range(1000)), {}))
+    ),
     "500,000 marks": Hostile(_answered("many_marks")),
     "27,000 marks": Hostile(_answered("marks")),
     "9,000 marks and sources": Hostile(_answered("marks_and_sources")),

@@ -83,7 +83,7 @@ ANSWERS: dict[str, Callable[[], Iterator[bytes]]] = {
     "messages": _messages,
     "pieces": _pieces,
     "calls": lambda: _whole('<tool_call>\n{"name": "f", "arguments": {' * 20_000),
-    "json": lambda: _whole('{"a": ' + "[" * 40 + f'"{"a" * 100_000}"' + "]" * 40 + "}"),
+    "json": lambda: _whole(msgspec.json.encode({"items": ["a" * 40] * 5000}).decode()),
 }
 
 

@@ -32,6 +32,9 @@ UNREAD = 10.0
 SETTLE = 0.3
 """Seconds after an input: what it leaves behind is freed, and stalls are written."""
 
+SETTINGS = {"GATEWAY__SERVER__PROXIES": "[]"}
+"""All clients are on this machine, which counts as a proxy by default: no limit of one address."""
+
 DRIPPING = 1100
 DRIPS = 30
 WORDS, INTERVAL = 50, 0.02
@@ -45,7 +48,9 @@ def main(names: Sequence[str] = ()) -> None:
     print(f"  {'':32}{'front end':>12}{'CPU':>6}{'worker':>12}{'CPU':>6}{'polite':>10}  answers")
     with tempfile.TemporaryDirectory(prefix="stalls-") as directory:
         noted = Path(directory)
-        with gateway(SLOTS, simulator="benchmarks.hostile_upstream", stalls=noted) as running:
+        with gateway(
+            SLOTS, simulator="benchmarks.hostile_upstream", settings=SETTINGS, stalls=noted
+        ) as running:
             asyncio.run(_measure(running, noted, names))
 
 
@@ -167,10 +172,21 @@ async def _drip(running: Gateway) -> AsyncIterator[str]:
     host, _, port = urlsplit(running.url).netloc.partition(":")
     connecting = (asyncio.open_connection(host, int(port)) for _ in range(DRIPPING))
     connected = await asyncio.gather(*connecting)
+    endings = [asyncio.create_task(_ending(reader)) for reader, _ in connected]
     for byte in _head(running, headers("dripping"))[:DRIPS]:
-        for _, writer in connected:
-            writer.write(bytes([byte]))
+        for ending, (_, writer) in zip(endings, connected, strict=True):
+            if not ending.done():
+                writer.write(bytes([byte]))
         await asyncio.sleep(0.1)
-    for reader, writer in connected:
-        yield "refused" if reader.at_eof() or writer.is_closing() else "open"
+    for ending, (_, writer) in zip(endings, connected, strict=True):
+        yield await ending if ending.done() else "open"
+        ending.cancel()
         writer.transport.abort()
+
+
+async def _ending(reader: asyncio.StreamReader) -> str:
+    """Read to the end of a connection; return the status of its answer."""
+    try:
+        return (await reader.read())[9:12].decode() or "closed"
+    except ConnectionError:
+        return "reset"

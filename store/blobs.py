@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from obstore.store import ObjectStore
 
 import settings
+from runtime.large import work_on
 from store.objects import StoreError, open_store, remove, remove_older, store_errors
 from wire.jobs import Attachment, Job, Offloaded, RelayedJob, decode_messages
 from wire.seal import Seal, SealError
@@ -149,10 +150,11 @@ class Blobs:
         """
         if job.offloaded is None:
             return job
-        body = b"".join([chunk async for chunk in self.read(job.offloaded)])
+        chunks = [chunk async for chunk in self.read(job.offloaded)]
         if isinstance(job, RelayedJob):
-            return replace(job, body=body, offloaded=None)
-        return replace(job, messages=decode_messages(body), offloaded=None)
+            return replace(job, body=b"".join(chunks), offloaded=None)
+        messages = await work_on(job.offloaded.size, lambda: decode_messages(b"".join(chunks)))
+        return replace(job, messages=messages, offloaded=None)
 
     async def remove(self, keys: Iterable[str]) -> None:
         """Remove blobs, if they exist. Those that cannot be removed now are swept later."""

@@ -117,6 +117,16 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
         ]
 
     @property
+    def characters(self) -> int:
+        """Characters of the texts of all messages."""
+        return sum(
+            len(part)
+            for message in self.messages
+            for part in message.parts
+            if isinstance(part, str)
+        )
+
+    @property
     def blob_keys(self) -> list[str]:
         """The keys of the job's blobs."""
         keys = [file.blob_key for file in self.attachments if file.blob_key]

@@ -21,9 +21,9 @@ from app.files.media_types import media_type
 from app.files.own_links import find_own
 from app.files.pictures import HEAD, is_heic, may_be_picture, read_picture
 from app.http.budget import MemoryBudget, Reservation
-from app.large import work_on
 from app.openai.errors import BadRequest, LineUnavailable, TooManyLargeRequests
 from app.openai.messages import GivenFile
+from runtime.large import work_on
 from store.blobs import BUFFER, Blobs
 from store.media import Media
 from store.objects import StoreError

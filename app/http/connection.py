@@ -114,6 +114,15 @@ class GatewayHttp(Http):
                 await self._receive_more()
         await super().http1_request_header()  # type: ignore[no-untyped-call]
 
+    async def error_response(self, exception: Exception) -> None:
+        """Answer an error; nothing if the client is gone, as thousands may be at once."""
+        info = self.protocol.conn_info
+        if info is not None and info.lost:
+            self.keep_alive = False
+            self.request_body = None
+            return
+        await super().error_response(exception)
+
     async def _discard(self) -> None:
         server = self.protocol.app.ctx.server
         left = 2 * server.max_body_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from store.blobs import LARGE, Blobs, Content
 from store.media import Media
 from store.objects import StoreError, open_store
 from wire import VERSION
-from wire.jobs import Attachment, ChatJob, Message, decode_job, encode_job, encode_messages
+from wire.jobs import (
+    Attachment,
+    ChatJob,
+    Message,
+    decode_job,
+    decode_messages,
+    encode_job,
+    encode_messages,
+)
 from wire.seal import Seal
 
 
@@ -110,6 +119,23 @@ async def test_blobs_left_by_killed_processes_are_swept(blobs: Blobs, tmp_path: 
     os.utime(old, (old.stat().st_mtime - 61,) * 2)
     assert await blobs.sweep() == 1
     assert kept(tmp_path) == [new]
+
+
+async def test_long_messages_are_decoded_in_a_thread(
+    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def decode(body: bytes) -> list[Message]:
+        threads.append(threading.get_ident())
+        return decode_messages(body)
+
+    monkeypatch.setattr("store.blobs.decode_messages", decode)
+    messages = [Message("user", "x" * LARGE)]
+    offloaded = await blobs.offload(encode_messages(messages), 0)
+    job = ChatJob(VERSION, "job-1", "gpt_4_s", "alice", [], offloaded=offloaded)
+    assert await blobs.restore(job) == replace(job, messages=messages, offloaded=None)
+    assert threads[0] != threading.get_ident()
 
 
 @pytest.mark.parametrize("length", [10, LARGE - 2000, LARGE + 1, 1_000_000])

@@ -7,11 +7,15 @@ import contextlib
 import gzip
 import json
 import ssl
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from sanic.response import HTTPResponse
 
 import settings
+from app.http.connection import GatewayHttp
+from app.http.framework import OpenAIErrors
 from tests.support.line import LASTING
 from tests.support.requests import BEARER, BODY, CHAT
 from tests.support.sanic_adapter import Client
@@ -224,6 +228,37 @@ async def test_clients_that_never_send_a_whole_request_keep_nobody_out(
                 assert await reader.read() == b""
     for _, writer in slow:
         writer.close()
+
+
+async def test_no_answer_is_made_for_clients_that_are_gone(
+    front: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, answered = asyncio.Semaphore(0), 0
+    error_response, default = GatewayHttp.error_response, OpenAIErrors.default
+
+    async def ending(connection: GatewayHttp, exception: Exception) -> None:
+        try:
+            await error_response(connection, exception)
+        finally:
+            ended.release()
+
+    def answering(errors: OpenAIErrors, *failed: Any) -> HTTPResponse:
+        nonlocal answered
+        answered += 1
+        return default(errors, *failed)
+
+    monkeypatch.setattr(GatewayHttp, "error_response", ending)
+    monkeypatch.setattr(OpenAIErrors, "default", answering)
+    gone = [await connect(front) for _ in range(20)]
+    for _, writer in gone:
+        writer.write(b"GET /v1/mod")
+    await exchange(front, head("GET", "/v1/models", "Connection: close"))
+    for _, writer in gone:
+        writer.transport.abort()
+    async with asyncio.timeout(30):
+        for _ in gone:
+            await ended.acquire()
+    assert answered == 0
 
 
 @pytest.mark.parametrize("config", [few(16)], ids=["few connections"])

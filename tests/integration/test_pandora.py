@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import socket
+import threading
 from contextlib import aclosing
 
 import pytest
@@ -32,6 +33,7 @@ from wire.events import Delta, Done, Event, Failed, File, Image, Started
 from wire.jobs import ChatJob, Message
 from workers.pandora.client import Pandora
 from workers.pandora.files.downloads import by_file_server
+from workers.pandora.payload import Question
 from workers.pandora.session import open_session
 from workers.upstream import UpstreamBusy, UpstreamError
 
@@ -50,8 +52,8 @@ WHOLE = [Started("slug"), Delta("Hel"), Delta("lo"), Done("stop")]
 ANSWER = says("") + says("Hel") + says("Hello") + says("Hello", finished=True)
 
 
-async def collect(pandora: Pandora) -> list[Event]:
-    async with aclosing(pandora.answer(JOB)) as answer:
+async def collect(pandora: Pandora, job: ChatJob = JOB) -> list[Event]:
+    async with aclosing(pandora.answer(job)) as answer:
         return [event async for events in answer for event in events]
 
 
@@ -366,6 +368,23 @@ async def test_other_tasks_run_between_the_steps_of_a_long_answer(
         other.cancel()
     assert sum(map(len, more)) > 500
     assert turns >= len(more) - 1
+
+
+async def test_a_long_question_is_encoded_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    encode = Question.encode
+
+    def noted(question: Question, token: str | None = None) -> bytes:
+        threads.append(threading.get_ident())
+        return encode(question, token)
+
+    monkeypatch.setattr(Question, "encode", noted)
+    for length in (1, 100_000):
+        job = replace(JOB, messages=[Message("user", ["a", "x" * length])])
+        async with upstream(whole) as (_, pandora):
+            assert await collect(pandora, job) == WHOLE
+    assert threads[0] == threading.get_ident()
+    assert threads[1] != threading.get_ident()
 
 
 async def test_a_long_answer_translated_in_a_thread_is_the_same(

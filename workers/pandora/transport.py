@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
+from runtime.large import work_on
 from wire.jobs import ChatJob
 from workers.pandora.arkose import ArkoseServers
 from workers.pandora.backend import SMALL, Backend, UnreachableError, read_response
@@ -60,7 +62,8 @@ class Transport:
             token = await self._arkose.token()
         headers = {"Openai-Sentinel-Arkose-Token": token} if token else {}
         try:
-            stream = await self._backend.post_conversation(job.bearer, encode(token), headers)
+            body = await work_on(job.characters, partial(encode, token))
+            stream = await self._backend.post_conversation(job.bearer, body, headers)
         except UnreachableError as error:
             logger.warning(
                 "the upstream could not be reached (upstream.base_url)",

@@ -1,4 +1,4 @@
-"""Work on large requests, in a thread: an event loop serves all other clients meanwhile.
+"""Work on large requests, in a thread: an event loop serves all other jobs meanwhile.
 
 There is one thread, so that the memory that such work takes meanwhile is taken once, however many
 large requests arrive. A thread is not enough by itself, since no other runs during a single call of

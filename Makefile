@@ -11,6 +11,8 @@ RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 # Clients for the tests, in an environment of their own.
 CLIENTS := .clients
+CLIENTS_PIP := $(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet --quiet install \
+	--no-compile
 # There while packages are being installed, and so after a command that was killed meanwhile.
 UNFINISHED := $(VENV)/.unfinished
 
@@ -66,10 +68,12 @@ format: $(DEV)
 # uv makes locks for all platforms and Pythons at once; nothing else needs it.
 lock: $(BIN)/python
 	@$(PIP) install uv
-	@for name in requirements requirements-run requirements-dev requirements-clients; do \
+	@for name in requirements requirements-run requirements-dev requirements-clients \
+			requirements-clients-old; do \
+		case $$name in *-old) deps=--no-deps ;; esac; \
 		echo "$$name.in -> $$name.lock"; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-			--no-header --no-annotate $(if $(UPGRADE),--upgrade) \
+			--no-header --no-annotate $(if $(UPGRADE),--upgrade) $$deps \
 			--output-file $$name.lock $$name.in || exit; \
 	done
 
@@ -103,11 +107,12 @@ $(RUN): requirements-run.lock | $(BIN)/python
 $(DEV): requirements-dev.lock $(RUN)
 	$(install)
 
-$(CLIENTS)/.installed: requirements-clients.lock
+$(CLIENTS)/.installed: requirements-clients.lock requirements-clients-old.lock
 	@echo "installing $<"
 	@$(PYTHON) -m venv --clear $(CLIENTS)
-	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet --quiet install --no-compile \
-		--require-hashes --requirement $<
+	@$(CLIENTS_PIP) --require-hashes --requirement requirements-clients.lock
+	@$(CLIENTS_PIP) --require-hashes --requirement requirements-clients-old.lock --no-deps \
+		--target $(CLIENTS)/old
 	@touch $@
 
 # Without a lock: it is an app of some 300 packages, and the newest one is what people run.

@@ -1,4 +1,4 @@
-"""instructor: an object of a pydantic type out of a chat, in its default mode (a function call)."""
+"""instructor: an object of a pydantic type in its default mode (a function call), also in parts."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ person = client.chat.completions.create(
     model="gpt-4", response_model=Person, messages=[{"role": "user", "content": ask}]
 )
 assert person.model_dump() == {"name": "Ada", "age": 36}
+
+parts = client.chat.completions.create_partial(
+    model="gpt-4",
+    response_model=Person,
+    messages=[{"role": "user", "content": ask.replace("call=Person", "call=PartialPerson")}],
+)
+assert [part.model_dump() for part in parts][-1] == {"name": "Ada", "age": 36}

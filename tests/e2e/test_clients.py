@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,14 +11,15 @@ import pytest
 from tests.support.gateway import Gateway
 
 ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".clients" / "bin" / "python"
+CLIENTS = ROOT / ".clients"
+PYTHON = CLIENTS / "bin" / "python"
 
 
 @pytest.mark.skipif(not PYTHON.exists(), reason="`make test` installs the clients into .clients")
-@pytest.mark.parametrize("client", ["agents", "instructor", "langchain", "pydantic_ai"])
+@pytest.mark.parametrize("client", ["agents", "instructor", "langchain", "openai_old", "pydantic_ai"])
 def test_a_client_gets_the_answers_it_expects(gateway: Gateway, client: str) -> None:
     script = ROOT / "tests" / "clients" / f"{client}_client.py"
-    ran = subprocess.run(
-        [PYTHON, script, f"{gateway.url}/v1"], capture_output=True, text=True, timeout=120
-    )
+    environ = {**os.environ, "PYTHONPATH": str(CLIENTS / "old") if client == "openai_old" else ""}
+    command = [PYTHON, script, f"{gateway.url}/v1"]
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr

@@ -2,7 +2,7 @@
 
 `worker` claims jobs and runs an `attempt` at each, on `arq`; `leases` renews the right to run them,
 `chat` holds one conversation, `settlement` finishes or requeues the job, and behind the seam
-`upstream` is the server that answers (`pandora/`).
+`upstream` is the server that answers (`pandora/`, `openai/`).
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ import socket
 import pytest
 
 from tests.support.loopback import Exchange, refusal, upstream
-from workers.pandora.backend import TOO_LARGE, Backend, UnreachableError
-from workers.pandora.session import open_session
+from workers.http.session import open_session
+from workers.http.unreachable import UnreachableError
+from workers.pandora.backend import TOO_LARGE, Backend
 from workers.upstream import UpstreamError
 
 PATH = "/files/secret-file"

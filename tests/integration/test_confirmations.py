@@ -27,11 +27,11 @@ from wire.gpts import GptInfos
 from wire.jobs import ChatJob
 from wire.redis.client import Redis
 from wire.seal import Seal
+from workers.http.session import open_session
 from workers.pandora.backend import Backend
 from workers.pandora.conversations import delete_conversation
 from workers.pandora.deletions import Deletions
 from workers.pandora.gpts import Gpts
-from workers.pandora.session import open_session
 from workers.pandora.translate.exchange import MAX_ROUNDS
 from workers.pandora.translate.placeholders import (
     ConfirmPolicy,

@@ -31,10 +31,10 @@ from tests.support.pandora import MEDIA
 from wire import VERSION
 from wire.events import Delta, Done, Event, Failed, File, Image, Started
 from wire.jobs import ChatJob, Message
+from workers.http.session import open_session
 from workers.pandora.client import Pandora
 from workers.pandora.files.downloads import by_file_server
 from workers.pandora.payload import Question
-from workers.pandora.session import open_session
 from workers.upstream import UpstreamBusy, UpstreamError
 
 JOB = ChatJob(

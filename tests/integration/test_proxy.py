@@ -14,8 +14,8 @@ from tests.support.proxies import LOGIN, proxy
 from wire import VERSION
 from wire.events import Delta, Event
 from wire.jobs import ChatJob, Message
+from workers.http.session import open_session
 from workers.pandora.client import Pandora
-from workers.pandora.session import open_session
 from workers.upstream import UpstreamError
 
 FAST = "interval=0 delay=0"

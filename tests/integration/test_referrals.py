@@ -16,9 +16,10 @@ from settings.networks import networks
 from settings.urls import proxy_url
 from tests.support.proxies import LOGIN, proxy
 from tests.support.website import serving
-from workers.pandora.backend import Backend, UnreachableError
+from workers.http.session import open_session
+from workers.http.unreachable import UnreachableError
+from workers.pandora.backend import Backend
 from workers.pandora.referrals import open_referrals
-from workers.pandora.session import open_session
 
 OWN = "http://127.0.0.1:1"
 

@@ -24,11 +24,11 @@ from wire.events import Delta, Failed, Started
 from wire.jobs import Attachment, ChatJob, Message
 from wire.redis.client import Redis
 from wire.seal import Seal
+from workers.http.session import open_session
 from workers.pandora.backend import Backend
 from workers.pandora.client import Pandora
 from workers.pandora.files.uploaded import UploadedFiles
 from workers.pandora.files.uploads import Uploads
-from workers.pandora.session import open_session
 
 ASK = "[[sim words=2 interval=0 delay=0]]"
 PDF = b"%PDF-1.4 a document"

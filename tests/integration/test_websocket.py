@@ -15,9 +15,9 @@ from tests.support.simulator import FAST, Caller, calling
 from wire import VERSION
 from wire.events import Delta, Done, Event
 from wire.jobs import ChatJob, Message
+from workers.http.session import open_session
 from workers.pandora.backend import Backend
 from workers.pandora.client import Pandora
-from workers.pandora.session import open_session
 from workers.pandora.transport import Mode
 from workers.upstream import UpstreamBusy, UpstreamError
 

@@ -18,8 +18,8 @@ import settings
 from store.media import Media
 from tests.support import pandora
 from tests.support.pandora import HANDED_OUT, MEDIA
+from workers.http.session import open_session
 from workers.pandora.client import Pandora
-from workers.pandora.session import open_session
 
 DEADLINE = 60.0
 

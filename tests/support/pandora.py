@@ -16,6 +16,7 @@ from tests.support.simulator import Caller
 from wire import VERSION
 from wire.events import Delta, Event, Failed
 from wire.jobs import ChatJob, Family, Message
+from workers.http.session import open_session
 from workers.pandora.arkose import ArkoseServers
 from workers.pandora.backend import Backend
 from workers.pandora.client import Pandora
@@ -24,7 +25,6 @@ from workers.pandora.files.downloads import Downloads
 from workers.pandora.files.uploads import Uploads
 from workers.pandora.gpts import Gpts
 from workers.pandora.questions import Questions
-from workers.pandora.session import open_session
 from workers.pandora.translate.placeholders import ConfirmPolicy
 from workers.pandora.transport import Mode, Transport
 from workers.upstream import UpstreamError

@@ -15,6 +15,7 @@ from settings import Bot
 from wire.events import Asked, Event, Failed, File, Image, decode_frame, encode_frame
 from wire.line.claims import Claim
 from wire.stream.publication import Publication
+from workers.http.sse import EventParser
 from workers.pandora.translate.message import Output
 from workers.pandora.translate.placeholders import (
     FilePlaceholder,
@@ -22,7 +23,6 @@ from workers.pandora.translate.placeholders import (
     PermissionRequest,
 )
 from workers.pandora.translate.records import read_record
-from workers.pandora.translate.sse import EventParser
 from workers.pandora.translate.turn import Translator
 
 RUNNING = "in_progress"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.support.turns import FINISHED, RUNNING, Record, code, message, shown, text, translate
 from wire.events import Done, Failed
+from workers.http.sse import ServerSentEvent
 from workers.pandora.translate.delta_encoding import DeltaError, Documents
 from workers.pandora.translate.records import Envelope, Mark, Operation, read_record
-from workers.pandora.translate.sse import ServerSentEvent
 
 Step = dict[str, object]
 

@@ -10,11 +10,11 @@ from random import Random
 import pytest
 
 from wire.events import Delta, Done, Drawing, Failed, Started
+from workers.http.sse import EventParser, ServerSentEvent
 from workers.pandora.refusals import judge
 from workers.pandora.translate.message import Output
 from workers.pandora.translate.placeholders import ImagePlaceholder
 from workers.pandora.translate.records import Envelope, Mark, read_record
-from workers.pandora.translate.sse import EventParser, ServerSentEvent
 from workers.pandora.translate.turn import Translator
 from workers.upstream import UpstreamBusy, UpstreamError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.pandora.translate.sse import EventParser, EventTooLargeError, ServerSentEvent
+from workers.http.sse import EventParser, EventTooLargeError, ServerSentEvent
 
 
 def parse(*reads: bytes) -> list[ServerSentEvent]:

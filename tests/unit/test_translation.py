@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.events import Delta, Done, Failed, Fault, Finish, Started
+from workers.http.sse import EventParser, ServerSentEvent
 from workers.pandora.translate.message import Output
 from workers.pandora.translate.records import Envelope, Mark, read_record
-from workers.pandora.translate.sse import EventParser, ServerSentEvent
 from workers.pandora.translate.turn import BROKEN_OFF, NO_ANSWER, Translator
 
 RUNNING = "in_progress"

@@ -12,7 +12,8 @@ import msgspec
 import yarl
 
 from wire.events import Failed
-from workers.pandora.backend import Backend, UnreachableError
+from workers.http.unreachable import UnreachableError
+from workers.pandora.backend import Backend
 from workers.pandora.json_decoding import decode_json
 from workers.upstream import UpstreamError
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Mapping
 
 import aiohttp
 import msgspec
 import yarl
 
-from runtime.public_connector import ForbiddenAddressError
-from wire.events import Failed
-from workers.pandora.body import salvage
+from workers.http.body import salvage
+from workers.http.unreachable import reaching
 from workers.pandora.referrals import Referrals
 from workers.pandora.refusals import judge
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -29,28 +27,6 @@ SMALL = 64 * 1024
 """Bytes that most answers of the API stay far below."""
 
 TOO_LARGE = "too_large"
-
-UNREACHABLE = Failed(
-    "upstream_down", "The upstream could not be reached. Retry the request.", "upstream_unreachable"
-)
-
-
-class UnreachableError(UpstreamError):
-    """The server could not be reached, sent no response, or was too slow.
-
-    `forbidden`: the upstream referred to an address that is not public.
-
-    `reason` is the exception's name and `detail` adds the system's own words. Nothing else of it is
-    safe to show: the text names the address, and some quote the request's headers.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(UNREACHABLE, passing=True)
-        self.reason = type(error).__name__
-        self.timed_out = isinstance(error, TimeoutError)
-        self.forbidden = isinstance(error, ForbiddenAddressError)
-        strerror = error.strerror if isinstance(error, OSError) else None
-        self.detail = f"{self.reason} ({strerror})" if strerror else self.reason
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -208,18 +184,6 @@ class Backend:
             extra={"event": "upstream_answers", **asked, "status": response.status},
         )
         return response
-
-
-@contextmanager
-def reaching() -> Iterator[None]:
-    """Translate failures of the network to UnreachableError, without a cause: see there."""
-    try:
-        yield
-    except aiohttp.ClientConnectorError as error:
-        forbidden = isinstance(error.os_error, ForbiddenAddressError)
-        raise UnreachableError(error.os_error if forbidden else error) from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise UnreachableError(error) from None
 
 
 async def read_response(

@@ -13,7 +13,7 @@ from typing import TypeVar
 from runtime.pacing import Pacing
 from wire.events import Delta, Ending, Event, Failed
 from wire.jobs import ChatJob, Identity
-from workers.pandora.body import Body
+from workers.http.body import Body
 from workers.pandora.deletions import ConversationRecord, Deletions
 from workers.pandora.files.downloads import Downloads
 from workers.pandora.files.uploaded import Uploaded

@@ -8,7 +8,8 @@ from urllib.parse import quote
 import msgspec
 
 from wire.jobs import is_pool
-from workers.pandora.backend import Backend, UnreachableError
+from workers.http.unreachable import UnreachableError
+from workers.pandora.backend import Backend
 
 TIMEOUT = 10.0
 """Seconds for the upstream to delete one conversation."""

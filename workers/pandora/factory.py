@@ -13,6 +13,7 @@ from store.media import Media
 from wire.gpts import GptInfos
 from wire.redis.client import Redis
 from wire.seal import Seal
+from workers.http.session import open_session
 from workers.pandora.arkose import ArkoseServers
 from workers.pandora.backend import Backend
 from workers.pandora.client import Pandora
@@ -24,7 +25,6 @@ from workers.pandora.files.uploads import Uploads
 from workers.pandora.gpts import Gpts
 from workers.pandora.questions import Questions
 from workers.pandora.referrals import open_referrals
-from workers.pandora.session import open_session
 from workers.pandora.transport import Transport
 
 

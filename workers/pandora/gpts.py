@@ -14,7 +14,8 @@ from wire.events import Failed
 from wire.gpts import EVERYBODY, GptInfos
 from wire.redis.outage import REDIS_ERRORS
 from wire.seal import SealError
-from workers.pandora.backend import TOO_LARGE, UNREACHABLE, Backend, UnreachableError
+from workers.http.unreachable import UNREACHABLE, UnreachableError
+from workers.pandora.backend import TOO_LARGE, Backend
 from workers.pandora.json_decoding import decode_json
 from workers.pandora.refusals import error_of
 from workers.upstream import UpstreamError

@@ -17,7 +17,7 @@ from runtime.public_connector import ForbiddenAddressError, public_connector
 from runtime.ssrf_guard import may_name
 from settings import Settings
 from settings.networks import Network
-from workers.pandora.session import open_session
+from workers.http.session import open_session
 
 
 class Referrals:

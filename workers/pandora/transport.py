@@ -9,9 +9,10 @@ from typing import Literal
 
 from runtime.large import work_on
 from wire.jobs import ChatJob
+from workers.http.body import Body, HttpBody
+from workers.http.unreachable import UnreachableError
 from workers.pandora.arkose import ArkoseServers
-from workers.pandora.backend import SMALL, Backend, UnreachableError, read_response
-from workers.pandora.body import Body, HttpBody
+from workers.pandora.backend import SMALL, Backend, read_response
 from workers.pandora.deletions import ConversationRecord
 from workers.pandora.payload import wants_arkose
 from workers.pandora.websocket.handover import read_handover

@@ -21,7 +21,8 @@ from store.media import Media, MediaKind
 from store.objects import StoreError
 from wire.events import File, Image
 from wire.jobs import ChatJob
-from workers.pandora.backend import Backend, UnreachableError, reaching
+from workers.http.unreachable import UnreachableError, reaching
+from workers.pandora.backend import Backend
 from workers.pandora.json_decoding import decode_json
 from workers.pandora.translate.links import link_target, web_url
 from workers.pandora.translate.placeholders import FilePlaceholder, ImagePlaceholder

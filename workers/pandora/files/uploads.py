@@ -23,7 +23,8 @@ from store.blobs import Blobs
 from store.objects import StoreError
 from wire.events import Failed, Fault
 from wire.jobs import Attachment, ChatJob, Identity
-from workers.pandora.backend import Backend, UnreachableError
+from workers.http.unreachable import UnreachableError
+from workers.pandora.backend import Backend
 from workers.pandora.files.downloads import by_file_server
 from workers.pandora.files.uploaded import Uploaded, UploadedFiles
 from workers.pandora.files.use_cases import UseCase, upload_name, use_case

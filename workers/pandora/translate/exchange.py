@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wire.events import OVERHEAD, Asked, Break, Delta, Done, Ending, Event, Failed
+from workers.http.sse import (
+    MAX_EVENT_BYTES,
+    EventParser,
+    EventTooLargeError,
+    ServerSentEvent,
+)
 from workers.pandora.translate.message import Output
 from workers.pandora.translate.placeholders import (
     ConfirmPolicy,
@@ -14,12 +20,6 @@ from workers.pandora.translate.placeholders import (
     choose_permission,
 )
 from workers.pandora.translate.records import Mark, Operation, Record, read_record
-from workers.pandora.translate.sse import (
-    MAX_EVENT_BYTES,
-    EventParser,
-    EventTooLargeError,
-    ServerSentEvent,
-)
 from workers.pandora.translate.turn import Translator
 
 MAX_ROUNDS = 10

@@ -18,7 +18,7 @@ import re
 
 import msgspec
 
-from workers.pandora.translate.sse import ServerSentEvent
+from workers.http.sse import ServerSentEvent
 
 
 class Author(msgspec.Struct, frozen=True, gc=False):

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from workers.pandora.backend import Backend, UnreachableError
+from workers.http.unreachable import UnreachableError
+from workers.pandora.backend import Backend
 from workers.pandora.websocket.buffers import AnswerBuffers
 from workers.pandora.websocket.frames import RELIABLE, Frames, LostError
 from workers.pandora.websocket.handover import Address

@@ -17,7 +17,8 @@ import msgspec
 
 from runtime.logs import describe_traceback
 from wire.events import Failed
-from workers.pandora.backend import Backend, UnreachableError
+from workers.http.unreachable import UnreachableError
+from workers.pandora.backend import Backend
 from workers.pandora.json_decoding import decode_json
 from workers.pandora.websocket.buffers import AnswerBuffer
 from workers.pandora.websocket.connection import Socket

@@ -7,7 +7,8 @@ import logging
 
 import msgspec
 
-from workers.pandora.backend import Backend, UnreachableError
+from workers.http.unreachable import UnreachableError
+from workers.pandora.backend import Backend
 from workers.pandora.websocket.handover import Handover
 
 _PATIENCE = 0.4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import aiohttp
 import yarl
 from aiohttp_socks import (
@@ -14,7 +16,8 @@ from aiohttp_socks import (
 
 from settings.urls import ProxyUrl
 
-_KEEPALIVE = 15.0
+KEEPALIVE = 15.0
+"""Seconds that an idle connection is kept."""
 
 
 class _SocksConnector(ProxyConnector):
@@ -33,13 +36,17 @@ class _SocksConnector(ProxyConnector):
 
 
 def open_session(
-    proxy: ProxyUrl | None = None, connector: aiohttp.BaseConnector | None = None
+    proxy: ProxyUrl | None = None,
+    connector: aiohttp.BaseConnector | None = None,
+    *,
+    keepalive: float = KEEPALIVE,
+    traces: Sequence[aiohttp.TraceConfig] = (),
 ) -> aiohttp.ClientSession:
-    """Open a session for `Pandora`, to be closed by the caller.
+    """Open a session for one upstream, to be closed by the caller.
 
     All its calls go through `proxy`, or by `connector` if that is given. It has no cookies, since
     one client's must not reach another's conversation, and no limit of connections, since the line
-    decides how many conversations there are.
+    decides how many conversations there are. `keepalive`: seconds that an idle connection is kept.
     """
     http_proxy: yarl.URL | None = None
     if connector is not None:
@@ -52,10 +59,10 @@ def open_session(
             username=proxy.access.username,
             password=proxy.access.password,
             limit=0,
-            keepalive_timeout=_KEEPALIVE,
+            keepalive_timeout=keepalive,
         )
     else:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=keepalive)
         if proxy:
             http_proxy = yarl.URL.build(
                 scheme=proxy.scheme,
@@ -67,6 +74,7 @@ def open_session(
     return aiohttp.ClientSession(
         connector=connector,
         proxy=http_proxy,
+        trace_configs=list(traces),
         cookie_jar=aiohttp.DummyCookieJar(),
         max_field_size=32 * 1024,  # Content-Security-Policy alone can pass the default of 8 KB
     )

@@ -1,0 +1,1 @@
+"""HTTP as both kinds of upstream need it: sessions, bodies of answers, events, failures."""

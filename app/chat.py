@@ -21,6 +21,7 @@ from app.http.keepalive import StreamKeepalive, stream_keepalive
 from app.http.links import MediaLinks
 from app.http.stream import SSE_HEADERS, ResponseStream
 from app.idempotency import read_idempotency
+from app.items import Items
 from app.job_ids import accepted_at, new_job_id
 from app.line import Line, SealedJob, Ticket, seal_job
 from app.models import ModelCatalog
@@ -36,7 +37,6 @@ from app.openai.tool_calls import CallRules
 from app.openai.usage import Prompt, prompt_tokens, summarize_prompt, usage
 from app.scheduling import Scheduling, read_scheduling
 from runtime.large import work_on
-from settings import Settings
 from store.blobs import LARGE
 from wire import VERSION
 from wire.events import Event
@@ -97,18 +97,19 @@ class Chats:
     def __init__(
         self,
         dialect: Dialect,
-        config: Settings,
         seal: Seal,
         line: Line,
         models: ModelCatalog,
         attachments: Attachments,
+        items: Items,
     ) -> None:
         self._dialect = dialect
-        self._config = config
+        self._config = line.config
         self._seal = seal
         self._line = line
         self._models = models
         self._attachments = attachments
+        self._items = items
 
     async def __call__(self, request: Request) -> HTTPResponse | None:
         """Answer one request.
@@ -139,8 +140,11 @@ class Chats:
         body = await read_body(request, self._config.server, resources.reservation)
         size = len(body)
         decoded = await work_on(size, partial(self._dialect.decode, body))
-        chat, answer, kept = decoded.chat, decoded.answer, decoded.memory
-        del decoded
+        answer, kept = decoded.answer, decoded.memory
+        found = await self._items.find(bearer, decoded.references)
+        size += found.size
+        chat = await work_on(size, partial(decoded.chat, found.messages))
+        del decoded, found
         emulation = emulate(chat, self._config.compat)
         chat = replace(chat, tools=None, functions=None, response_format=None)  # views of the body
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
@@ -206,6 +210,7 @@ class Chats:
                 resume_after(last, ticket.id),
                 legacy_calls=rules is not None and rules.legacy,
                 errors_as_text=self._config.stream.errors == "both",
+                stores_items=self._items.are_stored,
             ),
         )
 
@@ -217,7 +222,7 @@ class Chats:
             await _discard_unneeded(chat, ticket, resources)
             answer = self._answer(request, chat, ticket)
             while answer.finish is None:
-                _add(answer, ticket, links.add_to(await ticket.events()))
+                await self._add(chat, answer, ticket, links.add_to(await ticket.events()))
                 if answer.failure:
                     raise self._dialect.renamed(answer.failure)
             tokens = await usage(chat.prompt_tokens, answer.text)
@@ -226,12 +231,26 @@ class Chats:
                 headers[FORMAT_WARNING] = answer.warning.code
             return encoded_json(answer.whole(tokens), headers)
 
+    async def _add(
+        self, chat: PreparedChat, answer: Answer, ticket: Ticket, events: list[Event]
+    ) -> bytes:
+        """Add events to an answer, and store the items that end with them.
+
+        Detach from the job as soon as the answer is complete, and not at the end of the request:
+        the last chunk may wait for a slow client, and slots are scarce.
+        """
+        rendered = answer.add(events)
+        if answer.finish:
+            ticket.detach(enough=True)
+        await self._items.store(chat.job.bearer, answer.ended_items())
+        return rendered
+
     async def _stream(self, request: Request, chat: PreparedChat, ticket: Ticket) -> None:
         answer = self._answer(request, chat, ticket)
         links = MediaLinks(request, self._config.server)
         # Until something is sent, a failure can still have its own status.
         events = await ticket.events(self._config.stream.grace)
-        first = _add(answer, ticket, links.add_to(events))
+        first = await self._add(chat, answer, ticket, links.add_to(events))
         if answer.failure and not answer.begun:
             raise answer.failure
         headers = SSE_HEADERS | ticket.headers | chat.headers
@@ -245,7 +264,7 @@ class Chats:
         while not (answer.finish or answer.failure):
             try:
                 events = await ticket.events(max(0.0, due - time.monotonic()))
-                rendered = _add(answer, ticket, links.add_to(events))
+                rendered = await self._add(chat, answer, ticket, links.add_to(events))
                 # Events that this client is not shown must not delay its keep-alive.
                 if not rendered and time.monotonic() >= due:
                     rendered = await _keepalive(kind, answer, ticket)
@@ -299,14 +318,3 @@ async def _keepalive(
     now = await ticket.current_place(at_once=at_once)
     place = QueuePlace(now.place, math.ceil(now.wait)) if now else None
     return answer.comment(place) if kind == "comment" else answer.empty_delta(place)
-
-
-def _add(answer: Answer, ticket: Ticket, events: list[Event]) -> bytes:
-    """Add events to an answer; detach from the job as soon as the answer is complete.
-
-    Not at the end of the request: the last chunk may wait for a slow client, and slots are scarce.
-    """
-    rendered = answer.add(events)
-    if answer.finish:
-        ticket.detach(enough=True)
-    return rendered

@@ -12,6 +12,7 @@ from app.health import Health
 from app.heartbeat import Heartbeat
 from app.http.budget import MemoryBudget
 from app.images import ImageGenerations
+from app.items import Items
 from app.line import Line
 from app.media import MediaDownloads
 from app.metrics import MetricsExporter
@@ -27,6 +28,7 @@ from store.blobs import Blobs, open_blobs
 from store.media import Media, open_media
 from store.sweeping import keep_sweeping
 from wire.gpts import GptInfos
+from wire.items import StoredItems
 from wire.line.front_end import FrontEndLine
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
@@ -86,9 +88,10 @@ def build_server(
     health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed)
     line = Line(config, seal, shared_line, inbox, id)
     attachments = Attachments(config.files, blobs, media, budget)
+    items = Items(StoredItems(redis, seal, config.responses))
     models = ModelCatalog(config.models, config.custom)
     chats = {
-        path: Chats(dialect, config, seal, line, models, attachments)
+        path: Chats(dialect, seal, line, models, attachments, items)
         for path, dialect in DIALECTS.items()
     }
     images = ImageGenerations(config, seal, line, models, media, budget)

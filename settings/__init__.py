@@ -215,6 +215,11 @@ class Conversation(Section, frozen=True):
     delete_mode: Literal["patch", "history_off"] = "patch"
 
 
+class Responses(Section, frozen=True):
+    keep: SecondsOrZero = 3600.0
+    max_bytes: Bytes = 67_108_864
+
+
 class Media(Section, frozen=True):
     store: Name = "media"
     max_bytes: Bytes = 104_857_600
@@ -297,6 +302,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     models: Models = field(default_factory=Models)
     gpts: Gpts = field(default_factory=Gpts)
     conversation: Conversation = field(default_factory=Conversation)
+    responses: Responses = field(default_factory=Responses)
     media: Media = field(default_factory=Media)
     files: Files = field(default_factory=Files)
     arkose: Arkose = field(default_factory=Arkose)

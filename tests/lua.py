@@ -17,7 +17,11 @@ from settings import HERE
 from wire.line import scripts
 from wire.line.scripts.linking import LinkError, link, needs
 
-FOLDERS = (HERE / "wire/line/scripts", HERE / "workers/pandora/deletion_scripts")
+FOLDERS = (
+    HERE / "wire/line/scripts",
+    HERE / "wire/item_scripts",
+    HERE / "workers/pandora/deletion_scripts",
+)
 GLOBALS = {
     *("ARGV", "KEYS", "cjson", "cmsgpack", "redis", "math", "string", "table"),
     *("error", "ipairs", "pairs", "pcall", "select", "tonumber", "tostring", "type", "unpack"),

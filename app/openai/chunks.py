@@ -199,7 +199,8 @@ def fingerprint(model: str) -> str:
 
 
 def _decode(body: Body) -> DecodedRequest:
-    return DecodedRequest(decode_chat(body), ChatAnswer)
+    chat = decode_chat(body)
+    return DecodedRequest(lambda _: chat, ChatAnswer)
 
 
 def _field(path: str) -> str:

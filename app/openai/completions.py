@@ -167,7 +167,7 @@ def _decode(body: Body) -> DecodedRequest:
         stop=request.stop,
         max_tokens=request.max_tokens,
     )
-    return DecodedRequest(chat, TextAnswer)
+    return DecodedRequest(lambda _: chat, TextAnswer)
 
 
 def _prompt(request: CompletionRequest) -> str:

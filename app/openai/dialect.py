@@ -7,7 +7,7 @@ Every dialect is a form of the same chat, so `app/chat.py` serves them all. They
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -15,7 +15,7 @@ from app.openai.answers import FormatWarning, QueuePlace, Usage
 from app.openai.errors import ApiError, JobFailed
 from app.openai.file_text import Body
 from app.openai.reading import AnswerReader, FinishReason
-from app.openai.requests import ChatRequest
+from app.openai.requests import ChatMessage, ChatRequest
 from app.openai.sse import Messages
 from wire.events import Event, FormatProblem
 
@@ -32,6 +32,7 @@ class RenderOptions(msgspec.Struct, frozen=True):
     `numbered`: its messages have ids. Its first `resume_after` messages are not rendered.
     `errors_as_text`: an error is part of the text, too, for clients that show nothing else.
     `legacy_calls`: a tool call is rendered in OpenAI's first dialect, as `function_call`.
+    `stores_items`: items are stored, if the client does not mind.
     """
 
     include_usage: bool = False
@@ -39,6 +40,7 @@ class RenderOptions(msgspec.Struct, frozen=True):
     resume_after: int = 0
     errors_as_text: bool = False
     legacy_calls: bool = False
+    stores_items: bool = False
 
 
 class Answer(ABC):
@@ -66,6 +68,10 @@ class Answer(ABC):
         if (missed := self._reader.missed) is None:
             return None
         return FormatWarning(missed.problem, _WARNINGS[missed.problem] + missed.reason)
+
+    def ended_items(self) -> Mapping[str, ChatMessage]:
+        """Return the items that have ended since the last call and are to be stored, by id."""
+        return {}
 
     def comment(self, place: QueuePlace | None) -> bytes:
         """Render an SSE comment as a keep-alive; `place` while the job is waiting."""
@@ -103,13 +109,16 @@ AnswerMaker = Callable[[str, str, int, AnswerReader, RenderOptions], Answer]
 
 
 class DecodedRequest(msgspec.Struct, frozen=True):
-    """A request as the chat that it asks for, and the maker of its answer.
+    """A request, as the maker of its chat and that of its answer.
 
-    `memory` is the size of what the maker keeps of the request, in bytes.
+    `references` are the ids of stored items, each with the path of its reference. `chat` needs the
+    stored ones as messages; it raises ApiError. `memory` is the size of what `answer` keeps of the
+    request, in bytes.
     """
 
-    chat: ChatRequest
+    chat: Callable[[Mapping[str, ChatMessage]], ChatRequest]
     answer: AnswerMaker
+    references: Mapping[str, str] = {}
     memory: int = 0
 
 

@@ -8,6 +8,7 @@
      |   `- KeyRefused            the upstream refused this key before
      |- ModelNotFound         404
      |- NotFound              404
+     |- ItemNotFound          404  an item that a request refers to is not stored
      |- MethodNotAllowed      405
      |- RequestTimeout        408  the fault of the client or its network
      |- AnswerLost            409
@@ -160,6 +161,12 @@ class NotFound(ApiError):
 
     status = 404
     code = "not_found"
+
+
+class ItemNotFound(ApiError):
+    """This item was not found."""
+
+    status = 404
 
 
 class MethodNotAllowed(ApiError):

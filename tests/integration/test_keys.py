@@ -17,6 +17,7 @@ from tests.support.line import LASTING, claim, enqueue, new, present
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire import VERSION
 from wire.gpts import GptInfos
+from wire.items import StoredItems
 from wire.jobs import Attachment, ChatJob, encode_job
 from wire.line.admission import Refused
 from wire.redis.client import Redis, connect
@@ -233,6 +234,7 @@ async def scenes(
     await gpts.put("bearer", "g-1", b"info")
     await gpts.miss("bearer", "g-2")
     await UploadedFiles(redis, seal, ttl=60.0).put("bearer", FILE, Uploaded("file-1", "a", "", 1))
+    await StoredItems(redis, seal, settings.Responses()).put("bearer", {"msg_1": b"item"})
     await step()
     return seen
 

@@ -34,7 +34,7 @@ def chunks(stream: bytes) -> list[Any]:
 
 @pytest.mark.parametrize("prompt", ["hi", ["hi"]])
 def test_the_prompt_is_a_message_of_the_user(prompt: object) -> None:
-    chat = COMPLETIONS.decode(body(prompt=prompt, max_tokens=3, stop="x", n=1, echo=False)).chat
+    chat = COMPLETIONS.decode(body(prompt=prompt, max_tokens=3, stop="x", n=1, echo=False)).chat({})
     assert chat.messages == [ChatMessage("user", "hi")]
     assert (chat.token_limit, chat.stops) == (3, ["x"])
 

@@ -14,10 +14,10 @@ from app.openai.answers import QueuePlace, Usage
 from app.openai.chunks import CHATS
 from app.openai.dialect import Answer, RenderOptions
 from app.openai.emulation import emulate
-from app.openai.errors import BadRequest
+from app.openai.errors import BadRequest, ItemNotFound
 from app.openai.messages import given_files, to_messages
 from app.openai.reading import AnswerReader
-from app.openai.requests import ChatRequest
+from app.openai.requests import AssistantCall, ChatMessage, ChatRequest, FunctionCall
 from app.openai.responses.answers import LONGEST_ECHO
 from app.openai.responses.rendering import RESPONSES
 from app.openai.tool_calls import CallRules
@@ -30,7 +30,7 @@ STRICT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
 def chat(input: object = "hi", **fields: Any) -> ChatRequest:
-    return RESPONSES.decode(json.dumps({"model": "m", "input": input, **fields}).encode()).chat
+    return RESPONSES.decode(json.dumps({"model": "m", "input": input, **fields}).encode()).chat({})
 
 
 def answer(
@@ -134,7 +134,8 @@ def test_tools_and_formats_are_those_of_a_chat() -> None:
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"input": []}, "input"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+        ({"input": [{"type": "item_reference"}]}, "input[0].id"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}] * 2}, "input[1]"),
         ({"input": [{"type": "computer_call"}]}, "input[0]"),
         (
             {"input": [{"content": [{"type": "input_image", "file_id": "f"}]}]},
@@ -160,6 +161,49 @@ def test_an_invalid_field_is_named(fields: dict[str, object], param: str) -> Non
         read()
     assert RESPONSES.renamed(caught.value).param == param
     assert "messages" not in str(caught.value).split(" must ")[0]
+
+
+def test_a_reference_is_replaced_by_the_item_that_is_stored() -> None:
+    body = {"model": "m", "input": [{"role": "user", "content": "a"}, *REFERENCES]}
+    asked = RESPONSES.decode(json.dumps(body).encode())
+    assert asked.references == {"msg_1": "input[1]", "fc_2": "input[2]"}
+    call = AssistantCall("call_1", FunctionCall("f", "{}"))
+    stored = {
+        "msg_1": ChatMessage("assistant", "b"),
+        "fc_2": ChatMessage("assistant", tool_calls=[call]),
+    }
+    turns = to_messages(asked.chat(stored).messages, {})
+    assert [(turn.role, turn.text[:2]) for turn in turns] == [("user", "a"), ("assistant", "b\n")]
+    del stored["fc_2"]
+    with pytest.raises(ItemNotFound, match=r"Item with id 'fc_2' not found\.") as missing:
+        asked.chat(stored)
+    assert (missing.value.param, missing.value.http_status) == ("input[2]", 404)
+
+
+REFERENCES = [{"type": "item_reference", "id": id} for id in ("msg_1", "fc_2")]
+
+
+@pytest.mark.parametrize(
+    ("store", "wanted", "kept"), [(None, True, 2), (False, True, 0), (None, False, 0)]
+)
+def test_items_are_stored_once_if_the_client_and_the_operator_want_it(
+    store: bool | None, wanted: bool, kept: int
+) -> None:
+    body = json.dumps({"model": "m", "input": "hi", "store": store}).encode()
+    reader = AnswerReader(Bot(), rules=CallRules(frozenset("f")))
+    options = RenderOptions(stores_items=wanted)
+    one = RESPONSES.decode(body).answer("resp_1", "m", 0, reader, options)
+    one.add(SAID[:2])
+    assert one.ended_items() == {}
+    one.add(SAID[2:])
+    ended = one.ended_items()
+    assert len(ended) == kept
+    assert one.ended_items() == {}
+    whole = json.loads(one.whole(Usage(1, 2, 3)))
+    assert whole["store"] is bool(kept)
+    if kept:
+        assert list(ended) == [item["id"] for item in whole["output"]]
+        assert [message.content for message in ended.values()] == ["ab", None]
 
 
 def test_null_and_harmless_fields_ask_for_nothing() -> None:

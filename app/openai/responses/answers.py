@@ -101,6 +101,7 @@ class Echo(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None
     metadata: msgspec.Raw
     parallel_tool_calls: bool
+    store: bool
     text: msgspec.Raw
     tool_choice: msgspec.Raw
     tools: msgspec.Raw
@@ -126,6 +127,7 @@ def echo(request: ResponsesRequest) -> Echo:
         max_output_tokens=request.max_output_tokens,
         metadata=_short(request.metadata, b"{}"),
         parallel_tool_calls=request.parallel_tool_calls is not False,
+        store=request.store is not False,
         text=_short(request.text, b'{"format":{"type":"text"}}'),
         tool_choice=_short(request.tool_choice, b'"auto"'),
         tools=_short(tools, b"[]"),
@@ -154,7 +156,6 @@ class Response(Echo, frozen=True, kw_only=True):
     background: Literal[False] = False
     previous_response_id: None = None
     reasoning: None = None
-    store: Literal[False] = False
     temperature: None = None
     top_p: None = None
     truncation: Literal["disabled"] = "disabled"

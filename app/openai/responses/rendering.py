@@ -8,7 +8,7 @@ it, since clients skip comments and unknown events less reliably.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -20,6 +20,7 @@ from app.openai.dialect import Answer, DecodedRequest, Dialect, RenderOptions
 from app.openai.errors import ApiError, BadRequest, JobFailed, LineFull
 from app.openai.file_text import Body
 from app.openai.reading import AnswerReader, Piece
+from app.openai.requests import AssistantCall, ChatMessage, FunctionCall
 from app.openai.responses.answers import (
     ArgumentsEvent,
     Echo,
@@ -40,7 +41,7 @@ from app.openai.responses.answers import (
     echo,
     response_usage,
 )
-from app.openai.responses.requests import decode_responses, field, to_chat
+from app.openai.responses.requests import decode_responses, field, references, to_chat
 from app.openai.sse import encode, sse_message
 from app.openai.tool_calls import ToolCall
 from wire.events import Event, Started
@@ -73,9 +74,10 @@ class ResponseAnswer(Answer):
             status="in_progress",
             model=model,
             output=[],
-            **asdict(echo),
+            **asdict(echo) | {"store": echo.store and options.stores_items},
         )
         self._items: list[Item] = []
+        self._ended_items: dict[str, ChatMessage] = {}
         self._texts: list[str] = []
         self._is_open = False  # the message
         self._asides = 0
@@ -99,6 +101,11 @@ class ResponseAnswer(Answer):
                 self.failure = JobFailed(self._reader.failed)
                 rendered += self.error(self.failure)
         return rendered
+
+    def ended_items(self) -> Mapping[str, ChatMessage]:
+        """Return the items that have ended since the last call and are to be stored, by id."""
+        ended, self._ended_items = self._ended_items, {}
+        return ended if self._response.store else {}
 
     def empty_delta(self, place: QueuePlace | None) -> bytes:
         """Render a keep-alive; `place` while the job is waiting."""
@@ -205,6 +212,7 @@ class ResponseAnswer(Answer):
         self._is_open = False
         message = self._message(status)
         (text,) = message.content
+        self._ended_items[message.id] = ChatMessage("assistant", text.text)
         rendered = self._text(TextEvent, "done", text=text.text)
         rendered += self._part("response.content_part.done", text)
         return rendered + self._send(ItemEvent, _DONE, output_index=0, item=message)
@@ -220,6 +228,8 @@ class ResponseAnswer(Answer):
         )
         done = replace(begun, status="completed", arguments=call.arguments)
         self._items.append(done)
+        called = AssistantCall(done.call_id, FunctionCall(done.name, done.arguments))
+        self._ended_items[done.id] = ChatMessage("assistant", tool_calls=[called])
         place = {"item_id": begun.id, "output_index": at}
         kind = "response.function_call_arguments"
         return (
@@ -271,7 +281,12 @@ def _error_code(failure: ApiError) -> str:
 def _decode(body: Body) -> DecodedRequest:
     request = decode_responses(body)
     repeated = echo(request)
-    return DecodedRequest(to_chat(request), partial(ResponseAnswer, repeated), repeated.memory)
+    return DecodedRequest(
+        partial(to_chat, request),
+        partial(ResponseAnswer, repeated),
+        references(request),
+        repeated.memory,
+    )
 
 
 RESPONSES = Dialect("resp_", _decode, field)

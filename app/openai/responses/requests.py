@@ -7,6 +7,7 @@ correspond: `input[2].content[0]` is `messages[3].content[0]`. Messages without 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from app.openai.bounds import MOST_MESSAGES, MOST_PARTS, MOST_TOOLS
-from app.openai.errors import BadRequest, UnsupportedParameter
+from app.openai.errors import BadRequest, ItemNotFound, UnsupportedParameter
 from app.openai.file_text import RESPONSES_FILES, Body, FileText
 from app.openai.requests import (
     AllowedTools,
@@ -67,6 +68,7 @@ class InputItem(msgspec.Struct, frozen=True):
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] = "user"
     content: str | InputParts | None = None
+    id: Name | None = None
     call_id: str | None = None
     name: str = ""
     arguments: str | None = None
@@ -89,9 +91,10 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     parallel_tool_calls: bool | None = None
     text: msgspec.Raw = _ABSENT
     metadata: msgspec.Raw = _ABSENT
+    store: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0)] | None = None
 
-    # Nothing is kept between two requests; see `_STATEFUL`.
+    # Only items are stored, not whole responses; see `_STATEFUL`.
     previous_response_id: str | None = None
     conversation: msgspec.Raw = _ABSENT
     prompt: msgspec.Raw = _ABSENT
@@ -159,22 +162,42 @@ def decode_responses(body: Body) -> ResponsesRequest:
     request = decode_body(ResponsesRequest, body, RESPONSES_FILES)
     for name, advice in _STATEFUL.items():
         if getattr(request, name) not in (None, False, "", _ABSENT, _NULL):
-            message = f"`{name}` is not supported, since no responses are stored here. {advice}"
+            message = f"`{name}` is not supported by this gateway. {advice}"
             raise UnsupportedParameter(message, param=name)
     if not request.input:
         raise BadRequest("`input` must not be empty.", param="input")
     return request
 
 
-def to_chat(request: ResponsesRequest) -> ChatRequest:
-    """Return the chat that a request asks for.
+def references(request: ResponsesRequest) -> dict[str, str]:
+    """Return the ids of the items that a request refers to, and the paths of the references.
+
+    Raises:
+        BadRequest: two references are the same, or one has no id.
+    """
+    found: dict[str, str] = {}
+    for at, item in enumerate(request.input):
+        if isinstance(item, InputItem) and item.type == "item_reference":
+            path = f"input[{at}]"
+            if not item.id:
+                raise BadRequest(f"Missing required parameter: '{path}.id'.", param=f"{path}.id")
+            if item.id in found:
+                message = f"Duplicate item found with id '{item.id}'. Remove duplicate items."
+                raise BadRequest(message, param=path)
+            found[item.id] = path
+    return found
+
+
+def to_chat(request: ResponsesRequest, stored: Mapping[str, ChatMessage] = {}) -> ChatRequest:
+    """Return the chat that a request asks for. `stored` are the items that it refers to.
 
     Raises:
         BadRequest: an item, a part, a tool or the format is invalid.
+        ItemNotFound: an item that it refers to is not stored.
     """
     return ChatRequest(
         model=request.model,
-        messages=_messages(request),
+        messages=_messages(request, stored),
         stream=request.stream,
         stream_options=StreamOptions(include_usage=True),
         user=request.safety_identifier if request.user is None else request.user,
@@ -188,12 +211,13 @@ def to_chat(request: ResponsesRequest) -> ChatRequest:
     )
 
 
-def _messages(request: ResponsesRequest) -> list[ChatMessage]:
+def _messages(request: ResponsesRequest, stored: Mapping[str, ChatMessage]) -> list[ChatMessage]:
     instructions = ChatMessage("system", request.instructions or None)
     if isinstance(request.input, str):
         return [instructions, ChatMessage("user", request.input)]
     items = enumerate(request.input)
-    return _joined([instructions, *(_message(item, f"input[{at}]") for at, item in items)])
+    messages = (_message(item, f"input[{at}]", stored) for at, item in items)
+    return _joined([instructions, *messages])
 
 
 def _joined(messages: list[ChatMessage]) -> list[ChatMessage]:
@@ -216,7 +240,7 @@ def _joined(messages: list[ChatMessage]) -> list[ChatMessage]:
     return joined
 
 
-def _message(item: InputItem, path: str) -> ChatMessage:
+def _message(item: InputItem, path: str, stored: Mapping[str, ChatMessage]) -> ChatMessage:
     match item.type:
         case "message":
             return ChatMessage(item.role, _content(item.content, f"{path}.content"))
@@ -229,11 +253,16 @@ def _message(item: InputItem, path: str) -> ChatMessage:
         case "reasoning":
             return ChatMessage("assistant")  # skipped, since it has no content
         case "item_reference":
-            message = "Items of type `item_reference` are not supported, since no responses are"
-            message += " stored here. Send the item itself: most clients do with `store` false."
+            if (message := stored.get(item.id or "")) is None:
+                raise ItemNotFound(
+                    f"Item with id '{item.id}' not found. Items are stored for a limited time, and"
+                    " only if `store` is not false. Send the item itself instead of a reference.",
+                    param=path,
+                )
+            return message
         case other:
-            message = f"Items of type `{other[:50]}` are not supported."
-    raise UnsupportedParameter(message, param=path)
+            refusal = f"Items of type `{other[:50]}` are not supported."
+            raise UnsupportedParameter(refusal, param=path)
 
 
 def _content(content: str | list[InputPart] | None, path: str) -> str | list[Part] | None:

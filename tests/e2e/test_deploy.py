@@ -39,9 +39,11 @@ def final_stage() -> list[tuple[str, str]]:
     return [(instruction, arguments.strip()) for instruction, _, arguments in found]
 
 
-def copy_into(root: Path) -> None:
-    """Perform the COPY instructions of the image."""
+def copy_into(root: Path, mounted: Path) -> None:
+    """Perform the COPY instructions of the image, and make its links into a mounted folder."""
     for instruction, arguments in final_stage():
+        for name in re.findall(r"/settings/(\S+)", arguments) if instruction == "RUN" else ():
+            (root / name).symlink_to(mounted / name)
         if instruction != "COPY" or arguments.startswith("--from"):
             continue
         *sources, to = arguments.split()
@@ -63,9 +65,9 @@ def image_environment() -> dict[str, str]:
 def service_environment(
     name: str, env_file: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, str]:
-    """The variables of a service, with the files of this repository in place of its volume."""
+    """The variables that compose.yaml sets for a service."""
     return {
-        variable: interpolate(text, env_file).replace("/settings/", f"{settings.HERE}/")
+        variable: interpolate(text, env_file)
         for variable, text in SERVICES[name].get("environment", {}).items()
     }
 
@@ -81,12 +83,13 @@ class Containers:
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self.image = directory / "gateway"
         self.data = directory / "data"
+        self.settings = directory / "settings"
         self._directory = directory
         self._stack = stack
         self.port = free_port()
-        for path in (self.image, self.data):
+        for path in (self.image, self.data, self.settings):
             path.mkdir()
-        copy_into(self.image)
+        copy_into(self.image, self.settings)
         self.environ = {
             name: text.replace("/data/", f"{self.data}/")
             for name, text in image_environment().items()
@@ -142,6 +145,7 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
     with redis.Redis.from_url(url) as client:
         until(lambda: _answers(client), 60, "Redis does not answer")
         assert client.config_get("appendonly") == {"appendonly": "yes"}
+    (containers.settings / "settings.local.toml").write_text('[models]\ngpt_4_s = ["our-gpt"]\n')
     front = containers.run("app", **network)
     worker = containers.run("worker", **network)
     root = f"http://127.0.0.1:{containers.port}"
@@ -154,6 +158,7 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
         answer = openai.chat.completions.create(
             model="gpt-4-s", messages=[{"role": "user", "content": "[[sim echo=1]] hello"}]
         )
+        assert "our-gpt" in [model.id for model in openai.models.list()]
     assert answer.choices[0].message.content == "hello"
     # Nothing is written but to the volume, and there the secret that both share.
     assert [path.name for path in containers.data.iterdir() if path.is_file()].count("secret") == 1

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 import settings
 from app.http.sockets import BACKLOG
@@ -30,6 +31,15 @@ def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
         pytest.skip("hadolint has no package for this system")
     done = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_containers_see_nothing_of_the_checkout_but_their_settings() -> None:
+    for name in ("compose.yaml", "nextchat.yaml"):
+        services = YAML(typ="safe", pure=True).load(DEPLOY / name)["services"].values()
+        mounts = [mount for service in services for mount in service.get("volumes", ())]
+        assert {mount for mount in mounts if mount.startswith((".", "/"))} <= {
+            "./settings:/settings:ro"
+        }
 
 
 def test_the_names_in_the_environment_files_are_settings() -> None:

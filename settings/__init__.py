@@ -4,7 +4,6 @@
 of `settings.toml` explain each setting; a test holds both to the same names and defaults.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +13,7 @@ import msgspec
 from msgspec import Meta, field
 from msgspec.structs import force_setattr
 
-from settings.credentials import Secret
+from settings.credentials import Secret, bearer, key_hash
 from settings.networks import PRIVATE, Network
 from settings.redis_url import RedisUrl, ServerUrl
 from settings.urls import ProxyUrl, http_url, prefix, without_password
@@ -29,6 +28,10 @@ Weight = Annotated[float, Meta(ge=0.01, le=100)]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
 Name = Annotated[str, Meta(min_length=1)]
+CountOrZero = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+MAIN = "main"
+"""Name of the upstream of `[upstream]`; those of `[upstreams.NAME]` have names of their own."""
 
 
 class SettingsError(Exception):
@@ -67,7 +70,7 @@ class Server(Section, frozen=True):
     body_timeout: Seconds = 30.0
     max_body_bytes: Bytes = 150_994_944
     max_connections: Count = 10_000
-    max_connections_per_address: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
+    max_connections_per_address: CountOrZero = 1000
     proxies: tuple[Network, ...] = PRIVATE
     drain_timeout: SecondsOrZero = 60.0
 
@@ -82,6 +85,19 @@ class Server(Section, frozen=True):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
+class Auth(Section, frozen=True):
+    """Hashes of the keys that clients may use; see `settings/client_access.py`."""
+
+    keys: tuple[str, ...] = ()
+    keys_file: str = ""
+    open: bool = False
+
+    def __post_init__(self) -> None:
+        self._normalize("keys", lambda keys: tuple(map(key_hash, keys)))
+        if self.open and (self.keys or self.keys_file):
+            raise ValueError("open: expected false, as auth.keys or auth.keys_file is set")
+
+
 class Redis(Section, frozen=True):
     url: RedisUrl | None = None
     outage_grace: SecondsOrZero = 30.0
@@ -92,14 +108,34 @@ class Redis(Section, frozen=True):
         return self.url or ServerUrl("redis://127.0.0.1:6379/0")
 
 
+UpstreamKind = Literal["pandora", "openai"]
+
+DEFAULTS_OF_KIND: dict[object, dict[str, float]] = {
+    "openai": {"max_concurrency": 0, "first_event_timeout": 600.0, "max_duration": 3600.0}
+}
+"""Defaults that differ from those of `Upstream`, which are Pandora's; the loader applies them."""
+
+
 class Upstream(Section, frozen=True):
+    """One upstream: `[upstream]`, or an `[upstreams.NAME]` with all that it inherits.
+
+    `models` maps the names that clients use to those of the server; empty, the server is asked.
+    `max_concurrency` 0 means that the server is asked. `credential_file` is an absolute path.
+    """
+
+    kind: UpstreamKind = "pandora"
     base_url: str = ""
     api_prefix: str = ""
+    credential: Secret = Secret()
+    credential_file: str = ""
+    models: dict[str, str] = {}
     proxy: ProxyUrl | None = None
     transport: Literal["auto", "sse", "websocket"] = "auto"
-    max_concurrency: Count = 4
+    max_concurrency: CountOrZero = 4
     per_account_concurrency: Count = 1
     per_pool_concurrency: Count = 3
+    max_n: Count = 1
+    pass_service_tier: bool = False
     connect_timeout: Seconds = 10.0
     first_event_timeout: Seconds = 60.0
     idle_timeout: Seconds = 120.0
@@ -112,6 +148,25 @@ class Upstream(Section, frozen=True):
         if "@" in urlsplit(self.base_url).netloc:
             raise ValueError("base_url: expected no user or password; requests bring bearers")
         self._normalize("api_prefix", prefix)
+        self._normalize("credential", bearer)
+        if self.credential and self.credential_file:
+            raise ValueError("credential_file: expected only one of this and credential")
+        if self.kind == "pandora":
+            self._check_pandora()
+
+    def _check_pandora(self) -> None:
+        if self.has_credential:
+            key = "credential" if self.credential else "credential_file"
+            raise ValueError(f"{key}: expected none, as clients bring the keys of Pandora-Next")
+        if self.models:
+            raise ValueError("models: expected none, as [models] names those of Pandora-Next")
+        if not self.max_concurrency:
+            raise ValueError("max_concurrency: expected a whole number >= 1")
+
+    @property
+    def has_credential(self) -> bool:
+        """True if the upstream is asked with a credential of the gateway's own."""
+        return bool(self.credential or self.credential_file)
 
     def require_base_url(self) -> str:
         """Return `base_url`; `make run` sets an empty one before it starts the roles.
@@ -120,7 +175,7 @@ class Upstream(Section, frozen=True):
         """
         if not self.base_url:
             raise SettingsError(
-                "upstream.base_url: not set; name your Pandora-Next server in settings.local.toml"
+                "upstream.base_url: not set; name your model server in settings.local.toml"
                 " or in GATEWAY__UPSTREAM__BASE_URL"
             )
         return self.base_url
@@ -128,6 +183,7 @@ class Upstream(Section, frozen=True):
 
 class Workers(Section, frozen=True):
     max_jobs: Count = 10
+    upstreams: tuple[Name, ...] = ()
     drain_timeout: SecondsOrZero = 60.0
 
 
@@ -139,6 +195,7 @@ class Queue(Section, frozen=True):
     max_retry_after: Seconds = 120.0
     chat_slots: Count = 3
     images_slots: Count = 1
+    embeddings_slots: Count = 1
     weights: dict[str, Weight] = {}
     strict_priority: bool = False
     on_model_cap: Literal["wait", "refuse"] = "wait"
@@ -181,8 +238,7 @@ class Metrics(Section, frozen=True):
     token: Secret = Secret()
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[!-~]*", self.token.reveal()):
-            raise ValueError("token: expected ASCII characters without spaces")
+        self._normalize("token", bearer)
 
 
 class Models(Section, frozen=True):
@@ -292,6 +348,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The sections of `settings.toml`, in the order of the file."""
 
     server: Server = field(default_factory=Server)
+    auth: Auth = field(default_factory=Auth)
     redis: Redis = field(default_factory=Redis)
     upstream: Upstream = field(default_factory=Upstream)
     workers: Workers = field(default_factory=Workers)
@@ -320,9 +377,31 @@ class Gpt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(Schema, frozen=True, kw_only=True):
     """All settings of the gateway.
 
-    `directory` is that of the settings file, in which a generated secret is kept. `custom` are the
-    model names and GPTs of `gpts.toml`.
+    `others` are the upstreams of `[upstreams.NAME]`. `directory` is that of the settings file, in
+    which a generated secret is kept. `custom` are the model names and GPTs of `gpts.toml`.
     """
 
+    others: dict[str, Upstream] = {}
     directory: Path = HERE
     custom: tuple[tuple[str, Gpt], ...] = ()
+
+    @property
+    def upstreams(self) -> dict[str, Upstream]:
+        """All upstreams by name. Next to others, an `[upstream]` without an address is not one."""
+        if self.others and not self.upstream.base_url:
+            return dict(self.others)
+        return {MAIN: self.upstream, **self.others}
+
+    def require_upstreams(self) -> dict[str, Upstream]:
+        """Return the upstreams that a worker with these settings serves, all with an address.
+
+        Raises SettingsError if an address is missing.
+        """
+        served = {
+            name: upstream
+            for name, upstream in self.upstreams.items()
+            if not self.workers.upstreams or name in self.workers.upstreams
+        }
+        for upstream in served.values():
+            upstream.require_base_url()
+        return served

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 
@@ -38,3 +40,19 @@ class Access(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "Access(***)"
+
+
+def bearer(secret: Secret) -> Secret:
+    """Check that a secret can be sent as a bearer. Raises ValueError, without showing it."""
+    if not re.fullmatch(r"[!-~]*", secret.reveal()):
+        raise ValueError("expected ASCII characters without spaces")
+    return secret
+
+
+def key_hash(text: str) -> str:
+    """Normalize a hash that names a client's key. Raises ValueError, without showing the text."""
+    if not re.fullmatch(r"[0-9a-fA-F]{16}([0-9a-fA-F]{48})?", text):
+        raise ValueError(
+            "expected SHA-256 hashes of keys, all 64 hex digits or the first 16 of each"
+        )
+    return text.lower()

@@ -11,6 +11,9 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 
+from msgspec.structs import fields
+
+from settings import Upstream
 from settings.loader import FIELDS, OVERRIDE
 
 logger = logging.getLogger(__name__)
@@ -25,6 +28,9 @@ _MEANT = {name: f"GATEWAY_{name}" for name in _OTHERS} | {
     for name in FIELDS
 }
 """All variables of ours, by their names without GATEWAY_ and without doubled underscores."""
+
+_KEYS = "|".join(key.name.upper() for key in fields(Upstream))
+_OF_UPSTREAMS = re.compile(rf"UPSTREAMS_(\w+?)_({_KEYS})")
 
 
 def log_misspelt(environ: Mapping[str, str]) -> None:
@@ -44,6 +50,9 @@ def misspelt(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         if name.startswith(OVERRIDE) or not name.upper().startswith("GATEWAY_"):
             continue
         rest = re.sub("_+", "_", name.upper()).removeprefix("GATEWAY_")
+        if found := _OF_UPSTREAMS.fullmatch(rest):
+            yield name, f"{OVERRIDE}UPSTREAMS__{found[1]}__{found[2]}"
+            continue
         if name == _MEANT.get(rest) or (_OF_KUBERNETES.fullmatch(rest) and rest not in _MEANT):
             continue
         without_section = [known for known in _MEANT if _MEANT[known].endswith(f"__{rest}")]

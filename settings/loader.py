@@ -13,17 +13,31 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import inspect
 from msgspec.structs import FieldInfo, fields
 
-from settings import HERE, Gpt, Models, Schema, Settings, SettingsError
+from settings import (
+    DEFAULTS_OF_KIND,
+    HERE,
+    MAIN,
+    Gpt,
+    Models,
+    Name,
+    Schema,
+    Section,
+    Settings,
+    SettingsError,
+    Upstream,
+)
 from settings.credentials import Secret
 from settings.networks import Network, networks
 from settings.redis_url import RedisUrl, redis_url
 from settings.urls import ProxyUrl, proxy_url
+
+_R = TypeVar("_R", bound=Section)
 
 OVERRIDE = "GATEWAY__"
 """Prefix of the environment variables that override settings."""
@@ -34,11 +48,22 @@ FIELDS = {
 """Every setting by its full name, as in `server.port`."""
 
 _SECTIONS = tuple(section.name for section in fields(Schema))
+_UPSTREAMS = "upstreams"
+_OWN = ("base_url", "credential", "credential_file", "models", "max_concurrency")
+"""Settings that `[upstreams.NAME]` does not inherit from `[upstream]`."""
+_OF_KIND = frozenset(key for defaults in DEFAULTS_OF_KIND.values() for key in defaults)
+
+
+def _model_names(names: list[str] | dict[str, str]) -> dict[str, str]:
+    return names if isinstance(names, dict) else {name: name for name in names}
+
+
 _PARSERS: Mapping[object, tuple[Any, Callable[[Any], object]]] = {
     Secret: (str, Secret),
     RedisUrl | None: (str, lambda text: redis_url(text) if text else None),
     ProxyUrl | None: (str, lambda text: proxy_url(text) if text else None),
     tuple[Network, ...]: (tuple[str, ...], networks),
+    dict[str, str]: (list[Name] | dict[Name, Name], _model_names),
 }
 """For types of ours, the type in the file and the function that converts it."""
 
@@ -48,6 +73,7 @@ _DECLARED: dict[type[inspect.Type], str] = {
     inspect.BoolType: "true or false",
     inspect.VarTupleType: "a list of strings",
     inspect.DictType: "a table of numbers",
+    inspect.UnionType: "a list of strings or a table of strings",
 }
 _KINDS = {
     "int": "a whole number",
@@ -69,24 +95,38 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = os.environ if environ is None else environ
     path = Path(environ.get("GATEWAY_SETTINGS") or HERE / "settings.toml")
+    directory = path.resolve().parent
     given: dict[str, _Given] = {}
     for each in _with_local(path):
-        given |= _from_file(each, _shown(each))
-    given |= _from_environment(environ)
-    sections = {section.name: _section(section, _shown(path), given) for section in fields(Schema)}
+        given |= _of_one_source(_from_file(each, _shown(each)))
+    given |= _of_one_source(_from_environment(environ))
+    file = _shown(path)
+    sections = {
+        section.name: _section(section.type, section.name, _of_table(section.name, given), file)
+        for section in fields(Schema)
+        if section.name != "upstream"
+    }
     models: Models = sections["models"]
-    return Settings(
-        **sections,
-        directory=path.resolve().parent,
+    settings = Settings(
+        **_in_directory(sections, directory),
+        upstream=_upstream("upstream", _of_table("upstream", given), file, directory),
+        others=_others(given, file, directory),
+        directory=directory,
         custom=_custom_gpts(environ.get("GATEWAY_GPTS"), models),
     )
+    _check_served(settings, given, file)
+    return settings
 
 
 class _Given(msgspec.Struct, frozen=True):
-    """A value that was set, and its place, for error messages."""
+    """A value that was set, and its place, for error messages.
+
+    `kind` is the kind of upstream that the same source sets for the same table, else None.
+    """
 
     place: str
     value: object
+    kind: object = None
 
 
 def _with_local(path: Path) -> list[Path]:
@@ -99,17 +139,56 @@ def _shown(path: Path) -> str:
     return path.name if path.parent == HERE else str(path)
 
 
+def _of_one_source(found: Iterable[tuple[str, _Given]]) -> dict[str, _Given]:
+    """Collect the settings of a file or of the environment, and note kinds of upstreams."""
+    given = dict(found)
+    for name, setting in given.items():
+        table, _, key = name.rpartition(".")
+        if key in _OF_KIND and (kind := given.get(f"{table}.kind")):
+            given[name] = msgspec.structs.replace(setting, kind=kind.value)
+    return given
+
+
 def _from_file(path: Path, file: str) -> Iterator[tuple[str, _Given]]:
-    for section, table in _read(path, file).items():
-        if section not in _SECTIONS:
-            raise SettingsError(f"{file}: {section}: no such section{_hint(section, _SECTIONS)}")
-        if not isinstance(table, dict):
-            raise SettingsError(f"{file}: {section}: expected a table, got {_kind(table)}")
-        for key, value in table.items():
-            name = f"{section}.{key}"
-            if name not in FIELDS:
-                raise SettingsError(f"{file}: {name}: no such setting{_hint(name, FIELDS)}")
+    for table, values in _tables(_read(path, file), file):
+        for key, value in values.items():
+            name = f"{table}.{key}"
+            if _field(name) is None:
+                raise SettingsError(f"{file}: {name}: no such setting{_hint(name, _known(table))}")
+            if key == "credential" and value != "":
+                raise SettingsError(
+                    f"{file}: {name}: expected no secret in this file; name a file that has it in"
+                    f" {table}.credential_file, or set {_variable(name)} in the environment"
+                )
             yield name, _Given(f"{file}: {name}", value)
+
+
+def _tables(document: Mapping[str, object], file: str) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield each table of a file by its name: `server`, `upstream`, `upstreams.gpu_b`."""
+    for section, value in document.items():
+        if section not in (*_SECTIONS, _UPSTREAMS):
+            hint = _hint(section, (*_SECTIONS, _UPSTREAMS))
+            raise SettingsError(f"{file}: {section}: no such section{hint}")
+        table = _as_table(value, section, file)
+        if section != _UPSTREAMS:
+            yield section, table
+            continue
+        for name, inner in table.items():
+            _check_name(name, f"{file}: {section}.{name}")
+            yield f"{section}.{name}", _as_table(inner, f"{section}.{name}", file)
+
+
+def _as_table(value: object, name: str, file: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise SettingsError(f"{file}: {name}: expected a table, got {_kind(value)}")
+    return value
+
+
+def _check_name(name: str, place: str) -> None:
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise SettingsError(f"{place}: expected a name of lower-case letters, digits and _")
+    if name == MAIN:
+        raise SettingsError(f"{place}: expected another name, as [upstream] has this one")
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
@@ -117,10 +196,38 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]
         if not variable.startswith(OVERRIDE):
             continue
         place = f"environment: {variable}"
-        name = variable.removeprefix(OVERRIDE).lower().replace("__", ".", 1)
-        if name not in FIELDS:
-            raise SettingsError(f"{place}: no such setting{_hint(name, FIELDS)}")
-        yield name, _Given(place, _from_text(place, text, FIELDS[name].type))
+        table, name = _named_by(variable)
+        field = _field(name)
+        if field is None:
+            raise SettingsError(f"{place}: no such setting{_hint(name, _known(table))}")
+        if table.startswith(f"{_UPSTREAMS}."):
+            _check_name(table.partition(".")[2], place)
+        yield name, _Given(place, _from_text(place, text, field.type))
+
+
+def _named_by(variable: str) -> tuple[str, str]:
+    """Return the table and the full name of the setting that a variable names."""
+    section, _, key = variable.removeprefix(OVERRIDE).lower().partition("__")
+    if section == _UPSTREAMS:
+        upstream, _, key = key.rpartition("__")
+        section = f"{section}.{upstream}"
+    return section, f"{section}.{key}"
+
+
+def _variable(name: str) -> str:
+    return f"{OVERRIDE}{name.replace('.', '__').upper()}"
+
+
+def _field(name: str) -> FieldInfo | None:
+    """Return the field of a setting by its full name."""
+    table, _, key = name.rpartition(".")
+    return FIELDS.get(f"upstream.{key}" if table.startswith(f"{_UPSTREAMS}.") else name)
+
+
+def _known(table: str) -> list[str]:
+    """Return the full names of all settings, those of `table` included."""
+    keys = fields(Upstream) if table.startswith(f"{_UPSTREAMS}.") else ()
+    return [*FIELDS, *(f"{table}.{key.name}" for key in keys)]
 
 
 def _from_text(place: str, text: str, kind: object) -> object:
@@ -137,11 +244,20 @@ def _from_text(place: str, text: str, kind: object) -> object:
     return document["value"]
 
 
-def _section(section: FieldInfo, file: str, given: Mapping[str, _Given]) -> Any:
-    """Decode one section. The result is of that section's own type, hence Any."""
+def _of_table(table: str, given: Mapping[str, _Given]) -> dict[str, _Given]:
+    """Return the given settings of a table by their keys."""
+    return {
+        name.rpartition(".")[2]: setting
+        for name, setting in given.items()
+        if name.rpartition(".")[0] == table
+    }
+
+
+def _section(record: Any, table: str, given: Mapping[str, _Given], file: str) -> Any:
+    """Decode one table. The result is of the type `record`, hence Any."""
     values: dict[str, object] = {}
-    for key in fields(section.type):
-        setting = given.get(f"{section.name}.{key.name}")
+    for key in fields(record):
+        setting = given.get(key.name)
         if setting is None:
             continue
         try:
@@ -149,12 +265,58 @@ def _section(section: FieldInfo, file: str, given: Mapping[str, _Given]) -> Any:
         except ValueError as error:  # msgspec's ValidationError is one, too
             raise SettingsError(f"{setting.place}: {_expected(error, key.type)}") from None
     try:
-        return section.type(**values)
+        return record(**values)
     except ValueError as error:
         key_name, _, why = str(error).partition(": ")
-        name = f"{section.name}.{key_name}"
-        place = given[name].place if name in given else f"{file}: {name}"
+        place = given[key_name].place if key_name in given else f"{file}: {table}.{key_name}"
         raise SettingsError(f"{place}: {why}") from None
+
+
+def _upstream(table: str, given: Mapping[str, _Given], file: str, directory: Path) -> Upstream:
+    """Decode an upstream.
+
+    Its kind has defaults of its own, and what a source sets together with another kind is meant
+    for that kind: the numbers of the shipped file are Pandora's.
+    """
+    kind = given["kind"].value if "kind" in given else "pandora"
+    defaults = DEFAULTS_OF_KIND.get(kind, {}) if isinstance(kind, str) else {}
+    applied = {key: _Given(f"{file}: {table}.{key}", value) for key, value in defaults.items()}
+    applied |= {key: each for key, each in given.items() if each.kind in (None, kind)}
+    upstream: Upstream = _section(Upstream, table, applied, file)
+    return _absolute(upstream, "credential_file", directory)
+
+
+def _others(given: Mapping[str, _Given], file: str, directory: Path) -> dict[str, Upstream]:
+    """Decode `[upstreams.NAME]`, with what each leaves out and inherits from `[upstream]`."""
+    main = _of_table("upstream", given)
+    inherited = {key: setting for key, setting in main.items() if key not in _OWN}
+    tables = [name.rpartition(".")[0] for name in given if name.startswith(f"{_UPSTREAMS}.")]
+    others: dict[str, Upstream] = {}
+    for table in dict.fromkeys(tables):
+        upstream = _upstream(table, inherited | _of_table(table, given), file, directory)
+        if not upstream.base_url:
+            raise SettingsError(f"{file}: {table}.base_url: not set")
+        others[table.partition(".")[2]] = upstream
+    return others
+
+
+def _in_directory(sections: dict[str, Any], directory: Path) -> dict[str, Any]:
+    return sections | {"auth": _absolute(sections["auth"], "keys_file", directory)}
+
+
+def _absolute(record: _R, key: str, directory: Path) -> _R:
+    """Make a path of a record absolute, unless it is empty."""
+    path = getattr(record, key)
+    return msgspec.structs.replace(record, **{key: str(directory / path)}) if path else record
+
+
+def _check_served(settings: Settings, given: Mapping[str, _Given], file: str) -> None:
+    for name in settings.workers.upstreams:
+        if name not in settings.upstreams:
+            table = "workers.upstreams"
+            place = given[table].place if table in given else f"{file}: {table}"
+            known = ", ".join(settings.upstreams)
+            raise SettingsError(f"{place}: there is no upstream {name!r}, only {known}")
 
 
 def _decode(value: object, kind: Any) -> object:
@@ -210,6 +372,8 @@ def _expected(error: ValueError, kind: object) -> str:
     declared = _declared(kind)
     if isinstance(declared, inspect.LiteralType):
         return "expected one of " + ", ".join(f'"{value}"' for value in declared.values)
+    if " | " in str(error):
+        return f"expected {_DECLARED[type(declared)]}"
     message = re.sub(
         r"`(\w+)", lambda name: _KINDS.get(name[1], name[1]), str(error).partition(" - at ")[0]
     )

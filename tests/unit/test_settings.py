@@ -151,6 +151,45 @@ def test_the_environment_overrides_the_file_by_the_declared_type(load_toml: Load
             "[redis]\nurl = 'redis+sentinel://x'",
             "redis.url: expected redis+sentinel://[[user]:password@]host[:port][,host[:port]...]/",
         ),
+        (
+            "[upstream]\nmodels = 3",
+            "upstream.models: expected a list of strings or a table of strings",
+        ),
+        (
+            "[upstream]\nmodels = ['a']",
+            "upstream.models: expected none, as [models] names those of Pandora-Next",
+        ),
+        (
+            "[upstream]\ncredential_file = 'a'",
+            "upstream.credential_file: expected none, as clients bring the keys of Pandora-Next",
+        ),
+        (
+            "[upstreams.a]\ncredential = 'sk-hush'",
+            "upstreams.a.credential: expected no secret in this file; name a file that has it in"
+            " upstreams.a.credential_file, or set GATEWAY__UPSTREAMS__A__CREDENTIAL in the"
+            " environment",
+        ),
+        ("[upstreams.a]\nretries = 1", "upstreams.a.base_url: not set"),
+        (
+            "[upstreams.a]\nbase_ulr = ''",
+            "upstreams.a.base_ulr: no such setting; did you mean upstreams.a.base_url?",
+        ),
+        (
+            "[upstreams.B]\nbase_url = 'http://b'",
+            "upstreams.B: expected a name of lower-case letters, digits and _",
+        ),
+        (
+            "[upstreams.main]\nbase_url = 'http://b'",
+            "upstreams.main: expected another name, as [upstream] has this one",
+        ),
+        ("upstreams = 3", "upstreams: expected a table, got a whole number"),
+        ("[upstreams]\na = 3", "upstreams.a: expected a table, got a whole number"),
+        ("[workers]\nupstreams = ['b']", "workers.upstreams: there is no upstream 'b', only main"),
+        ("[auth]\nkeys = ['sk-hush']", "auth.keys: expected SHA-256 hashes of keys, all 64 hex"),
+        (
+            "[auth]\nkeys = ['2bb80d537b1da3e3']\nopen = true",
+            "auth.open: expected false, as auth.keys or auth.keys_file is set",
+        ),
         ("[server", "is not TOML: Expected ']' at the end of a table declaration"),
     ],
 )
@@ -160,6 +199,7 @@ def test_an_error_in_the_file_is_named(
     with pytest.raises(SettingsError) as caught:
         load_toml(text)
     assert str(caught.value).startswith(f"{tmp_path / 'mine.toml'}: {message}")
+    assert "sk-hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +212,22 @@ def test_an_error_in_the_file_is_named(
         ("GATEWAY__SERVER__PORT", "1\nhost = 2", "expected a whole number, written as in TOML"),
         ("GATEWAY__BOT__ENABLED", "True", "expected true or false, written as in TOML"),
         ("GATEWAY__MODELS__GPT_4_S", "a,b", "expected a list of strings, written as in TOML"),
+        ("GATEWAY__UPSTREAM__CREDENTIAL", "a b", "expected ASCII characters without spaces"),
+        (
+            "GATEWAY__UPSTREAM__MODELS",
+            "a",
+            "expected a list of strings or a table of strings, written as in TOML",
+        ),
+        (
+            "GATEWAY__UPSTREAMS__A__BASE_ULR",
+            "http://a",
+            "no such setting; did you mean upstreams.a.base_url?",
+        ),
+        (
+            "GATEWAY__UPSTREAMS__BASE_URL",
+            "http://a",
+            "expected a name of lower-case letters, digits and _",
+        ),
     ],
 )
 def test_an_error_in_the_environment_is_named(
@@ -225,6 +281,9 @@ def test_no_secret_is_in_the_representation_of_the_settings(load_toml: Load, url
     loaded = load_toml(
         GATEWAY__GPTS__KEY_FOR_INFO="fk-hush",
         GATEWAY__METRICS__TOKEN="hush",
+        GATEWAY__UPSTREAMS__A__KIND="openai",
+        GATEWAY__UPSTREAMS__A__BASE_URL="http://a",
+        GATEWAY__UPSTREAMS__A__CREDENTIAL="sk-hush",
         GATEWAY__REDIS__URL=url,
         GATEWAY__UPSTREAM__PROXY="http://me:hush@10.0.0.9:3128",
     )
@@ -356,6 +415,8 @@ def test_git_does_not_track_the_operators_own_files() -> None:
         ("gateway__server__port", "GATEWAY__SERVER__PORT"),
         ("GATEWAY_REDIS_ULR", "GATEWAY__REDIS__URL"),
         ("GATEWAY_BASE_URL", "GATEWAY__UPSTREAM__BASE_URL"),
+        ("GATEWAY_UPSTREAMS_GPU_B_BASE_URL", "GATEWAY__UPSTREAMS__GPU_B__BASE_URL"),
+        ("GATEWAY_UPSTREAM_BASE_URL", "GATEWAY__UPSTREAM__BASE_URL"),
         ("GATEWAY_SECERT", "GATEWAY_SECRET"),
         ("gateway_settings", "GATEWAY_SETTINGS"),
         ("GATEWAY_SETTINGS", None),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import random
 import sys
-import time
 from collections.abc import Mapping
 from functools import partial
 
@@ -13,19 +10,17 @@ import msgspec
 from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
+from app.delivery import Delivery, PreparedRequest
 from app.files.attachments import Attachments, Resources
-from app.http.access_log import log_failure
 from app.http.body import SMALL, read_bearer, read_body
-from app.http.json_answer import encoded_json, send_with_keepalive
-from app.http.keepalive import StreamKeepalive, stream_keepalive
+from app.http.keepalive import StreamKeepalive
 from app.http.links import MediaLinks
-from app.http.stream import SSE_HEADERS, ResponseStream
 from app.idempotency import read_idempotency
 from app.items import Items
 from app.job_ids import accepted_at, new_job_id
-from app.line import Line, SealedJob, Ticket, seal_job
+from app.line import Line, seal_job
 from app.models import ModelCatalog
-from app.openai.answers import QueuePlace
+from app.openai.answers import QueuePlace, Usage
 from app.openai.dialect import Answer, AnswerMaker, Dialect, RenderOptions
 from app.openai.emulation import Emulation, emulate
 from app.openai.errors import ApiError, UnsupportedParameter
@@ -35,7 +30,7 @@ from app.openai.requests import ChatRequest
 from app.openai.sse import resume_after
 from app.openai.tool_calls import CallRules
 from app.openai.usage import Prompt, prompt_tokens, summarize_prompt, usage
-from app.scheduling import Scheduling, read_scheduling
+from app.scheduling import read_scheduling
 from runtime.large import work_on
 from store.blobs import LARGE
 from wire import VERSION
@@ -76,7 +71,7 @@ class AnswerForm(msgspec.Struct, frozen=True):
         return sum(map(sys.getsizeof, self.stops))
 
 
-class PreparedChat(msgspec.Struct, frozen=True):
+class PreparedChat(PreparedRequest, frozen=True):
     """A request that is ready to be enqueued: all that is kept of it while it waits.
 
     `call_rules` are for reading tool calls, `headers` those of the answer.
@@ -84,9 +79,7 @@ class PreparedChat(msgspec.Struct, frozen=True):
 
     form: AnswerForm
     answer: AnswerMaker
-    job: SealedJob
     prompt_tokens: int
-    scheduling: Scheduling
     call_rules: CallRules | None
     headers: dict[str, str]
 
@@ -106,10 +99,10 @@ class Chats:
         self._dialect = dialect
         self._config = line.config
         self._seal = seal
-        self._line = line
         self._models = models
         self._attachments = attachments
         self._items = items
+        self._delivery = Delivery(line)
 
     async def __call__(self, request: Request) -> HTTPResponse | None:
         """Answer one request.
@@ -126,13 +119,8 @@ class Chats:
     async def _respond(self, request: Request) -> HTTPResponse | None:
         async with self._attachments.resources() as resources:
             chat = await self._prepare(request, resources)
-            if not chat.form.stream:
-                whole = self._whole(request, chat, resources)
-                return await send_with_keepalive(request, whole, self._config.stream)
-            with await self._submit(chat, resources) as ticket:
-                await _discard_unneeded(chat, ticket, resources)
-                await self._stream(request, chat, ticket)
-            return None
+            render = partial(self._rendering, request, chat)
+            return await self._delivery.respond(request, chat, render, resources)
 
     async def _prepare(self, request: Request, resources: Resources) -> PreparedChat:
         # Bodies with files in them are large: nothing of one outlives this call except the result.
@@ -176,7 +164,7 @@ class Chats:
         tokens = await prompt_tokens(said.prompt) if said.prompt else 0
         rules, headers = emulation.call_rules, emulation.headers(self._dialect.field)
         sealed = seal_job(self._seal, job, kept + form.memory + (rules.memory if rules else 0))
-        return PreparedChat(form, answer, sealed, tokens, scheduling, rules, headers)
+        return PreparedChat(sealed, scheduling, form.stream, form, answer, tokens, rules, headers)
 
     async def _offload(
         self, messages: bytes, files: Mapping[str, Attachment], resources: Resources
@@ -187,102 +175,91 @@ class Chats:
         file_bytes = sum(file.size for file in files.values() if file.blob_key)
         return await self._attachments.offload(messages, file_bytes, resources)
 
-    async def _submit(self, chat: PreparedChat, resources: Resources) -> Ticket:
-        ticket = await self._line.submit(chat.job, chat.scheduling)
-        resources.reservation.release()
-        if chat.scheduling.idempotency is not None and ticket.id == chat.job.id:
-            # The job may outlive this request; its worker removes them.
-            resources.blob_keys.clear()
-        return ticket
-
-    def _answer(self, request: Request, chat: PreparedChat, ticket: Ticket) -> Answer:
+    def _rendering(self, request: Request, chat: PreparedChat, id: str) -> ChatRendering:
         form, rules = chat.form, chat.call_rules
         numbered = chat.scheduling.idempotency is not None
         last = request.headers.get("last-event-id") if numbered else None
-        return chat.answer(
-            ticket.id,
+        answer = chat.answer(
+            id,
             form.model,
-            accepted_at(ticket.id),
+            accepted_at(id),
             AnswerReader(self._config.bot, form.stops, form.token_limit, rules),
             RenderOptions(
                 form.include_usage,
                 numbered,
-                resume_after(last, ticket.id),
+                resume_after(last, id),
                 legacy_calls=rules is not None and rules.legacy,
                 errors_as_text=self._config.stream.errors == "both",
                 stores_items=self._items.are_stored,
             ),
         )
-
-    async def _whole(
-        self, request: Request, chat: PreparedChat, resources: Resources
-    ) -> HTTPResponse:
         links = MediaLinks(request, self._config.server)
-        with await self._submit(chat, resources) as ticket:
-            await _discard_unneeded(chat, ticket, resources)
-            answer = self._answer(request, chat, ticket)
-            while answer.finish is None:
-                await self._add(chat, answer, ticket, links.add_to(await ticket.events()))
-                if answer.failure:
-                    raise self._dialect.renamed(answer.failure)
-            tokens = await usage(chat.prompt_tokens, answer.text)
-            headers = ticket.headers | chat.headers
-            if answer.warning is not None:
-                headers[FORMAT_WARNING] = answer.warning.code
-            return encoded_json(answer.whole(tokens), headers)
+        return ChatRendering(self._dialect, chat, answer, links, self._items)
 
-    async def _add(
-        self, chat: PreparedChat, answer: Answer, ticket: Ticket, events: list[Event]
-    ) -> bytes:
-        """Add events to an answer, and store the items that end with them.
 
-        Detach from the job as soon as the answer is complete, and not at the end of the request:
-        the last chunk may wait for a slow client, and slots are scarce.
-        """
-        rendered = answer.add(events)
-        if answer.finish:
-            ticket.detach(enough=True)
-        await self._items.store(chat.job.bearer, answer.ended_items())
+class ChatRendering:
+    """An answer with the links to its images and files, and with its usage. It stores its items."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        chat: PreparedChat,
+        answer: Answer,
+        links: MediaLinks,
+        items: Items,
+    ) -> None:
+        self._dialect = dialect
+        self._chat = chat
+        self._answer = answer
+        self._links = links
+        self._items = items
+
+    @property
+    def is_complete(self) -> bool:
+        """True once the answer has ended well."""
+        return self._answer.finish is not None
+
+    @property
+    def failure(self) -> ApiError | None:
+        """The reason for which the answer has failed, with fields named as the dialect does."""
+        failure = self._answer.failure
+        return self._dialect.renamed(failure) if failure else None
+
+    @property
+    def begun(self) -> bool:
+        """True once something has been rendered, or skipped for a client that resumes."""
+        return self._answer.begun
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer; a warning is known at its end."""
+        warning = self._answer.warning
+        return self._chat.headers | ({FORMAT_WARNING: warning.code} if warning else {})
+
+    async def add(self, events: list[Event]) -> bytes:
+        """Add events, and store the items that end with them."""
+        rendered = self._answer.add(self._links.add_to(events))
+        await self._items.store(self._chat.job.bearer, self._answer.ended_items())
         return rendered
 
-    async def _stream(self, request: Request, chat: PreparedChat, ticket: Ticket) -> None:
-        answer = self._answer(request, chat, ticket)
-        links = MediaLinks(request, self._config.server)
-        # Until something is sent, a failure can still have its own status.
-        events = await ticket.events(self._config.stream.grace)
-        first = await self._add(chat, answer, ticket, links.add_to(events))
-        if answer.failure and not answer.begun:
-            raise answer.failure
-        headers = SSE_HEADERS | ticket.headers | chat.headers
-        stream = await ResponseStream.begin(request, self._config.stream.send_timeout, headers)
-        kind = stream_keepalive(request, self._config.stream)
-        await stream.send(first or await _keepalive(kind, answer, ticket, at_once=True))
-        stream.forget_headers()
-        interval = self._config.stream.keepalive_interval
-        # The first one early, by chance: else those who came together would ask together forever.
-        due = time.monotonic() + interval * random.random()  # noqa: S311 - not a secret
-        while not (answer.finish or answer.failure):
-            try:
-                events = await ticket.events(max(0.0, due - time.monotonic()))
-                rendered = await self._add(chat, answer, ticket, links.add_to(events))
-                # Events that this client is not shown must not delay its keep-alive.
-                if not rendered and time.monotonic() >= due:
-                    rendered = await _keepalive(kind, answer, ticket)
-                    due = time.monotonic() + interval
-            except ApiError as error:
-                log_failure(request, error)
-                await stream.send(answer.error(error))
-                break
-            if rendered:
-                await stream.send(rendered)
-                due = time.monotonic() + interval
-        if answer.failure:
-            log_failure(request, answer.failure)
-        if answer.finish:
-            counted = chat.form.include_usage
-            tokens = await usage(chat.prompt_tokens, answer.text) if counted else None
-            await stream.send(answer.ending(tokens))
-        await stream.end()
+    def keepalive(self, kind: StreamKeepalive, place: QueuePlace | None) -> bytes:
+        """Render a keep-alive; `place` while the job is waiting."""
+        return self._answer.comment(place) if kind == "comment" else self._answer.empty_delta(place)
+
+    def error(self, failure: ApiError) -> bytes:
+        """Render an error in the middle of a stream."""
+        return self._answer.error(failure)
+
+    async def ending(self) -> bytes:
+        """Render the end of a stream."""
+        return self._answer.ending(await self._usage() if self._chat.form.include_usage else None)
+
+    async def whole(self) -> bytes:
+        """Render the whole answer, as the body of a response."""
+        return self._answer.whole(await self._usage())
+
+    async def _usage(self) -> Usage:
+        return await usage(self._chat.prompt_tokens, self._answer.text)
 
 
 def _form(chat: ChatRequest) -> AnswerForm:
@@ -303,18 +280,3 @@ def _converse(
     prompt = summarize_prompt(messages) if form.has_usage else None
     is_long = len(encoded) > LARGE
     return Conversation([] if is_long else messages, encoded if is_long else b"", prompt)
-
-
-async def _discard_unneeded(chat: PreparedChat, ticket: Ticket, resources: Resources) -> None:
-    if ticket.id != chat.job.id:  # it reads the answer of an earlier request
-        await resources.discard_blobs()
-
-
-async def _keepalive(
-    kind: StreamKeepalive, answer: Answer, ticket: Ticket, *, at_once: bool = False
-) -> bytes:
-    if kind == "off":
-        return b""
-    now = await ticket.current_place(at_once=at_once)
-    place = QueuePlace(now.place, math.ceil(now.wait)) if now else None
-    return answer.comment(place) if kind == "comment" else answer.empty_delta(place)

@@ -1,0 +1,176 @@
+"""Delivers an answer to its client, streamed or whole. The same in every dialect."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+from sanic import HTTPResponse, Request
+
+from app.files.attachments import Resources
+from app.http.access_log import log_failure
+from app.http.json_answer import encoded_json, send_with_keepalive
+from app.http.keepalive import StreamKeepalive, stream_keepalive
+from app.http.stream import SSE_HEADERS, ResponseStream
+from app.line import Line, SealedJob, Ticket
+from app.openai.answers import QueuePlace
+from app.openai.errors import ApiError
+from app.scheduling import Scheduling
+from wire.events import Event
+
+
+class PreparedRequest(msgspec.Struct, frozen=True):
+    """A request that is ready to be enqueued. Little else is kept of it while it waits."""
+
+    job: SealedJob
+    scheduling: Scheduling
+    stream: bool
+
+
+class Rendering(Protocol):
+    """One answer in the form in which its client gets it, as far as its events were received."""
+
+    @property
+    def is_complete(self) -> bool:
+        """True once the answer has ended well."""
+
+    @property
+    def failure(self) -> ApiError | None:
+        """The reason for which the answer has failed."""
+
+    @property
+    def begun(self) -> bool:
+        """True once something has been rendered, or skipped for a client that resumes."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the answer, besides those of its job."""
+
+    async def add(self, events: list[Event]) -> bytes:
+        """Add events; return the messages that show them to a streaming client."""
+
+    def keepalive(self, kind: StreamKeepalive, place: QueuePlace | None) -> bytes:
+        """Render a keep-alive, which is not off; `place` while the job is waiting."""
+
+    def error(self, failure: ApiError) -> bytes:
+        """Render an error in the middle of a stream."""
+
+    async def ending(self) -> bytes:
+        """Render the end of a stream."""
+
+    async def whole(self) -> bytes:
+        """Render the whole answer, as the body of a response."""
+
+
+Render = Callable[[str], Rendering]
+"""Makes the rendering of the answer to the job with this id. Raises AnswerLost."""
+
+
+class Delivery:
+    """Puts requests in line, and delivers their answers."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._config = line.config.stream
+
+    async def respond(
+        self, request: Request, prepared: PreparedRequest, render: Render, resources: Resources
+    ) -> HTTPResponse | None:
+        """Answer a request; return None if the response has been sent.
+
+        Raises:
+            ApiError: the request failed before anything was sent.
+        """
+        if not prepared.stream:
+            whole = self._whole(prepared, render, resources)
+            return await send_with_keepalive(request, whole, self._config)
+        with await self._submit(prepared, resources) as ticket:
+            await _discard_unneeded(prepared, ticket, resources)
+            await self._stream(request, render(ticket.id), ticket)
+        return None
+
+    async def _submit(self, prepared: PreparedRequest, resources: Resources) -> Ticket:
+        ticket = await self._line.submit(prepared.job, prepared.scheduling)
+        resources.reservation.release()
+        if prepared.scheduling.idempotency is not None and ticket.id == prepared.job.id:
+            # The job may outlive this request; its worker removes them.
+            resources.blob_keys.clear()
+        return ticket
+
+    async def _whole(
+        self, prepared: PreparedRequest, render: Render, resources: Resources
+    ) -> HTTPResponse:
+        with await self._submit(prepared, resources) as ticket:
+            await _discard_unneeded(prepared, ticket, resources)
+            rendering = render(ticket.id)
+            while not rendering.is_complete:
+                await _add(rendering, ticket, await ticket.events())
+                if rendering.failure:
+                    raise rendering.failure
+            body = await rendering.whole()
+            return encoded_json(body, ticket.headers | dict(rendering.headers))
+
+    async def _stream(self, request: Request, rendering: Rendering, ticket: Ticket) -> None:
+        # Until something is sent, a failure can still have its own status.
+        first = await _add(rendering, ticket, await ticket.events(self._config.grace))
+        if rendering.failure and not rendering.begun:
+            raise rendering.failure
+        headers = SSE_HEADERS | ticket.headers | dict(rendering.headers)
+        stream = await ResponseStream.begin(request, self._config.send_timeout, headers)
+        kind = stream_keepalive(request, self._config)
+        await stream.send(first or await _keepalive(kind, rendering, ticket, at_once=True))
+        stream.forget_headers()
+        interval = self._config.keepalive_interval
+        # The first one early, by chance: else those who came together would ask together forever.
+        due = time.monotonic() + interval * random.random()  # noqa: S311 - not a secret
+        while not (rendering.is_complete or rendering.failure):
+            try:
+                events = await ticket.events(max(0.0, due - time.monotonic()))
+                rendered = await _add(rendering, ticket, events)
+                # Events that this client is not shown must not delay its keep-alive.
+                if not rendered and time.monotonic() >= due:
+                    rendered = await _keepalive(kind, rendering, ticket)
+                    due = time.monotonic() + interval
+            except ApiError as error:
+                log_failure(request, error)
+                await stream.send(rendering.error(error))
+                break
+            if rendered:
+                await stream.send(rendered)
+                due = time.monotonic() + interval
+        if rendering.failure:
+            log_failure(request, rendering.failure)
+        if rendering.is_complete:
+            await stream.send(await rendering.ending())
+        await stream.end()
+
+
+async def _discard_unneeded(
+    prepared: PreparedRequest, ticket: Ticket, resources: Resources
+) -> None:
+    if ticket.id != prepared.job.id:  # it reads the answer of an earlier request
+        await resources.discard_blobs()
+
+
+async def _keepalive(
+    kind: StreamKeepalive, rendering: Rendering, ticket: Ticket, *, at_once: bool = False
+) -> bytes:
+    if kind == "off":
+        return b""
+    now = await ticket.current_place(at_once=at_once)
+    return rendering.keepalive(kind, QueuePlace(now.place, math.ceil(now.wait)) if now else None)
+
+
+async def _add(rendering: Rendering, ticket: Ticket, events: list[Event]) -> bytes:
+    """Add events to an answer; detach from the job as soon as the answer is complete.
+
+    Not at the end of the request: the last chunk may wait for a slow client, and slots are scarce.
+    """
+    rendered = await rendering.add(events)
+    if rendering.is_complete:
+        ticket.detach(enough=True)
+    return rendered

@@ -18,7 +18,7 @@ from app.openai.errors import ApiError, LineUnavailable, WaitedTooLong, clash_er
 from app.scheduling import BANDS, SHARES, Scheduling
 from settings import Settings
 from wire.events import Event, Failed
-from wire.jobs import ChatJob, Family, Lane, encode_job, fingerprint, is_pool
+from wire.jobs import ChatJob, Family, encode_job, fingerprint, is_pool
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
 from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.scripts import WrongVersionError
@@ -49,19 +49,19 @@ DETACHMENTS = 100
 """Readers that are detached together: each may cancel a job, which takes Redis up to 0.1 ms."""
 
 
-def account_name(seal: Seal, bearer: str) -> str:
-    """Return the name in Redis of the account on which a bearer's jobs run."""
+def line_key(seal: Seal, bearer: str) -> str:
+    """Return the name in Redis of the key that a bearer is."""
     return seal.name("account", bearer)
 
 
 async def finish_if_waiting(
-    line: FrontEndLine, seal: Seal, id: str, account: str, failed: Failed
+    line: FrontEndLine, seal: Seal, id: str, key: str, failed: Failed
 ) -> JobStatus | None:
     """Finish a job if it is waiting, with an ending for its current readers.
 
     Returns the status of a job that is not waiting; None if it was finished here, or is unknown.
     """
-    while (job := await line.status(id, account)) and job.state == "waiting":
+    while (job := await line.status(id, key)) and job.state == "waiting":
         if await finish_waiting(line, seal, id, job.front_ends, failed):
             return None
     return job
@@ -112,7 +112,7 @@ class Line:
             await self._places.finish(0.0)
             await self._detachments.finish(self.config.queue.heartbeat)
 
-    async def submit(self, job: SealedJob, scheduling: Scheduling, lane: Lane = "chat") -> Ticket:
+    async def submit(self, job: SealedJob, scheduling: Scheduling, lane: str = "chat") -> Ticket:
         """Enqueue a job; its ticket is a context, at whose end it detaches.
 
         Raises:
@@ -148,7 +148,7 @@ class Line:
                 "position": place.place if place else "attached",
             },
         )
-        return Ticket(self, reply, job.id, new.account, place)
+        return Ticket(self, reply, job.id, new.key, place)
 
     async def _subscribed(self) -> None:
         """Wait until events can be received: those published before that would be missed."""
@@ -173,7 +173,7 @@ class Line:
         except WrongVersionError:
             raise LineUnavailable from None  # this front end is about to stop
         except BaseException as error:  # also of a cancelled task: the job may have been enqueued
-            self.detach(reply, new.id, new.account, idempotency=new.idem)
+            self.detach(reply, new.id, new.key, idempotency=new.idem)
             if isinstance(error, REDIS_ERRORS):
                 logger.warning(
                     "a job could not be put in line: %s",
@@ -185,16 +185,16 @@ class Line:
         finally:
             self._enqueues.release()
 
-    def _new_job(self, job: SealedJob, scheduling: Scheduling, lane: Lane) -> NewJob:
+    def _new_job(self, job: SealedJob, scheduling: Scheduling, lane: str) -> NewJob:
         """Describe a job to the line."""
         upstream, queue = self.config.upstream, self.config.queue
         new = NewJob(
             id=job.id,
             lane=lane,
             family=job.family,
-            account=account_name(self._seal, job.bearer),
+            key=line_key(self._seal, job.bearer),
             front_end=self._front_end_id,
-            cap=upstream.per_pool_concurrency
+            own_slots=upstream.per_pool_concurrency
             if is_pool(job.bearer)
             else upstream.per_account_concurrency,
             user=self._seal.name("user", f"{job.bearer} {scheduling.tier} {scheduling.user}"),
@@ -213,7 +213,7 @@ class Line:
         self,
         reply: Reply,
         reader: str,
-        account: str,
+        key: str,
         *,
         enough: bool = False,
         idempotency: str | None = None,
@@ -226,27 +226,27 @@ class Line:
         if reply.ended and not reply.abandoned:
             return
         logger.debug("a reader detaches", extra={"event": "reader_detached", "job": reply.job})
-        self._detachments.add((account, Detachment(reply.job, reader, enough, idempotency)))
+        self._detachments.add((key, Detachment(reply.job, reader, enough, idempotency)))
 
     async def _detach_all(self, detached: Sequence[tuple[str, Detachment]]) -> Sequence[None]:
-        # The last ones of an account first: no job moves up that is about to leave, too.
+        # The last ones of a key first: no job moves up that is about to leave, too.
         readers = [reader for _, reader in reversed(detached)]
         # Repeated until it succeeds: while we are present, the jobs would run without a reader.
         await retry(partial(self._line.detach_all, readers))
         return [None] * len(readers)
 
-    async def give_up_waiting(self, id: str, account: str) -> bool:
+    async def give_up_waiting(self, id: str, key: str) -> bool:
         """Finish a job that waited too long. False if it is not waiting: it has a slot, or its
         ending is on its way to us."""
         with contextlib.suppress(*REDIS_ERRORS):
-            job = await finish_if_waiting(self._line, self._seal, id, account, WAITED_TOO_LONG)
+            job = await finish_if_waiting(self._line, self._seal, id, key, WAITED_TOO_LONG)
             return job is None
         return True
 
     async def _ask_places(self, asked: Sequence[tuple[str, str]]) -> Sequence[Accepted | None]:
         return await self._line.places(id for _, id in asked)
 
-    async def place(self, id: str, account: str, *, at_once: bool) -> Accepted | None:
+    async def place(self, id: str, key: str, *, at_once: bool) -> Accepted | None:
         """Return the current place of a job; None if it is not waiting, or Redis is unreachable.
 
         Unless `at_once`, it is asked together with others: thousands of clients may wait.
@@ -254,7 +254,7 @@ class Line:
         with contextlib.suppress(*REDIS_ERRORS):
             if at_once:
                 return (await self._line.places([id]))[0]
-            return await self._places.add((account, id))
+            return await self._places.add((key, id))
         return None
 
     def fail_all(self, message: str, code: str) -> None:
@@ -270,14 +270,14 @@ class Ticket:
     """
 
     def __init__(
-        self, line: Line, reply: Reply, reader: str, account: str, place: Accepted | None
+        self, line: Line, reply: Reply, reader: str, key: str, place: Accepted | None
     ) -> None:
         self.id = reply.job
         self.place = place
         self._line = line
         self._reply = reply
         self._reader = reader
-        self._account = account
+        self._key = key
         self._deadline = _now() + line.config.queue.longest_wait
         self._detached = False
         # The handler may be blocked by the very client because of which the reply ended.
@@ -317,7 +317,7 @@ class Ticket:
 
     async def _extend_or_give_up(self) -> None:
         # A job with a slot may still begin, if its files take long; its worker finishes it.
-        if await self._line.give_up_waiting(self.id, self._account):
+        if await self._line.give_up_waiting(self.id, self._key):
             raise WaitedTooLong
         upstream = self._line.config.upstream
         self._deadline += upstream.connect_timeout + upstream.first_event_timeout
@@ -330,7 +330,7 @@ class Ticket:
         """
         if not self._detached:
             self._detached = True
-            self._line.detach(self._reply, self._reader, self._account, enough=enough)
+            self._line.detach(self._reply, self._reader, self._key, enough=enough)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -345,7 +345,7 @@ class Ticket:
         """Return its current place; see `Line.place`."""
         if self.begun:
             return None
-        return await self._line.place(self.id, self._account, at_once=at_once)
+        return await self._line.place(self.id, self._key, at_once=at_once)
 
 
 def _now() -> float:

@@ -109,10 +109,10 @@ def state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     leases = GaugeMetricFamily(
         "gateway_leases", "Upstream slots in use or not yet reclaimed.", labels=["lane"]
     )
-    for lane, jobs in snapshot.lanes.items():
-        waiting.add_metric([lane], jobs.waiting)
-        running.add_metric([lane], jobs.running)
-        leases.add_metric([lane], jobs.leases)
+    for sort, jobs in snapshot.sorts.items():
+        waiting.add_metric([sort], jobs.waiting)
+        running.add_metric([sort], jobs.running)
+        leases.add_metric([sort], jobs.leases)
     accounts = GaugeMetricFamily(
         "gateway_accounts",
         "Accounts that cannot be used in full, by state.",

@@ -14,7 +14,7 @@ from sanic import HTTPResponse, Request
 from app.http.body import read_bearer
 from app.http.json_answer import json
 from app.idempotency import key_name
-from app.line import account_name, finish_if_waiting
+from app.line import finish_if_waiting, line_key
 from app.openai.errors import LineUnavailable, NotFound
 from wire.line.front_end import FrontEndLine
 from wire.line.status import JobStatus
@@ -68,19 +68,19 @@ class QueueEntries:
     async def cancel(self, request: Request, id: str) -> HTTPResponse:
         """Cancel a waiting or running job, or delete its answer. Raises like `show`."""
         bearer = read_bearer(request)
-        account = account_name(self._seal, bearer)
+        key = line_key(self._seal, bearer)
         with _redis_needed():
             job = await self._find(bearer, unquote(id))
             # Its state may change at any time between these calls, and its readers must be sent
             # an ending.
-            while await finish_if_waiting(self._line, self._seal, job.id, account, CANCELLED):
+            while await finish_if_waiting(self._line, self._seal, job.id, key, CANCELLED):
                 if await self._line.cancel(job.id, unless_waiting=True) != "waiting":
                     break
         return json(Cancellation(id=job.id))
 
     async def _find(self, bearer: str, name: str) -> JobStatus:
-        key = key_name(self._seal, bearer, name)
-        job = await self._line.status(name, account_name(self._seal, bearer), key)
+        named = key_name(self._seal, bearer, name)
+        job = await self._line.status(name, line_key(self._seal, bearer), named)
         if job is None:
             raise NotFound("No such request in the queue for this bearer.")
         return job

@@ -65,7 +65,7 @@ async def _rounds(
     queue = WholeLine(redis, Seal(b"benchmark"), config, settings.Upstream(max_concurrency=SLOTS))
 
     def new(n: int) -> NewJob:
-        return NewJob(id=f"job-{n}", account=f"key-{n % keys}", front_end="front", cap=2)
+        return NewJob(id=f"job-{n}", key=f"key-{n % keys}", front_end="front", own_slots=2)
 
     async def fill(numbers: range) -> None:
         for n in numbers:
@@ -107,7 +107,7 @@ async def _rounds(
 
 
 async def _look(queue: WholeLine, job: NewJob) -> bool:
-    return await queue.status(job.id, job.account) is not None
+    return await queue.status(job.id, job.key) is not None
 
 
 async def _in_turns(lines: list[AsyncIterator[dict[str, int]]]) -> list[Cost]:

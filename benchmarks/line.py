@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import settings
-from wire.jobs import Lane
 from wire.line import keys
+from wire.line.claims import Claim
 from wire.line.front_end import FrontEndLine
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
@@ -43,9 +45,15 @@ class WholeLine(FrontEndLine, WorkerLine, UpkeepLine):
         """Time (ms) after a disturbance in which nothing is claimed."""
         return self._gap
 
-    def queue_key(self, lane: Lane) -> str:
+    def queue_key(self, lane: str) -> str:
         """The lane's sorted set of jobs that may be claimed."""
         return keys.queue(lane, self.scripts.fingerprint)
+
+    async def claim(
+        self, worker: str, limit: int, upstreams: Sequence[str] = ("main",), record: bytes = b""
+    ) -> list[Claim]:
+        """Claim from the upstream of all benchmarks."""
+        return await super().claim(worker, limit, upstreams, record)
 
     async def set_clock(self, now: float) -> None:
         """Set a stopped clock to a time in seconds."""

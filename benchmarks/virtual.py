@@ -22,7 +22,7 @@ from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
 from wire import VERSION
-from wire.jobs import Family, Lane
+from wire.jobs import Family
 from wire.line.admission import Accepted, NewJob, Refused
 from wire.line.claims import Claim
 from wire.line.presence import Presence
@@ -50,7 +50,7 @@ class Kind:
     cap: int = 1
     weight: float = 1.0
     tier: float = 1.0
-    lane: Lane = "chat"
+    lane: str = "chat"
     family: Family = "gpt_4_s"
     refused: bool = False
 
@@ -151,11 +151,11 @@ class World:
         id = f"job-{next(self._numbers)}"
         new = NewJob(
             id=id,
-            account=kind.key,
+            key=kind.key,
             front_end="front",
             lane=kind.lane,
             family=kind.family,
-            cap=kind.cap,
+            own_slots=kind.cap,
             user=kind.user,
             weight=kind.weight,
             tier=kind.tier,

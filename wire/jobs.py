@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from typing import Literal
+from urllib.parse import quote
 
 import msgspec
 
 from wire import VERSION
 
-Lane = Literal["chat", "images"]
+Sort = Literal["chat", "images", "embeddings"]
+"""A kind of job. At each upstream some slots are reserved for each."""
 Role = Literal["system", "user", "assistant"]
 Family = Literal["gpt_4_s", "gpt_4_mobile", "gpt_3_5", "gpt_4_gizmo"]
 """A kind of model; `gpt_4_gizmo` is a GPT, which the job names."""
@@ -196,7 +198,7 @@ def decode_job(body: bytes) -> Job:
         msgspec.MsgspecError: not a job of this version.
     """
     job = _decoder.decode(body)
-    if job.version not in (1, VERSION):  # 1: the same fields, of a job that waited for an upgrade
+    if job.version not in (1, 2, VERSION):  # the same fields, of a job that waited for an upgrade
         raise msgspec.ValidationError(f"job of version {job.version}, this worker speaks {VERSION}")
     return job
 
@@ -213,6 +215,15 @@ def decode_messages(body: bytes) -> list[Message]:
         msgspec.MsgspecError: not messages of this version.
     """
     return _messages_decoder.decode(body)
+
+
+def lane_name(sort: Sort, model: str = "") -> str:
+    """Return the name of a lane: jobs that the same upstreams may run.
+
+    It is the sort of the jobs alone where an upstream has one lane for all its models. A model of
+    "*" is any that no upstream lists.
+    """
+    return f"{sort}:{quote(model, safe='*')}" if model else sort
 
 
 def fingerprint(bearer: str) -> str:

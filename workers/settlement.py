@@ -23,7 +23,6 @@ from settings import Settings
 from store.blobs import Blobs
 from store.objects import StoreError
 from wire.events import Ending, Failed
-from wire.jobs import Family
 from wire.line.claims import Claim, Requeued
 from wire.line.worker import WorkerLine
 from wire.redis.outage import REDIS_ERRORS, retry
@@ -172,7 +171,7 @@ class Settlement:
             await self._blobs.remove(attempt.blob_keys)
 
     async def _finish_waiting(
-        self, account: str, family: Family | None, failed: Failed, within: float = math.inf
+        self, account: str, family: str | None, failed: Failed, within: float = math.inf
     ) -> None:
         """Fail the account's waiting jobs: all, or those whose deadline is `within` seconds.
 

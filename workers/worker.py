@@ -50,6 +50,9 @@ logger = logging.getLogger(__name__)
 POLL = 0.5
 """Seconds between two looks for claimable jobs, should no nudge arrive."""
 
+MAIN = "main"
+"""The name of the upstream."""
+
 LOST = Failed("gateway_error", "Redis has lost the request. Retry the request.", code="job_lost")
 
 
@@ -131,7 +134,7 @@ class Worker:
             return
         self._overtaken.clear()
         asked = time.monotonic()
-        for claim in await self.line.claim(self.id, limit, RECORD):
+        for claim in await self.line.claim(self.id, limit, [MAIN], RECORD):
             logger.debug("a job is claimed", extra={"event": "job_claimed", "job": claim.id})
             attempt = self._attempts[claim.id, claim.attempt] = Attempt(claim)
             self.leases.add(attempt, asked)

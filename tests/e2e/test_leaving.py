@@ -100,7 +100,7 @@ def test_fifty_clients_that_disconnect_at_once_leave_no_job_behind(gateway: Gate
     for client in clients:
         client.leave()
     with redis.Redis.from_url(gateway.redis.url) as line:
-        jobs = ("gateway:waiting:chat", "gateway:leases:chat")
+        jobs = ("gateway:waiting:chat", "gateway:leases:main:chat")
         until(
             lambda: not line.exists(*jobs),
             60,

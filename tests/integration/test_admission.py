@@ -31,18 +31,16 @@ async def line(redis: Redis, seal: Seal, slots: int = 1, **more: Any) -> WholeLi
     return queue
 
 
-async def fill(queue: WholeLine, count: int, account: str = "heavy", **more: Any) -> list[Accepted]:
-    """Enqueue jobs of an account that holds one conversation at once; all are accepted."""
-    admitted = [
-        await queue.enqueue(new(f"{account}-{n}", account, **more), b"body") for n in range(count)
-    ]
+async def fill(queue: WholeLine, count: int, key: str = "heavy", **more: Any) -> list[Accepted]:
+    """Enqueue jobs of a key whose account holds one conversation at once; all are accepted."""
+    admitted = [await queue.enqueue(new(f"{key}-{n}", key, **more), b"body") for n in range(count)]
     assert all(isinstance(one, Accepted) for one in admitted), admitted
     return admitted  # type: ignore[return-value]  # as was just asserted
 
 
-async def refused(queue: WholeLine, id: str, account: str, reason: str, **more: Any) -> float:
+async def refused(queue: WholeLine, id: str, key: str, reason: str, **more: Any) -> float:
     """The retry time (seconds from now) of a job that is refused."""
-    admission = await queue.enqueue(new(id, account, **more), b"body")
+    admission = await queue.enqueue(new(id, key, **more), b"body")
     assert isinstance(admission, Refused), admission
     assert admission.reason == reason
     return admission.retry_after
@@ -111,16 +109,16 @@ async def learn(redis: Redis, seconds: float) -> None:
     await redis.hset("gateway:service", mapping=known)  # type: ignore[misc]  # redis-py: sync or async
 
 
-async def test_the_record_of_a_refused_account_expires_soon(redis: Redis, seal: Seal) -> None:
+async def test_the_record_of_a_refused_key_expires_soon(redis: Redis, seal: Seal) -> None:
     """Any bearer may ask: each made-up one took memory in Redis for a day."""
     queue = WholeLine(redis, seal, QUICK)  # without a worker
     for _ in range(2):
         assert isinstance(await queue.enqueue(new("job", "made-up"), b"body"), Refused)
-    assert 0 < await redis.pttl("gateway:account:made-up") <= 60_000
+    assert 0 < await redis.pttl("gateway:key:made-up") <= 60_000
     await has_worker(redis, seal)
     assert isinstance(await queue.enqueue(new("job", "made-up"), b"body"), Accepted)
     assert isinstance(await queue.enqueue(new("more", "made-up", max_wait=0), b"body"), Refused)
-    assert await redis.pttl("gateway:account:made-up") > 60_000
+    assert await redis.pttl("gateway:key:made-up") > 60_000
 
 
 async def test_a_maximum_wait_of_zero_means_a_slot_now_or_a_refusal(

@@ -42,7 +42,7 @@ def named(id: str, front: str = "front", digest: str = "same") -> NewJob:
 
 
 async def waits_or_runs(queue: WholeLine, id: str) -> bool:
-    found = await queue.status(id, "account")
+    found = await queue.status(id, "key")
     return found is not None and found.state in ("waiting", "running")
 
 
@@ -65,10 +65,10 @@ async def test_a_repeated_idempotency_key_attaches_to_the_same_job(
     assert await field(redis, "gateway:job:first", "readers") == b"front/first other/again"
     assert await queue.enqueue(named("else", digest="else"), b"body") == Clash("mismatch")
     assert [c.id for c in await claim(queue)] == ["first"]
-    found = await queue.status("unknown", "account", "key")
+    found = await queue.status("unknown", "key", "key")
     assert found is not None
     assert found.id == "first"
-    assert await queue.status("first", "another account") is None
+    assert await queue.status("first", "another key") is None
 
 
 async def test_a_client_with_part_of_an_answer_never_gets_another_answer(queue: WholeLine) -> None:
@@ -132,7 +132,7 @@ async def test_a_job_ended_early_by_a_satisfied_reader_is_done_and_kept(queue: W
     await queue.detach("job", "job", enough=True)
     assert "cancel" in await present(queue, claimed)
     assert await queue.finish("job", claimed.attempt, "cancelled", b"entry", {})
-    found = await queue.status("job", "account")
+    found = await queue.status("job", "key")
     assert found is not None
     assert found.state == "done"
     assert await queue.enqueue(named("again"), b"body") == Attached("job")

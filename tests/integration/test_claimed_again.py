@@ -69,7 +69,7 @@ async def test_a_job_claimed_again_by_its_former_worker_has_one_conversation_and
             await asyncio.sleep(0.02)
         first = await redis.hget("gateway:job:job", "attempt")  # type: ignore[misc]  # redis-py: sync or async
         while await redis.hget("gateway:job:job", "attempt") == first:  # type: ignore[misc]  # as above
-            await redis.zadd("gateway:leases:chat", {"job": 1}, xx=True)
+            await redis.zadd("gateway:leases:main:chat", {"job": 1}, xx=True)
             await queue.reap()
             await asyncio.sleep(0.01)
         upstream.claimed_again.set()

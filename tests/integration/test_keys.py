@@ -111,8 +111,8 @@ async def scenes(
     await enqueue(queue, "runs")
     [runs] = await claim(queue)
     await enqueue(queue, "in-line")
-    await enqueue(queue, "has-a-seat", account="other")
-    await enqueue(queue, "named", account="named", idem="named", digest="d")
+    await enqueue(queue, "has-a-seat", key="other")
+    await enqueue(queue, "named", key="named", idem="named", digest="d")
     await step()
     assert await queue.begin(runs, b"entry", {"front": b"frame"})
     await queue.stop_logging(runs)
@@ -130,15 +130,15 @@ async def scenes(
 
     # Accounts that are busy, at their limit, or used up; an upstream that fails.
     for name in ("a", "b"):
-        await enqueue(queue, f"pool-{name}", account="pool", cap=2)
+        await enqueue(queue, f"pool-{name}", key="pool", own_slots=2)
     first, second = await claim(queue)
     assert await queue.cool_down(first, 5, 60) == "requeued"
     await step()
     assert await queue.park(second, 30) == "requeued"
-    await enqueue(queue, "busy", account="busy")
+    await enqueue(queue, "busy", key="busy")
     [busy] = await claim(queue)
     assert await queue.cool_down(busy, 5, 60) == "requeued"
-    await enqueue(queue, "fails", account="fails")
+    await enqueue(queue, "fails", key="fails")
     [fails] = await claim(queue)
     assert await queue.retry(fails, 0.2, 10, 5) == "requeued"
     await step()
@@ -150,15 +150,15 @@ async def scenes(
     narrow = WholeLine(
         redis, seal, strict, settings.Upstream(max_concurrency=1, circuit_failures=1)
     )
-    await redis.hset("gateway:account:pool", "answered", "1")  # type: ignore[misc]  # redis-py: sync or async
-    refused = await narrow.enqueue(new("refused", account="pool"), b"body")
+    await redis.hset("gateway:key:pool", "answered", "1")  # type: ignore[misc]  # redis-py: sync or async
+    refused = await narrow.enqueue(new("refused", key="pool"), b"body")
     assert isinstance(refused, Refused)
     await step()
     async with asyncio.timeout(30):
         while not (again := await claim(narrow)):
             await asyncio.sleep(0.02)  # until its pause is over
     [fails] = again
-    await enqueue(queue, "tries", account="tries")
+    await enqueue(queue, "tries", key="tries")
     await narrow.finish(fails.id, fails.attempt, "failed", b"entry", {}, upstream_failed=True)
     await step()
     await redis.hset("gateway:breaker", "until", "1")  # type: ignore[misc]  # redis-py: sync or async
@@ -170,7 +170,7 @@ async def scenes(
         await queue.cancel(name)
 
     # Keys of the reconciler.
-    await redis.zadd("gateway:leases:chat", {"nobody": 1.0})
+    await redis.zadd("gateway:leases:main:chat", {"nobody": 1.0})
     assert await reconcile(queue, 30)
     await step()
 
@@ -178,17 +178,17 @@ async def scenes(
     known = [f"{kind} {field}" for kind in ("chat", "chat gpt_4_s") for field in ("n", "mean")]
     await redis.hset("gateway:service", mapping=dict.fromkeys(known, "1000"))  # type: ignore[misc]  # redis-py: sync or async
     ahead = {"chat paid": "1e9", "answered": "1"}
-    await redis.hset("gateway:account:ahead", mapping=ahead)  # type: ignore[misc]  # redis-py: sync or async
+    await redis.hset("gateway:key:ahead", mapping=ahead)  # type: ignore[misc]  # redis-py: sync or async
     await redis.zadd("gateway:promised:ahead", {"ahead": 1000 * time.time()})
     await enqueue(queue, "before")
-    await enqueue(WholeLine(redis, seal, settings.Queue(), ONE_SLOT), "ahead", account="ahead")
+    await enqueue(WholeLine(redis, seal, settings.Queue(), ONE_SLOT), "ahead", key="ahead")
     await step()
     for name in ("before", "ahead"):
         await queue.cancel(name)
 
     # Both lanes have jobs to claim, and take turns.
-    await enqueue(queue, "chat", account="chats")
-    await enqueue(queue, "image", account="images", lane="images")
+    await enqueue(queue, "chat", key="chats")
+    await enqueue(queue, "image", key="images", lane="images")
     [first] = await claim(queue, 1)
     await redis.hincrby(f"gateway:job:{first.id}", "claimed", -1000)  # type: ignore[misc]  # redis-py: sync or async
     await queue.finish(first.id, first.attempt, "done", b"entry", {})
@@ -197,7 +197,7 @@ async def scenes(
 
     # A stranger and a key that has had an answer wait; the upstream refuses the stranger's key.
     for name in ("tries", "made-up"):
-        await enqueue(queue, f"of-{name}", account=name)
+        await enqueue(queue, f"of-{name}", key=name)
     await step()
     first, second = await claim(queue, 1) + await claim(queue, 1)
     await queue.refuse(first)

@@ -75,7 +75,7 @@ async def test_a_promise_is_kept_even_if_its_key_is_ahead_of_its_share(
     await made.run(told.retry_after)
     assert isinstance(await made.send(Kind("other", lambda: 15.0)), Job)
     # An answer took a minute longer than others.
-    record = names.account("heavy")
+    record = names.key("heavy")
     paid = float(await redis.hget(record, "chat paid") or 0)  # type: ignore[misc]  # redis-py: sync or async
     await redis.hset(record, "chat paid", str(paid + 60_000))  # type: ignore[misc]  # redis-py: sync or async
     returned = await made.send(heavy)

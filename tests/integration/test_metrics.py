@@ -23,7 +23,7 @@ from wire.line import keys, metrics
 from wire.line.metrics import HISTOGRAMS
 from wire.line.scripts import modules
 from wire.line.scripts.linking import link
-from wire.line.snapshot import LaneSnapshot, Snapshot, TakeSnapshot
+from wire.line.snapshot import Snapshot, SortSnapshot, TakeSnapshot
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 
@@ -103,20 +103,20 @@ async def test_a_metric_that_cannot_be_counted_does_not_fail_its_script(redis: R
 async def test_the_snapshot_counts_jobs_leases_workers_and_accounts(
     redis: Redis, queue: WholeLine, seal: Seal
 ) -> None:
-    def expected(chat: LaneSnapshot, resting: int = 0) -> Snapshot:
-        lanes = {"chat": chat, "images": LaneSnapshot()}
-        return Snapshot(lanes, {"resting": resting, "parked": 0, "limited": 0}, 2)
+    def expected(chat: SortSnapshot, resting: int = 0) -> Snapshot:
+        sorts = {"chat": chat, "images": SortSnapshot(), "embeddings": SortSnapshot()}
+        return Snapshot(sorts, {"resting": resting, "parked": 0, "limited": 0}, 2)
 
     await present(queue)
-    assert await queue.snapshot() == expected(LaneSnapshot())
+    assert await queue.snapshot() == expected(SortSnapshot())
     for n in range(4):
         await enqueue(queue, f"job-{n}", f"account-{n % 3}")
     claims = await claim(queue, want=2)
-    assert await queue.snapshot() == expected(LaneSnapshot(2, 2, 2))
+    assert await queue.snapshot() == expected(SortSnapshot(2, 2, 2))
     await queue.cool_down(claims[0], 30, 60)
-    assert await queue.snapshot() == expected(LaneSnapshot(3, 1, 1), resting=1)
+    assert await queue.snapshot() == expected(SortSnapshot(3, 1, 1), resting=1)
     assert await queue.finish(claims[1].id, claims[1].attempt, "done", b"entry", {})
-    assert await queue.snapshot() == expected(LaneSnapshot(3, 0, 0), resting=1)
+    assert await queue.snapshot() == expected(SortSnapshot(3, 0, 0), resting=1)
 
 
 # Over HTTP

@@ -44,7 +44,7 @@ def config() -> settings.Settings:
 
 async def test_jobs_are_claimed_in_the_order_they_came(queue: WholeLine) -> None:
     for n in range(5):
-        await enqueue(queue, f"job-{n}", account=f"account-{n}")
+        await enqueue(queue, f"job-{n}", key=f"account-{n}")
     claims = await claim(queue)
     assert ids(claims) == [f"job-{n}" for n in range(5)]
     assert all(c.attempt > 0 and c.body == b"body" and c.front_ends == ["front"] for c in claims)
@@ -54,7 +54,7 @@ async def test_the_cap_of_the_whole_upstream_holds_however_many_workers_claim(
     queue: WholeLine,
 ) -> None:
     for n in range(110):
-        await enqueue(queue, f"job-{n}", account=f"account-{n}")
+        await enqueue(queue, f"job-{n}", key=f"account-{n}")
     assert len(await claim(queue, want=98, worker="w1")) == 98
     assert len(await queue.claim("w2", 10)) == 2
     assert await queue.claim("w3", 10) == []
@@ -62,10 +62,10 @@ async def test_the_cap_of_the_whole_upstream_holds_however_many_workers_claim(
 
 async def test_an_account_holds_no_more_than_its_cap_and_blocks_nobody(queue: WholeLine) -> None:
     for n in range(3):
-        await enqueue(queue, f"full-{n}", account="full")
+        await enqueue(queue, f"full-{n}", key="full")
     for n in range(3):
-        await enqueue(queue, f"pool-{n}", account="pool", cap=2)
-    await enqueue(queue, "other", account="other")
+        await enqueue(queue, f"pool-{n}", key="pool", own_slots=2)
+    await enqueue(queue, "other", key="other")
     first = await claim(queue)
     assert ids(first) == ["full-0", "pool-0", "other", "pool-1"], (
         "a key's second comes after others' first"
@@ -88,8 +88,9 @@ async def test_a_finished_job_leaves_only_keys_that_expire(queue: WholeLine, red
     assert await finish(queue, claimed)
     left = {key.decode() for key in await redis.keys("*")} - {"gateway:workers:347705b9"}
     expiring = {
-        "gateway:account:account",
-        "gateway:users:account",
+        "gateway:account:key",
+        "gateway:key:key",
+        "gateway:users:key",
         "gateway:job:job",
         keys.log("job"),
         keys.front_end("front"),
@@ -135,7 +136,7 @@ async def test_a_stale_attempt_can_neither_begin_nor_finish_nor_cool_down_its_ac
 
 async def test_a_requeued_job_gets_its_old_place(queue: WholeLine) -> None:
     for n in range(3):
-        await enqueue(queue, f"job-{n}", account=f"account-{n}")
+        await enqueue(queue, f"job-{n}", key=f"account-{n}")
     (first,) = await claim(queue, want=1)
     assert await queue.requeue(first) == "requeued"
     assert ids(await claim(queue)) == ["job-0", "job-1", "job-2"]
@@ -145,8 +146,8 @@ async def test_a_busy_account_cools_down_and_its_job_is_claimed_first_afterwards
     queue: WholeLine,
 ) -> None:
     for n in range(2):
-        await enqueue(queue, f"job-{n}", account="busy")
-    await enqueue(queue, "free", account="free")
+        await enqueue(queue, f"job-{n}", key="busy")
+    await enqueue(queue, "free", key="free")
     (first,) = await claim(queue, want=1)
     assert await queue.cool_down(first, 0.5, 2) == "requeued"
     assert ids(await claim(queue)) == ["free"], "the account's other job must rest too"
@@ -167,19 +168,19 @@ async def test_each_further_cool_down_is_twice_as_long_until_an_answer_begins(
             claims = await claim(queue)
         before = await now(redis)
         await queue.cool_down(claims.pop(), 0.2, 0.6)
-        until = float(await redis.zscore("gateway:later", "account account") or 0)
+        until = float(await redis.zscore("gateway:later", "account key") or 0)
         assert before + expected <= until <= await now(redis) + expected
     while not claims:
         claims = await claim(queue)
     await queue.begin(claims[0], ENTRY, FRAMES)
-    assert await field(redis, "gateway:account:account", "rest") is None
+    assert await field(redis, "gateway:account:key", "rest") is None
 
 
 async def test_a_renewed_lease_is_kept_and_a_job_with_an_expired_one_is_requeued(
     queue: WholeLine,
 ) -> None:
-    await enqueue(queue, "kept", account="a")
-    await enqueue(queue, "dead", account="b")
+    await enqueue(queue, "kept", key="a")
+    await enqueue(queue, "dead", key="b")
     kept, dead = await claim(queue)
     assert await lapse(queue, kept) == (1, [])
     assert ids(await claim(queue)) == ["dead"]
@@ -268,10 +269,10 @@ async def test_a_cancellation_reaches_the_worker_by_message_and_by_heartbeat(
 async def test_jobs_of_a_front_end_that_died_are_dropped_when_their_turn_comes(
     queue: WholeLine, redis: Redis
 ) -> None:
-    await enqueue(queue, "kept", account="a")
-    await enqueue(queue, "orphan", account="b", front="dead")
+    await enqueue(queue, "kept", key="a")
+    await enqueue(queue, "orphan", key="b", front="dead")
     await queue.presences.remove_front_end("dead")
-    await enqueue(queue, "next", account="b")
+    await enqueue(queue, "next", key="b")
     assert ids(await claim(queue)) == ["kept", "next"]
     assert not await queue.exists("orphan"), "had it only been frozen, it would enqueue it again"
 
@@ -294,11 +295,11 @@ async def test_a_job_enqueued_twice_is_in_line_once(queue: WholeLine) -> None:
 
 async def test_a_place_counts_the_jobs_ahead(queue: WholeLine) -> None:
     for n in range(3):
-        await enqueue(queue, f"mine-{n}", account="mine")
-    await enqueue(queue, "other", account="other")
+        await enqueue(queue, f"mine-{n}", key="mine")
+    await enqueue(queue, "other", key="other")
 
-    async def place(id: str, account: str) -> int | None:
-        found = await queue.status(id, account)
+    async def place(id: str, key: str) -> int | None:
+        found = await queue.status(id, key)
         assert found is not None
         return found.position
 
@@ -312,7 +313,7 @@ async def test_a_place_counts_the_jobs_ahead(queue: WholeLine) -> None:
 @pytest.mark.parametrize("count", [3])
 async def test_racing_workers_never_share_a_job(queue: WholeLine, count: int) -> None:
     for n in range(60):
-        await enqueue(queue, f"job-{n}", account=f"account-{n}")
+        await enqueue(queue, f"job-{n}", key=f"account-{n}")
     await claim(queue, want=1)
     claimed = await asyncio.gather(*(queue.claim(f"w{n % count}", 3) for n in range(30)))
     everything = [c.id for claims in claimed for c in claims]
@@ -346,7 +347,7 @@ async def test_a_job_cancelled_before_it_is_requeued_is_finished_instead(
     ]
     for number, put_back in enumerate(puts_back):
         id = f"job-{number}"
-        await enqueue(queue, id, account=id)
+        await enqueue(queue, id, key=id)
         (claimed,) = await claim(queue)
         assert await queue.cancel(id) == "running"
         assert await put_back(claimed) == "cancelled"
@@ -388,7 +389,7 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
 async def test_the_snapshot_shows_an_open_circuit(queue: WholeLine) -> None:
     assert (await queue.snapshot()).open_for is None
     for n in range(5):
-        await enqueue(queue, f"job-{n}", account=f"account-{n}")
+        await enqueue(queue, f"job-{n}", key=f"account-{n}")
     for claimed in await claim(queue):
         assert await queue.retry(claimed, 0.1, 1, 5) == "requeued"
     open_for = (await queue.snapshot()).open_for
@@ -401,13 +402,13 @@ async def test_a_clock_that_is_set_back_delays_claims_only_briefly(
 ) -> None:
     """The clock of Redis was set back by an hour: for that hour nothing was claimed, and the slots
     of dead workers were not freed."""
-    await enqueue(queue, "lost", account="a")
+    await enqueue(queue, "lost", key="a")
     (lost,) = await claim(queue)
     hour = 3_600_000
     await redis.hincrby("gateway:pulse", "since", hour)  # type: ignore[misc]  # redis-py: sync or async
     await redis.hincrby("gateway:pulse", "at", hour)  # type: ignore[misc]  # as above
-    await redis.zincrby("gateway:leases:chat", hour, lost.id)
-    await enqueue(queue, "job", account="b")
+    await redis.zincrby("gateway:leases:main:chat", hour, lost.id)
+    await enqueue(queue, "job", key="b")
     assert ids(await claim(queue)) == ["job"]
     assert await lapse(queue) == (1, [])
 

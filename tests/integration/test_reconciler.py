@@ -23,12 +23,12 @@ async def scene(queue: WholeLine) -> list[Claim]:
     """Start two jobs, which are returned; others wait in the queue, in lines and for a retry
     time."""
     for n in range(3):
-        await enqueue(queue, f"a-{n}", account="a")
-    await enqueue(queue, "b-0", account="b", lane="images")
-    await enqueue(queue, "d-0", account="d")
+        await enqueue(queue, f"a-{n}", key="a")
+    await enqueue(queue, "b-0", key="b", lane="images")
+    await enqueue(queue, "d-0", key="d")
     claims = {claimed.id: claimed for claimed in await claim(queue, want=3)}
     assert await queue.retry(claims.pop("d-0"), 0.3, 1, 5) == "requeued"
-    await enqueue(queue, "c-0", account="c")
+    await enqueue(queue, "c-0", key="c")
     return list(claims.values())
 
 
@@ -41,8 +41,8 @@ async def test_a_healthy_line_is_not_changed(queue: WholeLine, redis: Redis) -> 
 @pytest.mark.parametrize(
     "damage",
     [
-        ("ZADD", "gateway:leases:chat", 1, "nobody"),
-        ("ZREM", "gateway:leases:chat", "a-0"),
+        ("ZADD", "gateway:leases:main:chat", 1, "nobody"),
+        ("ZREM", "gateway:leases:main:chat", "a-0"),
         ("ZADD", "gateway:running:a", 1, "nobody"),
         ("SADD", "gateway:queued:c", "nobody"),
         ("DEL", "gateway:running:a"),
@@ -68,7 +68,7 @@ async def test_damage_is_repaired_counted_and_logged(
     assert await queue.repairs() > 0
     assert await look(queue, redis) == 0, "once is enough"
     others = await claim(queue)
-    assert "a" not in {claimed.account for claimed in others}, "it holds what it may"
+    assert "a" not in {claimed.key for claimed in others}, "it holds what it may"
     running += others
     left = {"a-0", "a-1", "a-2", "b-0", "c-0", "d-0"}
     if damage == ("DEL", "gateway:job:a-1"):
@@ -86,7 +86,7 @@ async def test_no_call_reads_more_than_a_part_of_a_long_line(
 ) -> None:
     """Redis does nothing else meanwhile; all waiting jobs used to be read in each call."""
     for n in range(900):
-        await enqueue(queue, f"job-{n}", account=f"key-{n % 300}")
+        await enqueue(queue, f"job-{n}", key=f"key-{n % 300}")
     for n in range(0, 300, 10):
         await redis.delete(f"gateway:line:key-{n}:chat:gpt_4_s")
     await redis.incrby("gateway:bytes", 1000)
@@ -103,7 +103,7 @@ async def test_no_call_reads_more_than_a_part_of_a_long_line(
 
     monkeypatch.setattr(queue, "_run", counted)
     monkeypatch.setattr(reconciler, "PLACES", 50)
-    monkeypatch.setattr(reconciler, "ACCOUNTS", 20)
+    monkeypatch.setattr(reconciler, "KEYS", 20)
     monkeypatch.setattr(reconciler, "COUNTED", 899)
     assert await look(queue, redis) == 60, "two jobs in each line"
     assert await queue.repairs() == 60
@@ -121,7 +121,7 @@ READS = ("hget", "hmget", "hgetall")
 
 
 async def test_only_one_of_many_processes_reconciles(queue: WholeLine, redis: Redis) -> None:
-    await redis.zadd("gateway:leases:chat", {"nobody": 1, "no one": 1})
+    await redis.zadd("gateway:leases:main:chat", {"nobody": 1, "no one": 1})
     looks = await asyncio.gather(*(reconcile(queue, 60) for _ in range(5)))
     assert sorted(looks) == [0, 0, 0, 0, 2]
 
@@ -131,7 +131,7 @@ async def test_an_account_whose_cool_down_was_lost_is_served_again(
 ) -> None:
     """Its free seat was not given to its waiting jobs until another of its jobs arrived or
     finished."""
-    await enqueue(queue, "first", account="a")
+    await enqueue(queue, "first", key="a")
     (first,) = await claim(queue)
     assert await queue.cool_down(first, 60, 60) == "requeued"
     await redis.delete("gateway:later")
@@ -144,7 +144,7 @@ async def test_a_finished_job_is_neither_claimed_nor_finished_again(
     queue: WholeLine, redis: Redis
 ) -> None:
     """Such a claim has no request in it: no worker could read the script's reply."""
-    await enqueue(queue, "job", account="a")
+    await enqueue(queue, "job", key="a")
     await queue.cancel("job")
     await redis.zadd(queue.queue_key("chat"), {"job": 1})
     await redis.sadd("gateway:queued:a", "job")  # type: ignore[misc]  # redis-py: sync or async

@@ -111,8 +111,8 @@ async def test_a_refused_client_returns_after_the_line_has_settled(
     await queue.renew(PRESENCE, [])
     await known_length(redis, 10)
     await enqueue(queue, "first", "a")
-    for account in ("b", "c"):
-        refused = await queue.enqueue(new(account, account), b"body")
+    for key in ("b", "c"):
+        refused = await queue.enqueue(new(key, key), b"body")
         assert isinstance(refused, Refused)
         assert refused.reason == "queue_full"
         assert refused.retry_after > SETTLING

@@ -17,7 +17,7 @@ from tests.support.line import LASTING, QUICK, claim, enqueue, finish, has_worke
 from tests.support.requests import BODY, CHAT
 from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, ScriptedUpstream
-from wire.jobs import Lane, fingerprint
+from wire.jobs import Sort, fingerprint
 from wire.line.admission import Accepted
 from wire.line.claims import Claim
 from wire.redis.client import Redis
@@ -106,9 +106,9 @@ async def test_with_strict_priority_the_first_band_is_served_before_all_others(
     assert rest == sorted(rest), "default before flex"
 
 
-async def lanes(queue: WholeLine, count: int, each: int) -> dict[Lane, list[Claim]]:
+async def lanes(queue: WholeLine, count: int, each: int) -> dict[Sort, list[Claim]]:
     """Enqueue jobs of either lane, each of its own account; return the claimed ones."""
-    kinds: list[Lane] = ["images", "chat"]
+    kinds: list[Sort] = ["images", "chat"]
     for lane in kinds[: 1 if each == 0 else 2]:
         for n in range(count):
             job = new(f"{lane}-{n}", f"{lane}-{n}", lane=lane)
@@ -185,8 +185,8 @@ async def test_a_keys_images_that_wait_for_their_lane_do_not_hold_up_its_chats(
 ) -> None:
     queue = await line(redis, seal)
     for id in ("image-0", "image-1"):
-        await enqueue(queue, id, cap=3, lane="images")
-    await enqueue(queue, "chat", cap=3)
+        await enqueue(queue, id, own_slots=3, lane="images")
+    await enqueue(queue, "chat", own_slots=3)
     assert await redis.zrange(queue.queue_key("images"), 0, -1) == [b"image-0"]
     assert await redis.zrange(queue.queue_key("chat"), 0, -1) == [b"chat"]
 

@@ -34,9 +34,9 @@ async def line(redis: Redis, seal: Seal, slots: int = 1, max_waiting: int = 10_0
     return queue
 
 
-async def answered(queue: WholeLine, *accounts: str) -> None:
+async def answered(queue: WholeLine, *keys: str) -> None:
     """Let the keys have an answer each."""
-    for name in accounts:
+    for name in keys:
         await enqueue(queue, f"first-of-{name}", name)
         (first,) = await claim(queue, 1)
         assert await queue.begin(first, ENTRY, {})
@@ -90,9 +90,9 @@ async def test_a_newcomer_among_made_up_keys_gets_its_turn_and_is_a_stranger_no_
     await answered(queue, "good")
     await made_up(queue, 2)
     for n in range(3):
-        await enqueue(queue, f"new-{n}", "new", cap=2)
+        await enqueue(queue, f"new-{n}", "new", own_slots=2)
     for n in range(20):
-        await enqueue(queue, f"good-{n}", "good", cap=3)
+        await enqueue(queue, f"good-{n}", "good", own_slots=3)
     await enqueue(queue, "made-up-late", "late")
     came = await order(queue, 20)
     assert came.index("new") <= 2 * 4, "two strangers were there before it"
@@ -292,9 +292,9 @@ async def test_one_account_of_a_pool_that_is_refused_does_not_lock_out_the_pool(
 # Lifetimes
 
 
-async def lifetimes(redis: Redis, account: str) -> list[int]:
-    """Times to live of everything that is known of an account."""
-    found = [name async for name in redis.scan_iter(match=f"gateway:*:{account}*")]
+async def lifetimes(redis: Redis, key: str) -> list[int]:
+    """Times to live of everything that is known of a key."""
+    found = [name async for name in redis.scan_iter(match=f"gateway:*:{key}*")]
     assert found
     return [await redis.pttl(name) for name in found]
 
@@ -304,7 +304,7 @@ async def test_nothing_of_a_stranger_outlives_its_refusal_by_more_than_a_minute(
 ) -> None:
     queue = await line(redis, seal, slots=50)
     await made_up(queue, 50)
-    record = await redis.pttl("gateway:account:made-up-0")
+    record = await redis.pttl("gateway:key:made-up-0")
     assert record <= 2 * 36_000_000 + 10 * MINUTE
     for claimed in await claim(queue, 50):
         await queue.refuse(claimed)
@@ -322,7 +322,7 @@ async def test_a_stranger_with_another_job_is_known_until_that_ends(
     for expected in (False, True):
         (claimed,) = await claim(queue)
         await fail(queue, claimed)
-        left = await redis.pttl("gateway:account:stranger")
+        left = await redis.pttl("gateway:key:stranger")
         assert (left <= MINUTE) is expected
 
 
@@ -331,8 +331,8 @@ async def test_a_key_that_came_once_is_known_for_an_hour_and_one_that_returns_fo
 ) -> None:
     queue = await line(redis, seal)
     await answered(queue, "key")
-    once = await redis.pttl("gateway:account:key")
+    once = await redis.pttl("gateway:key:key")
     await enqueue(queue, "next", "key")
-    again = await redis.pttl("gateway:account:key")
+    again = await redis.pttl("gateway:key:key")
     assert MINUTE < once <= 72_000_000 + 10 * MINUTE
     assert HOUR < again <= DAY

@@ -124,7 +124,7 @@ async def test_a_busy_pool_is_halved_then_cools_down_and_grows_again(
 
 async def fill_pool(queue: WholeLine, count: int) -> None:
     for n in range(count):
-        await enqueue(queue, f"job-{n}", "pool", cap=3)
+        await enqueue(queue, f"job-{n}", "pool", own_slots=3)
 
 
 async def test_a_busy_account_with_one_conversation_cools_down(

@@ -37,10 +37,10 @@ JOBS = {
 WAITING = {id: job for id, job in JOBS.items() if job["state"] == "waiting"}
 
 
-def in_order(account: str) -> list[str]:
-    """The waiting jobs of an account in their old order, that in the queue first."""
-    [queued] = [v for _, name, v in RECORDED if name == f"gateway:queued:{account}"] or [[]]
-    tags = {id: float(job["line_tag"]) for id, job in WAITING.items() if job["account"] == account}
+def in_order(key: str) -> list[str]:
+    """The waiting jobs of a key in their old order, that in the queue first."""
+    [queued] = [v for _, name, v in RECORDED if name == f"gateway:queued:{key}"] or [[]]
+    tags = {id: float(job["line_tag"]) for id, job in WAITING.items() if job["account"] == key}
     return sorted(tags, key=lambda id: (id not in queued, tags[id], id))
 
 
@@ -86,7 +86,7 @@ async def test_every_job_of_the_old_release_comes_in_its_old_order(
     await has_worker(redis, seal)
 
     # Users that come now go after those that wait, but not after a user's second job.
-    await enqueue(queue, "new-0", "a", user="new", cap=2)
+    await enqueue(queue, "new-0", "a", user="new", own_slots=2)
     await enqueue(queue, "new-1", "e", user="new")
     came: list[str] = []
     while claims := await claim(queue, 1):
@@ -98,15 +98,15 @@ async def test_every_job_of_the_old_release_comes_in_its_old_order(
             assert attempt is not None
             await queue.finish("flex-0", int(attempt), "done", ENTRY, {})
     assert sorted(came) == sorted([*WAITING, "new-0", "new-1"])
-    for account in "abcd":
-        expected = in_order(account)
+    for key in "abcd":
+        expected = in_order(key)
         assert [id for id in came if id in expected] == expected
     assert came.index("new-0") < came.index("heavy-2")
 
     # The old worker is gone: its leases expire, and its jobs come again.
     for lane in ("chat", "images"):
-        for id in await redis.zrange(f"gateway:leases:{lane}", 0, -1):
-            await redis.zadd(f"gateway:leases:{lane}", {id: 1.0})
+        for id in await redis.zrange(f"gateway:leases:main:{lane}", 0, -1):
+            await redis.zadd(f"gateway:leases:main:{lane}", {id: 1.0})
     await redis.hincrby("gateway:pulse", "since", -3_600_000)  # type: ignore[misc]  # redis-py: sync or async
     assert await queue.reap() == (2, [])
     while claims := await claim(queue):
@@ -131,9 +131,9 @@ async def test_old_keys_and_fields_go_and_seats_are_counted(redis: Redis, seal: 
         for _, name, value in RECORDED
         if name.startswith("gateway:account:") and any(field.endswith(" n") for field in value)
     }
-    for account in "abcde":
-        known = await field(redis, f"gateway:account:{account}", "answered")
-        assert (known == b"1") == (account in answered)
+    for key in "abcde":
+        known = await field(redis, f"gateway:key:{key}", "answered")
+        assert (known == b"1") == (key in answered)
     kinds = ("regulars", "strangers")
     sorted_ = [await redis.zcard(f"gateway:{kind}:chat:{seal.fingerprint}") for kind in kinds]
     assert sum(sorted_) == await redis.zcard(f"arq:queue:chat:{seal.fingerprint}")

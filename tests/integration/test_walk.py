@@ -22,7 +22,6 @@ import pytest
 import settings
 from benchmarks.line import WholeLine
 from wire import VERSION
-from wire.jobs import Family, Lane
 from wire.line.admission import Accepted, Attached, Clash, NewJob, Refused
 from wire.line.claims import Claim, Requeued
 from wire.line.presence import Presence
@@ -42,8 +41,8 @@ CONFIG = settings.Queue(
 )
 UPSTREAM = settings.Upstream(max_concurrency=6, circuit_failures=4)
 CAPS = {"a": 1, "b": 3, "c": 2, "d": 1}
-LANES: list[Lane] = ["chat", "images"]
-FAMILIES: list[Family] = ["gpt_4_s", "gpt_3_5"]
+LANES: list[str] = ["chat", "images"]
+FAMILIES: list[str] = ["gpt_4_s", "gpt_3_5"]
 FRONTS = ["f1", "f2", "f3"]
 WORKERS = ["w1", "w2"]
 
@@ -103,11 +102,11 @@ class Walk:
         id = f"job-{next(self.numbers)}"
         new = NewJob(
             id=id,
-            account=account,
+            key=account,
             front_end=self.random.choice([f for f in FRONTS if self.alive[f]] or FRONTS),
             lane=self.random.choice(LANES),
             family=self.random.choice(FAMILIES),
-            cap=CAPS[account],
+            own_slots=CAPS[account],
             user=self.random.choice(["u", "v"]),
             weight=self.random.choice([0.5, 1.0, 3.0]),
             tier=self.random.choice([0.25, 1.0, 4.0]),
@@ -148,12 +147,12 @@ class Walk:
             assert job.ended is None
             assert job.claim is None, "claimed twice"
             assert claim.body == claim.id.encode()
-            assert (claim.lane, claim.account) == (job.new.lane, job.new.account)
+            assert (claim.lane, claim.account) == (job.new.lane, job.new.key)
             assert all(c.attempt < claim.attempt for c in self.stale if c.id == claim.id)
             assert set(job.readers.values()) & set(claim.front_ends) or job.new.idem
             job.claim = claim
             self.taken["claimed"] += 1
-        running = [job.new.account for job in self.open() if job.claim]
+        running = [job.new.key for job in self.open() if job.claim]
         assert len(running) <= UPSTREAM.max_concurrency
         for account, held in Counter(running).items():
             assert held <= CAPS[account]
@@ -272,12 +271,12 @@ class Walk:
         if running:
             job = self.random.choice(running)
             assert job.claim is not None
-            leases = f"gateway:leases:{job.new.lane}"
+            leases = f"gateway:leases:main:{job.new.lane}"
             await self.redis.zadd(leases, {job.new.id: self.clock / 1000 - 1})
             await self.reap()
 
     async def reap(self) -> None:
-        leases = {lane: await self.scores(f"gateway:leases:{lane}") for lane in LANES}
+        leases = {lane: await self.scores(f"gateway:leases:main:{lane}") for lane in LANES}
         lapsed = {
             id for of in leases.values() for id, until in of.items() if until <= self.clock / 1000
         }
@@ -298,7 +297,7 @@ class Walk:
         if self.jobs:
             job = self.random.choice(list(self.jobs.values()))
             idem = job.new.idem if self.random.random() < 0.5 else None
-            found = await self.queue.status(job.new.id, job.new.account, idem or "")
+            found = await self.queue.status(job.new.id, job.new.key, idem or "")
             assert found is not None or job.ended
             assert await self.queue.status(job.new.id, "another", idem or "") is None
             if found is not None and found.state == "waiting":
@@ -405,6 +404,7 @@ class Walk:
             ("queue", r"arq:queue:(\w+):\w+"),
             ("line", r"gateway:line:(\w+:\w+:\w+)"),
             ("running", r"gateway:running:(\w+)"),
+            ("holds", r"gateway:holds:(\w+)"),
         ):
             for of, ids in members(key).items():
                 for id in ids:
@@ -412,8 +412,9 @@ class Walk:
                     record = records[id]
                     expected = {
                         "queue": record["lane"],
-                        "line": ":".join(record[name] for name in ("account", "lane", "family")),
-                        "running": record["account"],
+                        "line": ":".join(record[name] for name in ("key", "lane", "family")),
+                        "running": record["key"],
+                        "holds": record.get("account", ""),
                     }
                     assert expected[name] == of
         for what in later:
@@ -424,9 +425,9 @@ class Walk:
         assert set(places) == set(open_jobs), "a job is nowhere, or its ghost somewhere"
         for id, job in open_jobs.items():
             record = records[id]
-            assert len(places[id]) == 1, places[id]
+            assert len(places[id]) == (2 if job.claim else 1), places[id]
             assert record["state"] == ("running" if job.claim else "waiting")
-            assert (places[id] == ["running"]) == (job.claim is not None)
+            assert (places[id] == ["running", "holds"]) == (job.claim is not None)
             if job.claim:
                 assert record["attempt"] == str(job.claim.attempt)
             readers = sorted(f"{front}/{reader}" for reader, front in job.readers.items())
@@ -444,13 +445,13 @@ class Walk:
         queued = members(r"gateway:queued:(\w+)")
         running = members(r"gateway:running:(\w+)")
         lines = members(r"gateway:line:(\w+:\w+:\w+)")
-        leases = members(r"gateway:leases:(\w+)")
+        leases = members(r"gateway:leases:main:(\w+)")
         for account, cap in CAPS.items():
             seated, runs = queued.get(account, set()), running.get(account, set())
             assert seated == {
                 id
                 for id, job in open_jobs.items()
-                if places[id] == ["queue"] and job.new.account == account
+                if places[id] == ["queue"] and job.new.key == account
             }
             hash = held.get(f"gateway:account:{account}", {})
             learned = float(hash.get("learned", cap))
@@ -479,7 +480,7 @@ class Walk:
             of_lane = {id: job for id, job in open_jobs.items() if job.new.lane == lane}
             waiting = {id for id, job in of_lane.items() if not job.claim}
             assert set(held.get(f"gateway:waiting:{lane}", {})) == waiting
-            backlog = Counter(open_jobs[id].new.account for id in waiting)
+            backlog = Counter(open_jobs[id].new.key for id in waiting)
             assert held.get(f"gateway:backlog:{lane}", {}) == backlog
             assert leases.get(lane, set()) == set(of_lane) - waiting
         kept = sum(job.new.bytes for job in open_jobs.values())
@@ -532,7 +533,7 @@ class Walk:
         left = await self.snapshot()
         assert int(left.get("gateway:bytes", 0)) == 0
         expected = (
-            r"gateway:(job|log|account|users|shares|lane|promised|promises|outside|idem|front|worker"
+            r"gateway:(job|log|key|account|users|turns|lane|promised|promises|outside|idem|front|worker"
             r"):.*"
         )
         expected += (

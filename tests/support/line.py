@@ -31,12 +31,12 @@ ENTRY = b"entry"
 FRAMES = {"front": b"frame"}
 
 
-def new(id: str, account: str = "account", front: str = "front", **more: Any) -> NewJob:
-    return NewJob(id=id, account=account, front_end=front, **more)
+def new(id: str, key: str = "key", front: str = "front", **more: Any) -> NewJob:
+    return NewJob(id=id, key=key, front_end=front, **more)
 
 
-async def enqueue(queue: WholeLine, id: str, account: str = "account", **more: Any) -> Accepted:
-    admission = await queue.enqueue(new(id, account, **more), b"body")
+async def enqueue(queue: WholeLine, id: str, key: str = "key", **more: Any) -> Accepted:
+    admission = await queue.enqueue(new(id, key, **more), b"body")
     assert isinstance(admission, Accepted), admission
     return admission
 

@@ -66,7 +66,9 @@ def memory_stage() -> Stage:
     line = MemoryLine(channel)
 
     async def begin(job: str, attempt: int) -> Claim:
-        claimed = Claim("chat", job, attempt, "account", "gpt_4_s", ["front"], b"body")
+        claimed = Claim(
+            "main", "account", "chat", job, attempt, "key", "gpt_4_s", ["front"], b"body"
+        )
         line.start(claimed)
         return claimed
 

@@ -194,7 +194,9 @@ def shown(said: Sequence[Output], bot: Bot | None = None, flushes: Sequence[int]
 
 def delivered(events: Sequence[Event], flushes: Sequence[int]) -> Iterator[list[Event]]:
     """The batches of a worker that publishes its events at these places."""
-    outgoing = Publication(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
+    outgoing = Publication(
+        Claim("main", "account", "chat", "job", 1, "key", "gpt_4_s", ["front"], b"")
+    )
     for number, event in enumerate(events):
         outgoing.add([event])
         if number in flushes or number == len(events) - 1:

@@ -204,7 +204,9 @@ def test_a_resumed_answer_continues_exactly_after_the_last_received_chunk(
     said: list[Event], ending: Event, asked: Options, data: st.DataObject
 ) -> None:
     # The worker publishes it in any batches.
-    outgoing = Publication(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
+    outgoing = Publication(
+        Claim("main", "account", "chat", "job", 1, "key", "gpt_4_s", ["front"], b"")
+    )
     live: list[Batch] = []
     for event in [Started("m"), *said]:
         outgoing.add([event])

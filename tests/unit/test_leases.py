@@ -62,7 +62,9 @@ def stopped_after(
         seal = Seal(b"a secret")
         outbox = Outbox(cast(Channel, None), cast(PublishingLine, queue), seal, 1 << 20)
         leases = Leases(queue, outbox, seal, "worker", 10, CONFIG)
-        attempt = Attempt(Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b""))
+        attempt = Attempt(
+            Claim("main", "account", "chat", "job", 1, "key", "gpt_4_s", ["front"], b"")
+        )
         async with background(leases.keep()):
             await asyncio.sleep(held_after)
             held = clock.passed

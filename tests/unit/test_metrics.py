@@ -22,9 +22,9 @@ from app.metrics import (
     state_metrics,
 )
 from settings import HERE
-from wire.jobs import Lane
+from wire.jobs import Sort
 from wire.line.metrics import COUNTERS, HISTOGRAMS, tally
-from wire.line.snapshot import LaneSnapshot, Snapshot
+from wire.line.snapshot import Snapshot, SortSnapshot
 
 SCRIPTS = HERE / "wire" / "line" / "scripts"
 
@@ -37,7 +37,7 @@ STORED = {
     b'gateway_wait_seconds_bucket{lane="chat",le="+Inf"}': b"1",
     b'gateway_wait_seconds_sum{lane="chat"}': b"1208.25",
 }
-SNAPSHOT = Snapshot({"chat": LaneSnapshot(9, 4, 3)}, {"resting": 2, "parked": 1}, workers=3)
+SNAPSHOT = Snapshot({"chat": SortSnapshot(9, 4, 3)}, {"resting": 2, "parked": 1}, workers=3)
 
 
 def shown() -> list[Metric]:
@@ -98,7 +98,7 @@ def test_counters_without_events_are_shown_as_zero() -> None:
     families = list(counted_metrics(tally({})))
     assert value(families, "gateway_refusals_total", lane="chat", reason="queue_full") == 0
     assert value(families, "gateway_wait_seconds_count", lane="chat") == 0
-    for lane in get_args(Lane):
+    for lane in get_args(Sort):
         for reason in dict(COUNTERS[4].labels)["reason"]:
             assert value(families, "gateway_endings_total", lane=lane, reason=reason) == 0
 

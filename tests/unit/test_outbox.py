@@ -17,7 +17,7 @@ from wire.stream.publication import FULL, Publication
 from wire.stream.unread import MOST, MOST_BYTES, MOST_UNREAD, Unread
 
 SEAL = Seal(bytes(32))
-CLAIM = Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b"body")
+CLAIM = Claim("main", "account", "chat", "job", 1, "key", "gpt_4_s", ["front"], b"body")
 
 
 class Piece(str):

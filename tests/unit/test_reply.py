@@ -31,7 +31,7 @@ from wire.line.claims import Claim
 from wire.stream.publication import Publication
 from wire.stream.reply import Reply
 
-CLAIM = Claim("chat", "job", 1, "account", "gpt_4_s", ["front"], b"")
+CLAIM = Claim("main", "account", "chat", "job", 1, "key", "gpt_4_s", ["front"], b"")
 BACKLOG = 1 << 20
 texts = st.lists(st.text(min_size=1, max_size=5), max_size=30)
 

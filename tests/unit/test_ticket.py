@@ -25,7 +25,7 @@ class Running:
         self._begins = begins
         self._asked = 0
 
-    async def give_up_waiting(self, id: str, account: str) -> bool:
+    async def give_up_waiting(self, id: str, key: str) -> bool:
         self._asked += 1
         if self._asked == 3:
             self._reply.accept(Batch(id, 1, 0, self._begins))

@@ -7,26 +7,28 @@ from typing import Literal
 
 import msgspec
 
-from wire.jobs import Family, Lane
-
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Description of a new job. Accounts, users and idempotency keys are HMACs.
+    """Description of a new job. Keys, users and idempotency keys are HMACs.
 
-    `front_end` is the one that enqueues it. `cap` is the number of conversations that the account
-    may hold at once, `weight` its key's part of the slots, `tier` the job's part among its key's
-    users, `band` an offset that goes before all their tags. `bytes` is the memory that it takes.
-    `max_wait` is the client's own limit, in seconds. `idem` is its idempotency key and `digest`
-    identifies the request under that key. `resumes`: its client has received part of the answer, so
-    another job would be useless to it. `accepted`: it was admitted before, and lost by Redis.
+    `front_end` is the one that enqueues it. `own_slots` is the number of conversations that the
+    key's own account may hold at once; 0 if the job runs on an account of the upstream instead.
+    `key_slots` is the number of jobs that the key may have at once, 0 for no limit. `family` is the
+    kind of model; settings or the upstream name all that there are. `weight` is the key's part of
+    the slots, `tier` the job's part among its key's users, `band` an offset that goes before all
+    their tags. `bytes` is the memory that it takes. `max_wait` is the client's own limit, in
+    seconds. `idem` is its idempotency key and `digest` identifies the request under that key.
+    `resumes`: its client has received part of the answer, so another job would be useless to it.
+    `accepted`: it was admitted before, and lost by Redis.
     """
 
     id: str
-    account: str
+    key: str
     front_end: str
-    lane: Lane = "chat"
-    family: Family = "gpt_4_s"
-    cap: int = 1
+    lane: str = "chat"
+    family: str = "gpt_4_s"
+    own_slots: int = 1
+    key_slots: int = 0
     user: str = ""
     weight: float = 1.0
     tier: float = 1.0

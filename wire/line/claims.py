@@ -6,8 +6,6 @@ from typing import Literal
 
 import msgspec
 
-from wire.jobs import Family, Lane
-
 Verdict = Literal[
     "lost",  # the lease is not this worker's any more: another process finishes the job
     "cancel",  # no reader is left: finish it
@@ -25,13 +23,18 @@ Requeued = Literal[
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A job that this worker may run now. `front_ends` are those that receive its events."""
+    """A job that this worker may run now, on this account of this upstream.
 
-    lane: Lane
+    `front_ends` are those that receive its events.
+    """
+
+    upstream: str
+    account: str
+    lane: str
     id: str
     attempt: int
-    account: str
-    family: Family
+    key: str
+    family: str
     front_ends: list[str]
     body: bytes
 

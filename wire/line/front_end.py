@@ -104,11 +104,9 @@ class FrontEndLine(LineView):
         reply = await self._run("cancel", id, int(unless_waiting))
         return cast(Cancelled, known_word(reply, get_args(Cancelled)))
 
-    async def status(self, name: str, account: str, idempotency: str = "") -> JobStatus | None:
-        """Return the status of an account's job by its id or its idempotency key, or None."""
-        found = await self._run(
-            "status", name, keys.idempotency(idempotency), account, self._limits
-        )
+    async def status(self, name: str, key: str, idempotency: str = "") -> JobStatus | None:
+        """Return the status of a key's job by its id or its idempotency key, or None."""
+        found = await self._run("status", name, keys.idempotency(idempotency), key, self._limits)
         if not found:
             return None
         id, state, place, wait, readers = found

@@ -30,27 +30,33 @@ arq_job = Key("arq:job:{id}")
 arq_retry = Key("arq:retry:{id}")
 arq_in_progress = Key("arq:in-progress:{id}")
 
-# Lanes.
+# Lanes, and the sorts of their jobs.
 queue = Key("arq:queue:{lane}:{fingerprint}")
 strangers = Key("gateway:strangers:{lane}:{fingerprint}")
 regulars = Key("gateway:regulars:{lane}:{fingerprint}")
-leases = Key("gateway:leases:{lane}")
-waiting = Key("gateway:waiting:{lane}")
+waiting = Key("gateway:waiting:{sort}")
 backlog = Key("gateway:backlog:{lane}")
 lane = Key("gateway:lane:{lane}")
 promises = Key("gateway:promises:{lane}")
 outside = Key("gateway:outside:{lane}")
 
-# Accounts.
+# Keys: who asks.
+key = Key("gateway:key:{key}")
+waits = Key("gateway:waits:{key}")
+lines = Key("gateway:lines:{key}")
+line = Key("gateway:line:{key}:{lane}:{family}")
+queued = Key("gateway:queued:{key}")
+held = Key("gateway:held:{key}")
+running = Key("gateway:running:{key}")
+users = Key("gateway:users:{key}")
+promised = Key("gateway:promised:{key}")
+refused = Key("gateway:refused:{key}")
+
+# Upstreams and their accounts: what jobs run on.
+leases = Key("gateway:leases:{upstream}:{sort}")
+turns = Key("gateway:turns:{upstream}")
 account = Key("gateway:account:{account}")
-lines = Key("gateway:lines:{account}")
-line = Key("gateway:line:{account}:{lane}:{family}")
-queued = Key("gateway:queued:{account}")
-held = Key("gateway:held:{account}")
-running = Key("gateway:running:{account}")
-users = Key("gateway:users:{account}")
-promised = Key("gateway:promised:{account}")
-refused = Key("gateway:refused:{account}")
+holds = Key("gateway:holds:{account}")
 limited = Key("gateway:limited")
 
 # Processes: presences, which are also their channels.

@@ -7,14 +7,14 @@ from typing import Self
 import msgspec
 
 import settings
-from wire.jobs import Lane
+from wire.jobs import Sort
 
 
 class Limits(msgspec.Struct, frozen=True):
     """The settings that the scripts need, with all times in milliseconds."""
 
     max_concurrency: int
-    reserves: dict[Lane, int]
+    reserves: dict[Sort, int]
     max_waiting: int
     max_waiting_per_key: int
     max_bytes: int
@@ -57,6 +57,6 @@ def gap(config: settings.Queue) -> int:
     return round(2 * config.heartbeat * 1000)
 
 
-def reserves(config: settings.Queue) -> dict[Lane, int]:
-    """Slots reserved for each lane while the others want theirs."""
+def reserves(config: settings.Queue) -> dict[Sort, int]:
+    """Slots reserved for each sort of job while the others want theirs."""
     return {"chat": config.chat_slots, "images": config.images_slots}

@@ -19,7 +19,7 @@ from typing import Final, get_args
 import msgspec
 
 from wire.events import Fault
-from wire.jobs import Family, Lane
+from wire.jobs import Family, Sort
 from wire.line import keys
 from wire.line.admission import RefusalReason
 from wire.redis.client import Redis
@@ -29,7 +29,7 @@ OTHER = "other"
 Labels = dict[str, tuple[str, ...]]
 """The words that each label of a metric may hold."""
 
-LANE: Final[Labels] = {"lane": get_args(Lane)}
+LANE: Final[Labels] = {"lane": get_args(Sort)}
 FAMILY: Final[Labels] = {"family": get_args(Family)}
 
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 
-class LaneSnapshot(msgspec.Struct, frozen=True):
-    """One lane's jobs by state, and its leases, including those that have just expired."""
+class SortSnapshot(msgspec.Struct, frozen=True):
+    """The jobs of one sort by state, and its leases, including those that have just expired."""
 
     waiting: int = 0
     running: int = 0
@@ -22,7 +22,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     closed; `settling` the number of seconds until jobs are claimed again after a disturbance.
     """
 
-    lanes: dict[str, LaneSnapshot]
+    sorts: dict[str, SortSnapshot]
     accounts: dict[str, int]
     workers: int
     open_for: float | None = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wire.jobs import Lane
+from wire.jobs import Sort
 from wire.line import keys
 from wire.line.claims import StalledJob
-from wire.line.snapshot import LaneSnapshot, Snapshot
+from wire.line.snapshot import Snapshot, SortSnapshot
 from wire.line.view import LineView, front_ends
 
 MAX_CRASHES = 3
@@ -50,16 +50,16 @@ class UpkeepLine(LineView):
         """Return True for the one process that reconciles in this period (ms)."""
         return bool(await self._redis.set(keys.reconciler, b"", px=period - 1, nx=True))
 
-    async def reconcile_seats(self, accounts: Sequence[str]) -> int:
-        """Repair the leases, and the seats of some accounts; returns the number of repairs."""
-        return int(await self._run("reconcile_seats", *accounts))
+    async def reconcile_seats(self, checked: Sequence[str]) -> int:
+        """Repair the leases, and the seats of some keys; returns the number of repairs."""
+        return int(await self._run("reconcile_seats", *checked))
 
-    async def reconcile_places(self, lane: Lane, cursor: str, number: int) -> tuple[str, int]:
+    async def reconcile_places(self, sort: Sort, cursor: str, number: int) -> tuple[str, int]:
         """Repair the places of about that many waiting jobs, from a cursor on ("0" at first).
 
         Returns the next cursor ("0" after the last jobs), and the number of repairs.
         """
-        following, made = await self._run("reconcile_places", lane, cursor, number)
+        following, made = await self._run("reconcile_places", sort, cursor, number)
         return following.decode(), made
 
     async def reconcile_counts(self, most: int) -> int:
@@ -73,13 +73,13 @@ class UpkeepLine(LineView):
         """Have `repairs` report this number for `shown` ms."""
         await self._redis.set(keys.repaired, number, px=shown)
 
-    async def accounts_with_seats(self) -> list[str]:
-        """The accounts that have a job in the queue or running."""
-        accounts: set[str] = set()
-        for key in (keys.queued, keys.running):
+    async def keys_with_seats(self) -> list[str]:
+        """The keys that have a job in the queue or running."""
+        seated: set[str] = set()
+        for key in (keys.queued, keys.running, keys.holds):
             found = self._redis.scan_iter(match=key("*"), count=1000)
-            accounts |= {name.decode().rpartition(":")[2] async for name in found}
-        return sorted(accounts)
+            seated |= {name.decode().rpartition(":")[2] async for name in found}
+        return sorted(seated)
 
     async def repairs(self) -> int:
         """Number of repairs made by the latest reconciliation."""
@@ -87,10 +87,10 @@ class UpkeepLine(LineView):
 
     async def snapshot(self) -> Snapshot:
         """Count jobs, leases, accounts and workers."""
-        lanes, accounts, workers, open_for, settling = await self._run("snapshot", self._gap)
+        sorts, accounts, workers, open_for, settling = await self._run("snapshot", self._gap)
         resting, parked, limited = accounts
         return Snapshot(
-            {lane.decode(): LaneSnapshot(*numbers) for lane, *numbers in lanes},
+            {sort.decode(): SortSnapshot(*numbers) for sort, *numbers in sorts},
             {"resting": resting, "parked": parked, "limited": limited},
             workers,
             None if open_for < 0 else open_for / 1000,

@@ -7,13 +7,12 @@ first event is published is claimed again; afterwards, never.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast, get_args
 
 import msgspec
 
 import settings
-from wire.jobs import Family, Lane
 from wire.line import keys
 from wire.line.claims import Claim, Requeued, Verdict
 from wire.line.limits import reserves
@@ -34,13 +33,16 @@ class WorkerLine(LineView):
         self.nudge_channel = keys.nudge(scripts.fingerprint)
         """Channel that announces jobs that may be claimable."""
 
-    async def claim(self, worker: str, limit: int, record: bytes = b"") -> list[Claim]:
+    async def claim(
+        self, worker: str, limit: int, upstreams: Sequence[str], record: bytes = b""
+    ) -> list[Claim]:
         """Claim up to `limit` jobs from the heads of the lanes, each with a lease.
 
         `record` is stored under the name at which arq looks for its record of a job.
         """
+        (upstream,) = upstreams
         limits = (limit, self._max_concurrency, self._lease, self._gap, self._reserves, record)
-        return [_claim(*row) for row in await self._run("claim", worker, *limits)]
+        return [_claim(*row) for row in await self._run("claim", worker, upstream, *limits)]
 
     async def begin(self, claim: Claim, entry: bytes, frames: Mapping[str, bytes]) -> bool:
         """Log and publish an attempt's first events, a frame for each front end.
@@ -71,11 +73,12 @@ class WorkerLine(LineView):
     async def waiting_jobs(
         self,
         account: str,
-        family: Family | None = None,
+        family: str | None = None,
         within: float = math.inf,
         limit: int = 1000,
     ) -> list[tuple[str, list[str]]]:
-        """Return the waiting jobs of an account, of one family or all: ids and front ends.
+        """Return the waiting jobs of a key on its own account, of one family or all: ids and front
+        ends.
 
         At most `limit` jobs, whose deadlines are within `within` seconds.
         """
@@ -91,26 +94,33 @@ class WorkerLine(LineView):
         """Requeue a job of which nothing was published, in its old place."""
         return await self._requeue("requeue", claim)
 
-    async def cool_down(self, claim: Claim, shortest: float, longest: float) -> Requeued:
-        """Requeue a job because its account is busy upstream.
+    async def cool_down(
+        self, claim: Claim, shortest: float, longest: float, pause: float = 0.0
+    ) -> Requeued:
+        """Requeue a job because its account can hold no more upstream.
 
         Halves the account's cap if it is above 1. Unless it still runs more jobs than the new cap
-        allows, it also cools down for `shortest` to `longest` seconds.
+        allows, it also cools down for `shortest` to `longest` seconds; in any case for `pause`
+        seconds, if that is not 0.
         """
-        times = (round(shortest * 1000), round(longest * 1000))
+        times = (round(shortest * 1000), round(longest * 1000), round(pause * 1000))
         return await self._requeue("cool_down", claim, *times)
 
     async def park(self, claim: Claim, wait: float) -> Requeued:
         """Requeue a job and park its family of models for its account, for `wait` seconds."""
         return await self._requeue("park", claim, round(wait * 1000))
 
-    async def retry(self, claim: Claim, wait: float, longest: float, limit: int) -> Requeued:
+    async def retry(
+        self, claim: Claim, wait: float, longest: float, limit: int, *, counts: bool = True
+    ) -> Requeued:
         """Requeue a job that the upstream failed before answering; at most `limit` retries.
 
-        The pause is `wait` seconds, doubles with each retry, and never exceeds `longest`.
+        The pause is `wait` seconds, doubles with each retry, and never exceeds `longest`. `counts`:
+        the failure counts towards the circuit breaker.
         """
         times = (round(wait * 1000), round(longest * 1000))
-        return await self._requeue("retry", claim, *times, limit, self._circuit_failures)
+        failures = self._circuit_failures if counts else 0
+        return await self._requeue("retry", claim, *times, limit, failures)
 
     async def _requeue(self, script: str, claim: Claim, *args: int) -> Requeued:
         reply = await self._run(script, claim.id, claim.attempt, *args)
@@ -118,21 +128,25 @@ class WorkerLine(LineView):
 
 
 def _claim(
+    upstream: bytes,
+    account: bytes,
     lane: bytes,
     id: bytes,
     attempt: int,
-    account: bytes,
+    key: bytes,
     family: bytes,
     readers: bytes,
     body: bytes,
 ) -> Claim:
     """Decode one row of the reply of `claim.lua`."""
     return Claim(
-        lane=cast(Lane, lane.decode()),
+        upstream=upstream.decode(),
+        account=account.decode(),
+        lane=lane.decode(),
         id=id.decode(),
         attempt=attempt,
-        account=account.decode(),
-        family=cast(Family, family.decode()),
+        key=key.decode(),
+        family=family.decode(),
         front_ends=front_ends(readers),
         body=body,
     )

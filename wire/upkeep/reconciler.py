@@ -13,7 +13,7 @@ import contextlib
 import logging
 from typing import get_args
 
-from wire.jobs import Lane
+from wire.jobs import Sort
 from wire.line.upkeep import UpkeepLine
 from wire.redis.outage import REDIS_ERRORS
 
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 BEATS = 20
 """Heartbeats between two reconciliations."""
 
-ACCOUNTS = 50
-"""Accounts whose seats are compared in one call."""
+KEYS = 50
+"""Keys whose seats are compared in one call."""
 
 PLACES = 200
 """Waiting jobs whose places are compared in one call."""
@@ -53,22 +53,22 @@ async def reconcile(line: UpkeepLine, interval: float) -> int:
     period = round(interval * 1000)
     if not await line.acquire_reconciliation(period):
         return 0
-    accounts = await line.accounts_with_seats()
+    seated = await line.keys_with_seats()
     repairs = 0
-    for at in range(0, max(1, len(accounts)), ACCOUNTS):
-        repairs += await line.reconcile_seats(accounts[at : at + ACCOUNTS])
-    for lane in get_args(Lane):
-        repairs += await _reconcile_places(line, lane)
+    for at in range(0, max(1, len(seated)), KEYS):
+        repairs += await line.reconcile_seats(seated[at : at + KEYS])
+    for sort in get_args(Sort):
+        repairs += await _reconcile_places(line, sort)
     repairs += await line.reconcile_counts(COUNTED)
     if repairs:
         await line.show_repairs(repairs, 2 * period)
     return repairs
 
 
-async def _reconcile_places(line: UpkeepLine, lane: Lane) -> int:
+async def _reconcile_places(line: UpkeepLine, sort: Sort) -> int:
     repairs, cursor = 0, "0"
     while True:
-        cursor, made = await line.reconcile_places(lane, cursor, PLACES)
+        cursor, made = await line.reconcile_places(sort, cursor, PLACES)
         repairs += made
         if cursor == "0":
             return repairs

@@ -1,7 +1,7 @@
 """The changes of the line, one Lua script each, and the modules that they share (`modules/`).
 
 Two modules are rendered from Python, so that both languages have the same words: `keys`, and
-`vocabulary` (the lanes, and the bounds of the histograms).
+`vocabulary` (the sorts of jobs, and the bounds of the histograms).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from redis.commands.core import AsyncScript
 
 from settings.redis_url import RedisUrl
 from wire import VERSION
-from wire.jobs import Lane
+from wire.jobs import Sort
 from wire.line import keys
 from wire.line.metrics import HISTOGRAMS
 from wire.line.scripts.linking import link
@@ -80,12 +80,12 @@ def modules(fingerprint: str) -> dict[str, str]:
 
 
 def _vocabulary() -> str:
-    lanes = ", ".join(f"'{lane}'" for lane in get_args(Lane))
+    sorts = ", ".join(f"'{sort}'" for sort in get_args(Sort))
     bounds = (
         f"    {histogram.name} = {{{', '.join(map(str, histogram.bounds))}}},"
         for histogram in HISTOGRAMS
     )
-    return "\n".join(["return {", f"  lanes = {{{lanes}}},", "  bounds = {", *bounds, "  },", "}"])
+    return "\n".join(["return {", f"  sorts = {{{sorts}}},", "  bounds = {", *bounds, "  },", "}"])
 
 
 def load(redis: Redis, folder: Path, modules: Mapping[str, str]) -> dict[str, AsyncScript]:

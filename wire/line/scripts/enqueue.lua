@@ -1,9 +1,9 @@
--- needs: admission, channels, clock, durations, fairness, forecast, hash, jobs, keys, line, metrics, strangers
+-- needs: admission, channels, clock, durations, fairness, forecast, hash, jobs, keys, lanes, line, metrics, strangers
 -- Admit a new job to the line, or refuse it. ARGV: the job and the limits, as msgpack; its sealed request.
 -- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch'} | {'lost'} |
 -- {'refused', reason, retry time in ms from now, 0 if the client should not retry by itself}.
 local job, limits, body = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3]
-local id, lane, account, family = job.id, job.lane, job.account, job.family
+local id, lane, key, sort = job.id, job.lane, job.key, lanes.sort(job.lane)
 
 redis.call('SET', keys.front_end(job.front_end), '', 'PX', limits.front_ttl) -- its front end is alive
 if redis.call('EXISTS', keys.job(id)) == 1 then return {'known'} end
@@ -33,28 +33,31 @@ if job.idem then
 end
 if job.resumes then return {'lost'} end
 
-local record = keys.account(account)
-redis.call('HSET', record, 'cap', job.cap, 'weight', job.weight)
-job.stranger = strangers.is_one(account)
+local record = keys.key(key)
+redis.call('HSET', record, 'cap', job.key_slots, 'weight', job.weight)
+job.account = job.own_slots > 0 and key or nil -- else the claim chooses one
+if job.account then redis.call('HSET', keys.account(key), 'cap', job.own_slots) end
+job.stranger = strangers.is_one(key)
 if not job.accepted then
   -- Its place, if it were admitted: among its key's users, after its user's last job is paid for, or now.
-  local earliest = fairness.users_earliest(account, job.user)
+  local earliest = fairness.users_earliest(key, job.user)
   job.line_tag = math.max(earliest, tonumber(redis.call('HGET', record, 'now') or 1)) + job.band
   local reason, wait, kept = admission.refusal(job, limits)
   if reason then
-    strangers.keep(account, durations.MINUTE)
-    metrics.count('gateway_refusals_total', {lane = lane, reason = reason})
+    strangers.keep(key, durations.MINUTE)
+    metrics.count('gateway_refusals_total', {lane = sort, reason = reason})
     return {'refused', reason, math.floor(wait), kept == false and 0 or 1}
   end
 end
 
 -- A strict band goes before all others of its key; settings.toml says which jobs that starves.
-job.line_tag = fairness.users_next_tag(account, job.user, 1 / job.tier) + job.band
-strangers.keep(account, job.stranger and limits.longest + 10 * durations.MINUTE or durations.DAY)
-redis.call('HSET', keys.job(id), 'state', 'waiting', 'lane', lane, 'account', account, 'family', family,
+job.line_tag = fairness.users_next_tag(key, job.user, 1 / job.tier) + job.band
+strangers.keep(key, job.stranger and limits.longest + 10 * durations.MINUTE or durations.DAY)
+redis.call('HSET', keys.job(id), 'state', 'waiting', 'lane', lane, 'key', key, 'family', job.family,
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'line_tag', job.line_tag,
   'readers', job.front_end .. '/' .. id, 'band', job.band, 'arrived', clock.now,
   'deadline', clock.now + limits.longest, 'bytes', job.bytes, 'attempt', 0, 'crashes', 0, 'body', body)
+if job.account then redis.call('HSET', keys.job(id), 'account', key) end
 if job.promised then redis.call('HSET', keys.job(id), 'promised', 1) end
 redis.call('PEXPIRE', keys.job(id), durations.DAY)
 if job.idem then
@@ -65,11 +68,11 @@ redis.call('INCRBY', keys.bytes, job.bytes)
 if job.accepted then
   metrics.count('gateway_repairs_total', {what = 'resubmitted'})
 else
-  metrics.count('gateway_jobs_total', {lane = lane})
+  metrics.count('gateway_jobs_total', {lane = sort})
 end
 if not job.place then job.place, job.wait = forecast.wait(job, limits) end
-line.count_in(id, lane, account, clock.now + limits.longest)
-line.insert(id, lane, account, family, job.line_tag)
-line.fill_seats(account)
+line.count_in(id, lane, key, clock.now + limits.longest)
+line.insert(id, job)
+line.fill_seats(key)
 redis.call('HSET', keys.job(id), 'predicted', job.wait)
 return {'accepted', job.place, job.wait}

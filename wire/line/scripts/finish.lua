@@ -5,7 +5,7 @@
 -- is not (or no longer) the current one.
 local id, attempt, state, reason, failures, entry = unpack(ARGV, 1, 6)
 
--- Faults of this job, or of its account, and of nothing else: so the upstream has answered.
+-- Faults of this job, or of its key, and of nothing else: so the upstream has answered.
 local OWN_FAULT = {
   unauthorized = true, rate_limited = true, too_long = true, bad_file = true, bad_request = true,
 }
@@ -16,8 +16,8 @@ if failures ~= '0' and redis.call('HEXISTS', keys.job(id), 'published') == 0 the
 elseif OWN_FAULT[reason] then
   breaker.close()
 end
-local lane, account, claimed = hash.get(keys.job(id), 'lane', 'account', 'claimed')
-if state == 'failed' and strangers.is_one(account) then
+local lane, key, claimed = hash.get(keys.job(id), 'lane', 'key', 'claimed')
+if state == 'failed' and strangers.is_one(key) then
   strangers.note_failure(lane)
   service.learn_failure(lane, clock.now - tonumber(claimed))
 end

@@ -2,9 +2,9 @@
 -- Waiting jobs whose deadline passed some time ago, although their front ends should have finished them.
 -- ARGV: that time (ms). Returns {{id, readers}, ...}.
 local found = {}
-for _, lane in ipairs(vocabulary.lanes) do
+for _, sort in ipairs(vocabulary.sorts) do
   local until_ = clock.now - ARGV[1]
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.waiting(lane), '-inf', until_, 'LIMIT', 0, 100)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.waiting(sort), '-inf', until_, 'LIMIT', 0, 100)) do
     local readers = redis.call('HGET', keys.job(id), 'readers')
     if readers then found[#found + 1] = {id, readers} end
   end

@@ -1,4 +1,4 @@
--- needs: clock, hash, jobs, keys, metrics, pulse, vocabulary
+-- needs: clock, hash, jobs, keys, lanes, metrics, pulse, vocabulary
 -- Leases that expired: their workers died, or lost their connection to Redis. Jobs of which nothing was
 -- published are requeued in their old place; the caller must publish the ending of the others.
 -- ARGV: lease, gap (ms), number of crashed workers after which a job is not tried again.
@@ -9,16 +9,17 @@ local calm = pulse.undisturbed(tonumber(gap))
 jobs.resume_due()
 if calm < tonumber(lease) then return {0, {}} end
 local requeued, stalled = 0, {}
-for _, lane in ipairs(vocabulary.lanes) do
+for _, sort in ipairs(vocabulary.sorts) do
+  local leases = keys.leases(lanes.MAIN, sort)
   -- No lease is longer than this: the clock was set back.
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.leases(lane), clock.now + 2 * lease, '+inf')) do
-    redis.call('ZADD', keys.leases(lane), clock.now + lease, id)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, clock.now + 2 * lease, '+inf')) do
+    redis.call('ZADD', leases, clock.now + lease, id)
   end
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.leases(lane), '-inf', clock.now, 'LIMIT', 0, 100)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', clock.now, 'LIMIT', 0, 100)) do
     local state, attempt, published, cancel, readers =
       hash.get(keys.job(id), 'state', 'attempt', 'published', 'cancel', 'readers')
     if state ~= 'running' then
-      redis.call('ZREM', keys.leases(lane), id) -- its record was evicted
+      redis.call('ZREM', leases, id) -- its record was evicted
       metrics.count('gateway_repairs_total', {what = 'record_lost'})
     else
       metrics.count('gateway_repairs_total', {what = 'lease_ended'})

@@ -1,44 +1,58 @@
--- needs: hash, keys, repairs, vocabulary
+-- needs: hash, keys, lanes, repairs, vocabulary
 -- Compare the counts of the line with its jobs, and correct them. All jobs have to be read in one call, as
 -- the counts change with each of them; so nothing is done while there are more than `most`.
 -- ARGV: most. Returns the number of repairs.
 local most = tonumber(ARGV[1])
 
 local jobs = 0
-for _, lane in ipairs(vocabulary.lanes) do
-  for _, key in ipairs({keys.waiting(lane), keys.leases(lane)}) do jobs = jobs + redis.call('ZCARD', key) end
-  if redis.call('ZCARD', keys.backlog(lane)) > most then return 0 end
+for _, sort in ipairs(vocabulary.sorts) do
+  jobs = jobs + redis.call('ZCARD', keys.waiting(sort)) + redis.call('ZCARD', keys.leases(lanes.MAIN, sort))
+  if redis.call('ZCARD', keys.backlog(sort)) > most then return 0 end
 end
 if jobs > most then return 0 end
 
--- Correct the number of waiting jobs of each account.
-local function correct_backlog(lane, counted)
-  local key, known, differs = keys.backlog(lane), {}, false
-  local noted = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-  for n = 1, #noted, 2 do
-    known[noted[n]] = true
-    differs = differs or counted[noted[n]] ~= tonumber(noted[n + 1])
-  end
-  for account in pairs(counted) do differs = differs or not known[account] end
-  if not differs then return end
-  redis.call('DEL', key)
-  for account, number in pairs(counted) do redis.call('ZADD', key, number, account) end
-  repairs.count('miscounted')
+-- Numbers of waiting jobs that should be noted, by lane and key, and by key and lane; and the memory of all jobs.
+local backlogs, waits, sum = {}, {}, 0
+for _, sort in ipairs(vocabulary.sorts) do backlogs[sort] = {} end
+
+local function count(lane, key)
+  backlogs[lane] = backlogs[lane] or {}
+  waits[key] = waits[key] or {}
+  backlogs[lane][key] = (backlogs[lane][key] or 0) + 1
+  waits[key][lane] = backlogs[lane][key]
 end
 
-local sum = 0
-for _, lane in ipairs(vocabulary.lanes) do
-  local counted = {}
-  for _, id in ipairs(redis.call('ZRANGE', keys.waiting(lane), 0, -1)) do
-    local account, bytes = hash.get(keys.job(id), 'account', 'bytes')
+for _, sort in ipairs(vocabulary.sorts) do
+  for _, id in ipairs(redis.call('ZRANGE', keys.waiting(sort), 0, -1)) do
+    local lane, key, bytes = hash.get(keys.job(id), 'lane', 'key', 'bytes')
     sum = sum + tonumber(bytes or 0)
-    if account then counted[account] = (counted[account] or 0) + 1 end
+    if key then count(lane, key) end
   end
-  for _, id in ipairs(redis.call('ZRANGE', keys.leases(lane), 0, -1)) do
+  for _, id in ipairs(redis.call('ZRANGE', keys.leases(lanes.MAIN, sort), 0, -1)) do
     sum = sum + tonumber(redis.call('HGET', keys.job(id), 'bytes') or 0)
   end
-  correct_backlog(lane, counted)
 end
+
+-- Correct the numbers in a sorted set. Returns its former members.
+local function correct(name, counted)
+  local noted, members, differs = redis.call('ZRANGE', name, 0, -1, 'WITHSCORES'), {}, false
+  for n = 1, #noted, 2 do
+    members[noted[n]] = true
+    differs = differs or counted[noted[n]] ~= tonumber(noted[n + 1])
+  end
+  for member in pairs(counted) do differs = differs or not members[member] end
+  if differs then
+    redis.call('DEL', name)
+    for member, number in pairs(counted) do redis.call('ZADD', name, number, member) end
+    repairs.count('miscounted')
+  end
+  return members
+end
+
+for lane, counted in pairs(backlogs) do
+  for key in pairs(correct(keys.backlog(lane), counted)) do waits[key] = waits[key] or {} end
+end
+for key, counted in pairs(waits) do correct(keys.waits(key), counted) end
 if tonumber(redis.call('GET', keys.bytes) or 0) ~= sum then
   redis.call('SET', keys.bytes, sum)
   repairs.count('miscounted')

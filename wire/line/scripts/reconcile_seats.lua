@@ -1,29 +1,31 @@
--- needs: clock, hash, keys, line, queue, repairs, vocabulary
--- Compare all leases, and the seats of some accounts, with the jobs' records, and repair the differences:
+-- needs: accounts, clock, hash, keys, lanes, line, queue, repairs, vocabulary
+-- Compare all leases, and the seats of some keys, with the jobs' records, and repair the differences:
 -- a Redis that lost its last second, or evicted a key, may leave some. There are as many leases and seats
--- as slots at most. ARGV: accounts. Returns the number of repairs.
+-- as slots at most. ARGV: keys. Returns the number of repairs.
 
--- Leases: each belongs to a running job that has a seat of its account.
-for _, lane in ipairs(vocabulary.lanes) do
-  for _, id in ipairs(redis.call('ZRANGE', keys.leases(lane), 0, -1)) do
-    local state, its_lane, account, claimed = hash.get(keys.job(id), 'state', 'lane', 'account', 'claimed')
-    if state ~= 'running' or its_lane ~= lane then
-      redis.call('ZREM', keys.leases(lane), id)
+-- Leases: each belongs to a running job that has a seat of its key and a slot of its account.
+for _, sort in ipairs(vocabulary.sorts) do
+  for _, id in ipairs(redis.call('ZRANGE', keys.leases(lanes.MAIN, sort), 0, -1)) do
+    local state, lane, key, account, claimed =
+      hash.get(keys.job(id), 'state', 'lane', 'key', 'account', 'claimed')
+    if state ~= 'running' or lanes.sort(lane) ~= sort then
+      redis.call('ZREM', keys.leases(lanes.MAIN, sort), id)
       repairs.count('lease_of_nobody')
-    elseif redis.call('ZADD', keys.running(account), 'NX', claimed, id) == 1 then
-      repairs.seat_found(account)
+    else
+      local lost = redis.call('ZADD', keys.running(key), 'NX', claimed, id) == 1
+      if accounts.hold(account, id) or lost then repairs.seat_found(key) end
     end
   end
 end
 
-for _, lane in ipairs(vocabulary.lanes) do
-  if queue.sort(lane) then repairs.count('miscounted') end
+for _, sort in ipairs(vocabulary.sorts) do
+  if queue.mend(sort) then repairs.count('miscounted') end
 end
 
--- Recount the jobs that an account holds, by lane and family.
-local function recount(account)
+-- Recount the jobs that a key holds, by lane and family.
+local function recount(key)
   local counted, differs = {}, false
-  for _, ids in ipairs({redis.call('SMEMBERS', keys.queued(account)), redis.call('ZRANGE', keys.running(account), 0, -1)}) do
+  for _, ids in ipairs({redis.call('SMEMBERS', keys.queued(key)), redis.call('ZRANGE', keys.running(key), 0, -1)}) do
     for _, id in ipairs(ids) do
       local lane, family = hash.get(keys.job(id), 'lane', 'family')
       if lane then
@@ -32,34 +34,41 @@ local function recount(account)
       end
     end
   end
-  local held = hash.all(keys.held(account))
+  local held = hash.all(keys.held(key))
   for field, number in pairs(held) do differs = differs or counted[field] ~= tonumber(number) end
   for field in pairs(counted) do differs = differs or not held[field] end
   if not differs then return end
-  redis.call('DEL', keys.held(account))
-  for field, number in pairs(counted) do redis.call('HSET', keys.held(account), field, number) end
+  redis.call('DEL', keys.held(key))
+  for field, number in pairs(counted) do redis.call('HSET', keys.held(key), field, number) end
   repairs.count('miscounted')
 end
 
-for _, account in ipairs(ARGV) do
-  for _, id in ipairs(redis.call('ZRANGE', keys.running(account), 0, -1)) do
-    local state, lane = hash.get(keys.job(id), 'state', 'lane')
+for _, key in ipairs(ARGV) do
+  for _, id in ipairs(redis.call('ZRANGE', keys.running(key), 0, -1)) do
+    local state, lane, upstream = hash.get(keys.job(id), 'state', 'lane', 'upstream')
     if state ~= 'running' then
-      redis.call('ZREM', keys.running(account), id)
+      redis.call('ZREM', keys.running(key), id)
       repairs.count('seat_of_nobody')
-    elseif not redis.call('ZSCORE', keys.leases(lane), id) then
-      redis.call('ZADD', keys.leases(lane), clock.now, id) -- it has expired, unless its worker renews it
+    elseif not redis.call('ZSCORE', keys.leases(upstream, lanes.sort(lane)), id) then
+      -- It has expired, unless its worker renews it.
+      redis.call('ZADD', keys.leases(upstream, lanes.sort(lane)), clock.now, id)
       repairs.count('lease_lost')
     end
   end
-  for _, id in ipairs(redis.call('SMEMBERS', keys.queued(account))) do
-    local state, lane = hash.get(keys.job(id), 'state', 'lane')
-    if state ~= 'waiting' or not redis.call('ZSCORE', keys.queue(lane), id) then
-      redis.call('SREM', keys.queued(account), id)
+  for _, id in ipairs(redis.call('SMEMBERS', keys.holds(key))) do
+    if redis.call('HGET', keys.job(id), 'state') ~= 'running' then
+      accounts.release(key, id)
       repairs.count('seat_of_nobody')
     end
   end
-  recount(account)
-  line.fill_seats(account)
+  for _, id in ipairs(redis.call('SMEMBERS', keys.queued(key))) do
+    local state, lane = hash.get(keys.job(id), 'state', 'lane')
+    if state ~= 'waiting' or not redis.call('ZSCORE', keys.queue(lane), id) then
+      redis.call('SREM', keys.queued(key), id)
+      repairs.count('seat_of_nobody')
+    end
+  end
+  recount(key)
+  line.fill_seats(key)
 end
 return repairs.made

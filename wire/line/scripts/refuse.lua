@@ -4,5 +4,5 @@
 local id, attempt = unpack(ARGV)
 
 if not jobs.is_current(id, attempt) then return 0 end
-strangers.refuse(redis.call('HGET', keys.job(id), 'account'))
+strangers.refuse(redis.call('HGET', keys.job(id), 'key'))
 return 1

@@ -1,7 +1,7 @@
 -- needs: breaker, clock, hash, jobs, keys
 -- The upstream failed before it answered: the job is tried again later, if it may, with a pause that
 -- doubles each time. ARGV: id, attempt, first and longest pause (ms), maximum number of retries,
--- failures that open the circuit. Returns as `requeue.lua`, or 'exhausted' if no retries are left or its
+-- failures that open the circuit (0: this one does not count). Returns as `requeue.lua`, or 'exhausted' if no retries are left or its
 -- deadline is too near.
 local id, attempt, wait, longest, limit, failures = unpack(ARGV)
 
@@ -11,7 +11,7 @@ local deadline, retries = hash.get(keys.job(id), 'deadline', 'retries')
 retries = tonumber(retries or 0)
 wait = math.min(tonumber(wait) * 2 ^ retries, tonumber(longest))
 if retries >= tonumber(limit) or clock.now + wait >= tonumber(deadline) then return 'exhausted' end
-breaker.count_failure(id, tonumber(failures))
+if failures ~= '0' then breaker.count_failure(id, tonumber(failures)) end
 redis.call('HINCRBY', keys.job(id), 'retries', 1)
 jobs.requeue(id, 'upstream_failed', math.floor(clock.now + wait))
 return 'requeued'

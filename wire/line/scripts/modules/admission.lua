@@ -1,4 +1,4 @@
--- needs: breaker, caps, clock, forecast, keys, pulse, queue, service, strangers, vocabulary
+-- needs: accounts, breaker, clock, forecast, keys, lanes, line, pulse, queue, service, strangers, upstreams, vocabulary
 -- Admission of jobs. A refused client gets a retry time. Times given to one key never go backwards, so
 -- refused clients form a virtual queue outside the line. Around that time a place is kept for them,
 -- against clients without a promise.
@@ -34,14 +34,14 @@ local OF_STRANGERS = 0.5 -- part of the line that strangers may fill while they 
 local MOST = 1000        -- promises that a key may have; beyond that, a retry time without a place
 
 -- Number of promises, of all keys or of one, that will be taken up within `ms`: those hold places.
-local function promised_within(key, ms)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', clock.now - PATIENCE)
-  return redis.call('ZCOUNT', key, '-inf', clock.now + SECOND + ms)
+local function promised_within(name, ms)
+  redis.call('ZREMRANGEBYSCORE', name, '-inf', clock.now - PATIENCE)
+  return redis.call('ZCOUNT', name, '-inf', clock.now + SECOND + ms)
 end
 
--- Take up a promise of this account, if one is due. True if there was one.
-local function take_promise(lane, account)
-  local own = keys.promised(account)
+-- Take up a promise of this key, if one is due. True if there was one.
+local function take_promise(lane, key)
+  local own = keys.promised(key)
   redis.call('ZREMRANGEBYSCORE', own, '-inf', clock.now - PATIENCE)
   local due = redis.call('ZRANGEBYSCORE', own, '-inf', clock.now + EARLY, 'LIMIT', 0, 1)[1]
   if not due then return false end
@@ -54,16 +54,16 @@ end
 -- is not promised: returns that limit, and false. `wait`: time until there should be room;
 -- `step`: time in which room is made for one job, `own_step` for one of this key; `room`: number of jobs
 -- that may wait, half of which may arrive at once.
-local function promise(lane, account, limits, wait, step, own_step, room)
-  local all, own, outside = keys.promises(lane), keys.promised(account), keys.outside(lane)
+local function promise(lane, key, limits, wait, step, own_step, room)
+  local all, own, outside = keys.promises(lane), keys.promised(key), keys.outside(lane)
   step, own_step = math.max(1, step * APART), own_step * OWN_APART
   redis.call('ZREMRANGEBYSCORE', outside, '-inf', clock.now - PATIENCE)
-  local last = tonumber(redis.call('ZSCORE', outside, account) or 0)
-  local accounts = redis.call('ZCARD', outside) + (last == 0 and 1 or 0)
-  local first = math.max(clock.now + (wait + AHEAD * step) * APART, last + math.max(own_step, step * accounts))
+  local last = tonumber(redis.call('ZSCORE', outside, key) or 0)
+  local number = redis.call('ZCARD', outside) + (last == 0 and 1 or 0)
+  local first = math.max(clock.now + (wait + AHEAD * step) * APART, last + math.max(own_step, step * number))
   local function in_seconds(at) return clock.now + math.max(1, math.ceil((at - clock.now) / SECOND)) * SECOND end
   local retry_at = in_seconds(first)
-  local most = strangers.is_one(account) and strangers.in_doubt(lane) and 0 or MOST -- the places are for others
+  local most = strangers.is_one(key) and strangers.in_doubt(lane) and 0 or MOST -- the places are for others
   if redis.call('ZCARD', own) >= most then return math.min(retry_at - clock.now, limits.max_retry_after), false end
   local width = math.max(step, SECOND)
   for n = 0, SEARCHED - 1 do
@@ -76,10 +76,10 @@ local function promise(lane, account, limits, wait, step, own_step, room)
     end
   end
   if retry_at - clock.now > limits.max_retry_after then return limits.max_retry_after, false end
-  local name = account .. ' ' .. retry_at .. ' ' .. clock.micros
+  local name = key .. ' ' .. retry_at .. ' ' .. clock.micros
   redis.call('ZADD', all, retry_at, name)
   redis.call('ZADD', own, retry_at, name)
-  redis.call('ZADD', outside, math.max(last, retry_at), account)
+  redis.call('ZADD', outside, math.max(last, retry_at), key)
   redis.call('PEXPIRE', own, math.max(last, retry_at) - clock.now + PATIENCE)
   return retry_at - clock.now, true
 end
@@ -88,32 +88,30 @@ end
 -- nil if it is admitted. Sets the job's
 -- `place` and `wait`, and `promised` if it takes up a promise and need not wait until its key has paid.
 function admission.refusal(job, limits)
-  local lane, account = job.lane, job.account
-  local refused = strangers.refused_for(account)
+  local lane, key = job.lane, job.key
+  local refused = strangers.refused_for(key)
   if refused > 0 then return 'key_refused', refused, false end
   if redis.call('ZCOUNT', keys.workers, clock.now, '+inf') == 0 then return 'no_worker', limits.lease end
   local open = breaker.open_for()
   if open and open > 0 then return 'circuit_open', open end
   if open and (breaker.probe() or not queue.is_empty(lane)) then return 'circuit_open', 5000 end
 
-  local capped = tonumber(redis.call('ZSCORE', keys.later, 'family ' .. account .. ' ' .. job.family) or 0) - clock.now
+  local capped = accounts.parked_until(job.account, job.family) - clock.now
   if capped > 0 and (limits.refuse_capped or capped > limits.longest) then return 'model_capped', capped end
 
   local certain
   job.place, job.wait, certain = forecast.wait(job, limits)
   local known, settling = certain > 0, pulse.settling(limits.gap)
   local mean = service.is_known(lane, job.family) and service.time(lane) or UNKNOWN
-  local step = mean / caps.lane_slots(lane, caps.slots(limits.max_concurrency), limits.reserves)
-  local waiting, own = 0, 0
-  for _, name in ipairs(vocabulary.lanes) do
-    waiting = waiting + redis.call('ZCARD', keys.waiting(name))
-    own = own + tonumber(redis.call('ZSCORE', keys.backlog(name), account) or 0)
-  end
+  local all = upstreams.slots(limits.max_concurrency)
+  local step = mean / upstreams.sort_slots(lanes.sort(lane), all, limits.reserves)
+  local waiting, own = 0, line.number_of(key)
+  for _, sort in ipairs(vocabulary.sorts) do waiting = waiting + redis.call('ZCARD', keys.waiting(sort)) end
   local bytes = tonumber(redis.call('GET', keys.bytes) or 0)
   local most, longest = limits.max_waiting_per_key, limits.max_wait
-  local own_step = math.max(step, known and job.wait / (own + 1) or mean / caps.of(account))
+  local own_step = math.max(step, known and job.wait / (own + 1) or mean / forecast.cap(job))
   local waits, promised, own_promised = job.wait > 0, 0, 0
-  if waits and take_promise(lane, account) then
+  if waits and take_promise(lane, key) then
     -- The forecast may have grown meanwhile, but must not exceed the longest wait of any job.
     longest = limits.longest
     if certain > longest then
@@ -122,7 +120,7 @@ function admission.refusal(job, limits)
     end
   elseif waits then
     promised = promised_within(keys.promises(lane), KEPT * step)
-    own_promised = promised_within(keys.promised(account), KEPT * own_step)
+    own_promised = promised_within(keys.promised(key), KEPT * own_step)
     if known then certain = certain + own_promised * own_step end
   end
   certain = math.max(certain, settling)
@@ -132,15 +130,15 @@ function admission.refusal(job, limits)
   local wait
   if waits and waiting + promised >= max_waiting then
     wait = settling + (waiting - max_waiting + FULL) * step
-    return 'queue_full', promise(lane, account, limits, wait, step, step, max_waiting)
+    return 'queue_full', promise(lane, key, limits, wait, step, step, max_waiting)
   elseif waits and own + own_promised >= most then
     wait = settling + (own - most + AHEAD) * own_step * OWN_APART
-    return 'key_full', promise(lane, account, limits, wait, step, own_step, most)
+    return 'key_full', promise(lane, key, limits, wait, step, own_step, most)
   elseif bytes + job.bytes > max_bytes then
-    return 'too_many_bytes', promise(lane, account, limits, settling + step, step, step, limits.max_waiting)
+    return 'too_many_bytes', promise(lane, key, limits, settling + step, step, step, limits.max_waiting)
   elseif certain > longest then
     wait = math.max(0, job.wait - longest)
-    return 'wait_too_long', promise(lane, account, limits, wait, step, own_step, limits.max_waiting)
+    return 'wait_too_long', promise(lane, key, limits, wait, step, own_step, limits.max_waiting)
   elseif certain > job.max_wait or waits and job.max_wait == 0 then
     -- The client's own limit: it may well go elsewhere, so no place is kept for it.
     local jitter = (clock.micros % 1000) / 1000

@@ -1,5 +1,5 @@
 -- needs: clock, durations, keys
--- The circuit breaker: when the upstream fails for every account, it gets no jobs for a while, and
+-- The circuit breaker: when the upstream fails for every key, it gets no jobs for a while, and
 -- then one job at a time until one is answered.
 local breaker = {}
 
@@ -39,7 +39,7 @@ function breaker.count_failure(id, limit)
 end
 
 -- Close the circuit: the upstream answered. The answer may also be a refusal, since a busy or refused
--- account concerns no other.
+-- key concerns no other.
 function breaker.close() redis.call('DEL', keys.breaker) end
 
 return breaker

@@ -2,20 +2,20 @@
 local hash = {}
 
 -- Some fields, as several results.
-function hash.get(key, ...)
-  return unpack(redis.call('HMGET', key, ...), 1, select('#', ...))
+function hash.get(name, ...)
+  return unpack(redis.call('HMGET', name, ...), 1, select('#', ...))
 end
 
 -- Some fields as a table.
-function hash.some(key, ...)
-  local values, record = redis.call('HMGET', key, ...), {}
+function hash.some(name, ...)
+  local values, record = redis.call('HMGET', name, ...), {}
   for i, field in ipairs({...}) do record[field] = values[i] or nil end
   return record
 end
 
--- All fields as a table, which is empty if there is no such key.
-function hash.all(key)
-  local flat, record = redis.call('HGETALL', key), {}
+-- All fields as a table, which is empty if there is no such name.
+function hash.all(name)
+  local flat, record = redis.call('HGETALL', name), {}
   for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
   return record
 end

@@ -1,4 +1,4 @@
--- needs: channels, clock, durations, fairness, hash, keys, line, metrics, service, strangers
+-- needs: channels, clock, durations, fairness, hash, keys, lanes, line, metrics, service, strangers, upstreams
 -- Changes of a job's state: finished, requeued, cancelled; and its readers.
 local jobs = {}
 
@@ -13,37 +13,37 @@ end
 -- Finish a job; each job finishes once. `reason` is 'done', 'cancelled' or the fault. Its request is
 -- deleted at once, its log soon; the jobs that wait behind it move up.
 function jobs.finish(id, state, reason)
-  local job = hash.some(keys.job(id), 'lane', 'account', 'family', 'user', 'tier', 'line_tag', 'band', 'bytes',
-    'attempt', 'claimed', 'published', 'enough', 'idem', 'keep')
-  local lane, account, family = job.lane, job.account, job.family
+  local job = hash.some(keys.job(id), 'lane', 'key', 'family', 'account', 'upstream', 'user', 'tier', 'line_tag',
+    'band', 'bytes', 'attempt', 'claimed', 'published', 'enough', 'idem', 'keep')
+  local lane, sort, key, family = job.lane, lanes.sort(job.lane), job.key, job.family
   if state == 'cancelled' and job.enough then state, reason = 'done', 'done' end
   redis.call('HSET', keys.job(id), 'state', state)
   redis.call('HDEL', keys.job(id), 'body', 'worker')
   jobs.keep(id, job.idem, tonumber(state == 'done' and job.keep or 0))
   if job.attempt ~= '0' then redis.call('DEL', keys.arq_job(id), keys.arq_retry(id), keys.arq_in_progress(id)) end
-  local held = line.remove(id, lane, account, family)
-  line.count_out(id, lane, account)
+  local held = line.remove(id, job)
+  line.count_out(id, lane, key)
   if job.idem then redis.call('ZREM', keys.later, 'orphan ' .. id) end
   redis.call('DECRBY', keys.bytes, tonumber(job.bytes))
 
   -- Its flows pay for the slot time that it took, which was only expected so far.
   local took = job.claimed and clock.now - tonumber(job.claimed) or 0
   local tag, price = job.line_tag - job.band, 1 / tonumber(job.tier)
-  local expected = service.time(lane, family, account)
-  fairness.users_pay(account, job.user, tag + price, price * (took / expected - 1))
+  local expected = service.time(lane, family, key)
+  fairness.users_pay(key, job.user, tag + price, price * (took / expected - 1))
   if job.published then
-    if service.learn(lane, family, account, took) then line.correct_tags(lane) end
-    metrics.observe('gateway_service_seconds', {lane = lane, family = family}, took / 1000)
+    if service.learn(lane, family, key, took) then line.correct_tags(lane) end
+    metrics.observe('gateway_service_seconds', {lane = sort, family = family}, took / 1000)
   end
-  if held then fairness.pay(lane, account, family, took) end
-  if took > 0 then line.count_slot_time(lane, took) end
-  metrics.count('gateway_endings_total', {lane = lane, reason = reason})
+  if held then fairness.pay(lane, key, family, took) end
+  if took > 0 then upstreams.count_slot_time(job.upstream, sort, took) end
+  metrics.count('gateway_endings_total', {lane = sort, reason = reason})
   if held then -- else it only waited in its key's line: no seat and no slot is free
-    local queued = line.fill_seats(account)
-    if queued and queued[lane] then fairness.advance_tag(queued[lane], lane, account) end
-    channels.nudge() -- a slot of the upstream is free, for a job of any account
+    local queued = line.fill_seats(key)
+    if queued[lane] then fairness.advance_tag(queued[lane], lane, key) end
+    channels.nudge() -- a slot of the upstream is free, for a job of any key
   end
-  strangers.keep_after_job(account)
+  strangers.keep_after_job(key)
 end
 
 -- True if this attempt is the running one.
@@ -63,20 +63,21 @@ end
 -- Requeue a running job in its old place, for a reason. `not_before`: a time in ms, or nil. Never a job
 -- that is being cancelled: its readers wait for an ending.
 function jobs.requeue(id, reason, not_before)
-  local lane, account, family, line_tag, deadline =
-    hash.get(keys.job(id), 'lane', 'account', 'family', 'line_tag', 'deadline')
-  metrics.count('gateway_retries_total', {lane = lane, reason = reason})
+  local job = hash.some(keys.job(id), 'lane', 'key', 'family', 'account', 'upstream', 'line_tag', 'deadline')
+  local lane, key = job.lane, job.key
+  metrics.count('gateway_retries_total', {lane = lanes.sort(lane), reason = reason})
   redis.call('HSET', keys.job(id), 'state', 'waiting')
-  redis.call('HDEL', keys.job(id), 'worker', 'claimed')
-  line.remove(id, lane, account, family)
-  fairness.hold(lane, account, family, -1)
-  line.count_in(id, lane, account, deadline)
+  redis.call('HDEL', keys.job(id), 'worker', 'claimed', 'upstream')
+  if job.account ~= key then redis.call('HDEL', keys.job(id), 'account') end -- the next claim chooses one
+  line.remove(id, job)
+  fairness.hold(lane, key, job.family, -1)
+  line.count_in(id, lane, key, job.deadline)
   if not_before then
     redis.call('ZADD', keys.later, not_before, 'job ' .. id)
   else
-    line.insert(id, lane, account, family, line_tag)
+    line.insert(id, job)
   end
-  line.fill_seats(account)
+  line.fill_seats(key)
   channels.nudge()
 end
 
@@ -135,15 +136,16 @@ function jobs.resume_due()
     redis.call('ZREM', keys.later, entry)
     local kind, name = string.match(entry, '^(%a+) (%S+)')
     if kind == 'account' or kind == 'family' then
-      line.fill_seats(name)
+      line.fill_seats(name) -- of the key whose own account it is, if it is
+      channels.nudge()
     elseif kind == 'orphan' then
       -- A front end that was only frozen, or cut off for a while, may still read it.
       local readers = redis.call('HGET', keys.job(name), 'readers')
       if readers and not jobs.has_reader(readers) then jobs.cancel(name) end
     elseif redis.call('HGET', keys.job(name), 'state') == 'waiting' then
-      local lane, account, family, line_tag = hash.get(keys.job(name), 'lane', 'account', 'family', 'line_tag')
-      line.insert(name, lane, account, family, line_tag)
-      line.fill_seats(account)
+      local place = line.place(name)
+      line.insert(name, place)
+      line.fill_seats(place.key)
     end
   end
 end

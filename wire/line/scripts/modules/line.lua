@@ -1,97 +1,123 @@
--- needs: caps, channels, fairness, hash, keys, queue, vocabulary
+-- needs: accounts, channels, durations, fairness, hash, keys, lanes, queue
 -- Places of waiting jobs. A waiting job is in exactly one place:
---   line:<account>:<lane>:<family>  its account has no free seat, is cooling down, or is parked for
---                            this family; ordered by fair shares among the key's users
+--   line:<key>:<lane>:<family>  its key has no free seat for it; ordered by fair shares among the key's users
 --   later                    it is tried again at a later time (the upstream failed before it answered)
 --   the queue                arq's sorted set, one per lane, ordered by fair shares among keys;
 --                            every job in it may be claimed now, lowest score first
--- A job in the queue, or running, occupies one of its account's seats. So a full account blocks no
--- other, and claiming never has to look past the head of a queue.
+-- A job in the queue, or running, occupies one of its key's seats. A key has a seat if it may have one more
+-- job at once and, for a job on its own account, if that has a free slot, is not cooling down, and is not
+-- parked for the family. So a full key blocks no other, and claiming never has to look for a job that may run.
 local line = {}
 
 local CORRECTED = 1000 -- jobs in a queue whose tags are corrected
 
--- Count a waiting job, by lane and by key.
-function line.count_in(id, lane, account, deadline)
-  if redis.call('ZADD', keys.waiting(lane), deadline, id) == 1 then
-    redis.call('ZINCRBY', keys.backlog(lane), 1, account)
-  end
+-- Count a waiting job, by sort, by lane and by key.
+function line.count_in(id, lane, key, deadline)
+  if redis.call('ZADD', keys.waiting(lanes.sort(lane)), deadline, id) == 0 then return end
+  redis.call('ZINCRBY', keys.backlog(lane), 1, key)
+  redis.call('ZINCRBY', keys.waits(key), 1, lane)
+  redis.call('PEXPIRE', keys.waits(key), durations.DAY)
 end
 
-function line.count_out(id, lane, account)
-  if redis.call('ZREM', keys.waiting(lane), id) == 0 then return end
-  if tonumber(redis.call('ZINCRBY', keys.backlog(lane), -1, account)) <= 0 then
-    redis.call('ZREM', keys.backlog(lane), account)
-  end
+local function take_one(counts, of)
+  if tonumber(redis.call('ZINCRBY', counts, -1, of)) <= 0 then redis.call('ZREM', counts, of) end
 end
 
--- Count the slot time (ms) that a lane has had while another lane waited.
-function line.count_slot_time(lane, took)
-  for _, other in ipairs(vocabulary.lanes) do
-    if other ~= lane and not queue.is_empty(other) then
-      redis.call('HINCRBYFLOAT', keys.lane(lane), 'had', took)
-      return
-    end
-  end
+function line.count_out(id, lane, key)
+  if redis.call('ZREM', keys.waiting(lanes.sort(lane)), id) == 0 then return end
+  take_one(keys.backlog(lane), key)
+  take_one(keys.waits(key), lane)
 end
 
-local function is_parked(account, family)
-  return redis.call('ZSCORE', keys.later, 'family ' .. account .. ' ' .. family)
+-- Number of a key's waiting jobs.
+function line.number_of(key)
+  local counts, sum = redis.call('ZRANGE', keys.waits(key), 0, -1, 'WITHSCORES'), 0
+  for i = 2, #counts, 2 do sum = sum + counts[i] end
+  return sum
 end
 
--- The account's first waiting job among its users, but not in one of the lanes in `taken`: lane,
--- family, id, tag; or nil.
-local function head(account, taken)
-  local lane, family, id, tag
-  for _, its_line in ipairs(redis.call('SMEMBERS', keys.lines(account))) do
-    local its_lane, its_family = string.match(its_line, '^(%S+) (%S+)$')
-    local first = redis.call('ZRANGE', keys.line(account, its_lane, its_family), 0, 0, 'WITHSCORES')
+-- The key's first waiting job among its users that may take a seat: lane, family, id, tag, and true if it runs
+-- on the key's own account; or nil. Not one of a lane in `taken`. `own_free`: its own account has a free slot.
+local function head(key, taken, own_free)
+  local lane, family, id, tag, own
+  for _, its_line in ipairs(redis.call('SMEMBERS', keys.lines(key))) do
+    local its_lane, its_family, shared = string.match(its_line, '^(%S+) (%S+)(.*)$')
+    local its_own = shared == ''
+    local first = redis.call('ZRANGE', keys.line(key, its_lane, its_family), 0, 0, 'WITHSCORES')
     if #first == 0 then
-      redis.call('SREM', keys.lines(account), its_line)
-    elseif not taken[its_lane] and not is_parked(account, its_family) and (not tag or tonumber(first[2]) < tag) then
-      lane, family, id, tag = its_lane, its_family, first[1], tonumber(first[2])
+      redis.call('SREM', keys.lines(key), its_line)
+    elseif not taken[its_lane] and (not tag or tonumber(first[2]) < tag)
+        and (not its_own or own_free and not accounts.is_parked(key, its_family)) then
+      lane, family, id, tag, own = its_lane, its_family, first[1], tonumber(first[2]), its_own
     end
   end
-  return lane, family, id, tag
+  return lane, family, id, tag, own
 end
 
--- Give the account's free seats to its first jobs: one in each lane's queue at a time, so that a new
--- job, also of another user of the key, has at most that one before it. Returns those that are in the
--- queues, by lane, or nil if the account is cooling down.
-function line.fill_seats(account)
-  if redis.call('ZSCORE', keys.later, 'account ' .. account) then return end
-  local queued, running = keys.queued(account), keys.running(account)
-  local cap = caps.of(account)
-  local taken = {} -- lanes in whose queue the account has a job
-  -- Release the seats of jobs whose record was evicted, or expired while no role was running.
-  for _, id in ipairs(redis.call('SMEMBERS', queued)) do
-    local lane = redis.call('HGET', keys.job(id), 'lane')
-    if lane then taken[lane] = id else redis.call('SREM', queued, id) end
-  end
-  if redis.call('SCARD', queued) + redis.call('ZCARD', running) >= cap then
-    for _, id in ipairs(redis.call('ZRANGE', running, 0, -1)) do
-      if redis.call('EXISTS', keys.job(id)) == 0 then redis.call('ZREM', running, id) end
+-- Release the seats of running jobs whose record was evicted, or expired while no role was running.
+local function release_lost(key)
+  for _, id in ipairs(redis.call('ZRANGE', keys.running(key), 0, -1)) do
+    if redis.call('EXISTS', keys.job(id)) == 0 then
+      redis.call('ZREM', keys.running(key), id)
+      accounts.release(key, id)
     end
   end
-  local free = cap - redis.call('SCARD', queued) - redis.call('ZCARD', running)
+end
+
+-- Jobs that a key may have at once; no limit, unless it has a cap.
+function line.cap(key)
+  local cap = tonumber(redis.call('HGET', keys.key(key), 'cap') or 0)
+  return cap > 0 and cap or math.huge
+end
+
+-- Free seats of a key: of all its jobs, and of those on its own account. `number` is that of its jobs in the
+-- queues, `own` of them on its own account.
+local function free_seats(key, number, own)
+  local own_free = accounts.is_cooling(key) and 0 or accounts.free(key) - own
+  local cap = line.cap(key)
+  if cap == math.huge then return cap, own_free end
+  return cap - number - redis.call('ZCARD', keys.running(key)), own_free
+end
+
+-- Give the key's free seats to its first jobs: one in each lane's queue at a time, so that a new
+-- job, also of another user of the key, has at most that one before it. Returns those that are in the
+-- queues, by lane.
+function line.fill_seats(key)
+  local queued = keys.queued(key)
+  local taken, number, own = {}, 0, 0 -- lanes in whose queue the key has a job
+  for _, id in ipairs(redis.call('SMEMBERS', queued)) do
+    local lane, account = hash.get(keys.job(id), 'lane', 'account')
+    if lane then
+      taken[lane], number = id, number + 1
+      if account == key then own = own + 1 end
+    else
+      redis.call('SREM', queued, id) -- its record was evicted
+    end
+  end
+  local free, own_free = free_seats(key, number, own)
+  if free <= 0 or own_free <= 0 then
+    release_lost(key)
+    free, own_free = free_seats(key, number, own)
+  end
   while free > 0 do
-    local lane, family, id, line_tag = head(account, taken)
+    local lane, family, id, line_tag, its_own = head(key, taken, own_free > 0)
     if not id then break end
     local state, tag, band, promised = hash.get(keys.job(id), 'state', 'tag', 'band', 'promised')
-    redis.call('ZREM', keys.line(account, lane, family), id)
+    redis.call('ZREM', keys.line(key, lane, family), id)
     if state then
-      fairness.users_start(account, line_tag - band)
+      fairness.users_start(key, line_tag - band)
       if tag then
-        tag = fairness.old_tag(lane, account, family, tonumber(tag))
+        tag = fairness.old_tag(lane, key, family, tonumber(tag))
       else
-        tag = fairness.next_tag(lane, account, family, promised)
+        tag = fairness.next_tag(lane, key, family, promised)
       end
       redis.call('HSET', keys.job(id), 'tag', tag)
       redis.call('SADD', queued, id)
-      queue.add(lane, account, id, tag)
+      queue.add(lane, key, id, tag)
       channels.nudge()
       taken[lane] = id
       free = free - 1
+      if its_own then own_free = own_free - 1 end
     end
   end
   return taken
@@ -100,48 +126,46 @@ end
 -- Correct the tags of the jobs in a lane's queue, which followed from a guess of the service time.
 function line.correct_tags(lane)
   for _, id in ipairs(redis.call('ZRANGE', keys.queue(lane), 0, CORRECTED - 1)) do
-    local account = redis.call('HGET', keys.job(id), 'account')
-    if account then fairness.advance_tag(id, lane, account) end
+    local key = redis.call('HGET', keys.job(id), 'key')
+    if key then fairness.advance_tag(id, lane, key) end
   end
 end
 
--- Put a job into its account's line, at the place it has had from the start.
-function line.insert(id, lane, account, family, line_tag)
-  redis.call('SADD', keys.lines(account), lane .. ' ' .. family)
-  redis.call('ZADD', keys.line(account, lane, family), line_tag, id)
+-- Fields of a job's record that its place follows from.
+function line.place(id) return hash.some(keys.job(id), 'state', 'lane', 'key', 'family', 'account', 'line_tag') end
+
+-- Put a job into its key's line, at the place it has had from the start. `place`: of `line.place`.
+function line.insert(id, place)
+  local key, lane, family = place.key, place.lane, place.family
+  redis.call('SADD', keys.lines(key), lane .. ' ' .. family .. (place.account == key and '' or ' shared'))
+  redis.call('ZADD', keys.line(key, lane, family), place.line_tag, id)
 end
 
 -- Remove a job from the place where it waits or runs. True if it held a seat.
-function line.remove(id, lane, account, family)
-  if redis.call('ZREM', keys.line(account, lane, family), id) == 1 then return false end
+function line.remove(id, job)
+  local lane, key = job.lane, job.key
+  if redis.call('ZREM', keys.line(key, lane, job.family), id) == 1 then return false end
   if redis.call('ZREM', keys.later, 'job ' .. id) == 1 then return false end
-  redis.call('ZREM', keys.leases(lane), id)
+  if job.upstream then
+    redis.call('ZREM', keys.leases(job.upstream, lanes.sort(lane)), id)
+    accounts.release(job.account, id)
+  end
   queue.remove(lane, id)
-  return redis.call('SREM', keys.queued(account), id) + redis.call('ZREM', keys.running(account), id) > 0
+  return redis.call('SREM', keys.queued(key), id) + redis.call('ZREM', keys.running(key), id) > 0
 end
 
--- Move the account's jobs from the queues back into its lines: it is cooling down, or may hold fewer.
--- `family`: only jobs of this one.
-function line.unseat(account, family)
-  for _, id in ipairs(redis.call('SMEMBERS', keys.queued(account))) do
-    local lane, its_family, line_tag = hash.get(keys.job(id), 'lane', 'family', 'line_tag')
-    if lane and (not family or family == its_family) then
-      queue.remove(lane, id)
-      redis.call('SREM', keys.queued(account), id)
-      fairness.hold(lane, account, its_family, -1)
-      line.insert(id, lane, account, its_family, line_tag)
+-- Move a key's jobs on its own account from the queues back into its lines: the account is cooling down, or
+-- may hold fewer. `family`: only jobs of this one.
+function line.unseat(key, family)
+  for _, id in ipairs(redis.call('SMEMBERS', keys.queued(key))) do
+    local place = line.place(id)
+    if place.lane and place.account == key and (not family or family == place.family) then
+      queue.remove(place.lane, id)
+      redis.call('SREM', keys.queued(key), id)
+      fairness.hold(place.lane, key, place.family, -1)
+      line.insert(id, place)
     end
   end
-end
-
--- Block an account until a time (ms): its jobs wait in its lines.
-function line.block_account(account, until_)
-  redis.call('ZADD', keys.later, until_, 'account ' .. account)
-end
-
--- Block one family of models for an account until a time (ms).
-function line.block_family(account, family, until_)
-  redis.call('ZADD', keys.later, until_, 'family ' .. account .. ' ' .. family)
 end
 
 return line

@@ -11,9 +11,9 @@ queue.BETWEEN = 3 -- jobs of regulars, at most, between two of strangers
 function queue.is_empty(lane) return redis.call('EXISTS', keys.queue(lane)) == 0 end
 
 -- Put a job into its lane's queue, or give it another tag there.
-function queue.add(lane, account, id, tag)
+function queue.add(lane, key, id, tag)
   local own, other = keys.regulars(lane), keys.strangers(lane)
-  if strangers.is_one(account) then own, other = other, own end
+  if strangers.is_one(key) then own, other = other, own end
   redis.call('ZADD', keys.queue(lane), tag, id)
   redis.call('ZADD', own, tag, id)
   redis.call('ZREM', other, id)
@@ -25,17 +25,17 @@ function queue.remove(lane, id)
   return redis.call('ZREM', keys.queue(lane), id)
 end
 
--- The jobs of an account that has had its first answer are no stranger's any more.
-function queue.promote(account)
-  for _, id in ipairs(redis.call('SMEMBERS', keys.queued(account))) do
+-- The jobs of a key that has had its first answer are no stranger's any more.
+function queue.promote(key)
+  for _, id in ipairs(redis.call('SMEMBERS', keys.queued(key))) do
     local lane = redis.call('HGET', keys.job(id), 'lane')
     local tag = lane and redis.call('ZSCORE', keys.queue(lane), id)
-    if tag then queue.add(lane, account, id, tag) end
+    if tag then queue.add(lane, key, id, tag) end
   end
 end
 
-local function head(key)
-  local id, tag = unpack(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES'))
+local function head(name)
+  local id, tag = unpack(redis.call('ZRANGE', name, 0, 0, 'WITHSCORES'))
   return id, tonumber(tag)
 end
 
@@ -62,16 +62,16 @@ function queue.pop(lane)
   end
 end
 
--- Sort the jobs of a queue by kind again, if some of them are missing there. True if there were.
-function queue.sort(lane)
+-- Sort the jobs of a queue by kind of key again, if some of them are missing there. True if there were.
+function queue.mend(lane)
   local sorted = redis.call('ZCARD', keys.regulars(lane)) + redis.call('ZCARD', keys.strangers(lane))
   if sorted == redis.call('ZCARD', keys.queue(lane)) then return false end
   redis.call('DEL', keys.regulars(lane), keys.strangers(lane))
   local jobs = redis.call('ZRANGE', keys.queue(lane), 0, -1, 'WITHSCORES')
   for i = 1, #jobs, 2 do
-    local account = redis.call('HGET', keys.job(jobs[i]), 'account')
-    if account then
-      queue.add(lane, account, jobs[i], jobs[i + 1])
+    local key = redis.call('HGET', keys.job(jobs[i]), 'key')
+    if key then
+      queue.add(lane, key, jobs[i], jobs[i + 1])
     else
       redis.call('ZADD', keys.regulars(lane), jobs[i + 1], jobs[i]) -- its record was evicted: the claim removes it
     end

@@ -9,9 +9,9 @@ function repairs.count(what)
 end
 
 -- Note that a job has got back its seat, which may have been given to another meanwhile.
-function repairs.seat_found(account)
-  line.unseat(account)
-  line.fill_seats(account)
+function repairs.seat_found(key)
+  line.unseat(key)
+  line.fill_seats(key)
   repairs.count('seat_lost')
 end
 

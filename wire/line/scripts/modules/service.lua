@@ -1,35 +1,35 @@
--- needs: hash, keys
+-- needs: hash, keys, lanes
 -- Service time: how long conversations hold their slots, as moving averages for each lane and family,
 -- of all keys and of each key.
 local service = {}
 
-local PRIOR = {chat = 15000, images = 45000}    -- ms, before anything is known
+local PRIOR = {chat = 15000, images = 45000, embeddings = 5000} -- ms, before anything is known, by sort
 local ENOUGH = 4                                -- conversations of a lane and family, to know anything
 local MEMORY = 0.05                             -- least weight of the newest sample
 local RECENT = 0.25                             -- the same for the average of the last few samples
 local CHANGED = 1 / 3                           -- part of the average below which the pace has changed
 local TRUST = 5                                 -- samples for which the average of all keys counts
 
-local known = {}  -- times that this run of a script has read, by lane, family and account
+local known = {}  -- times that this run of a script has read, by lane, family and key
 
 -- Add a sample to a moving average, whose fields in a hash begin with `kind`.
-local function sample(key, kind, value)
-  local n, mean, square, recent = hash.get(key, kind .. ' n', kind .. ' mean', kind .. ' square', kind .. ' recent')
+local function sample(name, kind, value)
+  local n, mean, square, recent = hash.get(name, kind .. ' n', kind .. ' mean', kind .. ' square', kind .. ' recent')
   n = tonumber(n or 0) + 1
   recent = tonumber(recent or value) * (1 - RECENT) + value * RECENT
   local weight = math.max(1 / n, MEMORY)
   mean = tonumber(mean or 0) * (1 - weight) + value * weight
   square = tonumber(square or 0) * (1 - weight) + value * value * weight
-  redis.call('HSET', key, kind .. ' n', n, kind .. ' mean', mean, kind .. ' square', square, kind .. ' recent', recent)
+  redis.call('HSET', name, kind .. ' n', n, kind .. ' mean', mean, kind .. ' square', square, kind .. ' recent', recent)
   return n
 end
 
 -- Learn from a conversation that held its slot for `took` ms. True if little was known before, so that
 -- the tags that followed from it should be corrected.
-function service.learn(lane, family, account, took)
+function service.learn(lane, family, key, took)
   known = {}
   sample(keys.service, lane, took)
-  sample(keys.account(account), lane .. ' ' .. family, took)
+  sample(keys.key(key), lane .. ' ' .. family, took)
   return sample(keys.service, lane .. ' ' .. family, took) <= ENOUGH
 end
 
@@ -54,12 +54,12 @@ function service.certain(lane)
   return part < CHANGED and part or 1
 end
 
--- Expected service time (ms, at least 1), and how much it varies, from 0 (not at all) to 1. With an
--- `account`, its own average counts more than that of all keys, the more samples it has.
-function service.time(lane, family, account)
-  local name = lane .. ' ' .. (family or '') .. ' ' .. (account or '')
+-- Expected service time (ms, at least 1), and how much it varies, from 0 (not at all) to 1. With a
+-- `key`, its own average counts more than that of all keys, the more samples it has.
+function service.time(lane, family, key)
+  local name = lane .. ' ' .. (family or '') .. ' ' .. (key or '')
   if known[name] then return unpack(known[name]) end
-  local expected, varies = PRIOR[lane], 1
+  local expected, varies = PRIOR[lanes.sort(lane)], 1
   for _, kind in ipairs({family and lane .. ' ' .. family or lane, lane}) do
     local mean, square = hash.get(keys.service, kind .. ' mean', kind .. ' square')
     if mean then
@@ -68,9 +68,9 @@ function service.time(lane, family, account)
       break
     end
   end
-  if account then
+  if key then
     local kind = lane .. ' ' .. family
-    local n, mean = hash.get(keys.account(account), kind .. ' n', kind .. ' mean')
+    local n, mean = hash.get(keys.key(key), kind .. ' n', kind .. ' mean')
     n = tonumber(n or 0)
     if n > 0 then expected = math.max(1, (n * mean + TRUST * expected) / (n + TRUST)) end
   end

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.turns import RUNNING, cited, output, text, tool, wire
+from tests.support.work import Searched, lines_of_code
 from wire.events import Delta, Failed
+from workers.http.sse import EventParser
 from workers.pandora.translate.exchange import (
     LONGEST_DELTA,
     MAX_VALUES,
@@ -49,6 +48,16 @@ def operations(number: int) -> bytes:
     steps = [{"p": PARTS, "o": "append", "v": mark(n)} for n in range(number)]
     return b"".join(
         b"event: delta\ndata: " + json.dumps(step).encode() + b"\n\n" for step in [begin, *steps]
+    )
+
+
+def long_text(length: int, operation: dict[str, object], number: int) -> bytes:
+    """Operations on a text that is long."""
+    begin = {"p": "", "o": "add", "v": text("", status=RUNNING)}
+    first = {"p": PARTS, "o": "append", "v": "x" * length}
+    return b"".join(
+        b"event: delta\ndata: " + json.dumps(each).encode() + b"\n\n"
+        for each in [begin, first, *[operation] * number]
     )
 
 
@@ -89,26 +98,28 @@ def feed(data: bytes) -> list[Step]:
 
 def work(data: bytes) -> int:
     """The lines of code that translating an answer executes."""
-    lines = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal lines
-        lines += event == "line"
-        return trace
-
-    former = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        feed(data)
-    finally:
-        sys.settrace(former)
-    return lines
+    return lines_of_code(lambda: feed(data))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_twice_the_input_is_about_twice_the_work(name: str) -> None:
     make = HOSTILE[name]
     assert work(make(800)) < 2.2 * work(make(400)) + 1000
+
+
+def test_an_event_in_reads_of_32_kb_is_searched_once() -> None:
+    def searched(size: int) -> int:
+        parser = EventParser()
+        held = parser._held = Searched()
+        stream = b"data: " + b"x" * size + b"\n\n"
+        events = []
+        for at in range(0, len(stream), 32_768):
+            events += parser.feed(stream[at : at + 32_768])
+        assert [len(event.data) for event in events] == [size]
+        return held.searched
+
+    assert 900_000 < searched(1_000_000) < 1_010_000
+    assert searched(2_000_000) < 2.1 * searched(1_000_000)
 
 
 FRAGMENTS = ("(", ")", "(sandbox:/", "【", "†", "】", "1", ":", "\n", "\ue200", "\ue201", "x" * 50)
@@ -151,8 +162,15 @@ def test_a_long_text_comes_in_pieces_that_a_front_end_can_work_on() -> None:
         b"data: [" + b"[]," * (MAX_VALUES + 1) + b"\n\n",
         operations(1) * 20_000,
         b"data: " + b"x" * 4_300_000 + b"\n\n",
+        long_text(1_000_000, {"v": "x"}, 12_000),
+        long_text(10, {"p": "/message/content/parts", "o": "append", "v": ""}, 3000),
+        long_text(
+            1_000_000,
+            {"v": [{"p": PARTS, "o": "append", "v": "x"}] * 200, "o": "patch", "p": ""},
+            1,
+        ),
     ],
-    ids=["messages", "values", "operations", "bytes"],
+    ids=["messages", "values", "operations", "bytes", "copies", "parts", "copies of a patch"],
 )
 def test_an_answer_beyond_every_measure_is_an_error(data: bytes) -> None:
     steps = feed(data)

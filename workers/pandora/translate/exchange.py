@@ -11,6 +11,7 @@ from workers.http.sse import (
     EventTooLargeError,
     ServerSentEvent,
 )
+from workers.pandora.translate.delta_encoding import TooManyCopiesError
 from workers.pandora.translate.message import Output
 from workers.pandora.translate.placeholders import (
     ConfirmPolicy,
@@ -41,8 +42,8 @@ MAX_VALUES = 200_000
 """JSON values, about, in one event: decoding them is one step."""
 
 MAX_OPERATIONS = 2 * 1024 * 1024
-"""Bytes of all operations of the delta encoding in one stream, each of which copies the text so
-far. An answer of a model is a small part of that."""
+"""Bytes of all operations of the delta encoding in one stream. An answer of a model is a small part
+of that. Each of them copies the text so far: see `delta_encoding.MAX_COPIED`."""
 
 Granted = tuple[PermissionRequest, Permission]
 """A request of an action, and the permission to answer it with."""
@@ -92,7 +93,7 @@ class Exchange:
                 if number % STEP_EVENTS == 0 or size > STEP_CHARACTERS:
                     yield from self._portions(outputs, alive)
                     outputs, alive, size = [], False, 0
-        except EventTooLargeError:
+        except (EventTooLargeError, TooManyCopiesError):
             outputs = self.translator.fail(_TOO_LARGE)
         yield from self._portions(outputs, alive)
 

@@ -149,6 +149,17 @@ async def test_a_byte_order_mark_before_the_json_is_left_out(client: Client) -> 
     assert (await exchange(client, post(body=b"\xef\xbb\xbf" + SAID)))[0] == 200
 
 
+@pytest.mark.parametrize("kind", ["images", "files"])
+@pytest.mark.parametrize("stem", ["x" * 300, "x" * 5000, "%E6%A0%B7" * 100])
+async def test_a_name_longer_than_any_file_system_takes_is_a_404(
+    front: Client, kind: str, stem: str
+) -> None:
+    path = f"/{kind}/{'0' * 32}_{stem}.png"
+    status, _, body = await exchange(front, head("GET", path, "Connection: close"))
+    assert status == 404
+    assert json.loads(body)["error"]["type"]
+
+
 @pytest.mark.parametrize("value", ["\xff\xfe", "100-Continue", "200-ok", ""])
 async def test_an_unknown_expectation_is_ignored(client: Client, value: str) -> None:
     status, _, _ = await exchange(client, post(f"Expect: {value}"))

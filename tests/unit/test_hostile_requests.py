@@ -10,10 +10,10 @@ import pytest
 import settings
 from app.openai.emulation import emulate
 from app.openai.messages import given_files, memory, to_messages
-from app.openai.requests import decode_chat
+from app.openai.requests import ChatMessage, TextPart, decode_chat
 from app.openai.usage import summarize_prompt
 from tests.support.work import lines_of_code
-from wire.jobs import Attachment
+from wire.jobs import Attachment, Message
 
 TEXT = {"type": "text", "text": "a"}
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
@@ -71,3 +71,18 @@ def test_twice_the_input_is_about_twice_the_work(name: str) -> None:
     steps = lines_of_code(lambda: read(once))
     assert steps > 20
     assert lines_of_code(lambda: read(twice)) < 2.2 * steps + 1000
+
+
+class Piece(str):
+    """A text that may only be joined with all others at once."""
+
+    def __add__(self, other: object) -> str:
+        raise AssertionError("adding text by text copies all texts before it")
+
+    __radd__ = __add__
+
+
+def test_the_texts_of_a_message_are_joined_once() -> None:
+    texts = [TextPart(text=Piece(n)) for n in range(9)]
+    messages = [ChatMessage(role="user", content=[*texts])]
+    assert to_messages(messages, {}) == [Message("user", "\n".join(map(str, range(9))))]

@@ -14,8 +14,8 @@ from workers.pandora.translate.records import Envelope, Operation
 MAX_COPIED = 10_000_000_000
 """Characters that all operations of a stream may copy, about half a second of work.
 
-Each operation on a text copies all of it, so many small ones on a long text would take the square
-of their number. The longest answer of a model, word by word, is a tenth of this."""
+Each operation on a text copies all of it: small ones on a long text would take the square of their
+number. The longest answer of a model, word by word, is a tenth of this."""
 
 MAX_COPIED_AT_ONCE = 100_000_000
 """Characters that one operation, or a patch of many, may copy."""

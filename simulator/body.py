@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator
+
 from simulator.clock import Clock
-from simulator.reply import pings
-from simulator.script import Script
-from simulator.transport import Transport
+
+Write = Callable[[bytes], Awaitable[None]]
 
 
 class CutError(Exception):
@@ -17,15 +18,26 @@ class CutError(Exception):
 
 
 class Body:
-    """A body that is written on time, with pings in between, and cut if the script says so."""
+    """A body that is written on time, with pings in between, and cut at a byte if one is given.
 
-    def __init__(self, transport: Transport, script: Script, clock: Clock) -> None:
-        self._write = transport.write
+    `every`: seconds without a byte until a ping; 0: no pings.
+    """
+
+    def __init__(
+        self,
+        write: Write,
+        clock: Clock,
+        pings: Iterator[bytes],
+        *,
+        every: float,
+        cut_at: int | None,
+    ) -> None:
+        self._write = write
         self._clock = clock
-        self._cut_at = script.at if script.fault == "cut" else None
+        self._cut_at = cut_at
         self._sent = 0
-        self._ping = script.ping
-        self._pings = pings(script)
+        self._ping = every
+        self._pings = pings
         self._last = clock.now()
 
     async def write(self, when: float, data: bytes) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 import time
 from itertools import islice
 from uuid import uuid4
@@ -18,12 +16,12 @@ from simulator.body import Body, CutError
 from simulator.checks import check_conversation, check_files, check_gizmo
 from simulator.errors import NO_CONVERSATION, RefusedError, named
 from simulator.events import Turn
-from simulator.handlers import answer, bearer_of, side_host
+from simulator.handlers import answer, bearer_of, reset, side_host
 from simulator.history import Conversation
 from simulator.instructions import Instructions, read_instructions
 from simulator.layout import place
 from simulator.payload import Payload
-from simulator.reply import Reply, reply
+from simulator.reply import Reply, pings, reply
 from simulator.sample import sample
 from simulator.script import Script, parse_directive
 from simulator.state import State
@@ -261,7 +259,7 @@ async def _unanswered(script: Script, hold: Hold, request: web.Request) -> web.S
         if script.fault == "hang":
             await asyncio.Event().wait()
         hold.finish()
-        _reset(request)
+        reset(request)
     return _stream_response()
 
 
@@ -272,7 +270,8 @@ async def _perform(
     clock = state.clock
     start = clock.now() + script.delay
     await transport.open()
-    body = Body(transport, script, clock)
+    cut_at = script.at if script.fault == "cut" else None
+    body = Body(transport.write, clock, pings(script), every=script.ping, cut_at=cut_at)
     try:
         await body.write(start, reply.lead)
         sent = 0
@@ -297,14 +296,3 @@ async def _perform(
         return
     hold.finish()
     await transport.end(tail)
-
-
-def _reset(request: web.Request) -> None:
-    """Close the connection with a TCP reset."""
-    transport = request.transport
-    if transport is None:
-        return
-    # Lingering for zero seconds turns the close into a reset.
-    connection = transport.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()

@@ -1,7 +1,9 @@
-"""HTTP parts that all handlers share: bearers, side hosts, refusals."""
+"""HTTP parts that all handlers share: bearers, side hosts, refusals, resets."""
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -41,3 +43,14 @@ def refusing(handler: Handler) -> Handler:
             return answer(refused.answer)
 
     return handle
+
+
+def reset(request: web.Request) -> None:
+    """Close the connection of a request with a TCP reset."""
+    transport = request.transport
+    if transport is None:
+        return
+    # Lingering for zero seconds turns the close into a reset.
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

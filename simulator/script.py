@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from simulator.directive import ScriptError, read_directive, read_posted
 from simulator.errors import ErrorName, RefusedError, detail
+from simulator.speech import AtLeastOne, Count, Seconds, Speech
 from simulator.steps import Cite, Crash, Few, Step
-
-Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
-AtLeastOne = Annotated[int, Meta(ge=1, le=1_000_000)]
-Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 
 Tool = Literal["python", "browser", "dalle", "files", "action"]
 
@@ -31,21 +28,11 @@ Fault = Literal[
 ]
 
 
-class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Script(Speech, frozen=True, forbid_unknown_fields=True):
     """One scripted answer. docs/simulator.md explains every key."""
 
-    words: Annotated[int, Meta(ge=0, le=1_000_000)] = 12
-    text: str | None = None
-    echo: bool = False
-    interval: Seconds = 0.02
-    burst: AtLeastOne = 1
-    delay: Seconds = 0.05
     linger: Seconds = 0.0
-    gate: Count = 0
-    step: AtLeastOne = 4
     echoes: bool = False
-    ping: Seconds = 0.0
-    crlf: bool = False
     raw: bool = False
     pad: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     finish: Literal["stop", "max_tokens", "interrupted"] = "stop"
@@ -53,8 +40,6 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: bool = False
     empty_at: Count = 0
     fault: Fault | None = None
-    at: Count = 0
-    at_word: Count = 0
     error: ErrorName | None = None
     clears_in: Count = 13078
 
@@ -80,9 +65,6 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: tuple[Step, ...] = ()
     v1: bool = False
 
-    call: str | None = None
-    args: str | None = None
-    json: str | None = None
     slips: Few = 0
     fence: bool = False
 
@@ -101,16 +83,6 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gizmo: Literal["404", "html"] | None = None
     token: Literal["empty", "html", "500"] | None = None
 
-    def pieces(self) -> list[str]:
-        """Return the addition of each text event to the answer."""
-        if self.text is None:
-            return [f" w{n}" if n else "w0" for n in range(self.words)]
-        return self.cut(self.text)
-
-    def cut(self, text: str) -> list[str]:
-        """Cut a text into pieces of `step` characters."""
-        return [text[at : at + self.step] for at in range(0, len(text), self.step)]
-
 
 class PostedScript(Script, frozen=True, forbid_unknown_fields=True):
     """A script from the control endpoint, for one bearer or all, n times or forever."""
@@ -119,53 +91,23 @@ class PostedScript(Script, frozen=True, forbid_unknown_fields=True):
     times: AtLeastOne | None = None
 
 
-_DIRECTIVE = re.compile(r"\[\[sim((?:\s[^\]]*)?)\]\]")
-_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
-_ILL_TYPED = re.compile(r"(.*) - at `\$\.(\w+)`", re.DOTALL)
-_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(Script))
-
-
 def parse_directive(prompt: str) -> tuple[Script | None, str]:
     """Return the script inside a prompt, or None, and the prompt without it, stripped.
 
     Raises RefusedError (400) if the directive is invalid.
     """
-    found = _DIRECTIVE.search(prompt)
-    if found is None:
-        return None, prompt.strip()
-    values: dict[str, str] = {}
-    for word in found[1].split():
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise RefusedError(
-                detail(400, f'The directive has "{word}" where key=value should be.')
-            )
-        values[key] = value
-    if "text" in values:
-        raise RefusedError(detail(400, 'The key "text" works only in POST /simulator/script.'))
     try:
-        script = msgspec.convert(values, Script, strict=False)
-    except msgspec.ValidationError as error:
-        raise RefusedError(detail(400, _sentence(error))) from None
-    return script, (prompt[: found.start()] + prompt[found.end() :]).strip()
+        return read_directive(prompt, Script)
+    except ScriptError as error:
+        raise RefusedError(detail(400, str(error))) from None
 
 
 def parse_posted(body: bytes) -> PostedScript:
     """Decode the script in a control call's body. Raises RefusedError (400) if it is invalid."""
     try:
-        return msgspec.json.decode(body, type=PostedScript, strict=False)
-    except msgspec.ValidationError as error:
-        raise RefusedError(detail(400, _sentence(error))) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise RefusedError(detail(400, "The body must be a JSON object of script keys.")) from None
-
-
-def _sentence(error: msgspec.ValidationError) -> str:
-    if found := _UNKNOWN.search(str(error)):
-        return f'There is no key "{found[1]}"; the keys are {", ".join(_KEYS)}.'
-    if found := _ILL_TYPED.fullmatch(str(error)):
-        return f'The key "{found[2]}" is wrong: {found[1]}.'
-    return f"The script is wrong: {error}."
+        return read_posted(body, PostedScript)
+    except ScriptError as error:
+        raise RefusedError(detail(400, str(error))) from None
 
 
 _NOTHING = Script()

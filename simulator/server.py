@@ -21,6 +21,7 @@ from simulator.errors import NOT_FOUND
 from simulator.filehost import FilesApi, Storage
 from simulator.gizmos import Gizmos
 from simulator.handlers import answer, refusing
+from simulator.listening import listen, url_of
 from simulator.preflight import Preflight
 from simulator.script import parse_posted
 from simulator.state import State
@@ -46,27 +47,11 @@ async def serve(
     """
     state = State(limits or Limits())
     async with AsyncExitStack() as stack:
-        state.side_port = await _listen(stack, build_side(state), host, side_port)
+        state.side_port = await listen(stack, build_side(state), host, side_port)
         api = build(state, prefix)
         api.middlewares.extend(middlewares)
-        bound = await _listen(stack, api, host, port)
-        yield f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
-
-
-async def _listen(stack: AsyncExitStack, app: web.Application, host: str, port: int) -> int:
-    """Serve an application until the stack is closed, and return its port."""
-    runner = web.AppRunner(
-        app,
-        # A disconnected client must end its conversation even while nothing is being written.
-        handler_cancellation=True,
-        access_log=None,
-        shutdown_timeout=0.1,
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, host, port, backlog=1024).start()
-    bound: int = runner.addresses[0][1]
-    return bound
+        bound = await listen(stack, api, host, port)
+        yield url_of(host, bound)
 
 
 def build(state: State, prefix: str = "") -> web.Application:

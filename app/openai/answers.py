@@ -26,13 +26,21 @@ class CalledFunction(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: str | None = None
 
 
+class CalledCustom(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A called custom tool, or a piece of its input."""
+
+    name: str = ""
+    input: str | None = None
+
+
 class ToolCallDelta(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The beginning of a tool call, or, without an id, a piece of its arguments."""
 
     index: int
     id: str | None = None
-    type: Literal["function"] | None = None
-    function: CalledFunction
+    type: Literal["function", "custom"] | None = None
+    function: CalledFunction | None = None
+    custom: CalledCustom | None = None
 
 
 class ChunkDelta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,8 +93,9 @@ class CompletionToolCall(msgspec.Struct, frozen=True, kw_only=True):
     """One tool call of a completion."""
 
     id: str
-    type: Literal["function"] = "function"
-    function: CalledFunction
+    type: Literal["function", "custom"] = "function"
+    function: CalledFunction | msgspec.UnsetType = msgspec.UNSET
+    custom: CalledCustom | msgspec.UnsetType = msgspec.UNSET
 
 
 class CompletionMessage(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from app.openai.answers import (
+    CalledCustom,
     CalledFunction,
     Chunk,
     ChunkChoice,
@@ -89,19 +90,13 @@ class ChatAnswer(Answer):
             return self._chunk(ChunkDelta(content=piece))
         number = len(self._calls)
         self._calls.append(piece)
-        named = CalledFunction(name=piece.name, arguments="")
-        given = CalledFunction(arguments=piece.arguments)
         if self._options.legacy_calls:
-            named_delta, given_delta = (
-                ChunkDelta(function_call=named),
-                ChunkDelta(function_call=given),
-            )
+            named, given = _function_pieces(piece)
+            deltas = [ChunkDelta(function_call=named), ChunkDelta(function_call=given)]
         else:
-            id = self._call_id(number)
-            first = ToolCallDelta(index=number, id=id, type="function", function=named)
-            named_delta = ChunkDelta(tool_calls=[first])
-            given_delta = ChunkDelta(tool_calls=[ToolCallDelta(index=number, function=given)])
-        return self._chunk(named_delta) + self._chunk(given_delta)
+            calls = _call_deltas(piece, number, self._call_id(number))
+            deltas = [ChunkDelta(tool_calls=[call]) for call in calls]
+        return b"".join(map(self._chunk, deltas))
 
     def _call_id(self, number: int) -> str:
         """The same in every rendering of the answer."""
@@ -183,14 +178,40 @@ class ChatAnswer(Answer):
         content = "".join(self._content)
         if not self._calls:
             return CompletionMessage(content=content)
-        functions = [CalledFunction(name=c.name, arguments=c.arguments) for c in self._calls]
         if self._options.legacy_calls:
-            return CompletionMessage(content=content or None, function_call=functions[0])
-        calls = [
-            CompletionToolCall(id=self._call_id(number), function=function)
-            for number, function in enumerate(functions)
-        ]
+            (first, *_) = self._calls
+            function = CalledFunction(name=first.full_name, arguments=first.arguments)
+            return CompletionMessage(content=content or None, function_call=function)
+        calls = [_whole_call(call, self._call_id(at)) for at, call in enumerate(self._calls)]
         return CompletionMessage(content=content or None, tool_calls=calls)
+
+
+def _function_pieces(call: ToolCall) -> tuple[CalledFunction, CalledFunction]:
+    named = CalledFunction(name=call.full_name, arguments="")
+    return named, CalledFunction(arguments=call.arguments)
+
+
+def _call_deltas(call: ToolCall, index: int, id: str) -> tuple[ToolCallDelta, ToolCallDelta]:
+    """Render the beginning of a call, and its arguments or input."""
+    if call.custom:
+        tool = CalledCustom(name=call.full_name, input="")
+        return (
+            ToolCallDelta(index=index, id=id, type="custom", custom=tool),
+            ToolCallDelta(index=index, custom=CalledCustom(input=call.arguments)),
+        )
+    named, given = _function_pieces(call)
+    return (
+        ToolCallDelta(index=index, id=id, type="function", function=named),
+        ToolCallDelta(index=index, function=given),
+    )
+
+
+def _whole_call(call: ToolCall, id: str) -> CompletionToolCall:
+    if call.custom:
+        tool = CalledCustom(name=call.full_name, input=call.arguments)
+        return CompletionToolCall(id=id, type="custom", custom=tool)
+    function = CalledFunction(name=call.full_name, arguments=call.arguments)
+    return CompletionToolCall(id=id, function=function)
 
 
 def fingerprint(model: str) -> str:

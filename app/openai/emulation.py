@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from msgspec.structs import replace
 
 import settings
 from app.openai.errors import UnsupportedParameter
 from app.openai.json_format import JsonFormat, read_format
 from app.openai.requests import ChatRequest
 from app.openai.tool_calls import OPENING, CallRules
-from app.openai.tools import ToolUse, leave_functions, read_tools
+from app.openai.tools import ToolUse, read_tools
 from wire.jobs import JsonAnswer, Message
 
 IGNORED = "x-ignored-parameters"
@@ -77,12 +76,10 @@ def emulate(request: ChatRequest, compat: settings.Compat) -> Emulation:
                 param=fields[0],
             )
     ignored = [name for fields, mode, _ in asked if mode == "ignore" for name in fields]
-    if request.tools and compat.tool_mode == "emulate" and compat.ignore_unsupported:
-        functions, others = leave_functions(request.tools)
-        request = replace(request, tools=functions)
-        ignored += [f"tools ({kind})" for kind in others]
+    tools, others = read_tools(request) if compat.tool_mode == "emulate" else (None, ())
+    ignored += dict.fromkeys(f"tools ({kind})" for kind in others)
     return Emulation(
-        tools=read_tools(request) if compat.tool_mode == "emulate" else None,
+        tools=tools,
         format=read_format(request) if compat.json_mode == "emulate" else None,
         ignored=tuple(ignored),
     )

@@ -9,7 +9,7 @@ import msgspec
 
 from app.openai.errors import BadRequest
 from app.openai.requests import ChatRequest
-from app.openai.tools import check_depth, check_size
+from app.openai.tool_definitions import check_depth, check_size
 
 _OBJECT = "{when} with a single JSON object and nothing else: no explanation, no code fence."
 _SCHEMA = """\

@@ -91,6 +91,7 @@ def memory(messages: list[ChatMessage]) -> int:
         for part in message.content if isinstance(message.content, list) else []:
             size += sys.getsizeof(part.text if isinstance(part, TextPart) else part)
         size += sum(sys.getsizeof(call.function.arguments) for call in message.calls)
+        size += sum(sys.getsizeof(call.custom.input) for call in message.calls if call.custom)
     return size
 
 

@@ -83,11 +83,27 @@ class FunctionCall(msgspec.Struct, frozen=True):
     arguments: str | None = None
 
 
+class CustomCall(msgspec.Struct, frozen=True):
+    """A custom tool that the assistant called. `input` is a free text."""
+
+    name: Name = ""
+    input: str = ""
+
+
 class AssistantCall(msgspec.Struct, frozen=True):
     """A tool that the assistant called."""
 
     id: Name | None = None
     function: FunctionCall = FunctionCall()
+    custom: CustomCall | None = None
+
+    @property
+    def called(self) -> FunctionCall:
+        """The call as that of a function: the input of a custom tool is its only argument."""
+        if self.custom is None:
+            return self.function
+        arguments = msgspec.json.encode({"input": self.custom.input}).decode()
+        return FunctionCall(self.custom.name, arguments)
 
 
 class ChatMessage(msgspec.Struct, frozen=True):
@@ -148,9 +164,10 @@ class FunctionName(msgspec.Struct, frozen=True):
 
 
 class NamedTool(msgspec.Struct, frozen=True):
-    """Name of a tool that must, or may, be called."""
+    """Name of a tool that may be called."""
 
-    function: FunctionName
+    function: FunctionName | None = None
+    custom: FunctionName | None = None
 
 
 class AllowedTools(msgspec.Struct, frozen=True):
@@ -164,6 +181,7 @@ class ToolChoice(msgspec.Struct, frozen=True):
     """A choice that names tools."""
 
     function: FunctionName | None = None
+    custom: FunctionName | None = None
     allowed_tools: AllowedTools | None = None
 
 

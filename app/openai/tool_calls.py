@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import NoReturn
 
 import msgspec
@@ -46,26 +46,38 @@ _LONGEST_FILLER = 100
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """One call. `arguments` is a JSON object as the model wrote it."""
+    """One call. `arguments` is a JSON object as the model wrote it; of a custom tool, its text."""
 
     name: str
     arguments: str
+    custom: bool = False
+    namespace: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """The name by which the model knows the tool."""
+        return f"{self.namespace}.{self.name}" if self.namespace else self.name
 
 
 class CallRules(msgspec.Struct, frozen=True):
     """Rules for reading an answer: the known tools, and if one call is enough.
 
-    `legacy`: the calls are rendered in OpenAI's first dialect, as `function_call`.
+    `legacy`: the calls are rendered in OpenAI's first dialect, as `function_call`. `custom` are the
+    names of the tools that take a text, `namespaces` those of tools whose names begin with one.
     """
 
     names: frozenset[str]
     single: bool = False
     legacy: bool = False
+    custom: frozenset[str] = frozenset()
+    namespaces: Mapping[str, str] = {}
 
     @property
     def memory(self) -> int:
         """Bytes that the names take."""
-        return sys.getsizeof(self.names) + sum(map(sys.getsizeof, self.names))
+        tables = (self.names, self.custom, self.namespaces)
+        names = (*self.names, *self.namespaces.values())
+        return sum(map(sys.getsizeof, (*tables, *names)))
 
 
 class ToolCallReader:
@@ -185,7 +197,7 @@ class ToolCallReader:
         """Read a block that has ended."""
         block = "".join(self._block or ())
         content = block[block.index(OPENING) + len(OPENING) :].removesuffix(CLOSING)
-        calls = _read_calls(content, self._rules.names)
+        calls = _read_calls(content, self._rules)
         if not calls:
             self._release(pieces)
             return
@@ -212,7 +224,7 @@ class _Call(msgspec.Struct):
 _call_decoder = msgspec.json.Decoder(_Call | list[_Call])
 
 
-def _read_calls(content: str, names: Collection[str]) -> list[ToolCall]:
+def _read_calls(content: str, rules: CallRules) -> list[ToolCall]:
     """Return the calls in a block; none unless all of it is readable."""
     content = _unfenced(content.strip())
     try:
@@ -221,10 +233,24 @@ def _read_calls(content: str, names: Collection[str]) -> list[ToolCall]:
         except msgspec.DecodeError:
             decoded = _call_decoder.decode(_mended(content))
         written = decoded if isinstance(decoded, list) else [decoded]
-        calls = [ToolCall(call.name, _arguments(call.arguments)) for call in written]
+        if any(call.name not in rules.names for call in written):
+            return []
+        return [_read_call(call, rules) for call in written]
     except (ValueError, RecursionError):
         return []
-    return calls if all(call.name in names for call in calls) else []
+
+
+def _read_call(call: _Call, rules: CallRules) -> ToolCall:
+    """Return a call of a known tool.
+
+    Raises:
+        msgspec.DecodeError: its arguments are not readable.
+    """
+    namespace = rules.namespaces.get(call.name, "")
+    name = call.name.removeprefix(f"{namespace}.") if namespace else call.name
+    if call.name in rules.custom:
+        return ToolCall(name, _free_text(call.arguments), custom=True, namespace=namespace)
+    return ToolCall(name, _arguments(call.arguments), namespace=namespace)
 
 
 def _unfenced(content: str) -> str:
@@ -254,6 +280,23 @@ def _arguments(raw: msgspec.Raw) -> str:
         arguments = msgspec.json.decode(arguments, type=str).strip().encode() or b"{}"
     msgspec.json.decode(arguments, type=dict[str, object])
     return arguments.decode()
+
+
+class _FreeText(msgspec.Struct):
+    input: str
+
+
+_text_decoder = msgspec.json.Decoder(_FreeText | str)
+
+
+def _free_text(raw: msgspec.Raw) -> str:
+    """Return the text that a custom tool is called with: the only argument, or the whole of them.
+
+    Raises:
+        msgspec.DecodeError: there is none.
+    """
+    given = _text_decoder.decode(raw)
+    return given if isinstance(given, str) else given.input
 
 
 def _possible_tag(text: str) -> int:

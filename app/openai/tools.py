@@ -6,16 +6,14 @@ a result is a message of the user. `tool_calls.py` reads the blocks of the answe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from msgspec import Meta
 
-from app.openai.bounds import DEEPEST_SCHEMA, LONGEST_SCHEMAS
 from app.openai.errors import BadRequest, UnsupportedParameter
-from app.openai.requests import AssistantCall, ChatRequest, FunctionName, invalid_field
+from app.openai.requests import AssistantCall, ChatRequest, FunctionName
 from app.openai.tool_calls import CLOSING, OPENING, CallRules
+from app.openai.tool_definitions import Definitions, Function, read_definitions
 
 _INSTRUCTION = """\
 You can call functions, which the user's program runs for you. To call one, write a block of this \
@@ -38,26 +36,21 @@ _AUTO = (
     "Call a function only if you need it for your reply. Otherwise reply as usual, without a block."
 )
 _REQUIRED = "Your next reply must call one of these functions."
+_ONLY_FUNCTIONS = (
+    "`tool_choice` asks for a tool that is not supported: only functions and custom tools are."
+)
 _NAMED = "Your next reply must call the function {}."
 
 
-class Function(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Definition of a function. `parameters` is a JSON Schema."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=128)]
-    description: str | None = None
-    parameters: dict[str, object] | None = None
-
-
-class _Tool(msgspec.Struct, frozen=True):
-    type: str = "function"
-    function: msgspec.Raw = msgspec.Raw()
-
-
 class ToolUse(msgspec.Struct, frozen=True):
-    """Tools that one answer may call. `required`: it has to call one. `single`: at most one."""
+    """Tools that one answer may call. `required`: it has to call one. `single`: at most one.
+
+    `custom` are the names of those with a free text, `namespaces` those of the others by name.
+    """
 
     functions: list[Function]
+    custom: frozenset[str] = frozenset()
+    namespaces: Mapping[str, str] = {}
     required: bool = False
     single: bool = False
     legacy: bool = False
@@ -67,7 +60,13 @@ class ToolUse(msgspec.Struct, frozen=True):
     def rules(self) -> CallRules:
         """Rules for reading the calls of an answer."""
         names = frozenset(function.name for function in self.functions)
-        return CallRules(names, single=self.single or self.legacy, legacy=self.legacy)
+        return CallRules(
+            names,
+            single=self.single or self.legacy,
+            legacy=self.legacy,
+            custom=self.custom,
+            namespaces=self.namespaces,
+        )
 
     @property
     def instruction(self) -> str:
@@ -89,27 +88,10 @@ class ToolUse(msgspec.Struct, frozen=True):
         )
 
 
-def leave_functions(tools: list[msgspec.Raw]) -> tuple[list[msgspec.Raw], list[str]]:
-    """Return the functions among tools, and the types of the other tools in ASCII.
-
-    Raises:
-        BadRequest: a tool is invalid, or all are too large.
-    """
-    check_size(sum(memoryview(raw).nbytes for raw in tools), "tools")
-    kinds = [_kind(raw, f"tools[{number}]") for number, raw in enumerate(tools)]
-    functions = [raw for raw, kind in zip(tools, kinds, strict=True) if kind == "function"]
-    return functions, [ascii(kind[:50])[1:-1] for kind in kinds if kind != "function"]
-
-
-def _kind(raw: msgspec.Raw, path: str) -> str:
-    try:
-        return msgspec.json.decode(raw, type=_Tool).type
-    except msgspec.ValidationError as error:
-        raise invalid_field(str(error), path) from None
-
-
-def read_tools(request: ChatRequest) -> ToolUse | None:
+def read_tools(request: ChatRequest) -> tuple[ToolUse | None, Sequence[str]]:
     """Return the tools of a request, in either dialect; None if it asks for none.
+
+    Also return the types of the tools that are left out, since they cannot be emulated.
 
     Raises:
         BadRequest: a definition is invalid or too large, or `tool_choice` names no tool.
@@ -117,15 +99,23 @@ def read_tools(request: ChatRequest) -> ToolUse | None:
     if request.tools:
         if request.functions:
             raise BadRequest("`functions` and `tools` cannot be combined.", param="functions")
-        functions = _definitions(request.tools, "tools")
-        use = ToolUse(functions, single=request.parallel_tool_calls is False)
-        return _chosen(use, request)
+        read = read_definitions(request.tools, "tools")
+        return _chosen(_tool_use(read, request), request), read.others
     if request.functions:
-        use = ToolUse(_definitions(request.functions, "functions"), legacy=True)
-        return _called(use, request)
+        use = ToolUse(read_definitions(request.functions, "functions").functions, legacy=True)
+        return _called(use, request), ()
     for name in request.asked_of_tools:
         raise BadRequest(f"`{name}` is only allowed when tools are given.", param=name)
-    return None
+    return None, ()
+
+
+def _tool_use(read: Definitions, request: ChatRequest) -> ToolUse:
+    return ToolUse(
+        read.functions,
+        frozenset(read.custom),
+        read.namespaces,
+        single=request.parallel_tool_calls is False,
+    )
 
 
 def _chosen(use: ToolUse, request: ChatRequest) -> ToolUse | None:
@@ -133,17 +123,19 @@ def _chosen(use: ToolUse, request: ChatRequest) -> ToolUse | None:
     match choice:
         case "none":
             return None
-        case None | "auto" | "required":
-            return msgspec.structs.replace(use, required=choice == "required")
-        case _ if choice.function is not None:
-            return _only(use, [choice.function], "tool_choice", required=True)
-        case _ if choice.allowed_tools is not None:
-            allowed = choice.allowed_tools
-            names = [tool.function for tool in allowed.tools]
-            return _only(use, names, "tool_choice", required=allowed.mode == "required")
-        case _:
-            message = "Only functions are supported in `tool_choice`."
-            raise UnsupportedParameter(message, param="tool_choice")
+        case None | "auto":
+            return use if use.functions else None
+        case "required" if use.functions:
+            return msgspec.structs.replace(use, required=True)
+        case "required":
+            pass
+        case _ if named := choice.function or choice.custom:
+            return _only(use, [named], "tool_choice", required=True)
+        case _ if allowed := choice.allowed_tools:
+            names = [name for tool in allowed.tools if (name := tool.function or tool.custom)]
+            if names:
+                return _only(use, names, "tool_choice", required=allowed.mode == "required")
+    raise UnsupportedParameter(_ONLY_FUNCTIONS, param="tool_choice")
 
 
 def _called(use: ToolUse, request: ChatRequest) -> ToolUse | None:
@@ -167,70 +159,11 @@ def _only(use: ToolUse, names: list[FunctionName], param: str, *, required: bool
     return msgspec.structs.replace(use, functions=functions, required=required)
 
 
-def _definitions(given: list[msgspec.Raw], field: str) -> list[Function]:
-    check_size(sum(memoryview(raw).nbytes for raw in given), field)
-    return [_definition(raw, f"{field}[{number}]") for number, raw in enumerate(given)]
-
-
-def _definition(raw: msgspec.Raw, path: str) -> Function:
-    try:
-        if path.startswith("tools"):
-            tool = msgspec.json.decode(raw, type=_Tool)
-            if tool.type != "function":
-                message = f"Tools of type '{tool.type[:50]}' are not supported, only functions are."
-                raise UnsupportedParameter(message, param=f"{path}.type")
-            path += ".function"
-            raw = tool.function
-            if not memoryview(raw).nbytes:
-                raise BadRequest(f"Missing required parameter: '{path}'.", param=path)
-        function = msgspec.json.decode(raw, type=Function)
-    except msgspec.ValidationError as error:
-        raise invalid_field(str(error), path) from None
-    check_depth(function.parameters, f"{path}.parameters")
-    return function
-
-
-def check_size(size: int, param: str) -> None:
-    """Check the size of definitions, in bytes.
-
-    Raises:
-        BadRequest: they are too large.
-    """
-    if size > LONGEST_SCHEMAS:
-        message = f"`{param}` is too large: {size} bytes. Expected at most {LONGEST_SCHEMAS}."
-        raise BadRequest(message, param=param)
-
-
-def check_depth(schema: object, param: str) -> None:
-    """Check the depth of a schema.
-
-    Raises:
-        BadRequest: it is nested too deeply.
-    """
-    level: list[object] = [schema]
-    for _ in range(DEEPEST_SCHEMA + 1):
-        level = [inner for outer in level for inner in _inside(outer)]
-        if not level:
-            return
-    message = f"`{param}` is nested too deeply. Expected at most {DEEPEST_SCHEMA} levels."
-    raise BadRequest(message, param=param)
-
-
-def _inside(value: object) -> Iterable[object]:
-    match value:
-        case dict():
-            return value.values()
-        case list():
-            return value
-        case _:
-            return ()
-
-
 def render_calls(calls: list[AssistantCall]) -> str:
     """Render calls that the assistant has made as it was asked to write them."""
     return "\n".join(
-        f'{OPENING}\n{{"name": {msgspec.json.encode(call.function.name).decode()},'
-        f' "arguments": {call.function.arguments or "{}"}}}\n{CLOSING}'
+        f'{OPENING}\n{{"name": {msgspec.json.encode(call.called.name).decode()},'
+        f' "arguments": {call.called.arguments or "{}"}}}\n{CLOSING}'
         for call in calls
     )
 
@@ -243,4 +176,4 @@ def result_tags(name: str) -> tuple[str, str]:
 
 def names_of_calls(calls: Iterable[AssistantCall]) -> Mapping[str, str]:
     """Return the names of called functions by the ids of the calls."""
-    return {call.id: call.function.name for call in calls if call.id}
+    return {call.id: call.called.name for call in calls if call.id}

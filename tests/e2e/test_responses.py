@@ -78,6 +78,27 @@ def test_a_tool_is_called_and_its_result_is_used(client: OpenAI) -> None:
     assert answer.output_text == "The result is: It rains."
 
 
+def test_tools_of_other_kinds_are_called_or_left_out_by_name(client: OpenAI) -> None:
+    tools: list[Any] = [
+        {"type": "web_search"},
+        {"type": "custom", "name": "patch"},
+        {"type": "namespace", "name": "sky", "description": "The sky.", "tools": [WEATHER]},
+    ]
+    question = f'Look! [[sim call=sky.get_weather,patch args={PARIS[:-1]},"input":"a"}}]]'
+    asked: list[Any] = [{"role": "user", "content": question}]
+    answer = client.responses.with_raw_response.create(model="gpt-4", input=asked, tools=tools)
+    assert answer.headers["x-ignored-parameters"] == "tools (web_search)"
+    function, custom = answer.parse().output
+    assert function.type == "function_call"
+    assert (function.namespace, function.name) == ("sky", "get_weather")
+    assert custom.type == "custom_tool_call"
+    assert (custom.name, custom.input) == ("patch", "a")
+    asked += [{"type": "item_reference", "id": item.id} for item in (function, custom)]
+    for kind, call in (("function_call_output", function), ("custom_tool_call_output", custom)):
+        asked.append({"type": kind, "call_id": call.call_id, "output": "It rains."})
+    assert "It rains." in client.responses.create(model="gpt-4", input=asked).output_text
+
+
 def test_an_answer_is_parsed_into_a_model(client: OpenAI) -> None:
     answer = client.responses.parse(
         model="gpt-4", input=f"Who? [[sim json={ANN}]]", text_format=Person

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
+from openai.types.chat import ChatCompletion, ChatCompletionMessageCustomToolCall
 
 from app.openai.answers import QueuePlace, Usage
 from app.openai.chunks import ChatAnswer
@@ -304,3 +305,21 @@ def test_the_first_chunk_is_the_same_after_a_keep_alive() -> None:
     stream = waited.empty_delta(None) + rendered(waited, [[Started("m"), Delta("a"), Done("stop")]])
     again = rendered(resumed, [[Started("m"), Delta("a"), Done("stop")]])
     assert [block for block in blocks(stream) if block[0]] == blocks(again)
+
+
+def test_a_custom_tool_is_called_as_openai_does() -> None:
+    rules = CallRules(frozenset({"patch"}), custom=frozenset({"patch"}))
+    answer = Options(rules=rules).answer()
+    block = '<tool_call>{"name": "patch", "arguments": {"input": "a"}}</tool_call>'
+    stream = rendered(answer, [[Started("m"), Delta(block), Done("stop")]])
+    deltas = [json.loads(data)["choices"][0]["delta"] for _, data in blocks(stream)[1:3]]
+    begun, given = (delta["tool_calls"][0] for delta in deltas)
+    assert (begun["type"], begun["custom"]) == ("custom", {"name": "patch", "input": ""})
+    assert given == {"index": 0, "custom": {"input": "a"}}
+    whole = ChatCompletion.model_validate_json(answer.whole(USAGE))
+    (choice,) = whole.choices
+    assert choice.message.tool_calls
+    (call,) = choice.message.tool_calls
+    assert (choice.finish_reason, call.id) == ("tool_calls", begun["id"])
+    assert isinstance(call, ChatCompletionMessageCustomToolCall)
+    assert (call.custom.name, call.custom.input) == ("patch", "a")

@@ -144,7 +144,8 @@ def test_tools_and_formats_are_those_of_a_chat() -> None:
         ({"input": [{"content": [{"type": "odd"}]}]}, "input[0].content[0]"),
         ({"input": [{"role": "robot"}]}, "input[0].role"),
         ({"input": [{"role": "user"}]}, "input"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}, {"type": "custom"}]}, "tools[1].name"),
+        ({"tools": [{"type": "namespace", "tools": [{}]}]}, "tools[0].tools[0].name"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"text": {"format": {"type": "odd"}}}, "text.format.type"),
@@ -329,3 +330,90 @@ def test_an_error_is_also_text_for_clients_that_show_nothing_else(
     assert (error["type"], failed["type"]) == ("error", "response.failed")
     assert [e["sequence_number"] for e in stream] == list(range(len(stream)))
     assert told[-1] == deltas[-1]  # nothing says that the message is finished
+
+
+NAMESPACE = {
+    "type": "namespace",
+    "name": "files",
+    "description": "Files.",
+    "tools": [
+        {"type": "function", "name": "read", "parameters": {"type": "object"}, "strict": False},
+        {"type": "custom", "name": "patch", "format": {"type": "text"}},
+        {"type": "odd", "name": "x"},
+    ],
+}
+CODEX = [
+    {"type": "function", "name": "run", "parameters": {"type": "object"}},
+    {"type": "custom", "name": "patch", "format": {"type": "text"}},
+    {"type": "web_search", "external_web_access": False},
+    {"type": "local_shell"},
+    NAMESPACE,
+]
+CODEX_RULES = CallRules(
+    frozenset({"run", "patch", "files.read", "files.patch"}),
+    custom=frozenset({"patch", "files.patch"}),
+    namespaces={"files.read": "files", "files.patch": "files"},
+)
+
+
+def test_the_tools_of_codex_are_emulated_or_left_out_by_name() -> None:
+    made = emulate(chat(tools=CODEX, tool_choice="auto"), settings.Compat())
+    assert made.call_rules == CODEX_RULES
+    assert made.headers(RESPONSES.field) == {
+        "x-ignored-parameters": "tools (web_search), tools (local_shell), tools (odd)"
+    }
+
+
+@pytest.mark.parametrize(
+    ("choice", "rules"),
+    [
+        (
+            {"type": "custom", "name": "patch"},
+            CallRules(frozenset({"patch"}), custom=CODEX_RULES.custom),
+        ),
+        (
+            {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "x"}, {"name": "run"}]},
+            CallRules(frozenset({"run"}), custom=CODEX_RULES.custom),
+        ),
+    ],
+)
+def test_a_choice_names_a_tool_of_any_kind(choice: object, rules: CallRules) -> None:
+    made = emulate(chat(tools=CODEX[:2], tool_choice=choice), settings.Compat()).call_rules
+    assert made is not None
+    assert made.names == rules.names
+
+
+def test_calls_of_codex_are_items_of_their_kind_and_come_back() -> None:
+    reader = AnswerReader(Bot(), rules=CODEX_RULES)
+    body = json.dumps({"model": "m", "input": "hi"}).encode()
+    options = RenderOptions(stores_items=True)
+    one = RESPONSES.decode(body).answer("resp_1", "m", 0, reader, options)
+    blocks = [
+        '{"name": "files.read", "arguments": {"path": "a"}}',
+        '{"name": "patch", "arguments": {"input": "line 1\nline 2"}}',
+        '{"name": "files.patch", "arguments": "free text"}',
+    ]
+    text = "".join(f"<tool_call>{block}</tool_call>" for block in blocks)
+    stream = events(one.add([Started("m"), Delta(text), Done("stop")]) + one.ending(None))
+    output = stream[-1]["response"]["output"]
+    assert [(i["type"], i["name"], i.get("namespace")) for i in output] == [
+        ("function_call", "read", "files"),
+        ("custom_tool_call", "patch", None),
+        ("custom_tool_call", "patch", "files"),
+    ]
+    given = ['{"path": "a"}', "line 1\nline 2", "free text"]
+    assert [i.get("arguments", i.get("input")) for i in output] == given
+    assert [e["input"] for e in stream if e["type"].endswith("input.done")] == given[1:]
+    results = [
+        {"type": i["type"] + "_output", "call_id": i["call_id"], "output": "c"} for i in output
+    ]
+    sent = to_messages(chat([*output, *results]).messages, {})
+    assert [turn.role for turn in sent] == ["assistant", "user", "user", "user"]
+    assert [turn.text.partition(">")[0] for turn in sent[1:]] == [
+        f'<tool_result name="{name}"' for name in ("files.read", "patch", "files.patch")
+    ]
+    assert sent[0].text.count('"arguments": {"input":') == 2
+    said = [{"type": "item_reference", "id": item["id"]} for item in output]
+    again = json.dumps({"model": "m", "input": [*said, *results]}).encode()
+    referred = RESPONSES.decode(again).chat(one.ended_items())
+    assert to_messages(referred.messages, {}) == sent

@@ -57,6 +57,25 @@ def test_several_calls_are_read_in_order() -> None:
     assert read(f"{BLOCK}{other}", single=True) == [PARIS]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ('{"input": "a\\nb"}', "a\nb"),
+        ('{"input": "a\nb"}', "a\nb"),  # models forget to escape line breaks
+        ('"a"', "a"),
+        ('"{\\"a\\": 1}"', '{"a": 1}'),
+        ('{"text": "a"}', None),
+        ("{}", None),
+        ("1", None),
+    ],
+)
+def test_a_custom_tool_is_called_with_a_text(arguments: str, text: str | None) -> None:
+    reader = ToolCallReader(CallRules(frozenset({"patch"}), custom=frozenset({"patch"})))
+    block = f'<tool_call>{{"name": "patch", "arguments": {arguments}}}</tool_call>'
+    expected = [block] if text is None else [ToolCall("patch", text, custom=True)]
+    assert reader.add(block) + reader.flush() == expected
+
+
 def test_line_breaks_in_a_text_are_escaped_for_the_client() -> None:
     written = '<tool_call>{"name": "run", "arguments": {"code": "a\nb"}}</tool_call>'
     assert read(written) == [ToolCall("run", '{"code": "a\\nb"}')]

@@ -57,15 +57,58 @@ def test_the_definitions_follow_the_system_messages_of_the_client() -> None:
     assert json.dumps(TIME, separators=(",", ":")) in lines
 
 
-def test_tools_that_are_no_functions_are_ignored_if_the_operator_wants_it() -> None:
-    ignoring = settings.Compat(tools="emulate", ignore_unsupported=True)
-    made = emulated(ignoring, tools=[{"type": "web_search"}, tool(TIME), {"type": "odd\n"}])
+def test_tools_that_cannot_be_emulated_are_left_out_by_name() -> None:
+    others = [{"type": kind} for kind in ("web_search", "local_shell", "odd\n", "web_search")]
+    made = emulated(tools=[*others, tool(TIME)])
     assert made.tools is not None
     assert [function.name for function in made.tools.functions] == ["get_time"]
-    assert made.headers() == {"x-ignored-parameters": "tools (web_search), tools (odd\\n)"}
-    assert emulated(ignoring, tools=[{"type": "web_search"}]).tools is None
-    with pytest.raises(UnsupportedParameter):
-        emulated(tools=[{"type": "web_search"}, tool(TIME)])
+    ignored = "tools (web_search), tools (local_shell), tools (odd\\n)"
+    assert made.headers() == {"x-ignored-parameters": ignored}
+    assert emulated(tools=others[:1]).headers() == {"x-ignored-parameters": "tools (web_search)"}
+    assert emulated(tools=others).tools is None
+    with pytest.raises(UnsupportedParameter, match=r"support.*compat\.tools"):
+        emulated(settings.Compat(tools="refuse"), tools=[*others, tool(TIME)])
+    for choice in ("required", {"type": "web_search"}):
+        with pytest.raises(UnsupportedParameter) as refused:
+            emulated(tools=others, tool_choice=choice)
+        assert refused.value.param == "tool_choice"
+
+
+GRAMMAR = {"syntax": "lark", "definition": "start: NUMBER"}
+PATCH = {"name": "patch", "description": "Changes files."}
+
+
+@pytest.mark.parametrize(
+    "form", [{"type": "grammar", "grammar": GRAMMAR}, {"type": "grammar", **GRAMMAR}]
+)
+def test_a_custom_tool_is_a_function_of_a_text(form: object) -> None:
+    patch = {"type": "custom", "custom": PATCH | {"format": form}}
+    rules = CallRules(frozenset({"patch"}), custom=frozenset({"patch"}))
+    assert emulated(tools=[patch]).call_rules == rules
+    (line,) = [line for line in instruction(tools=[patch]).splitlines() if "Changes" in line]
+    schema = json.loads(line)["parameters"]
+    assert schema["required"] == ["input"]
+    said = schema["properties"]["input"]["description"]
+    assert "lark" in said
+    assert "start: NUMBER" in said
+    chosen = {"type": "custom", "custom": {"name": "patch"}}
+    assert "must call the function patch" in instruction(tools=[patch], tool_choice=chosen)
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [chosen]}}
+    assert emulated(tools=[tool(TIME), patch], tool_choice=allowed).call_rules == rules
+
+
+def test_a_call_of_a_custom_tool_is_part_of_the_conversation() -> None:
+    call = {"id": "1", "type": "custom", "custom": {"name": "patch", "input": 'a "b"\n'}}
+    said = [
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "done"},
+    ]
+    arguments = '{"input":"a \\"b\\"\\n"}'
+    block = f'<tool_call>\n{{"name": "patch", "arguments": {arguments}}}\n</tool_call>'
+    assert to_messages(decoded(messages=said).messages, {}) == [
+        Message("assistant", block),
+        Message("user", '<tool_result name="patch">\ndone\n</tool_result>'),
+    ]
 
 
 def test_the_form_that_the_prompt_shows_is_the_form_that_is_read() -> None:
@@ -127,7 +170,10 @@ def nested(levels: int) -> object:
         ({"tools": [tool({"name": "f", "parameters": 1})]}, "tools[0].function.parameters"),
         ({"tools": [tool({})]}, "tools[0].function.name"),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].custom"),
+        ({"tools": [{"type": "custom", "custom": {"name": 1}}]}, "tools[0].custom.name"),
+        ({"tools": [tool(TIME), {"type": "namespace", "tools": [{}]}]}, "tools[1].tools[0].name"),
+        ({"tools": [{"type": 1}]}, "tools[0].type"),
         ({"functions": [WEATHER, 7]}, "functions[1]"),
         ({"tools": [tool(WEATHER)], "functions": [WEATHER]}, "functions"),
         ({"tools": [tool(WEATHER)] * 129}, "tools"),

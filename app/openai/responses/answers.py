@@ -47,10 +47,23 @@ class OutputCall(msgspec.Struct, frozen=True, kw_only=True):
     status: ItemStatus = "in_progress"
     call_id: str
     name: str
+    namespace: str | msgspec.UnsetType = msgspec.UNSET
     arguments: str = ""
 
 
-Item = OutputMessage | OutputCall
+class OutputCustomCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of a custom tool in the output."""
+
+    id: str
+    type: Literal["custom_tool_call"] = "custom_tool_call"
+    status: ItemStatus = "in_progress"
+    call_id: str
+    name: str
+    namespace: str | msgspec.UnsetType = msgspec.UNSET
+    input: str = ""
+
+
+Item = OutputMessage | OutputCall | OutputCustomCall
 
 
 class InputDetails(msgspec.Struct, frozen=True):
@@ -216,6 +229,17 @@ class ArgumentsEvent(msgspec.Struct, frozen=True, kw_only=True):
     name: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class InputEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The input of a custom tool: as a piece, then all of it."""
+
+    type: str
+    sequence_number: int
+    item_id: str
+    output_index: int
+    delta: str | msgspec.UnsetType = msgspec.UNSET
+    input: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class ErrorEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An error. OpenAI documents the fields and sends the object; clients read the one or other."""
 
@@ -227,4 +251,4 @@ class ErrorEvent(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorBody
 
 
-Sent = ResponseEvent | ItemEvent | PartEvent | TextEvent | ArgumentsEvent | ErrorEvent
+Sent = ResponseEvent | ItemEvent | PartEvent | TextEvent | ArgumentsEvent | InputEvent | ErrorEvent

@@ -20,16 +20,18 @@ from app.openai.dialect import Answer, DecodedRequest, Dialect, RenderOptions
 from app.openai.errors import ApiError, BadRequest, JobFailed, LineFull
 from app.openai.file_text import Body
 from app.openai.reading import AnswerReader, Piece
-from app.openai.requests import AssistantCall, ChatMessage, FunctionCall
+from app.openai.requests import AssistantCall, ChatMessage, CustomCall, FunctionCall
 from app.openai.responses.answers import (
     ArgumentsEvent,
     Echo,
     ErrorEvent,
     Incomplete,
+    InputEvent,
     Item,
     ItemEvent,
     ItemStatus,
     OutputCall,
+    OutputCustomCall,
     OutputMessage,
     OutputText,
     PartEvent,
@@ -223,23 +225,37 @@ class ResponseAnswer(Answer):
 
     def _call(self, call: ToolCall) -> bytes:
         at = len(self._items)
-        begun = OutputCall(
-            id=self._item_id("fc", at), call_id=self._item_id("call", at), name=call.name
-        )
-        done = replace(begun, status="completed", arguments=call.arguments)
+        call_id, namespace = self._item_id("call", at), call.namespace or msgspec.UNSET
+        begun: OutputCall | OutputCustomCall
+        if call.custom:
+            id = self._item_id("ctc", at)
+            begun = OutputCustomCall(id=id, call_id=call_id, name=call.name, namespace=namespace)
+            done: Item = replace(begun, status="completed", input=call.arguments)
+            made = AssistantCall(call_id, custom=CustomCall(call.full_name, call.arguments))
+        else:
+            id = self._item_id("fc", at)
+            begun = OutputCall(id=id, call_id=call_id, name=call.name, namespace=namespace)
+            done = replace(begun, status="completed", arguments=call.arguments)
+            made = AssistantCall(call_id, FunctionCall(call.full_name, call.arguments))
         self._items.append(done)
-        called = AssistantCall(done.call_id, FunctionCall(done.name, done.arguments))
-        self._ended_items[done.id] = ChatMessage("assistant", tool_calls=[called])
-        place = {"item_id": begun.id, "output_index": at}
-        kind = "response.function_call_arguments"
+        self._ended_items[id] = ChatMessage("assistant", tool_calls=[made])
         return (
             self._send(ItemEvent, _ADDED, output_index=at, item=begun)
-            + self._send(ArgumentsEvent, f"{kind}.delta", delta=call.arguments, **place)
-            + self._send(
-                ArgumentsEvent, f"{kind}.done", arguments=call.arguments, name=call.name, **place
-            )
+            + self._arguments(call, id, at)
             + self._send(ItemEvent, _DONE, output_index=at, item=done)
         )
+
+    def _arguments(self, call: ToolCall, id: str, at: int) -> bytes:
+        place = {"item_id": id, "output_index": at}
+        given = call.arguments
+        if call.custom:
+            kind = "response.custom_tool_call_input"
+            piece = self._send(InputEvent, f"{kind}.delta", delta=given, **place)
+            return piece + self._send(InputEvent, f"{kind}.done", input=given, **place)
+        kind = "response.function_call_arguments"
+        piece = self._send(ArgumentsEvent, f"{kind}.delta", delta=given, **place)
+        whole = {"arguments": given, "name": call.name}
+        return piece + self._send(ArgumentsEvent, f"{kind}.done", **whole, **place)
 
     def _item_id(self, kind: str, at: int) -> str:
         """The same in every rendering of the answer."""

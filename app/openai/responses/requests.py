@@ -24,6 +24,7 @@ from app.openai.requests import (
     AudioPart,
     ChatMessage,
     ChatRequest,
+    CustomCall,
     FileData,
     FilePart,
     FunctionCall,
@@ -43,6 +44,7 @@ from app.openai.requests import (
     decode_body,
     invalid_field,
 )
+from app.openai.tool_definitions import qualified_name
 
 _ABSENT, _NULL = msgspec.Raw(), msgspec.Raw(b"null")
 
@@ -71,7 +73,9 @@ class InputItem(msgspec.Struct, frozen=True):
     id: Name | None = None
     call_id: str | None = None
     name: str = ""
+    namespace: str | None = None
     arguments: str | None = None
+    input: str = ""
     output: str | InputParts = ""
 
 
@@ -105,11 +109,15 @@ class _Tool(msgspec.Struct, frozen=True):
     type: str
 
 
+class _AllowedTool(msgspec.Struct, frozen=True):
+    name: Name = ""
+
+
 class _ToolChoice(msgspec.Struct, frozen=True):
     type: str
     name: Name = ""
     mode: Literal["auto", "required"] = "auto"
-    tools: Annotated[list[FunctionName], Meta(max_length=MOST_TOOLS)] = []
+    tools: Annotated[list[_AllowedTool], Meta(max_length=MOST_TOOLS)] = []
 
 
 class _TextFormat(msgspec.Struct, frozen=True):
@@ -137,7 +145,7 @@ _STATEFUL = {
 _MESSAGE = re.compile(r"^messages\[(\d+)\](.*)$")
 _PATHS = (
     (re.compile(r"^messages$"), "input"),
-    (re.compile(r"^(tools\[\d+\])\.function\b"), r"\1"),
+    (re.compile(r"^(tools\[\d+\])\.(?:function|custom)\b"), r"\1"),
     (re.compile(r"^response_format\.json_schema\b"), "text.format"),
     (re.compile(r"^response_format$"), "text.format"),
 )
@@ -245,9 +253,14 @@ def _message(item: InputItem, path: str, stored: Mapping[str, ChatMessage]) -> C
         case "message":
             return ChatMessage(item.role, _content(item.content, f"{path}.content"))
         case "function_call":
-            call = AssistantCall(item.call_id, FunctionCall(item.name, item.arguments))
+            name = qualified_name(item.name, item.namespace)
+            call = AssistantCall(item.call_id, FunctionCall(name, item.arguments))
             return ChatMessage("assistant", tool_calls=[call])
-        case "function_call_output":
+        case "custom_tool_call":
+            name = qualified_name(item.name, item.namespace)
+            call = AssistantCall(item.call_id, custom=CustomCall(name, item.input))
+            return ChatMessage("assistant", tool_calls=[call])
+        case "function_call_output" | "custom_tool_call_output":
             output = _content(item.output, f"{path}.output")
             return ChatMessage("tool", output, tool_call_id=item.call_id)
         case "reasoning":
@@ -294,10 +307,13 @@ def _part(part: InputPart, path: str) -> Part:
 
 def _nested(raw: msgspec.Raw, number: int) -> msgspec.Raw:
     """Return the definition of a tool as a chat has it: a function is inside of its tool."""
-    kind = _decode(raw, _tools, f"tools[{number}]").type
-    if kind != "function":
-        return raw  # refused, as in a chat
-    return msgspec.Raw(b'{"type":"function","function":' + bytes(raw) + b"}")
+    match _decode(raw, _tools, f"tools[{number}]").type:
+        case "function":
+            return msgspec.Raw(b'{"type":"function","function":' + bytes(raw) + b"}")
+        case "custom":
+            return msgspec.Raw(b'{"type":"custom","custom":' + bytes(raw) + b"}")
+        case _:
+            return raw
 
 
 def _tool_choice(raw: msgspec.Raw) -> Literal["none", "auto", "required"] | ToolChoice | None:
@@ -306,10 +322,10 @@ def _tool_choice(raw: msgspec.Raw) -> Literal["none", "auto", "required"] | Tool
     choice = _decode(raw, _choices, "tool_choice")
     if not isinstance(choice, _ToolChoice):
         return choice
-    if choice.type == "function":
+    if choice.type in ("function", "custom"):
         return ToolChoice(FunctionName(choice.name))
     if choice.type == "allowed_tools":
-        tools = [NamedTool(name) for name in choice.tools]
+        tools = [NamedTool(FunctionName(tool.name)) for tool in choice.tools if tool.name]
         return ToolChoice(allowed_tools=AllowedTools(tools, choice.mode))
     return ToolChoice()  # refused, as in a chat
 

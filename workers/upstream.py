@@ -14,6 +14,11 @@ from wire.jobs import ChatJob, RelayedJob
 
 J = TypeVar("J", ChatJob, RelayedJob, contravariant=True)
 
+BROKEN_OFF = Failed(
+    "upstream_error", "The upstream broke off its answer. Retry the request.", "answer_broken_off"
+)
+NO_ANSWER = Failed("upstream_error", "The upstream sent no answer. Retry the request.", "no_answer")
+
 
 class UpstreamError(Exception):
     """The upstream gave no complete answer. `failed` says whose fault that is.

@@ -12,7 +12,8 @@ from wire.events import Delta, Done, Failed, Fault, Finish, Started
 from workers.http.sse import EventParser, ServerSentEvent
 from workers.pandora.translate.message import Output
 from workers.pandora.translate.records import Envelope, Mark, read_record
-from workers.pandora.translate.turn import BROKEN_OFF, NO_ANSWER, Translator
+from workers.pandora.translate.turn import Translator
+from workers.upstream import BROKEN_OFF, NO_ANSWER
 
 RUNNING = "in_progress"
 FINISHED = "finished_successfully"

@@ -15,9 +15,8 @@ from workers.pandora.translate.error_body import (
     read_error_body,
     shorten,
 )
-from workers.pandora.translate.turn import BROKEN_OFF, NO_ANSWER
 from workers.retry_after import read_retry_after
-from workers.upstream import UpstreamBusy, UpstreamError
+from workers.upstream import BROKEN_OFF, NO_ANSWER, UpstreamBusy, UpstreamError
 
 DEFAULT_RETRY_AFTER = 60.0
 """Seconds, when the upstream limits an account without giving a time."""

@@ -44,11 +44,8 @@ from workers.pandora.translate.message import (
 )
 from workers.pandora.translate.placeholders import read_permission_request
 from workers.pandora.translate.records import Envelope, Mark, Message, Operation, Record
+from workers.upstream import BROKEN_OFF, NO_ANSWER
 
-BROKEN_OFF = Failed(
-    "upstream_error", "The upstream broke off its answer. Retry the request.", "answer_broken_off"
-)
-NO_ANSWER = Failed("upstream_error", "The upstream sent no answer. Retry the request.", "no_answer")
 _TOO_MANY = Failed("upstream_error", "The upstream sent too many messages in one answer.")
 _NO_SENTENCE = "The upstream reported an error without a message."
 _TO_USER = ("all", None)

@@ -98,8 +98,8 @@ def test_some_finishes_are_failures(reason: str) -> None:
     events, answer = ask(say("a") + chunk(finish=reason) + DONE)
     assert text(events) == "a"
     assert failed(answer).fault == "upstream_error"
-    beside = chunk(finish="error", error={"message": "Provider is down.", "code": 502})
-    assert failed(ask(say("a") + beside + DONE)[1]).message == "Provider is down."
+    with_error = chunk(finish="error", error={"message": "Provider is down.", "code": 502})
+    assert failed(ask(say("a") + with_error + DONE)[1]).message == "Provider is down."
 
 
 def test_done_without_a_finish_completes_what_was_said_and_is_noticed() -> None:

@@ -1,4 +1,4 @@
-"""Errors of OpenAI-compatible servers: their shapes, and what becomes of the job."""
+"""Errors of OpenAI-compatible servers: their shapes, and their consequences for the job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consequences of a server's errors: who is at fault, and what becomes of the job. Pure.
+"""Consequences of a server's errors: the side at fault, and the next state of the job. Pure.
 
 | Status | Consequence |
 |---|---|

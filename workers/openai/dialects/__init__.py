@@ -1,4 +1,4 @@
-"""What a message of an answer means for the line, per path of the API. Pure.
+"""Meaning of an answer's messages for the line, per path of the API. Pure.
 
 Messages are relayed as they were written: new fields of a server need no change here.
 """
@@ -14,7 +14,7 @@ from workers.openai.dialects.responses import Responses
 
 
 def dialect_of(path: ApiPath, choices: int = 1) -> Dialect:
-    """Return the dialect for one streamed answer, in which so many choices were asked for."""
+    """Return the dialect for one streamed answer. `choices`: the number that was asked for."""
     match path:
         case "chat/completions":
             return Chat(choices)

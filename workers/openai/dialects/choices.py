@@ -34,7 +34,7 @@ _NO_CHOICES = Raw(b"[]")
 
 
 class Choices(ABC, Generic[C]):
-    """A `Dialect` whose messages have `choices`, of which so many were asked for."""
+    """A `Dialect` whose messages have `choices`. `asked`: the number that was asked for."""
 
     def __init__(self, decoder: msgspec.json.Decoder[list[C] | None], asked: int) -> None:
         self.model = ""
@@ -73,7 +73,7 @@ class Choices(ABC, Generic[C]):
         for choice in choices:
             index = choice.index or 0
             if index in self._finished:
-                continue  # the first finish counts: TabbyAPI repeats it beside the usage
+                continue  # the first finish counts: TabbyAPI repeats it next to the usage
             fresh = True
             self._spoken.add(index)
             if choice.finish_reason:

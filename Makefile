@@ -22,7 +22,7 @@ help:
 	@echo "make setup    install what 'make run' needs, into $(VENV)"
 	@echo "make run      run the whole gateway here; Ctrl-C stops it"
 	@echo "make test     run all tests"
-	@echo "make clients  run Open WebUI (3 GB) in Chromium against the gateway"
+	@echo "make clients  run apps (4 GB) against the gateway, Open WebUI in Chromium among them"
 	@echo "make chaos    kill parts of a gateway at random while it serves (SEED=1: the same plan again)"
 	@echo "make check    check format, lint, types, imports and Lua scripts"
 	@echo "make english  check the English of code and documents"
@@ -41,7 +41,8 @@ run: $(RUN)
 test: $(DEV) $(CLIENTS)/.installed
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-clients: $(DEV) $(CLIENTS)/.web-installed
+clients: $(DEV) $(CLIENTS)/.apps-installed $(CLIENTS)/.web-installed
+	@$(BIN)/python tests/clients/apps.py
 	@$(CLIENTS)/web/bin/python tests/clients/open_webui.py
 
 chaos: $(DEV)
@@ -115,7 +116,20 @@ $(CLIENTS)/.installed: requirements-clients.lock requirements-clients-old.lock
 		--target $(CLIENTS)/old
 	@touch $@
 
-# Without a lock: it is an app of some 300 packages, and the newest one is what people run.
+# These apps have no lock: each has hundreds of packages, and the newest ones are what people run.
+$(CLIENTS)/.apps-installed: | $(CLIENTS)/.installed
+	@for app in aider:aider-chat astrbot:astrbot; do \
+		echo "installing $${app#*:}"; \
+		$(PYTHON) -m venv --clear $(CLIENTS)/$${app%:*} && \
+		$(CLIENTS)/$${app%:*}/bin/python -m pip --disable-pip-version-check --quiet --quiet \
+			install $${app#*:} || exit; \
+	done
+	@echo "installing packages from npm"
+	@mkdir -p $(CLIENTS)/npm
+	@npm install --prefix $(CLIENTS)/npm --no-audit --no-fund --silent @ai-sdk/openai ai \
+		@fortaine/fetch-event-source @microsoft/fetch-event-source @openai/codex opencode-ai
+	@touch $@
+
 $(CLIENTS)/.web-installed: | $(CLIENTS)/.installed
 	@echo "installing Open WebUI"
 	@$(PYTHON) -m venv --clear $(CLIENTS)/web

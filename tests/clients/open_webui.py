@@ -7,54 +7,18 @@ something fails, logs and a screenshot are left in a temporary folder, whose nam
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
+from servers import API, gateway, running
 
-ROOT = Path(__file__).parents[2]
-GATEWAY, WEB = 50091, 50092
-API = f"http://127.0.0.1:{GATEWAY}/v1"
-PATIENCE = 180.0
+WEB = 50092
 CHROMIUM = shutil.which("chromium") or sys.exit("Chromium is missing: apt-get install chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-
-@contextmanager
-def running(command: list[str | Path], health: str, log: Path, **environ: str) -> Iterator[None]:
-    """Run a server until the end of the context; wait until it answers at `health`."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | environ, stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while not answers(health):
-                assert process.poll() is None, f"it ended: see {log}"
-                assert time.monotonic() < deadline, f"it does not answer: see {log}"
-                time.sleep(0.5)
-            yield
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-
-
-def answers(url: str) -> bool:
-    """Return True if a server answers at an address with success."""
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
 
 
 def ask(page: Page, question: str, *, image: bool = False) -> None:
@@ -104,19 +68,11 @@ def main() -> None:
         "OFFLINE_MODE": "True",
         "HF_HUB_OFFLINE": "1",
     }
-    gateway = {
-        "GATEWAY__SERVER__PORT": str(GATEWAY),
-        "GATEWAY__LOG__TO_FILE": "false",
-        # The simulator draws only by a script.
-        "GATEWAY__IMAGES__PROMPT_PREFIX": "[[sim tool=dalle]] ",
-    }
+    # The simulator draws only by a script.
+    drawing = {"GATEWAY__IMAGES__PROMPT_PREFIX": "[[sim tool=dalle]] "}
     command = [Path(sys.executable).with_name("open-webui"), "serve", "--host", "127.0.0.1"]
     with ExitStack() as stack:
-        python = ROOT / ".venv" / "bin" / "python"
-        health = f"http://127.0.0.1:{GATEWAY}/readyz"
-        stack.enter_context(
-            running([python, "-m", "local"], health, folder / "gateway.log", **gateway)
-        )
+        stack.enter_context(gateway(folder / "gateway.log", **drawing))
         health = f"http://127.0.0.1:{WEB}/health"
         stack.enter_context(
             running([*command, "--port", str(WEB)], health, folder / "web.log", **web)

@@ -198,23 +198,28 @@ def new_pandora(session: aiohttp.ClientSession, url: str, **more: Any) -> Pandor
 
 
 @asynccontextmanager
+async def serving(*scripts: Script) -> AsyncIterator[Server]:
+    """Run a server on loopback."""
+    server = Server(scripts)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    try:
+        yield server
+    finally:
+        listener.close()
+        await server.stop()
+
+
+@asynccontextmanager
 async def upstream(
     *scripts: Script,
     prefix: str = "",
     media: Media | None = None,
     rules: settings.Media = HANDED_OUT,
 ) -> AsyncIterator[tuple[Server, Pandora]]:
-    server = Server(scripts)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    server.url = f"http://127.0.0.1:{port}"
-    try:
-        async with asyncio.timeout(DEADLINE), open_session() as session:
-            pandora = new_pandora(
-                session, server.url + "/", prefix=prefix, media=media or MEDIA, rules=rules
-            )
-            with server.traffic.watched():
-                yield server, pandora
-    finally:
-        listener.close()
-        await server.stop()
+    async with serving(*scripts) as server, asyncio.timeout(DEADLINE), open_session() as session:
+        pandora = new_pandora(
+            session, server.url + "/", prefix=prefix, media=media or MEDIA, rules=rules
+        )
+        with server.traffic.watched():
+            yield server, pandora

@@ -13,7 +13,6 @@ from sanic import HTTPResponse, Request
 from app.delivery import Delivery, PreparedRequest
 from app.files.attachments import Attachments, Resources
 from app.http.body import SMALL, read_bearer, read_body
-from app.http.keepalive import StreamKeepalive
 from app.http.links import MediaLinks
 from app.idempotency import read_idempotency
 from app.items import Items
@@ -242,9 +241,13 @@ class ChatRendering:
         await self._items.store(self._chat.job.bearer, self._answer.ended_items())
         return rendered
 
-    def keepalive(self, kind: StreamKeepalive, place: QueuePlace | None) -> bytes:
-        """Render a keep-alive; `place` while the job is waiting."""
-        return self._answer.comment(place) if kind == "comment" else self._answer.empty_delta(place)
+    def comment(self, place: QueuePlace | None) -> bytes:
+        """Render an SSE comment as a keep-alive; `place` while the job is waiting."""
+        return self._answer.comment(place)
+
+    def empty_delta(self, place: QueuePlace | None) -> bytes:
+        """Render a keep-alive in the dialect's own form; `place` while the job is waiting."""
+        return self._answer.empty_delta(place)
 
     def error(self, failure: ApiError) -> bytes:
         """Render an error in the middle of a stream."""

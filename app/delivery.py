@@ -53,8 +53,11 @@ class Rendering(Protocol):
     async def add(self, events: list[Event]) -> bytes:
         """Add events; return the messages that show them to a streaming client."""
 
-    def keepalive(self, kind: StreamKeepalive, place: QueuePlace | None) -> bytes:
-        """Render a keep-alive, which is not off; `place` while the job is waiting."""
+    def comment(self, place: QueuePlace | None) -> bytes:
+        """Render an SSE comment as a keep-alive; `place` while the job is waiting."""
+
+    def empty_delta(self, place: QueuePlace | None) -> bytes:
+        """Render a keep-alive in the dialect's own form; `place` while the job is waiting."""
 
     def error(self, failure: ApiError) -> bytes:
         """Render an error in the middle of a stream."""
@@ -162,7 +165,8 @@ async def _keepalive(
     if kind == "off":
         return b""
     now = await ticket.current_place(at_once=at_once)
-    return rendering.keepalive(kind, QueuePlace(now.place, math.ceil(now.wait)) if now else None)
+    place = QueuePlace(now.place, math.ceil(now.wait)) if now else None
+    return rendering.comment(place) if kind == "comment" else rendering.empty_delta(place)
 
 
 async def _add(rendering: Rendering, ticket: Ticket, events: list[Event]) -> bytes:

@@ -380,6 +380,8 @@ class JobFailed(ApiError):
             super().__init__(failed.message, param=failed.param)
             self.code = failed.code or (code if not failed.status else None)
         self._status, self._type = failed.status or status, failed.kind or kind
+        self.relayed_type = failed.kind
+        """The type that the upstream gave, if the error is its own."""
         self.retry_after = failed.retry_after
         # These endings are intended; and SDKs take a longer `Retry-After` for a short one.
         intended = failed.fault in ("cancelled", "waited_too_long")

@@ -25,7 +25,11 @@ _STEP = 16 * 1024
 
 CHAT_FILES = re.compile(rb'"(url|file_data)"\s*:\s*"$')
 RESPONSES_FILES = re.compile(rb'"(image_url|file_url|file_data)"\s*:\s*"$')
-"""The fields that hold files in a dialect."""
+RELAYED_FILES = re.compile(rb'"(url|image_url|file_url|file_data|data)"\s*:\s*"$')
+"""The fields that hold files in a dialect; for requests that are relayed, in any of them."""
+
+_BARE = (b"file_data", b"data")
+"""Fields that may hold bare base64."""
 
 _LONGEST_KEY = 64
 _DATA = re.compile(rb'data:[^",\\]{0,256};base64,', re.IGNORECASE)
@@ -109,5 +113,5 @@ def _file(body: memoryview, start: int, end: int, fields: re.Pattern[bytes]) -> 
         return None
     if data := _DATA.match(body, start):
         return FileText(data[0].decode(), body[data.end() : end])
-    is_bare = key[1] == b"file_data" and not _URL.match(body, start)
+    is_bare = key[1] in _BARE and not _URL.match(body, start)
     return FileText("", body[start:end]) if is_bare else None

@@ -58,12 +58,18 @@ class Messages:
 
     def next(self, data: msgspec.Struct, event: bytes = b"") -> bytes:
         """Render the next message; empty if the client has already received it."""
+        return self.next_encoded(encode(data), event)
+
+    def next_encoded(self, data: bytes, event: bytes = b"") -> bytes:
+        """Render the next message from its data, which may have several lines."""
         self.number += 1
         if self.number <= self._after:
             return b""
+        if b"\n" in data:
+            data = data.replace(b"\n", b"\ndata: ")
         if not self._numbered:
-            return event + sse_message(data)
-        return b"%bdata: %b%b%d\n\n" % (event, encode(data), self._id_prefix, self.number)
+            return b"%bdata: %b\n\n" % (event, data)
+        return b"%bdata: %b%b%d\n\n" % (event, data, self._id_prefix, self.number)
 
     def comment(self, place: QueuePlace | None) -> bytes:
         """Render an SSE comment as a keep-alive; `place` while the job is waiting."""

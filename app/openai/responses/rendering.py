@@ -130,7 +130,7 @@ class ResponseAnswer(Answer):
             self._response,
             status="failed",
             output=self._output("incomplete"),
-            error=ResponseError(_error_code(failure), body.message),
+            error=ResponseError(error_code(failure), body.message),
         )
         rendered += self._aside(
             ErrorEvent,
@@ -285,7 +285,7 @@ def _message(event: Sent) -> bytes:
     return f"event: {event.type}\n".encode() + sse_message(event)
 
 
-def _error_code(failure: ApiError) -> str:
+def error_code(failure: ApiError) -> str:
     """Return the code of a failed response, which is one of OpenAI's, except for our own 400s."""
     if failure.http_status == LineFull.status:
         return "rate_limit_exceeded"

@@ -1,0 +1,1 @@
+"""Anthropic's dialect, of `POST /v1/messages`. Pure."""

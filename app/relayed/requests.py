@@ -1,0 +1,194 @@
+"""Bodies of requests that are relayed: the few fields that the gateway reads. Pure.
+
+All others are the server's business, whatever they are: they are neither decoded nor checked. A
+body is bounded as any other is (`app/openai/bounds.py`), so that it stops no event loop.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from app.openai.bounds import MOST_PARTS
+from app.openai.errors import BadRequest, UnsupportedParameter
+from app.openai.file_text import RELAYED_FILES, Body
+from app.openai.requests import AtLeastOne, Name, StreamOptions, decode_body
+from wire.jobs import ApiPath, Sort
+
+_TEXT_OR_LIST = re.compile(rb'\s*["\[]')
+_LIST = re.compile(rb"\s*\[")
+_LIST_OF_TOKENS = re.compile(rb"\s*\[\s*-?\d")
+
+
+class RelayedRequest(msgspec.Struct, frozen=True):
+    """The fields of every dialect. `stream` is null or missing for a whole answer."""
+
+    model: Name
+    stream: bool | None = None
+    user: Name | int | None = None
+    service_tier: Name | None = None
+
+    @property
+    def is_streamed(self) -> bool:
+        """True if the client wants a stream."""
+        return bool(self.stream)
+
+    @property
+    def include_usage(self) -> bool:
+        """True if the client wants the token usage at the end of the stream."""
+        return False
+
+    @property
+    def user_name(self) -> str | int | None:
+        """The client's own name for its user."""
+        return self.user
+
+    @property
+    def choices(self) -> int:
+        """Number of answers that are made at once, each in a slot of its own."""
+        return 1
+
+    def check(self) -> None:
+        """Check the other fields.
+
+        Raises:
+            BadRequest: one of them asks for something that cannot be relayed; the error names it.
+        """
+
+
+class _Chosen(RelayedRequest, frozen=True):
+    n: AtLeastOne | None = None
+    best_of: AtLeastOne | None = None
+    stream_options: StreamOptions | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def choices(self) -> int:
+        return max(self.n or 1, self.best_of or 1)
+
+
+class _Chat(_Chosen, frozen=True, kw_only=True):
+    messages: msgspec.Raw
+
+    def check(self) -> None:
+        _check_list(self.messages, "messages")
+
+
+class _Completion(_Chosen, frozen=True):
+    prompt: msgspec.Raw = msgspec.Raw(b'""')
+
+    @property
+    def choices(self) -> int:
+        return super().choices * _prompts(self.prompt)
+
+    def check(self) -> None:
+        _prompts(self.prompt)
+
+
+class _Response(RelayedRequest, frozen=True):
+    background: bool | None = None
+    safety_identifier: Name | None = None
+
+    @property
+    def user_name(self) -> str | int | None:
+        return self.safety_identifier if self.user is None else self.user
+
+    def check(self) -> None:
+        if self.background:
+            message = "`background` is not supported. Send the request with `stream` instead."
+            raise UnsupportedParameter(message, param="background")
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    user_id: Name | None = None
+
+
+class _Message(RelayedRequest, frozen=True, kw_only=True):
+    messages: msgspec.Raw
+    metadata: _Metadata | None = None
+
+    @property
+    def user_name(self) -> str | int | None:
+        return self.metadata.user_id if self.metadata else None
+
+    def check(self) -> None:
+        _check_list(self.messages, "messages")
+
+
+class _Count(_Message, frozen=True, kw_only=True):
+    @property
+    def is_streamed(self) -> bool:
+        return False
+
+
+class _Embeddings(RelayedRequest, frozen=True, kw_only=True):
+    input: msgspec.Raw
+
+    @property
+    def is_streamed(self) -> bool:
+        return False
+
+    def check(self) -> None:
+        if not _TEXT_OR_LIST.match(self.input):
+            raise BadRequest("`input` must be a string or a list.", param="input")
+
+
+_BODIES: dict[ApiPath, type[RelayedRequest]] = {
+    "chat/completions": _Chat,
+    "completions": _Completion,
+    "responses": _Response,
+    "messages": _Message,
+    "messages/count_tokens": _Count,
+    "embeddings": _Embeddings,
+}
+
+ID_PREFIXES: dict[ApiPath, str] = {
+    "chat/completions": "chatcmpl-",
+    "completions": "cmpl-",
+    "responses": "resp_",
+    "messages": "msg_",
+    "messages/count_tokens": "count_",
+    "embeddings": "embd-",
+}
+"""Beginning of the ids of the answers on each path."""
+
+
+def sort_of(path: ApiPath) -> Sort:
+    """Return the sort of the jobs of a path."""
+    return "embeddings" if path == "embeddings" else "chat"
+
+
+def decode_relayed(path: ApiPath, body: Body) -> RelayedRequest:
+    """Decode the fields of a request that the gateway reads.
+
+    Raises:
+        BadRequest: the body is not JSON, or one of these fields is not of its type.
+        BodyTooLarge: it is too large apart from its files.
+    """
+    request = decode_body(_BODIES[path], body, RELAYED_FILES)
+    request.check()
+    return request
+
+
+def _check_list(value: msgspec.Raw, field: str) -> None:
+    if not _LIST.match(value):
+        raise BadRequest(f"`{field}` must be a list.", param=field)
+
+
+def _prompts(prompt: msgspec.Raw) -> int:
+    """Return the number of prompts in a field that may be a text, tokens, or a list of those."""
+    if not _LIST.match(prompt) or _LIST_OF_TOKENS.match(prompt):
+        return 1
+    try:
+        return max(1, len(msgspec.json.decode(prompt, type=_Prompts)))
+    except msgspec.ValidationError:
+        raise BadRequest(f"`prompt` has more than {MOST_PARTS} items.", param="prompt") from None
+
+
+_Prompts = Annotated[list[msgspec.Raw], Meta(max_length=MOST_PARTS)]

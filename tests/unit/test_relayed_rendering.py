@@ -1,0 +1,150 @@
+"""Relayed answers as their clients get them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from app.openai.answers import QueuePlace
+from app.openai.dialect import RenderOptions
+from app.relayed.forms import FORMS, Head
+from app.relayed.rendering import RelayedRendering
+from wire.events import Complete, Event, Failed, Piece, Started
+from wire.jobs import ApiPath
+
+HEAD = Head("chatcmpl-abcdefgh", 7, "asked")
+FAILED = Failed("upstream_error", "It broke.", "boom", status=502, kind="server_error", param="x")
+
+
+def rendering(path: ApiPath, **options: Any) -> RelayedRendering:
+    return RelayedRendering(FORMS[path](HEAD), RenderOptions(**options))
+
+
+def body_of(path: ApiPath) -> RelayedRendering:
+    form = FORMS[path](HEAD)
+    return RelayedRendering(form, RenderOptions(), form.fold())
+
+
+async def test_chunks_get_the_gateways_id_and_the_clients_model() -> None:
+    answer = rendering("chat/completions")
+    piece = Piece(b'{"object":"chat.completion.chunk","choices":[]}')
+    rendered = await answer.add([Started("m"), piece, Complete()])
+    assert rendered + await answer.ending() == (
+        b'data: {"id":"chatcmpl-abcdefgh","created":7,"model":"asked",'
+        b'"object":"chat.completion.chunk","choices":[]}\n\n'
+        b"data: [DONE]\n\n"
+    )
+    assert answer.is_complete
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_the_usage_is_for_clients_that_asked(asked: bool) -> None:
+    answer = rendering("chat/completions", include_usage=asked)
+    rendered = await answer.add([Piece(b'{"choices":[]}'), Complete(b'{"usage":{}}')])
+    assert (b'"usage"' in rendered) == asked
+
+
+async def test_events_of_other_dialects_are_as_the_server_wrote_them() -> None:
+    answer = rendering("messages")
+    pieces: list[Event] = [Piece(b'{"type": "x",\n"a":1}', "x"), Complete()]
+    rendered = await answer.add(pieces) + await answer.ending()
+    assert rendered == b'event: x\ndata: {"type": "x",\ndata: "a":1}\n\n'
+
+
+async def test_a_client_that_resumes_gets_the_rest_with_the_same_numbers() -> None:
+    pieces: list[Event] = [Piece(b'{"n":%d}' % number) for number in range(4)]
+    all_of_it = await rendering("chat/completions", numbered=True).add(pieces)
+    rest = await rendering("chat/completions", numbered=True, resume_after=2).add(pieces)
+    assert b"\nid: abcdefgh-1\n" in all_of_it
+    assert all_of_it.endswith(rest)
+    assert rest.count(b"data: ") == 2
+
+
+PLACE = QueuePlace(3, 9)
+
+
+def events(rendered: bytes) -> list[tuple[str, Any]]:
+    """The names and the data of some messages."""
+    found = []
+    for message in rendered.decode().split("\n\n")[:-1]:
+        lines = dict(line.split(": ", 1) for line in message.split("\n"))
+        found.append((lines.get("event", ""), json.loads(lines["data"])))
+    return found
+
+
+@pytest.mark.parametrize(("path", "text"), [("chat/completions", "delta"), ("completions", "text")])
+def test_a_waiting_client_gets_empty_chunks_with_its_place(path: ApiPath, text: str) -> None:
+    ((_, chunk),) = events(rendering(path).empty_delta(PLACE))
+    assert (chunk["id"], chunk["model"]) == (HEAD.id, HEAD.model)
+    assert chunk["queue"] == {"position": 3, "eta": 9}
+    assert chunk["choices"][0][text] in ({"content": ""}, "")  # no role: the server will send it
+
+
+def test_a_waiting_client_of_messages_gets_pings() -> None:
+    expected = {"type": "ping", "queue": {"position": 3, "eta": 9}}
+    assert events(rendering("messages").empty_delta(PLACE)) == [("ping", expected)]
+
+
+async def test_a_waiting_client_of_responses_gets_one_in_progress() -> None:
+    answer = rendering("responses")
+    first = events(answer.empty_delta(PLACE))
+    assert [name for name, _ in first] == ["response.created", "response.in_progress"]
+    assert first[1][1]["queue"] == {"position": 3, "eta": 9}
+    assert first[0][1]["response"]["output"] == []
+    created = b'{"type":"response.created","response":{"id":"resp_theirs"}}'
+    assert created in await answer.add([Piece(created, "response.created")])
+    ((name, event),) = events(answer.empty_delta(None))
+    assert (name, event["response"]["id"]) == ("response.in_progress", "resp_theirs")
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "messages"])
+def test_a_comment_is_a_keep_alive_in_every_dialect(path: ApiPath) -> None:
+    assert rendering(path).comment(PLACE) == b": queued position=3 eta=9\n\n"
+
+
+async def test_an_error_in_the_middle_has_the_form_of_the_dialect() -> None:
+    shown = {"message": "It broke.", "type": "server_error", "param": "x", "code": "boom"}
+    chat = rendering("chat/completions")
+    assert events(await chat.add([FAILED])) == [("", {"error": shown})]
+    assert not chat.is_complete
+    assert chat.failure is not None
+    (message,) = events(await rendering("messages").add([FAILED]))
+    error = {"type": "server_error", "message": "It broke."}
+    assert message == ("error", {"type": "error", "error": error})
+    error_event, failed = events(await rendering("responses").add([FAILED]))
+    assert error_event[0] == "error"
+    assert error_event[1]["error"] == shown
+    assert failed[0] == "response.failed"
+    assert failed[1]["response"]["error"]["message"] == "It broke."
+
+
+async def test_an_error_is_also_text_if_the_operator_wants_it() -> None:
+    answer = rendering("chat/completions", errors_as_text=True)
+    await answer.add([Piece(b'{"choices":[]}')])
+    (_, text), (_, error) = events(await answer.add([FAILED]))
+    assert text["choices"][0]["delta"]["content"] == "\n\nError: It broke."
+    assert "error" in error
+
+
+async def test_a_whole_answer_always_has_its_usage() -> None:
+    answer = body_of("chat/completions")
+    piece = Piece(b'{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"}}]}')
+    assert await answer.add([piece, Complete(b'{"choices":[],"usage":{"total_tokens":1}}')]) == b""
+    body = json.loads(await answer.whole())
+    assert (body["id"], body["created"], body["model"]) == (HEAD.id, 7, "asked")
+    assert body["usage"] == {"total_tokens": 1}
+
+
+async def test_the_body_of_embeddings_is_that_of_the_server() -> None:
+    answer = body_of("embeddings")
+    await answer.add([Piece(b'{"data": []}'), Complete()])
+    assert await answer.whole() == b'{"data": []}'
+
+
+async def test_a_whole_answer_that_cannot_be_read_fails() -> None:
+    answer = body_of("chat/completions")
+    await answer.add([Piece(b"<html>")])
+    assert answer.failure is not None
+    assert answer.failure.http_status == 502

@@ -142,16 +142,21 @@ def test_a_reload_takes_new_settings_and_a_failed_one_changes_nothing(
         models = httpx.get(f"{gateway.url}/v1/models", headers={"authorization": "Bearer a"})
         return {model["id"] for model in models.json()["data"]}
 
-    own_settings.write_text('[models]\ngpt_3_5 = ["new-name"]')
+    own_settings.write_text('[models]\ngpt_3_5 = ["new-name"]\n[server]\nprocesses = 2')
     assert "new-name" not in names()
+    (former,) = serving(gateway.fronts[0])
     reload(gateway)
     assert "new-name" in names()
+    after = serving(gateway.fronts[0]) - {former}
+    assert len(after) == 2
     own_settings.write_text("[models]\ngpt_3_5 = 3")
     gateway.fronts[0].send_signal(signal.SIGHUP)
     until(lambda: "event=reload_failed" in gateway.printed(), 60, "it did not fail")
     assert "models.gpt_3_5: expected a list, got a whole number" in gateway.printed()
     assert "new-name" in names()
-    assert len(serving(gateway.fronts[0])) == 1
+    kept = serving(gateway.fronts[0]) & after
+    assert len(kept) == 2
+    until(lambda: serving(gateway.fronts[0]) - {former} == kept, 60, "others are left")
 
 
 def test_a_front_end_that_cannot_start_ends_with_its_message(

@@ -163,7 +163,7 @@ class Gateway:
 
     def _front(self, port: int, processes: int = 1) -> subprocess.Popen[bytes]:
         environ = {"GATEWAY__SERVER__PORT": str(port)}
-        if self.files is None:
+        if processes != 1:  # else as the settings say
             environ["GATEWAY__SERVER__PROCESSES"] = str(processes)
         return self._spawn("app", **environ)
 

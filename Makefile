@@ -13,6 +13,8 @@ DEV := $(VENV)/.dev-installed
 CLIENTS := .clients
 CLIENTS_PIP := $(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet --quiet install \
 	--no-compile
+# A real llama.cpp server for the tests, likewise.
+LLAMA := .llama
 # There while packages are being installed, and so after a command that was killed meanwhile.
 UNFINISHED := $(VENV)/.unfinished
 
@@ -38,7 +40,7 @@ setup: $(RUN)
 run: $(RUN)
 	@$(BIN)/python -m local
 
-test: $(DEV) $(CLIENTS)/.installed
+test: $(DEV) $(CLIENTS)/.installed $(LLAMA)/.installed
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 clients: $(DEV) $(CLIENTS)/.apps-installed $(CLIENTS)/.web-installed
@@ -69,8 +71,8 @@ format: $(DEV)
 # uv makes locks for all platforms and Pythons at once; nothing else needs it.
 lock: $(BIN)/python
 	@$(PIP) install uv
-	@for name in requirements requirements-run requirements-dev requirements-clients \
-			requirements-clients-old; do \
+	@for name in requirements requirements-run requirements-dev requirements-llama \
+			requirements-clients requirements-clients-old; do \
 		case $$name in *-old) deps=--no-deps ;; esac; \
 		echo "$$name.in -> $$name.lock"; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -79,7 +81,8 @@ lock: $(BIN)/python
 	done
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(CLIENTS) $(LLAMA)
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -114,6 +117,13 @@ $(CLIENTS)/.installed: requirements-clients.lock requirements-clients-old.lock
 	@$(CLIENTS_PIP) --require-hashes --requirement requirements-clients.lock
 	@$(CLIENTS_PIP) --require-hashes --requirement requirements-clients-old.lock --no-deps \
 		--target $(CLIENTS)/old
+	@touch $@
+
+$(LLAMA)/.installed: requirements-llama.lock
+	@echo "installing $<"
+	@$(PYTHON) -m venv --clear $(LLAMA)
+	@$(LLAMA)/bin/python -m pip --disable-pip-version-check --quiet --quiet install --no-compile \
+		--require-hashes --requirement $<
 	@touch $@
 
 # These apps have no lock: each has hundreds of packages, and the newest ones are what people run.

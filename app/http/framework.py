@@ -149,6 +149,11 @@ def _add_cors_headers(
             requested or "authorization, content-type"
         )
         response.headers["access-control-max-age"] = "86400"
+        # Chrome asks before a page of the internet calls a server of a private network. "*" does
+        # not let any page that somebody visits do that.
+        asks = "access-control-request-private-network" in request.headers
+        if asks and origin in allowed:
+            response.headers["access-control-allow-private-network"] = "true"
 
 
 def _discard_unread_body(request: Request, status: int) -> None:

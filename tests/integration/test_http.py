@@ -30,7 +30,9 @@ SAID = json.dumps(BODY).encode()
 def config() -> settings.Settings:
     return settings.Settings(
         queue=LASTING,
-        server=settings.Server(max_body_bytes=32 * MB, body_timeout=20.0),
+        server=settings.Server(
+            max_body_bytes=32 * MB, body_timeout=20.0, cors_origins=("*", "https://named.example")
+        ),
         stream=settings.Stream(grace=0.2),
     )
 
@@ -377,3 +379,17 @@ async def test_an_empty_line_before_a_request_is_ignored(front: Client) -> None:
     status, _, rest = await exchange(front, b"\r\n" + ask + b"\r\n", b"\r\n\r\n" + last)
     assert status == 200
     assert rest.count(b"HTTP/1.1 200") == 1
+
+
+@pytest.mark.parametrize(("site", "allowed"), [("named", "true"), ("other", None)])
+async def test_only_a_page_of_a_named_origin_may_call_into_a_private_network(
+    front: Client, site: str, allowed: str | None
+) -> None:
+    asked = {
+        "origin": f"https://{site}.example",
+        "access-control-request-method": "POST",
+        "access-control-request-private-network": "true",
+    }
+    preflight = await front.session.options(front.make_url(CHAT), headers=asked)
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert preflight.headers.get("access-control-allow-private-network") == allowed

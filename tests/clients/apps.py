@@ -65,16 +65,19 @@ def astrbot(folder: Path) -> None:
 
 
 def codex(folder: Path) -> None:
-    """A question to Codex, which runs a command for it."""
+    """A question to Codex, which runs a command for it; another one under its default model."""
     provider = {"name": "gateway", "base_url": API, "env_key": "CODEX_KEY", "wire_api": "responses"}
     lines = [f"{key} = {json.dumps(value)}" for key, value in provider.items()]
-    config = ['model = "gpt-4"', 'model_provider = "gateway"', "[model_providers.gateway]", *lines]
+    config = ['model_provider = "gateway"', "[model_providers.gateway]", *lines]
     (folder / "config.toml").write_text("\n".join(config))
     (folder / "note.txt").write_text(NOTE)
     ask = '[[sim call=exec_command args={"cmd":"cat<note.txt"}]] Read the note.'
-    command = [COMMANDS / "codex", "exec", "--skip-git-repo-check", ask]
+    command = [COMMANDS / "codex", "exec", "--skip-git-repo-check"]
     environ = {"CODEX_HOME": str(folder), "CODEX_KEY": KEY}
-    expect(NOTE, run(folder, *command, environ=environ))
+    expect(NOTE, run(folder, *command, "--model", "gpt-4", ask, environ=environ))
+    # Its tools are then custom ones, in a namespace within the input.
+    ask = '[[sim call=functions.exec args={"input":"text(4700+11)"}]] Add them.'
+    expect("4711", run(folder, *command, ask, environ=environ))
 
 
 def cow(folder: Path) -> None:

@@ -29,4 +29,10 @@ for (const model of [openai("gpt-4"), openai.chat("gpt-4")]) {
   const schema = object({ value: { type: "integer" } });
   const answer = await generateObject({ model, schema, prompt: '[[sim json={"value":7}]] How far?' });
   assert.deepEqual(answer.object, { value: 7 });
+  // The second turn of Responses refers to the first answer by its id.
+  const first = { role: "user", content: "[[sim words=2]]" };
+  const said = await generateText({ model, messages: [first] });
+  const second = { role: "user", content: "And now? [[sim words=4]]" };
+  const messages = [first, ...said.response.messages, second];
+  assert.equal((await generateText({ model, messages })).text, "w0 w1 w2 w3");
 }

@@ -17,6 +17,7 @@ from sanic.http import Stage
 
 import settings
 from app.http.connection import GatewayHttp
+from app.job_ids import accepted_at
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
@@ -58,6 +59,7 @@ async def test_streamed_and_whole_answers_have_the_same_text_and_end(
     assert streamed[-1] is None
     fingerprints = [chunk["system_fingerprint"] for chunk in streamed[:-1]]
     assert fingerprints == [None, *[whole["system_fingerprint"]] * (len(streamed) - 2)]
+    assert all(answer["created"] == accepted_at(answer["id"]) for answer in (whole, *streamed[:-1]))
     assert whole["system_fingerprint"]
 
 

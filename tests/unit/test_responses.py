@@ -364,6 +364,16 @@ def test_the_tools_of_codex_are_emulated_or_left_out_by_name() -> None:
     }
 
 
+def test_tools_may_be_added_within_the_input() -> None:
+    added = {"type": "additional_tools", "role": "developer", "tools": CODEX[1:]}
+    asked = chat([added, {"role": "user", "content": "a"}], tools=CODEX[:1])
+    assert emulate(asked, settings.Compat()).call_rules == CODEX_RULES
+    assert to_messages(asked.messages, {}) == [Message("user", "a")]
+    with pytest.raises(BadRequest) as refused:
+        chat([{"type": "additional_tools", "tools": [{"type": 1}]}])
+    assert refused.value.param == "input[0].tools[0].type"
+
+
 @pytest.mark.parametrize(
     ("choice", "rules"),
     [

@@ -76,6 +76,7 @@ class InputItem(msgspec.Struct, frozen=True):
     namespace: str | None = None
     arguments: str | None = None
     input: str = ""
+    tools: Tools = []
     output: str | InputParts = ""
 
 
@@ -132,7 +133,7 @@ class _TextOptions(msgspec.Struct, frozen=True):
 
 
 Choice = Literal["none", "auto", "required"] | _ToolChoice | None
-_tools = msgspec.json.Decoder(_Tool)
+_kinds = msgspec.json.Decoder(_Tool)
 _texts = msgspec.json.Decoder(_TextOptions)
 _choices: msgspec.json.Decoder[Choice] = msgspec.json.Decoder(Choice)
 
@@ -211,7 +212,7 @@ def to_chat(request: ResponsesRequest, stored: Mapping[str, ChatMessage] = {}) -
         user=request.safety_identifier if request.user is None else request.user,
         service_tier=request.service_tier,
         max_completion_tokens=request.max_output_tokens,
-        tools=[_nested(raw, number) for number, raw in enumerate(request.tools or ())] or None,
+        tools=_tools(request) or None,
         tool_choice=_tool_choice(request.tool_choice),
         parallel_tool_calls=request.parallel_tool_calls,
         response_format=_format(request.text),
@@ -265,6 +266,8 @@ def _message(item: InputItem, path: str, stored: Mapping[str, ChatMessage]) -> C
             return ChatMessage("tool", output, tool_call_id=item.call_id)
         case "reasoning":
             return ChatMessage("assistant")  # skipped, since it has no content
+        case "additional_tools":
+            return ChatMessage("system")  # skipped as well; see `_tools`
         case "item_reference":
             if (message := stored.get(item.id or "")) is None:
                 raise ItemNotFound(
@@ -305,9 +308,19 @@ def _part(part: InputPart, path: str) -> Part:
     raise UnsupportedParameter(message, param=path)
 
 
-def _nested(raw: msgspec.Raw, number: int) -> msgspec.Raw:
+def _tools(request: ResponsesRequest) -> list[msgspec.Raw]:
+    """Return the tools of a request, then those that it adds within the input, as Codex does."""
+    tools = [_nested(raw, f"tools[{at}]") for at, raw in enumerate(request.tools or ())]
+    for number, item in enumerate(request.input):
+        if isinstance(item, InputItem) and item.type == "additional_tools":
+            path = f"input[{number}].tools"
+            tools += [_nested(raw, f"{path}[{at}]") for at, raw in enumerate(item.tools)]
+    return tools
+
+
+def _nested(raw: msgspec.Raw, path: str) -> msgspec.Raw:
     """Return the definition of a tool as a chat has it: a function is inside of its tool."""
-    match _decode(raw, _tools, f"tools[{number}]").type:
+    match _decode(raw, _kinds, path).type:
         case "function":
             return msgspec.Raw(b'{"type":"function","function":' + bytes(raw) + b"}")
         case "custom":

@@ -19,7 +19,8 @@ UNREACHABLE = Failed(
 class UnreachableError(UpstreamError):
     """The server could not be reached, sent no response, or was too slow.
 
-    `forbidden`: the upstream referred to an address that is not public.
+    `forbidden`: the upstream referred to an address that is not public. `broken`: the connection
+    was there, and broke before a response.
 
     `reason` is the exception's name and `detail` adds the system's own words. Nothing else of it is
     safe to show: the text names the address, and some quote the request's headers.
@@ -30,6 +31,7 @@ class UnreachableError(UpstreamError):
         self.reason = type(error).__name__
         self.timed_out = isinstance(error, TimeoutError)
         self.forbidden = isinstance(error, ForbiddenAddressError)
+        self.broken = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
         strerror = error.strerror if isinstance(error, OSError) else None
         self.detail = f"{self.reason} ({strerror})" if strerror else self.reason
 

@@ -1,0 +1,238 @@
+"""An OpenAI-compatible server as an `Upstream`: one answer for each job, and its survey."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+import aiohttp
+import msgspec
+import yarl
+
+import settings
+from runtime.pacing import Pacing
+from wire.events import Complete, Event, Failed, Piece, Started
+from wire.jobs import RelayedJob
+from workers.http.body import HttpBody
+from workers.http.session import open_session
+from workers.http.sse import EventParser, EventTooLargeError
+from workers.http.unreachable import UnreachableError
+from workers.openai.answer import Answer
+from workers.openai.connection import KEEPALIVE, Connection, read_error_body, trace_reuse
+from workers.openai.credential import read_credential
+from workers.openai.dialects import dialect_of
+from workers.openai.error_object import read_error
+from workers.openai.judgement import Refusal, judge
+from workers.openai.pause import read_pause
+from workers.openai.request import Request, prepare
+from workers.openai.survey import Survey, survey_server
+from workers.openai.whole_answer import MAX_WHOLE, read_whole
+from workers.upstream import UpstreamBusy, UpstreamError
+
+_LARGE = 1024 * 1024
+"""Bytes of JSON that are read in a thread, so that the event loop goes on."""
+
+_TAIL_TIMEOUT = 5.0
+"""Seconds that the usage and the end of an answer may come after its finish."""
+
+_TOO_LARGE = "The upstream sent more than this gateway reads: its answer is too large."
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_openai(name: str, config: settings.Upstream) -> AsyncIterator[OpenAiServer]:
+    """Open a server with the connections to it. `name` is that of the upstream.
+
+    Raises:
+        SettingsError: its credential cannot be read.
+    """
+    async with open_session(
+        config.proxy, keepalive=KEEPALIVE, traces=[trace_reuse()]
+    ) as session:
+        connection = Connection(session, config.require_base_url(), config.connect_timeout)
+        yield OpenAiServer(name, config, connection)
+
+
+class OpenAiServer:
+    """An `Upstream` for relayed jobs. `anomalies` counts harmless oddities by name."""
+
+    def __init__(self, name: str, config: settings.Upstream, connection: Connection) -> None:
+        self.anomalies: Counter[str] = Counter()
+        self._table = "upstream" if name == settings.MAIN else f"upstreams.{name}"
+        self._config = config
+        self._connection = connection
+        self._models = config.models
+        self._surveyed: Survey | None = None
+        self._load_credential()
+
+    async def answer(self, job: RelayedJob) -> AsyncGenerator[Sequence[Event], None]:
+        """See `Upstream.answer`."""
+        request = await self._prepare(job)
+        response = await self._post(job, request)
+        body = HttpBody(response)
+        try:
+            if response.status != 200:
+                raise await self._refusal(job, response)
+            relay = self._relay_stream if request.streamed else self._relay_whole
+            async with aclosing(relay(job, request, body)) as batches:
+                async for events in batches:
+                    yield events
+        finally:
+            await body.close()  # an unread rest ends the answer at the server
+
+    async def survey(self) -> Survey:
+        """Ask the server for its models and slots, and read the credential again."""
+        try:
+            self._load_credential()
+        except settings.SettingsError as error:
+            logger.error("%s", error, extra={"event": "credential_unreadable"})
+        host = yarl.URL(self._config.base_url).host or ""
+        config = self._config
+        survey = await survey_server(
+            self._connection, host, config.models, config.max_concurrency
+        )
+        self._models = survey.models
+        if survey != self._surveyed:
+            self._surveyed = survey
+            self._log(survey)
+        return survey
+
+    def _load_credential(self) -> None:
+        self._connection.credential = read_credential(self._table, self._config)
+
+    def _log(self, survey: Survey) -> None:
+        found = {"models": len(survey.models), "slots": survey.slots}
+        logger.info(
+            "%s offers %s models and answers %d requests at once",
+            self._table,
+            len(survey.models) or "any",
+            survey.slots,
+            extra={"event": "upstream_surveyed", **found},
+        )
+        if not survey.slots_known:
+            logger.warning(
+                "the server does not say how many requests it answers at once: %d are assumed, set"
+                " %s.max_concurrency to change that",
+                survey.slots,
+                self._table,
+                extra={"event": "slots_assumed", "slots": survey.slots},
+            )
+        if survey.trouble:
+            self._log_refused_us()
+
+    def _log_refused_us(self) -> None:
+        logger.error(
+            "the upstream refuses the gateway's own credential: check %s.credential",
+            self._table,
+            extra={"event": "upstream_refused_us"},
+        )
+
+    @property
+    def _secrets(self) -> list[str]:
+        """Texts that no client may see."""
+        base_url, credential = self._config.base_url, self._connection.credential
+        return [text for text in (base_url, yarl.URL(base_url).authority, credential) if text]
+
+    async def _prepare(self, job: RelayedJob) -> Request:
+        model = self._models.get(job.model, job.model)
+        tier = self._config.pass_service_tier
+        try:
+            if len(job.body) <= _LARGE:
+                return prepare(job.path, job.body, model, pass_service_tier=tier)
+            return await asyncio.to_thread(
+                prepare, job.path, job.body, model, pass_service_tier=tier
+            )
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            message = "The request body is not a JSON object. Send one."
+            raise UpstreamError(Failed("bad_request", message, status=400)) from None
+
+    async def _post(self, job: RelayedJob, request: Request) -> aiohttp.ClientResponse:
+        try:
+            return await self._connection.post(job.path, request)
+        except UnreachableError as error:
+            logger.warning(
+                "the upstream could not be reached (%s.base_url)",
+                self._table,
+                extra={"event": "upstream_unreachable", "job": job.id, "reason": error.detail},
+            )
+            raise
+
+    async def _refusal(self, job: RelayedJob, response: aiohttp.ClientResponse) -> Refusal:
+        error = read_error(await read_error_body(response)).without(self._secrets)
+        refusal = judge(response.status, error, read_pause(response.headers), job.path)
+        logger.info(
+            "the upstream refused a request",
+            extra={"event": "upstream_refused", "job": job.id, "status": response.status},
+        )
+        if isinstance(refusal, UpstreamBusy) and refusal.refused_us:
+            self._log_refused_us()
+        return refusal
+
+    async def _relay_stream(
+        self, job: RelayedJob, request: Request, body: HttpBody
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        answer = Answer(dialect_of(job.path, request.choices), request.model, self._secrets)
+        parser, pacing = EventParser(), Pacing()
+        while not answer.over:
+            data = await _read(body, _TAIL_TIMEOUT if answer.finished else None)
+            pacing.begin()
+            events = _feed(answer, parser, data)
+            if answer.ending is not None:
+                events = [*(events or []), answer.ending]
+                self._note(job, answer)
+            if events is not None:
+                yield events
+            await pacing.pause()
+        if answer.failure is not None:
+            raise answer.failure
+        await body.finish()
+
+    async def _relay_whole(
+        self, job: RelayedJob, request: Request, body: HttpBody
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        content = bytearray()
+        while data := await body.read():
+            content += data
+            if len(content) > MAX_WHOLE:
+                raise UpstreamError(Failed("upstream_error", _TOO_LARGE, "upstream_error"))
+            yield []
+        arguments = bytes(content), request.model, self._secrets
+        if len(content) <= _LARGE:
+            events = read_whole(*arguments)
+        else:
+            events = await asyncio.to_thread(read_whole, *arguments)
+        yield events
+
+    def _note(self, job: RelayedJob, answer: Answer) -> None:
+        if answer.unfinished:
+            self.anomalies["unfinished"] += 1
+            logger.warning(
+                "the upstream ended an answer without a finish reason",
+                extra={"event": "upstream_odd_answer", "job": job.id, "path": job.path},
+            )
+
+
+def _feed(answer: Answer, parser: EventParser, data: bytes) -> list[Event] | None:
+    if not data:
+        return answer.end_of_body(parser.remainder)
+    try:
+        messages = parser.feed(data)
+    except EventTooLargeError:
+        answer.refuse(_TOO_LARGE)
+        return None
+    return answer.feed(messages)
+
+
+async def _read(body: HttpBody, timeout: float | None) -> bytes:
+    """Return the next bytes; b"" at the end, or if nothing comes within a time-out."""
+    if timeout is None:
+        return await body.read()
+    try:
+        async with asyncio.timeout(timeout):
+            return await body.read()
+    except TimeoutError:
+        return b""

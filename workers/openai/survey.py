@@ -1,0 +1,172 @@
+"""Survey of a server: its models, and the number of requests that it answers at once.
+
+Free slots are never polled: our own leases count them, and such questions would go through the
+queue of the server's own work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+
+import msgspec
+from typing import TypeVar
+
+from wire.about import Trouble
+from workers.openai.connection import Connection, Found
+
+_TIMEOUT = 10.0
+_RESOLVE_TIMEOUT = 5.0
+
+_MAX_LIST = 8 * 1024 * 1024  # bytes; hosted APIs list hundreds of models at length
+_MAX_MODELS = 5000
+_MAX_NAME = 256
+_MAX_PAGE = 1024 * 1024  # bytes of a page of settings
+_MAX_SLOTS = 10_000
+
+LOCAL_SLOTS, REMOTE_SLOTS = 1, 4
+"""Requests at once for a server that does not say: on this network, and elsewhere."""
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """Facts about a server. `models` maps the names that clients may use to those of the server.
+
+    `any_model`: it lists none, and takes whatever name it may be. `slots`: requests at once;
+    `slots_known` is False if that is only assumed, since it did not say.
+    """
+
+    models: dict[str, str]
+    any_model: bool
+    slots: int
+    trouble: Trouble = ""
+    slots_known: bool = True
+
+
+class _Model(msgspec.Struct):
+    id: str
+    aliases: list[str] | None = None
+
+
+class _Models(msgspec.Struct):
+    data: list[msgspec.Raw]
+
+
+class _Props(msgspec.Struct):
+    """llama.cpp's `/props`. A router swaps its models, and each answers one request at a time."""
+
+    total_slots: int = 0
+    role: str = ""
+
+
+class _ServerInfo(msgspec.Struct):
+    """SGLang's `/server_info`."""
+
+    max_running_requests: int | None = None
+
+
+class _Parameters(msgspec.Struct):
+    max_batch_size: int | None = None
+
+
+class _TabbyModel(msgspec.Struct):
+    """TabbyAPI's `/v1/model`."""
+
+    parameters: _Parameters | None = None
+
+
+async def survey_server(
+    connection: Connection, host: str, models: dict[str, str], max_concurrency: int
+) -> Survey:
+    """Ask a server, unless the operator has set `models` and `max_concurrency`."""
+    listed = await connection.get(connection.addresses.api("models"), _MAX_LIST, _TIMEOUT)
+    trouble: Trouble = "refused_us" if listed is not None and listed.status == 401 else ""
+    offered = models or (read_models(listed.body) if _is_good(listed) else {})
+    slots = max_concurrency or (await _ask_slots(connection) if listed is not None else 0)
+    if slots:
+        return Survey(offered, not offered, slots, trouble)
+    assumed = LOCAL_SLOTS if listed is None or await is_local(host) else REMOTE_SLOTS
+    return Survey(offered, not offered, assumed, trouble, slots_known=False)
+
+
+async def _ask_slots(connection: Connection) -> int:
+    """Return the number of slots that a server states, 0 if it does not."""
+    addresses = connection.addresses
+    for url, read in (
+        (addresses.root("props"), read_props),
+        (addresses.root("server_info"), read_server_info),
+        (addresses.api("model"), read_tabby_model),
+    ):
+        found = await connection.get(url, _MAX_PAGE, _TIMEOUT)
+        if found is not None and _is_good(found) and (slots := read(found.body)) > 0:
+            return min(slots, _MAX_SLOTS)
+    return 0
+
+
+def _is_good(found: Found | None) -> bool:
+    return found is not None and found.status == 200
+
+
+def read_models(body: bytes) -> dict[str, str]:
+    """Return the names of a list of models, with llama.cpp's aliases; none if it is not a list."""
+    listed = _read(body, _Models)
+    names: dict[str, str] = {}
+    for raw in listed.data[:_MAX_MODELS] if listed else []:
+        model = _read(raw, _Model)
+        if model is not None and _is_name(model.id):
+            names[model.id] = model.id
+            for alias in (model.aliases or [])[:_MAX_MODELS]:
+                if _is_name(alias):
+                    names.setdefault(alias, model.id)
+    return names
+
+
+def read_props(body: bytes) -> int:
+    """Return llama.cpp's slots, 0 if the body is something else."""
+    props = _read(body, _Props) or _Props()
+    return 1 if props.role == "router" else props.total_slots
+
+
+def read_server_info(body: bytes) -> int:
+    """Return SGLang's slots, 0 if the body is something else."""
+    return (_read(body, _ServerInfo) or _ServerInfo()).max_running_requests or 0
+
+
+def read_tabby_model(body: bytes) -> int:
+    """Return TabbyAPI's slots, 0 if the body is something else."""
+    model = _read(body, _TabbyModel)
+    return (model.parameters.max_batch_size or 0) if model and model.parameters else 0
+
+
+async def is_local(host: str) -> bool:
+    """Return True if a host is on this machine or in a private network."""
+    try:
+        return _is_private(host)
+    except ValueError:
+        pass  # a name
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_RESOLVE_TIMEOUT):
+            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:  # among them a time-out
+        return True  # a name of a network that only the proxy knows, or none: the careful choice
+    return all(_is_private(str(address[0])) for *_, address in found)
+
+
+def _is_private(address: str) -> bool:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return ip.is_private or ip.is_loopback or ip.is_link_local
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= _MAX_NAME and name.isprintable()
+
+
+T = TypeVar("T")
+
+
+def _read(body: bytes | msgspec.Raw, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

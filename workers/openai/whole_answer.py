@@ -1,0 +1,31 @@
+"""Answers that are not streamed: embeddings, and counts of tokens. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from wire.events import Complete, Event, Piece, Started
+from workers.openai.dialects.dialect import NULL, read_error, read_text, says
+from workers.openai.judgement import judge
+from workers.upstream import BROKEN_OFF, UpstreamError
+
+MAX_WHOLE = 16 * 1024 * 1024
+"""Bytes of a whole answer."""
+
+
+def read_whole(body: bytes, model: str, secrets: Sequence[str] = ()) -> list[Event]:
+    """Return the events of a whole answer. `model` is the name that the server was asked for.
+
+    Raises:
+        UpstreamError, UpstreamBusy: it is not a JSON object, or reports an error.
+    """
+    try:
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        raise UpstreamError(BROKEN_OFF, passing=True) from None
+    if says(members.get("error", NULL)):
+        error = read_error(body).without(secrets)
+        raise judge(error.status or 500, error)
+    return [Started(read_text(members.get("model", NULL)) or model), Piece(body), Complete()]

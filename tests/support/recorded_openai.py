@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import pytest
-
-RECORDED = Path(__file__).resolve().parents[3] / "shared" / "recorded-openai"
+from tests.support.replay import RECORDED, recorded
 
 
 @dataclass
@@ -25,10 +22,8 @@ class Recording:
 
 def recording(name: str) -> Recording:
     """Return a recording by its name, as in `llama.cpp/stream`. Skips a test without it."""
-    file = RECORDED / f"{name}.response"
-    if not file.is_file():
-        pytest.skip(f"the recordings are not part of this repository, and {file} is not here")
-    request, raw = file.with_suffix(".request").read_bytes(), file.read_bytes()
+    raw = recorded(name)
+    request = (RECORDED / f"{name}.request").read_bytes()
     head, _, body = raw.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = {

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import aiohttp
 import msgspec
 import yarl
 
+from settings.credentials import Secret
 from wire.jobs import ApiPath
 from workers.http.body import HttpBody
 from workers.http.unreachable import UnreachableError, reaching
@@ -29,10 +31,10 @@ ANTHROPIC_VERSION = "2023-06-01"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A response to a question about the server, and its body as far as it is read."""
+    """The answer to a question about the server. `status` is 0 if none came in time."""
 
-    status: int
-    body: bytes
+    status: int = 0
+    body: bytes = b""
 
 
 class _Try:
@@ -61,11 +63,15 @@ class Connection:
     """Requests to one server, with our own credential if there is one."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, base_url: str, connect_timeout: float = 10.0
+        self,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        credential: Callable[[], Secret],
+        connect_timeout: float = 10.0,
     ) -> None:
         self.addresses = Addresses(base_url)
-        self.credential = ""
         self._session = session
+        self._credential = credential
         self._timeout = aiohttp.ClientTimeout(
             total=None, connect=connect_timeout, sock_connect=connect_timeout
         )
@@ -101,8 +107,8 @@ class Connection:
                 if not (attempt.reused and error.broken):
                     raise
 
-    async def get(self, url: yarl.URL, max_bytes: int, timeout: float) -> Found | None:
-        """Ask for something small; None if no response came in time."""
+    async def get(self, url: yarl.URL, max_bytes: int, timeout: float) -> Found:
+        """Ask a question, of whose answer at most `max_bytes` are read."""
         try:
             with reaching():
                 async with asyncio.timeout(timeout):
@@ -115,17 +121,22 @@ class Connection:
                     )
                     return Found(response.status, await read_body(response, max_bytes))
         except UnreachableError:
-            return None
+            return Found()
+
+    def secrets(self) -> list[str]:
+        """Return the texts that no client may see: our credential and the server's address."""
+        return list(filter(None, (self._credential().reveal(), *self.addresses.texts)))
 
     def _headers(self, path: str) -> dict[str, str]:
         # A compressor in between would hold tokens back.
         headers = {"Accept-Encoding": "identity"}
-        if self.credential:
-            headers["Authorization"] = f"Bearer {self.credential}"
+        credential = self._credential().reveal()
+        if credential:
+            headers["Authorization"] = f"Bearer {credential}"
         if path.startswith("messages"):
             headers["anthropic-version"] = ANTHROPIC_VERSION
-            if self.credential:
-                headers["x-api-key"] = self.credential
+            if credential:
+                headers["x-api-key"] = credential
         return headers
 
 

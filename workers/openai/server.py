@@ -10,11 +10,11 @@ from contextlib import aclosing, asynccontextmanager
 
 import aiohttp
 import msgspec
-import yarl
 
 import settings
 from runtime.pacing import Pacing
-from wire.events import Complete, Event, Failed, Piece, Started
+from settings.upstream_credential import open_credential
+from wire.events import Event, Failed
 from wire.jobs import RelayedJob
 from workers.http.body import HttpBody
 from workers.http.session import open_session
@@ -22,7 +22,6 @@ from workers.http.sse import EventParser, EventTooLargeError
 from workers.http.unreachable import UnreachableError
 from workers.openai.answer import Answer
 from workers.openai.connection import KEEPALIVE, Connection, read_error_body, trace_reuse
-from workers.openai.credential import read_credential
 from workers.openai.dialects import dialect_of
 from workers.openai.error_object import read_error
 from workers.openai.judgement import Refusal, judge
@@ -50,10 +49,10 @@ async def open_openai(name: str, config: settings.Upstream) -> AsyncIterator[Ope
     Raises:
         SettingsError: its credential cannot be read.
     """
-    async with open_session(
-        config.proxy, keepalive=KEEPALIVE, traces=[trace_reuse()]
-    ) as session:
-        connection = Connection(session, config.require_base_url(), config.connect_timeout)
+    async with open_session(config.proxy, keepalive=KEEPALIVE, traces=[trace_reuse()]) as session:
+        credential = open_credential(name, config)
+        base_url = config.require_base_url()
+        connection = Connection(session, base_url, credential, config.connect_timeout)
         yield OpenAiServer(name, config, connection)
 
 
@@ -67,7 +66,6 @@ class OpenAiServer:
         self._connection = connection
         self._models = config.models
         self._surveyed: Survey | None = None
-        self._load_credential()
 
     async def answer(self, job: RelayedJob) -> AsyncGenerator[Sequence[Event], None]:
         """See `Upstream.answer`."""
@@ -85,24 +83,13 @@ class OpenAiServer:
             await body.close()  # an unread rest ends the answer at the server
 
     async def survey(self) -> Survey:
-        """Ask the server for its models and slots, and read the credential again."""
-        try:
-            self._load_credential()
-        except settings.SettingsError as error:
-            logger.error("%s", error, extra={"event": "credential_unreadable"})
-        host = yarl.URL(self._config.base_url).host or ""
-        config = self._config
-        survey = await survey_server(
-            self._connection, host, config.models, config.max_concurrency
-        )
+        """Ask the server for its models and slots."""
+        survey = await survey_server(self._connection, self._config, self._surveyed)
         self._models = survey.models
         if survey != self._surveyed:
             self._surveyed = survey
             self._log(survey)
         return survey
-
-    def _load_credential(self) -> None:
-        self._connection.credential = read_credential(self._table, self._config)
 
     def _log(self, survey: Survey) -> None:
         found = {"models": len(survey.models), "slots": survey.slots}
@@ -131,12 +118,6 @@ class OpenAiServer:
             extra={"event": "upstream_refused_us"},
         )
 
-    @property
-    def _secrets(self) -> list[str]:
-        """Texts that no client may see."""
-        base_url, credential = self._config.base_url, self._connection.credential
-        return [text for text in (base_url, yarl.URL(base_url).authority, credential) if text]
-
     async def _prepare(self, job: RelayedJob) -> Request:
         model = self._models.get(job.model, job.model)
         tier = self._config.pass_service_tier
@@ -162,7 +143,7 @@ class OpenAiServer:
             raise
 
     async def _refusal(self, job: RelayedJob, response: aiohttp.ClientResponse) -> Refusal:
-        error = read_error(await read_error_body(response)).without(self._secrets)
+        error = read_error(await read_error_body(response)).without(self._connection.secrets())
         refusal = judge(response.status, error, read_pause(response.headers), job.path)
         logger.info(
             "the upstream refused a request",
@@ -175,7 +156,9 @@ class OpenAiServer:
     async def _relay_stream(
         self, job: RelayedJob, request: Request, body: HttpBody
     ) -> AsyncGenerator[Sequence[Event], None]:
-        answer = Answer(dialect_of(job.path, request.choices), request.model, self._secrets)
+        answer = Answer(
+            dialect_of(job.path, request.choices), request.model, self._connection.secrets()
+        )
         parser, pacing = EventParser(), Pacing()
         while not answer.over:
             data = await _read(body, _TAIL_TIMEOUT if answer.finished else None)
@@ -200,7 +183,7 @@ class OpenAiServer:
             if len(content) > MAX_WHOLE:
                 raise UpstreamError(Failed("upstream_error", _TOO_LARGE, "upstream_error"))
             yield []
-        arguments = bytes(content), request.model, self._secrets
+        arguments = bytes(content), request.model, self._connection.secrets()
         if len(content) <= _LARGE:
             events = read_whole(*arguments)
         else:

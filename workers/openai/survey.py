@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-
-import msgspec
 from typing import TypeVar
 
+import msgspec
+import yarl
+from msgspec.structs import replace
+
+import settings
 from wire.about import Trouble
-from workers.openai.connection import Connection, Found
+from workers.openai.connection import Connection
 
 _TIMEOUT = 10.0
 _RESOLVE_TIMEOUT = 5.0
@@ -76,17 +79,25 @@ class _TabbyModel(msgspec.Struct):
 
 
 async def survey_server(
-    connection: Connection, host: str, models: dict[str, str], max_concurrency: int
+    connection: Connection, config: settings.Upstream, former: Survey | None = None
 ) -> Survey:
-    """Ask a server, unless the operator has set `models` and `max_concurrency`."""
+    """Ask a server, unless the operator has set its models and slots.
+
+    A server that does not answer now has the models and slots of the `former` survey.
+    """
     listed = await connection.get(connection.addresses.api("models"), _MAX_LIST, _TIMEOUT)
-    trouble: Trouble = "refused_us" if listed is not None and listed.status == 401 else ""
-    offered = models or (read_models(listed.body) if _is_good(listed) else {})
-    slots = max_concurrency or (await _ask_slots(connection) if listed is not None else 0)
+    trouble: Trouble = "refused_us" if listed.status in (401, 403) else ""
+    if listed.status != 200 and former is not None:
+        return replace(former, trouble=trouble)
+    models = config.models or (read_models(listed.body) if listed.status == 200 else {})
+    slots = config.max_concurrency or (await _ask_slots(connection) if listed.status else 0)
+    if not slots and former is not None and former.slots_known:
+        slots = former.slots
     if slots:
-        return Survey(offered, not offered, slots, trouble)
-    assumed = LOCAL_SLOTS if listed is None or await is_local(host) else REMOTE_SLOTS
-    return Survey(offered, not offered, assumed, trouble, slots_known=False)
+        return Survey(models, not models, slots, trouble)
+    near = not listed.status or await is_local(yarl.URL(config.base_url).host or "")
+    slots = LOCAL_SLOTS if near else REMOTE_SLOTS
+    return Survey(models, not models, slots, trouble, slots_known=False)
 
 
 async def _ask_slots(connection: Connection) -> int:
@@ -98,13 +109,9 @@ async def _ask_slots(connection: Connection) -> int:
         (addresses.api("model"), read_tabby_model),
     ):
         found = await connection.get(url, _MAX_PAGE, _TIMEOUT)
-        if found is not None and _is_good(found) and (slots := read(found.body)) > 0:
+        if found.status == 200 and (slots := read(found.body)) > 0:
             return min(slots, _MAX_SLOTS)
     return 0
-
-
-def _is_good(found: Found | None) -> bool:
-    return found is not None and found.status == 200
 
 
 def read_models(body: bytes) -> dict[str, str]:

@@ -15,8 +15,8 @@ from wire.line.scripts import load, modules
 from wire.redis.client import Redis
 from wire.seal import Seal, SealError
 
-LONGEST_ITEM = 1 << 20
-"""Bytes. Longer items are not stored: no model writes them, and none reads them."""
+MOST_AT_ONCE = 1 << 20
+"""Bytes of the items that end together. Those beyond are not stored: no model writes so much."""
 
 _AT_ONCE = 8
 """Items that are read in one call, so that their size is known before there are many of them."""
@@ -40,12 +40,15 @@ class StoredItems:
         self._bounds = f"gateway:items:{seal.fingerprint}", f"gateway:item-bytes:{seal.fingerprint}"
 
     async def put(self, bearer: str, items: Mapping[str, bytes]) -> None:
-        """Store items by their ids, except too long ones; their time begins anew."""
+        """Store items by their ids, up to `MOST_AT_ONCE`; their time begins anew."""
         described: list[str | bytes | int] = []
+        left = MOST_AT_ONCE
         for id, item in items.items():
-            if len(item) <= LONGEST_ITEM:
-                key = self._key(bearer, id)
-                described += key, self._seal.seal(item, key)
+            left -= len(item)
+            if left < 0:
+                break
+            key = self._key(bearer, id)
+            described += key, self._seal.seal(item, key)
         if described:
             await self._put(self._bounds, [self.lifetime, self._max_bytes, *described])
 

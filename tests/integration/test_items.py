@@ -19,7 +19,7 @@ from tests.support.line import LASTING
 from tests.support.sanic_adapter import Client
 from tests.support.scripted import ScriptedUpstream
 from wire.events import Delta, Done, Started
-from wire.items import LONGEST_ITEM, StoredItems
+from wire.items import MOST_AT_ONCE, StoredItems
 from wire.jobs import Message
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
@@ -55,8 +55,12 @@ async def test_the_oldest_items_are_removed_first(redis: Redis, seal: Seal) -> N
     everything = [f"msg_{number}" for number in range(5)]
     assert list(await stored.get("bearer", everything, 1 << 30)) == everything[2:]
     assert int(await redis.get(f"gateway:item-bytes:{seal.fingerprint}") or 0) == 3 * one
-    await stored.put("bearer", {"msg_6": b"a" * (LONGEST_ITEM + 1)})
-    assert await stored.get("bearer", ["msg_6"], 1 << 30) == {}
+
+
+async def test_items_beyond_a_size_are_not_stored(redis: Redis, seal: Seal) -> None:
+    stored = StoredItems(redis, seal, KEEP)
+    await stored.put("bearer", {"msg_1": b"a", "fc_2": b"a" * MOST_AT_ONCE, "fc_3": b"a"})
+    assert await stored.get("bearer", ["msg_1", "fc_2", "fc_3"], 1 << 30) == {"msg_1": b"a"}
 
 
 async def test_items_that_have_expired_no_longer_count(redis: Redis, seal: Seal) -> None:
@@ -76,8 +80,9 @@ async def test_items_that_have_expired_no_longer_count(redis: Redis, seal: Seal)
 async def test_no_more_items_are_read_than_a_request_may_have(redis: Redis, seal: Seal) -> None:
     stored = StoredItems(redis, seal, KEEP)
     items = Items(stored)
-    many = {f"msg_{n}": ChatMessage("assistant", "a" * (LONGEST_ITEM - 100)) for n in range(20)}
-    await items.store("bearer", many)
+    many = {f"msg_{n}": ChatMessage("assistant", "a" * (MOST_AT_ONCE - 100)) for n in range(20)}
+    for id, message in many.items():
+        await items.store("bearer", {id: message})
     some = {id: f"input[{n}]" for n, id in enumerate(list(many)[:3])}
     found = await items.find("bearer", some)
     assert (list(found.messages), found.messages["msg_0"]) == (list(some), many["msg_0"])

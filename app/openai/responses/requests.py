@@ -70,7 +70,7 @@ class InputItem(msgspec.Struct, frozen=True):
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] = "user"
     content: str | InputParts | None = None
-    id: Name | None = None
+    id: str | None = None
     call_id: str | None = None
     name: str = ""
     namespace: str | None = None
@@ -191,7 +191,7 @@ def references(request: ResponsesRequest) -> dict[str, str]:
             if not item.id:
                 raise BadRequest(f"Missing required parameter: '{path}.id'.", param=f"{path}.id")
             if item.id in found:
-                message = f"Duplicate item found with id '{item.id}'. Remove duplicate items."
+                message = f"Duplicate item found with id '{item.id[:100]}'. Remove duplicate items."
                 raise BadRequest(message, param=path)
             found[item.id] = path
     return found
@@ -269,16 +269,20 @@ def _message(item: InputItem, path: str, stored: Mapping[str, ChatMessage]) -> C
         case "additional_tools":
             return ChatMessage("system")  # skipped as well; see `_tools`
         case "item_reference":
-            if (message := stored.get(item.id or "")) is None:
-                raise ItemNotFound(
-                    f"Item with id '{item.id}' not found. Items are stored for a limited time, and"
-                    " only if `store` is not false. Send the item itself instead of a reference.",
-                    param=path,
-                )
-            return message
+            return _referred(item.id or "", path, stored)
         case other:
-            refusal = f"Items of type `{other[:50]}` are not supported."
-            raise UnsupportedParameter(refusal, param=path)
+            message = f"Items of type `{other[:50]}` are not supported."
+            raise UnsupportedParameter(message, param=path)
+
+
+def _referred(id: str, path: str, stored: Mapping[str, ChatMessage]) -> ChatMessage:
+    if id not in stored:
+        raise ItemNotFound(
+            f"Item with id '{id[:100]}' not found. Items are stored for a limited time, and only if"
+            " `store` is not false. Send the item itself instead of a reference.",
+            param=path,
+        )
+    return stored[id]
 
 
 def _content(content: str | list[InputPart] | None, path: str) -> str | list[Part] | None:

@@ -13,7 +13,7 @@ DEV := $(VENV)/.dev-installed
 CLIENTS := .clients
 CLIENTS_PIP := $(CLIENTS)/bin/python -m pip --disable-pip-version-check --quiet --quiet install \
 	--no-compile
-# A real llama.cpp server for the tests, likewise.
+# A real llama.cpp server, for `make run UPSTREAM=llama` and the tests, likewise.
 LLAMA := .llama
 # There while packages are being installed, and so after a command that was killed meanwhile.
 UNFINISHED := $(VENV)/.unfinished
@@ -22,7 +22,8 @@ UNFINISHED := $(VENV)/.unfinished
 
 help:
 	@echo "make setup    install what 'make run' needs, into $(VENV)"
-	@echo "make run      run the whole gateway here; Ctrl-C stops it"
+	@echo "make run      run the whole gateway here; Ctrl-C stops it (UPSTREAM=llama: with a real"
+	@echo "              llama.cpp server, whose tiny model is random, instead of the simulator)"
 	@echo "make test     run all tests"
 	@echo "make clients  run apps (4 GB) against the gateway, Open WebUI in Chromium among them"
 	@echo "make chaos    kill parts of a gateway at random while it serves (SEED=1: the same plan again)"
@@ -37,8 +38,8 @@ setup: $(RUN)
 	@echo "$(VENV) is ready"
 
 # It exits with status 0 on Ctrl-C, so that make reports no error.
-run: $(RUN)
-	@$(BIN)/python -m local
+run: $(RUN) $(if $(filter llama,$(UPSTREAM)),$(LLAMA)/.installed)
+	@$(BIN)/python -m local $(if $(UPSTREAM),--upstream $(UPSTREAM))
 
 test: $(DEV) $(CLIENTS)/.installed $(LLAMA)/.installed
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder

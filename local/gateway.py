@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import re
 import signal
 import socket
 import sys
@@ -17,9 +16,11 @@ import aiohttp
 
 import settings
 from local import sample
+from local.instructions import instructions, takes_any_key
 from local.redis import EmbeddedRedis, EmbeddedRedisError
 from local.role import TAIL, Role, indented
 from local.terminal import LocalError, say
+from local.upstreams import LocalUpstream
 from runtime.tasks import first_of
 from settings.redis_url import redis_url
 from wire.line.scripts import note_new
@@ -33,24 +34,23 @@ HURRY = 5.0
 LEEWAY = 5.0
 """Seconds that roles may take to end beyond the drain timeouts of the settings."""
 
-FRONT_END, WORKER, SIMULATOR, REDIS = "front end", "worker", "simulator", "Redis"
-
-_SIMULATOR_READY = re.compile(r"simulator ready on (\S+)")
+FRONT_END, WORKER, REDIS = "front end", "worker", "Redis"
 
 
 class LocalGateway:
-    """A front end, a worker, and the Redis and the upstream that the settings do not name.
+    """A front end, a worker, a Redis if the settings name none, and the given upstream, if any.
 
     Roles learn by environment variables what was started, just as an operator would configure them.
     """
 
-    def __init__(self, config: settings.Settings) -> None:
+    def __init__(self, config: settings.Settings, upstream: LocalUpstream | None) -> None:
         self._config = config
+        self._upstream = upstream
         self._environ = dict(os.environ)
         self._redis: EmbeddedRedis | None = None
         self._roles: dict[str, Role] = {}
         self._url = config.server.local_url
-        self._chat_url = f"{self._url}{config.server.api_prefix}/v1/chat/completions"
+        self._api_url = f"{self._url}{config.server.api_prefix}/v1"
 
     async def serve(self) -> NoReturn:
         """Start everything, show that it works, and watch over it.
@@ -69,19 +69,34 @@ class LocalGateway:
         say(f"starting {', '.join(names[:-1])} and {names[-1]}")
         await self._wait_until_ready(begun + START_TIMEOUT)
         say(f"ready after {time.monotonic() - begun:.1f} s")
-        model = next(iter(self._config.models.names()), None)
-        simulated = SIMULATOR in self._roles
-        if simulated and model:
-            await sample.ask(self._chat_url, model)
-        say(sample.instructions(self._chat_url, model or "MODEL", simulated=simulated))
+        model = await self._show_that_it_works()
+        started = self._upstream.name if self._upstream else ""
+        say(instructions(self._api_url, model or "MODEL", self._config, started))
         await asyncio.Event().wait()
+
+    async def _show_that_it_works(self) -> str:
+        """Ask a sample question, if any key will do; return a model that clients may use."""
+        if self._upstream is None and not takes_any_key(self._config):
+            return next(iter(self._config.models.names()), "")
+        model = await sample.first_model(self._api_url)
+        if not model:
+            say("note: there is no list of models, so no sample question is asked")
+            return ""
+        fields = self._upstream.question if self._upstream else {}
+        try:
+            await sample.ask(self._api_url, model, fields)
+        except LocalError as error:
+            if self._upstream:
+                raise
+            say(f"{error}\nnote: the gateway serves all the same")
+        return model
 
     async def _start_all(self, deadline: float) -> None:
         """Compose the gateway: each part gets the addresses of those before it."""
         if not self._config.redis.url:
             await self._start_redis()
-        if not self._config.upstream.base_url:
-            await self._start_simulator(deadline)
+        if self._upstream:
+            await self._start_upstream(self._upstream, deadline)
         await self._start(WORKER, "workers")
         await self._start(FRONT_END, "app")
 
@@ -94,27 +109,20 @@ class LocalGateway:
             await note_new(redis_url(self._redis.url))
         self._environ["GATEWAY__REDIS__URL"] = self._redis.url
 
-    async def _start_simulator(self, deadline: float) -> None:
-        # Its caps are those that the settings assume of the upstream.
-        limits = self._config.upstream
-        simulator = await self._start(
-            SIMULATOR,
-            *("simulator", "--port", "0"),
-            *("--max-active", str(max(64, limits.max_concurrency))),
-            *("--per-account", str(limits.per_account_concurrency)),
-            *("--per-pool", str(limits.per_pool_concurrency)),
-        )
+    async def _start_upstream(self, upstream: LocalUpstream, deadline: float) -> None:
+        role = await self._start_command(upstream.name, *upstream.command)
         ready = None
         while ready is None:
             if time.monotonic() > deadline:
-                raise LocalError("the simulator did not start" + await simulator.last_words())
+                raise LocalError(f"the {role.name} did not start" + await role.last_words())
             await asyncio.sleep(0.02)
-            ready = next(filter(None, map(_SIMULATOR_READY.fullmatch, simulator.tail)), None)
-        self._environ["GATEWAY__UPSTREAM__BASE_URL"] = ready[1]
-        self._environ["GATEWAY__UPSTREAM__API_PREFIX"] = ""
+            ready = next(filter(None, map(upstream.ready.fullmatch, role.tail)), None)
+        self._environ |= {**upstream.environ, "GATEWAY__UPSTREAM__BASE_URL": ready[1]}
 
-    async def _start(self, name: str, module: str, *arguments: str) -> Role:
-        command = (sys.executable, "-m", module, *arguments)
+    async def _start(self, name: str, module: str) -> Role:
+        return await self._start_command(name, sys.executable, "-m", module)
+
+    async def _start_command(self, name: str, *command: str) -> Role:
         verbose = self._config.log.level == "DEBUG"
         role = await Role.start(name, *command, environ=self._environ, verbose=verbose)
         self._roles[name] = role
@@ -156,9 +164,8 @@ class LocalGateway:
         """End everything in order. Answers that do not finish in time end with an error."""
         drains = self._config.server.drain_timeout, self._config.workers.drain_timeout
         until = time.monotonic() + (HURRY if hurry else max(drains) + LEEWAY)
-        for name in (FRONT_END, WORKER, SIMULATOR):
-            if role := self._roles.get(name):
-                await role.stop(max(until - time.monotonic(), 1.0))
+        for role in reversed(self._roles.values()):  # the front end first
+            await role.stop(max(until - time.monotonic(), 1.0))
         if self._redis:
             await asyncio.to_thread(self._redis.close)
 

@@ -1,43 +1,79 @@
-"""The sample question that shows that the gateway works, and instructions for asking others."""
+"""The sample question that shows that the gateway works."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import shlex
+import time
 from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 
 from local.terminal import LocalError, say
 
-TIMEOUT = 60.0
-"""Seconds for the whole answer."""
+TIMEOUT = 600.0
+"""Seconds for the whole answer: a server may load its model first, and the model may think."""
+
+LIST_TIMEOUT = 10.0
+"""Seconds for the server to be asked for its models."""
 
 KEY = "any-key"
 QUESTION = "Hello! Who is speaking?"
 
 
-async def ask(url: str, model: str) -> None:
+async def first_model(api_url: str) -> str:
+    """Return the first model that clients may use; empty if there is none in time."""
+    deadline = time.monotonic() + LIST_TIMEOUT
+    async with _session() as session:
+        while time.monotonic() < deadline:
+            async with session.get(f"{api_url}/models") as response:
+                match await response.json():
+                    case {"data": [{"id": str(model)}, *_]}:
+                        return model
+            await asyncio.sleep(0.1)
+    return ""
+
+
+async def ask(api_url: str, model: str, fields: Mapping[str, object]) -> None:
     """Ask the sample question as any client would, and print the answer as it arrives.
 
     Raises:
         LocalError: there is no complete answer.
     """
     say(f"\nyou: {QUESTION}\n{model}: ", end="")
-    headers = {"authorization": f"Bearer {KEY}"}
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     try:
         async with (
-            aiohttp.ClientSession(headers=headers, timeout=timeout) as session,
-            session.post(url, json=_request(model, QUESTION)) as response,
+            _session() as session,
+            session.post(
+                f"{api_url}/chat/completions", json={**request(model, QUESTION), **fields}
+            ) as response,
         ):
             if response.status != 200:
                 raise LocalError(f"\nthe sample question failed: {await response.text()}")
             async for text in _texts(response):
-                say(text, end="")
+                say(_printable(text), end="")
     except (aiohttp.ClientError, TimeoutError) as error:
         raise LocalError(f"\nthe sample question failed: {type(error).__name__}") from None
     say("")
+
+
+def request(model: str, question: str) -> dict[str, object]:
+    """Return a request for a streamed answer."""
+    return {
+        "model": model,
+        "stream": True,
+        "messages": [{"role": "user", "content": question}],
+    }
+
+
+def _printable(text: str) -> str:
+    """Remove what could confuse the terminal: a random model says anything."""
+    return "".join(each for each in text if each.isprintable() or each == "\n")
+
+
+def _session() -> aiohttp.ClientSession:
+    headers = {"authorization": f"Bearer {KEY}"}
+    return aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT))
 
 
 async def _texts(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
@@ -50,43 +86,12 @@ async def _texts(response: aiohttp.ClientResponse) -> AsyncIterator[str]:
             return
         chunk: Mapping[str, object] = json.loads(data)
         match chunk:
-            case {"choices": [{"delta": {"content": str(text)}}]}:
-                yield text
             case {"error": {"message": str(message)}}:
                 raise LocalError(f"\nthe sample question failed: {message}")
+            case {"choices": [{"delta": {"content": str(text)}}]} if text:
+                yield text
+            case {"choices": [{"delta": {"reasoning_content": str(text)}}]}:
+                yield text
+            case {"choices": [{"delta": {"reasoning": str(text)}}]}:
+                yield text
     raise LocalError("\nthe answer to the sample question was cut off")
-
-
-def instructions(url: str, model: str, *, simulated: bool) -> str:
-    """Explain how to use the gateway that serves `url`."""
-    key = KEY if simulated else "$KEY"
-    request = json.dumps(_request(model, "Hello!"), ensure_ascii=False)
-    lines = [
-        "",
-        f"The gateway serves {url.removesuffix('/chat/completions')}. Try it:",
-        "",
-        f"  curl -N {url} \\",
-        f'    -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\',
-        f"    -d {shlex.quote(request)}",
-        "",
-    ]
-    if simulated:
-        lines += [
-            "Answers come from a simulator, no real model is asked. To use your Pandora-Next, set",
-            "upstream.base_url and upstream.api_prefix in settings.local.toml, or start it with:",
-            "",
-            "  GATEWAY__UPSTREAM__BASE_URL=https://pandora.example.com \\",
-            "    GATEWAY__UPSTREAM__API_PREFIX=its-proxy_api_prefix make run",
-            "",
-        ]
-    else:
-        lines += ["$KEY is a token that your Pandora-Next server accepts.", ""]
-    return "\n".join([*lines, "Ctrl-C stops it."])
-
-
-def _request(model: str, question: str) -> dict[str, object]:
-    return {
-        "model": model,
-        "stream": True,
-        "messages": [{"role": "user", "content": question}],
-    }

@@ -1,0 +1,61 @@
+"""Instructions for a person who has started the gateway."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import settings
+from local.sample import KEY, request
+from local.upstreams import LLAMA, SIMULATOR
+
+_OWN_SERVER = """\
+To use your own server, such as llama.cpp, Ollama or vLLM, start it with:
+
+  GATEWAY__UPSTREAM__KIND=openai GATEWAY__UPSTREAM__BASE_URL=http://127.0.0.1:8080 make run
+"""
+
+_TEXTS = {
+    SIMULATOR: f"""\
+Answers come from a simulator, no real model is asked. {_OWN_SERVER}
+To use your Pandora-Next, set upstream.base_url and upstream.api_prefix in settings.local.toml, or:
+
+  GATEWAY__UPSTREAM__BASE_URL=https://pandora.example.com \\
+    GATEWAY__UPSTREAM__API_PREFIX=its-proxy_api_prefix make run
+""",
+    LLAMA: f"""\
+Answers come from a real llama.cpp server, but its model is random: they are noise, unless the
+request has a grammar. {_OWN_SERVER}""",
+}
+
+
+def instructions(api_url: str, model: str, config: settings.Settings, started: str) -> str:
+    """Explain how to use the gateway that serves `api_url`.
+
+    `started` is the name of the model server that was started for it, or empty.
+    """
+    body = json.dumps(request(model, "Hello!"), ensure_ascii=False)
+    key = KEY if started or takes_any_key(config) else "$KEY"
+    return f"""
+The gateway serves {api_url}. Try it:
+
+  curl -N {api_url}/chat/completions \\
+    -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
+    -d {shlex.quote(body)}
+
+{_TEXTS.get(started) or _about_key(config)}
+Ctrl-C stops it."""
+
+
+def takes_any_key(config: settings.Settings) -> bool:
+    """Return True if any key will do: no upstream judges it, and no list of keys does."""
+    listed = config.auth.keys or config.auth.keys_file
+    return not listed and all(each.kind == "openai" for each in config.upstreams.values())
+
+
+def _about_key(config: settings.Settings) -> str:
+    if takes_any_key(config):
+        return "Any key works, since the server is not asked with the client's.\n"
+    if config.auth.keys or config.auth.keys_file:
+        return "$KEY is a key whose SHA-256 is in auth.keys or auth.keys_file.\n"
+    return "$KEY is a token that your Pandora-Next server accepts.\n"

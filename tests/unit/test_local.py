@@ -1,0 +1,64 @@
+"""`make run` as far as it starts nothing: its upstream, and its instructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import local.llama
+import local.sample
+from local.instructions import instructions, takes_any_key
+from local.upstreams import LLAMA, SIMULATOR, choose
+from settings import Auth, Settings, Upstream
+
+OPENAI = Upstream(kind="openai", base_url="http://127.0.0.1:8080", max_concurrency=0)
+PANDORA = Upstream(base_url="https://pandora.example.com")
+LISTED = Auth(keys=("2bb80d537b1da3e3",))
+
+
+def test_a_simulator_of_the_same_kind_is_started_if_the_settings_name_no_server() -> None:
+    pandora = choose(Settings(upstream=Upstream(per_pool_concurrency=5)), "")
+    assert pandora
+    assert pandora.name == SIMULATOR
+    assert pandora.command[-2:] == ("--per-pool", "5")
+    openai = choose(Settings(upstream=Upstream(kind="openai")), "")
+    assert openai
+    assert openai.command[-2:] == ("--kind", "openai")
+
+
+@pytest.mark.parametrize("config", [Settings(upstream=OPENAI), Settings(others={"a": OPENAI})])
+def test_nothing_is_started_if_the_settings_name_a_server(config: Settings) -> None:
+    assert choose(config, "") is None
+
+
+def test_a_llama_server_takes_the_place_of_the_first_upstream() -> None:
+    started = choose(Settings(upstream=PANDORA), "llama")
+    assert started
+    assert started.name == LLAMA
+    assert Path(started.command[0]) == local.llama.PYTHON
+    assert started.environ["GATEWAY__UPSTREAM__KIND"] == "openai"
+    assert started.ready.fullmatch("llama ready on http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("config", "any_key", "about_the_key"),
+    [
+        (Settings(upstream=OPENAI), True, "Any key works"),
+        (Settings(upstream=PANDORA), False, "a token that your Pandora-Next server accepts"),
+        (Settings(upstream=OPENAI, auth=LISTED), False, "a key whose SHA-256 is in auth.keys"),
+        (Settings(upstream=PANDORA, others={"a": OPENAI}), False, "a token that your Pandora"),
+    ],
+)
+def test_the_instructions_name_the_key_that_is_needed(
+    config: Settings, any_key: bool, about_the_key: str
+) -> None:
+    assert takes_any_key(config) is any_key
+    printed = instructions("http://127.0.0.1:50011/v1", "qwen3-8b", config, started="")
+    assert about_the_key in printed
+    assert ("Bearer any-key" in printed) is any_key
+    assert '"model": "qwen3-8b"' in printed
+
+
+def test_what_could_confuse_the_terminal_is_not_printed() -> None:
+    assert local.sample._printable("a\x1b[2Jb\n\x07世界\u202e") == "a[2Jb\n世界"

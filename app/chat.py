@@ -1,4 +1,4 @@
-"""One chat, streamed or whole, in any dialect of OpenAI's API (`app/openai/dialect.py`)."""
+"""One chat, streamed or whole, in any dialect (`app/openai/dialect.py`)."""
 
 from __future__ import annotations
 
@@ -127,12 +127,12 @@ class Chats:
         body = await read_body(request, self._config.server, resources.reservation)
         size = len(body)
         decoded = await work_on(size, partial(self._dialect.decode, body))
-        answer, kept = decoded.answer, decoded.memory
+        answer, kept, ignored = decoded.answer, decoded.memory, decoded.ignored
         found = await self._items.find(bearer, decoded.references)
         size += found.size
         chat = await work_on(size, partial(decoded.chat, found.messages))
         del decoded, found
-        emulation = emulate(chat, self._config.compat)
+        emulation = emulate(chat, self._config.compat, ignored)
         chat = replace(chat, tools=None, functions=None, response_format=None)  # views of the body
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
         del body
@@ -190,6 +190,7 @@ class Chats:
                 legacy_calls=rules is not None and rules.legacy,
                 errors_as_text=self._config.stream.errors == "both",
                 stores_items=self._items.are_stored,
+                prompt_tokens=chat.prompt_tokens,
             ),
         )
         links = MediaLinks(request, self._config.server)

@@ -25,6 +25,9 @@ _OF_STATUS = {
 }
 
 
+_TOO_LONG = "context_length_exceeded"
+
+
 class MessageErrorBody(msgspec.Struct, frozen=True):
     """The `error` object."""
 
@@ -49,7 +52,16 @@ def message_error(failure: ApiError) -> MessageError:
     """Return an error in this form."""
     relayed = failure.relayed_type if isinstance(failure, JobFailed) else None
     kind = relayed or _of_status(message_status(failure))
-    return MessageError(error=MessageErrorBody(kind, failure.object.error.message))
+    message = failure.object.error.message if relayed else _message(failure)
+    return MessageError(error=MessageErrorBody(kind, message))
+
+
+def _message(failure: ApiError) -> str:
+    """Return the message of an error, with the field, for which this form has no place."""
+    message, param = failure.object.error.message, failure.param
+    if failure.code == _TOO_LONG:
+        return f"prompt is too long: {message}"  # the words for which clients look
+    return message if param is None or param in message else f"{param}: {message}"
 
 
 def _of_status(status: int) -> str:

@@ -32,6 +32,9 @@ MOST_MODALITIES = 16
 MOST_STOPS = 4
 """OpenAI's own limit."""
 
+MOST_STOP_SEQUENCES = 16
+"""Of a message. Anthropic has no small limit."""
+
 LONGEST_STOP = 1000
 """Characters. Text of this length is held back, in case it is the beginning of a stop sequence."""
 

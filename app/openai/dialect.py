@@ -1,7 +1,7 @@
-"""A dialect of OpenAI's API in which clients chat: a decoder of requests and a renderer of answers.
+"""A dialect in which clients chat: a decoder of requests and a renderer of answers.
 
 Every dialect is a form of the same chat, so `app/chat.py` serves them all. They are in `chunks.py`,
-`completions.py` and `responses/`. Pure.
+`completions.py`, `responses/` and `app/anthropic/`. Pure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class RenderOptions(msgspec.Struct, frozen=True):
     `numbered`: its messages have ids. Its first `resume_after` messages are not rendered.
     `errors_as_text`: an error is part of the text, too, for clients that show nothing else.
     `legacy_calls`: a tool call is rendered in OpenAI's first dialect, as `function_call`.
-    `stores_items`: items are stored, if the client does not mind.
+    `stores_items`: items are stored, if the client does not mind. `prompt_tokens`: those of the
+    request, for a dialect that names them at once.
     """
 
     include_usage: bool = False
@@ -41,6 +42,7 @@ class RenderOptions(msgspec.Struct, frozen=True):
     errors_as_text: bool = False
     legacy_calls: bool = False
     stores_items: bool = False
+    prompt_tokens: int = 0
 
 
 class Answer(ABC):
@@ -113,13 +115,14 @@ class DecodedRequest(msgspec.Struct, frozen=True):
 
     `references` are the ids of stored items, each with the path of its reference. `chat` needs the
     stored ones as messages; it raises ApiError. `memory` is the size of what `answer` keeps of the
-    request, in bytes.
+    request, in bytes. `ignored` are fields that have no effect, whatever the operator wants.
     """
 
     chat: Callable[[Mapping[str, ChatMessage]], ChatRequest]
     answer: AnswerMaker
     references: Mapping[str, str] = {}
     memory: int = 0
+    ignored: tuple[str, ...] = ()
 
 
 class Dialect(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ Tools and JSON are emulated by instructions in the prompt. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -55,8 +55,12 @@ class Emulation(msgspec.Struct, frozen=True):
         return [*messages[:own], Message("system", "\n\n".join(texts)), *messages[own:]]
 
 
-def emulate(request: ChatRequest, compat: settings.Compat) -> Emulation:
+def emulate(
+    request: ChatRequest, compat: settings.Compat, ignored: Iterable[str] = ()
+) -> Emulation:
     """Decide about the fields that the upstream does not support.
+
+    `ignored` are the names of fields that are ignored anyway.
 
     Raises:
         UnsupportedParameter: the operator refuses one of them.
@@ -75,11 +79,11 @@ def emulate(request: ChatRequest, compat: settings.Compat) -> Emulation:
                 f" this gateway to change `{setting}`.",
                 param=fields[0],
             )
-    ignored = [name for fields, mode, _ in asked if mode == "ignore" for name in fields]
+    names = [name for fields, mode, _ in asked if mode == "ignore" for name in fields]
     tools, others = read_tools(request) if compat.tool_mode == "emulate" else (None, ())
-    ignored += dict.fromkeys(f"tools ({kind})" for kind in others)
+    names += dict.fromkeys(f"tools ({kind})" for kind in others)
     return Emulation(
         tools=tools,
         format=read_format(request) if compat.json_mode == "emulate" else None,
-        ignored=tuple(ignored),
+        ignored=(*names, *ignored),
     )

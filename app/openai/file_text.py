@@ -25,6 +25,7 @@ _STEP = 16 * 1024
 
 CHAT_FILES = re.compile(rb'"(url|file_data)"\s*:\s*"$')
 RESPONSES_FILES = re.compile(rb'"(image_url|file_url|file_data)"\s*:\s*"$')
+MESSAGES_FILES = re.compile(rb'"(url|data)"\s*:\s*"$')
 RELAYED_FILES = re.compile(rb'"(url|image_url|file_url|file_data|data)"\s*:\s*"$')
 """The fields that hold files in a dialect; for requests that are relayed, in any of them."""
 
@@ -32,6 +33,9 @@ _BARE = (b"file_data", b"data")
 """Fields that may hold bare base64."""
 
 _LONGEST_KEY = 64
+_BASE64 = re.compile(rb"[\w%+/=\\-]{64}")
+"""Beginning of a field `data` with base64. With Anthropic, it may also hold a plain text."""
+
 _DATA = re.compile(rb'data:[^",\\]{0,256};base64,', re.IGNORECASE)
 _URL = re.compile(rb"data:|https?://", re.IGNORECASE)
 _ESCAPE = re.compile(r"[%\\]")
@@ -51,6 +55,10 @@ class FileText:
         self.start = start
         self._rest = rest
         """Still escaped as in JSON."""
+
+    def as_data_url(self, media_type: str) -> FileText:
+        """Return bare base64 as a data URL."""
+        return FileText(f"data:{media_type};base64,{self.start}", self._rest)
 
     def slices(self, at: int = 0) -> Iterator[str]:
         """Yield the text from index `at` of `start` on. No escape of JSON or of a URL is cut.
@@ -114,4 +122,6 @@ def _file(body: memoryview, start: int, end: int, fields: re.Pattern[bytes]) -> 
     if data := _DATA.match(body, start):
         return FileText(data[0].decode(), body[data.end() : end])
     is_bare = key[1] in _BARE and not _URL.match(body, start)
-    return FileText("", body[start:end]) if is_bare else None
+    if not is_bare or (key[1] == b"data" and not _BASE64.match(body, start)):
+        return None
+    return FileText("", body[start:end])

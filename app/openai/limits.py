@@ -41,7 +41,7 @@ class AnswerLimits:
         """Add text; return the text that can be sent now, "" if none."""
         if self._stops is not None:
             text = self._stops.add(text)
-            if self._stops.reached:
+            if self._stops.reached is not None:
                 return self._finish(text, "stop")
         if self._limit is not None:
             text = self._limit.add(text)
@@ -52,6 +52,11 @@ class AnswerLimits:
     def flush(self) -> str:
         """Return the text that was held back, at the end of an answer within its limits."""
         return self._finish(self._stops.flush() if self._stops is not None else "", None)
+
+    @property
+    def reached(self) -> str | None:
+        """The stop sequence that ended the text, if it was one."""
+        return self._stops.reached if self._stops and self.finish == "stop" else None
 
     def _finish(self, text: str, finish: Finish | None) -> str:
         self.finish = finish
@@ -65,11 +70,11 @@ class AnswerLimits:
 
 
 class StopSequences:
-    """Passes on text up to the first stop sequence."""
+    """Passes on text up to the first stop sequence, which is `reached`."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]  # an empty one would stop nothing
-        self.reached = False
+        self.reached: str | None = None
         self.pending = ""
 
     def flush(self) -> str:
@@ -80,12 +85,12 @@ class StopSequences:
     def add(self, text: str) -> str:
         """Add text; return the text that can be sent now, "" if none."""
         text = self.pending + text
-        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             # As if added character by character: the sequence that completes first wins.
-            self.reached = True
+            _, end, self.reached = min(found)
             self.pending = ""
-            return text[: min(found)[1]]
+            return text[:end]
         possible = min(_possible_start(stop, text) for stop in self._stops)
         self.pending = text[possible:]
         return text[:possible]

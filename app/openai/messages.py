@@ -6,13 +6,14 @@ import mimetypes
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from itertools import groupby
+from itertools import chain, groupby
 
 import msgspec
 
 from app.openai.errors import BadRequest, UnsupportedParameter
 from app.openai.file_text import FileText
 from app.openai.requests import (
+    AnyPart,
     AudioPart,
     ChatMessage,
     FileData,
@@ -21,6 +22,7 @@ from app.openai.requests import (
     ImageUrl,
     Part,
     RefusalPart,
+    ResultPart,
     TextPart,
 )
 from app.openai.tools import names_of_calls, render_calls, result_tags
@@ -76,7 +78,7 @@ def to_messages(messages: list[ChatMessage], files: Mapping[str, Attachment]) ->
     for index, message in enumerate(messages):
         names.update(names_of_calls(message.calls))
         if message.content is not None or message.calls or message.role in _RESULTS:
-            content = _content(message, index, files)
+            content = _content(message, index, files, names)
             turns.append(Message(_ROLES[message.role], _with_tools(message, content, names)))
     if not turns:
         raise BadRequest("At least one message must have content.", param="messages")
@@ -88,7 +90,7 @@ def memory(messages: list[ChatMessage]) -> int:
     size = 0
     for message in messages:
         size += sys.getsizeof(message.content)
-        for part in message.content if isinstance(message.content, list) else []:
+        for _, part in _parts([message]):
             size += sys.getsizeof(part.text if isinstance(part, TextPart) else part)
         size += sum(sys.getsizeof(call.function.arguments) for call in message.calls)
         size += sum(sys.getsizeof(call.custom.input) for call in message.calls if call.custom)
@@ -100,7 +102,16 @@ def _parts(messages: list[ChatMessage]) -> Iterator[tuple[str, Part]]:
     for index, message in enumerate(messages):
         if isinstance(message.content, list):
             for number, part in enumerate(message.content):
-                yield _path(message, index, number), part
+                path = _path(message, index, number)
+                if isinstance(part, ResultPart):
+                    yield from _inner(part, path)
+                else:
+                    yield path, part
+
+
+def _inner(result: ResultPart, path: str) -> Iterator[tuple[str, Part]]:
+    for number, part in enumerate(result.parts):
+        yield f"{path}.content[{number}]", part
 
 
 def _path(message: ChatMessage, index: int, part: int) -> str:
@@ -141,7 +152,9 @@ def _param(part: ImagePart | FilePart | AudioPart, path: str) -> str:
 Content = str | list[str | Attachment]
 
 
-def _content(message: ChatMessage, index: int, files: Mapping[str, Attachment]) -> Content:
+def _content(
+    message: ChatMessage, index: int, files: Mapping[str, Attachment], names: Mapping[str, str]
+) -> Content:
     """Join adjacent texts, each run once: appending text by text would be quadratic.
 
     A single text is not wrapped in a list.
@@ -150,8 +163,9 @@ def _content(message: ChatMessage, index: int, files: Mapping[str, Attachment]) 
     if isinstance(content, str):
         return content
     joined: list[str | Attachment] = []
-    given = (
-        _text_or_file(part, _path(message, index, at), files) for at, part in enumerate(content)
+    given = chain.from_iterable(
+        _texts_and_files(part, _path(message, index, at), files, names)
+        for at, part in enumerate(content)
     )
     for is_text, run in groupby(given, lambda part: isinstance(part, str)):
         parts = list(run)
@@ -173,6 +187,18 @@ def _with_tools(message: ChatMessage, content: Content, names: Mapping[str, str]
     if isinstance(content, str):
         return f"{content}\n\n{calls}" if content else calls
     return [*content, calls]
+
+
+def _texts_and_files(
+    part: AnyPart, path: str, files: Mapping[str, Attachment], names: Mapping[str, str]
+) -> list[str | Attachment]:
+    """Return one part, or those of a tool's result between its tags."""
+    if not isinstance(part, ResultPart):
+        return [_text_or_file(part, path, files)]
+    name = names.get(part.tool_use_id, "")
+    opening, closing = result_tags(name, is_error=bool(part.is_error))
+    inside = [_text_or_file(inner, its_path, files) for its_path, inner in _inner(part, path)]
+    return [opening, *inside, closing]
 
 
 def _text_or_file(part: Part, path: str, files: Mapping[str, Attachment]) -> str | Attachment:

@@ -52,6 +52,12 @@ class AnswerReader:
         """All text that was read, with the calls as the model wrote them."""
         return "".join(self._texts)
 
+    @property
+    def stop(self) -> str | None:
+        """The stop sequence that ended the answer, if it was one."""
+        limiting = self._stops or self._limits
+        return limiting.reached if limiting else None
+
     def add(self, event: Event) -> list[Piece]:
         """Add an event; return the pieces that are complete now, in order."""
         text = self._text.add(event)
@@ -70,7 +76,7 @@ class AnswerReader:
                 pieces += self._calls.flush(is_cut=cut is not None or event == Done("length"))
         if self._stops is not None:
             pieces = self._before_stop(self._stops, pieces, at_end=bool(cut) or _is_last(event))
-            if self._stops.reached:
+            if self._stops.reached is not None:
                 self.finish = "stop"  # whatever follows, also a call
                 return pieces
         match event:
@@ -97,12 +103,12 @@ class AnswerReader:
         passed: list[Piece] = []
         for piece in pieces:
             passed += [stops.add(piece)] if isinstance(piece, str) else [stops.flush(), piece]
-            if stops.reached:
+            if stops.reached is not None:
                 break
         if at_end:
             passed.append(stops.flush())
         self._shown += sum(len(piece) for piece in passed if isinstance(piece, str))
-        if stops.reached:
+        if stops.reached is not None:
             # Text comes before calls, so all that was returned is the beginning of the text.
             self._texts = [self.text[: self._shown]]
         return [piece for piece in passed if piece]

@@ -76,6 +76,22 @@ Part = TextPart | ImagePart | AudioPart | FilePart | RefusalPart
 Parts = Annotated[list[Part], Meta(max_length=MOST_PARTS)]
 
 
+class ResultPart(msgspec.Struct, frozen=True, tag="tool_result"):
+    """The result of a tool among the parts of a user's message, as in Anthropic's dialect."""
+
+    tool_use_id: Name
+    content: str | Parts | None = None
+    is_error: bool | None = None
+
+    @property
+    def parts(self) -> list[Part]:
+        """The content as parts."""
+        return [TextPart(self.content)] if isinstance(self.content, str) else self.content or []
+
+
+AnyPart = Part | ResultPart
+
+
 class FunctionCall(msgspec.Struct, frozen=True):
     """A function that the assistant called. `arguments` is JSON, as it wrote it."""
 
@@ -110,7 +126,7 @@ class ChatMessage(msgspec.Struct, frozen=True):
     """One message of the conversation. A tool's result has the call's id, a function's its name."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Parts | None = None
+    content: str | Annotated[list[AnyPart], Meta(max_length=MOST_PARTS)] | None = None
     tool_calls: Annotated[list[AssistantCall], Meta(max_length=MOST_TOOLS)] | None = None
     function_call: FunctionCall | None = None
     tool_call_id: Name | None = None

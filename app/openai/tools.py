@@ -168,10 +168,11 @@ def render_calls(calls: list[AssistantCall]) -> str:
     )
 
 
-def result_tags(name: str) -> tuple[str, str]:
+def result_tags(name: str, *, is_error: bool = False) -> tuple[str, str]:
     """Return the lines around the result of a function, whose name may be unknown."""
     named = f" name={msgspec.json.encode(name).decode()}" if name else ""
-    return f"<tool_result{named}>", "</tool_result>"
+    failed = ' is_error="true"' if is_error else ""
+    return f"<tool_result{named}{failed}>", "</tool_result>"
 
 
 def names_of_calls(calls: Iterable[AssistantCall]) -> Mapping[str, str]:

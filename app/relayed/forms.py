@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from app.anthropic.errors import MessageError, message_error
+from app.anthropic.sse import error_event, ping
 from app.openai.answers import Chunk, ChunkChoice, ChunkDelta, QueuePlace
 from app.openai.completions import TextChoice, TextCompletion
 from app.openai.errors import ApiError, ErrorBody
@@ -211,13 +211,6 @@ class ResponseForm(Form):
         return _named(type, event)
 
 
-class Ping(msgspec.Struct, frozen=True):
-    """A keep-alive of Anthropic's dialect. Clients ignore its fields."""
-
-    type: Literal["ping"] = "ping"
-    queue: QueuePlace | msgspec.UnsetType = msgspec.UNSET
-
-
 class MessageForm(Form):
     """Form of Anthropic's messages."""
 
@@ -227,12 +220,11 @@ class MessageForm(Form):
 
     def alive(self, place: QueuePlace | None) -> bytes:
         """Render a ping."""
-        return _named("ping", Ping(queue=place or msgspec.UNSET))
+        return ping(place)
 
     def error(self, failure: ApiError) -> bytes:
         """Render an error, which is the last event."""
-        failed: MessageError = message_error(failure)
-        return _named("error", failed)
+        return error_event(failure)
 
 
 class BodyForm(Form):

@@ -19,6 +19,7 @@ from app.openai.errors import BadRequest, ItemNotFound, UnsupportedParameter
 from app.openai.file_text import RESPONSES_FILES, Body, FileText
 from app.openai.requests import (
     AllowedTools,
+    AnyPart,
     AssistantCall,
     AtLeastOne,
     AudioPart,
@@ -285,7 +286,7 @@ def _referred(id: str, path: str, stored: Mapping[str, ChatMessage]) -> ChatMess
     return stored[id]
 
 
-def _content(content: str | list[InputPart] | None, path: str) -> str | list[Part] | None:
+def _content(content: str | list[InputPart] | None, path: str) -> str | list[AnyPart] | None:
     if not isinstance(content, list):
         return content
     return [_part(part, f"{path}[{at}]") for at, part in enumerate(content)]

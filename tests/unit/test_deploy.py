@@ -14,11 +14,12 @@ from ruamel.yaml import YAML
 import settings
 from app.http.sockets import BACKLOG
 from settings import loader
+from settings.client_access import client_access
 
 DEPLOY = settings.HERE / "deploy"
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "nextchat.yaml"])
+@pytest.mark.parametrize("name", ["compose.yaml", "llama.yaml", "nextchat.yaml"])
 def test_the_compose_files_match_their_specification(name: str) -> None:
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run([*check, str(DEPLOY / name)], capture_output=True, text=True)
@@ -43,15 +44,28 @@ def test_containers_see_nothing_of_the_checkout_but_their_settings() -> None:
 
 
 def test_the_names_in_the_environment_files_are_settings() -> None:
-    text = (DEPLOY / "env.example").read_text()
-    environ = dict(re.findall(r"^#?(GATEWAY_\w+)=(.*)$", text, re.MULTILINE))
+    environ = examples("env.example")
     assert len(environ) > 4
     assert loader.load(environ).upstream.api_prefix == "/prefix"
     named = set()
-    for path in [*DEPLOY.glob("*.service"), DEPLOY / "Dockerfile", DEPLOY / "compose.yaml"]:
+    for path in [*DEPLOY.glob("*.service"), DEPLOY / "Dockerfile", *DEPLOY.glob("*.yaml")]:
         named |= set(re.findall(r"GATEWAY__\w+", path.read_text()))
     known = {f"GATEWAY__{name.replace('.', '__').upper()}" for name in loader.FIELDS}
     assert named - {"GATEWAY__SECTION__KEY"} <= known
+
+
+def examples(name: str) -> dict[str, str]:
+    """All variables of an environment file, also those that are commented out."""
+    text = (DEPLOY / name).read_text()
+    return dict(re.findall(r"^#?(GATEWAY_\w+)=(.*)$", text, re.MULTILINE))
+
+
+def test_the_environment_file_for_openai_servers_has_all_that_a_front_end_needs() -> None:
+    config = loader.load(examples("env.openai.example"))
+    assert list(config.upstreams) == ["main", "gpu_b"]
+    assert {upstream.kind for upstream in config.upstreams.values()} == {"openai"}
+    assert config.upstream.has_credential
+    assert not client_access(config).any_key
 
 
 def test_the_socket_unit_listens_where_the_settings_say() -> None:

@@ -71,8 +71,8 @@ def build_server(
 
     id = secrets.token_hex(8)
     scripts = Scripts(redis, seal.fingerprint)
-    shared_line = FrontEndLine(scripts, config.queue, config.upstream)
-    upkeep = UpkeepLine(scripts, config.queue, config.upstream)
+    shared_line = FrontEndLine(scripts, config.queue)
+    upkeep = UpkeepLine(scripts, config.queue)
     inbox = Inbox(
         RedisChannel(redis),
         shared_line,

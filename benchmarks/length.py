@@ -71,6 +71,7 @@ async def _rounds(
         for n in numbers:
             await queue.enqueue(new(n), b"body")
 
+    await queue.offer_main()
     await queue.renew(Presence("w", VERSION, "fingerprint", SLOTS), [])
     await redis.hset("gateway:pulse", "since", "0")  # type: ignore[misc]  # all has been well for ages
     await asyncio.gather(*(fill(range(start, length, AT_ONCE)) for start in range(AT_ONCE)))

@@ -8,6 +8,7 @@ import settings
 from wire.line import keys
 from wire.line.claims import Claim
 from wire.line.front_end import FrontEndLine
+from wire.line.offers import Offer
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
@@ -38,7 +39,22 @@ class WholeLine(FrontEndLine, WorkerLine, UpkeepLine):
         self.scripts = Scripts(
             redis, seal.fingerprint, {"clock": STOPPED_CLOCK} if stopped_clock else {}
         )
-        super().__init__(self.scripts, config, upstream or settings.Upstream())
+        super().__init__(self.scripts, config)
+        self._upstream = upstream or settings.Upstream()
+
+    async def offer_main(self) -> None:
+        """Describe the upstream of all benchmarks, where each key has an account of its own."""
+        await self.offer(
+            Offer(
+                upstream="main",
+                own_accounts=True,
+                max_concurrency=self._upstream.max_concurrency,
+                accounts={},
+                lanes=["chat", "images"],
+                about=b"",
+                circuit_failures=self._upstream.circuit_failures,
+            )
+        )
 
     @property
     def settling(self) -> int:

@@ -137,6 +137,7 @@ class World:
         """Register the worker with the line, and let the line settle."""
         for _ in range(4):
             await self._queue.set_clock(self.now)
+            await self._queue.offer_main()
             await self._queue.renew(Presence("w", VERSION, "fingerprint", self._slots), [])
             self.now += FOREVER / 5
         await self._queue.set_clock(self.now)

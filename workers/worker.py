@@ -24,6 +24,7 @@ from wire.events import Ending, Failed
 from wire.jobs import ChatJob, decode_job, is_pool
 from wire.line import keys
 from wire.line.commands import Attach, Cancel, Command, decode_command
+from wire.line.offers import Offer
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
@@ -73,14 +74,14 @@ class Worker:
     ) -> None:
         self.id = id
         scripts = Scripts(redis, seal.fingerprint)
-        self.line = WorkerLine(scripts, config.queue, config.upstream)
+        self.line = WorkerLine(scripts, config.queue)
         self.outbox = Outbox(RedisChannel(redis), self.line, seal, config.queue.max_log_bytes)
         self.leases = Leases(
             self.line, self.outbox, seal, id, config.workers.max_jobs, config.queue
         )
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """The tasks of all attempts, by their jobs; of one job, the latest."""
-        self._upkeep = UpkeepLine(scripts, config.queue, config.upstream)
+        self._upkeep = UpkeepLine(scripts, config.queue)
         self._settlement = Settlement(self.line, self.outbox, seal, blobs, config)
         # Our own deadlines finish a job; arq's is only a backstop, far longer.
         self._arq = ArqRunner(redis, config.upstream.max_duration + 3600)
@@ -101,6 +102,7 @@ class Worker:
         upkeep = background(
             self.leases.keep(),
             self._listen(),
+            self._keep_offering(),
             keep_reaping(self._upkeep, self._seal, heartbeat),
             keep_reconciling(self._upkeep, heartbeat),
             keep_version(self._upkeep, heartbeat),
@@ -143,6 +145,24 @@ class Worker:
         overtaken, self._overtaken = self._overtaken, []
         for command in overtaken:
             self._obey(command)
+
+    async def _keep_offering(self) -> None:
+        """Describe the upstream at every heartbeat: Redis may have lost what it knew of it."""
+        upstream = self._config.upstream
+        offer = Offer(
+            upstream=MAIN,
+            own_accounts=True,
+            max_concurrency=upstream.max_concurrency,
+            accounts={},
+            lanes=["chat", "images"],
+            about=b"",
+            circuit_failures=upstream.circuit_failures,
+        )
+        while True:
+            # An outage of Redis is logged where leases are renewed.
+            with contextlib.suppress(*REDIS_ERRORS):
+                await self.line.offer(offer)
+            await asyncio.sleep(self._config.queue.heartbeat)
 
     async def _listen(self) -> None:
         own = keys.worker(self.id)

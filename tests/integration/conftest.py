@@ -51,9 +51,10 @@ def seal() -> Seal:
 @pytest.fixture
 async def queue(redis: Redis, seal: Seal, config: settings.Settings) -> WholeLine:
     """A line used by a front end called `front` and a worker called `w`."""
-    line = WholeLine(redis, seal, config.queue, settings.Upstream(max_concurrency=100))
+    slots = settings.Upstream(max_concurrency=100)
+    line = WholeLine(redis, seal, config.queue, slots)
     await line.presences.show_front_end("front")
-    await has_worker(redis, seal)
+    await has_worker(redis, seal, slots)
     return line
 
 

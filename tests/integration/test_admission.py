@@ -27,7 +27,7 @@ async def line(redis: Redis, seal: Seal, slots: int = 1, **more: Any) -> WholeLi
     """A line with a worker that has the given number of slots, under other limits than usual."""
     queue = WholeLine(redis, seal, replace(QUICK, **more), settings.Upstream(max_concurrency=slots))
     await queue.presences.show_front_end("front")
-    await has_worker(redis, seal)
+    await has_worker(redis, seal, settings.Upstream(max_concurrency=slots))
     return queue
 
 

@@ -13,7 +13,7 @@ import settings
 from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
-from tests.support.line import LASTING, claim, enqueue, new, present
+from tests.support.line import LASTING, claim, enqueue, new, present, serve, shared
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire import VERSION
 from wire.gpts import GptInfos
@@ -43,7 +43,7 @@ class Row(NamedTuple):
     @property
     def pattern(self) -> str:
         """The names of such keys."""
-        return re.sub(r"<\w+>", "[^:]+", self.key)
+        return re.sub(r"<\w+>", "[^:]+", self.key.replace("<lane>", "<sort>(:<model>)?"))
 
 
 def table() -> Iterator[Row]:
@@ -150,6 +150,7 @@ async def scenes(
     narrow = WholeLine(
         redis, seal, strict, settings.Upstream(max_concurrency=1, circuit_failures=1)
     )
+    await narrow.offer_main()
     await redis.hset("gateway:key:pool", "answered", "1")  # type: ignore[misc]  # redis-py: sync or async
     refused = await narrow.enqueue(new("refused", key="pool"), b"body")
     assert isinstance(refused, Refused)
@@ -161,7 +162,7 @@ async def scenes(
     await enqueue(queue, "tries", key="tries")
     await narrow.finish(fails.id, fails.attempt, "failed", b"entry", {}, upstream_failed=True)
     await step()
-    await redis.hset("gateway:breaker", "until", "1")  # type: ignore[misc]  # redis-py: sync or async
+    await redis.hset("gateway:breaker:main", "until", "1")  # type: ignore[misc]  # redis-py: sync or async
     [tries] = await claim(queue)
     await step()
     assert await queue.begin(tries, b"entry", {})
@@ -203,6 +204,16 @@ async def scenes(
     await queue.refuse(first)
     for each in (first, second):
         await queue.finish(each.id, each.attempt, "failed", b"entry", {})
+    await step()
+
+    # Two upstreams with accounts that keys share, one of which fails.
+    both = [shared("gpu", "chat:a", "chat:b"), shared("box", "chat:a", "chat:b")]
+    await serve(queue, *both)
+    for lane in ("chat:a", "chat:b"):
+        await enqueue(queue, lane[-1], "of-models", lane=lane, own_slots=0)
+    await step()
+    first, _ = await queue.claim("w", 10, ["gpu"])
+    assert await queue.retry(first, 0.01, 0.01, 5) == "requeued"
     await step()
 
     # A real worker, with arq's own keys; images.

@@ -97,8 +97,13 @@ async def test_a_finished_job_leaves_only_keys_that_expire(queue: WholeLine, red
         keys.worker("w"),
         keys.worker("steady"),
         "gateway:fingerprints",
+        "gateway:upstream:main",
     }
     assert left - expiring == {
+        "gateway:upstreams",
+        "gateway:serves:main",
+        "gateway:servers:chat",
+        "gateway:servers:images",
         "gateway:pulse",
         "gateway:bytes",
         "gateway:lane:chat",

@@ -36,6 +36,7 @@ async def queue(clock: Clock, redis: Redis, seal: Seal) -> WholeLine:
     upstream = settings.Upstream(max_concurrency=2)
     queue = WholeLine(redis, seal, CONFIG, upstream, stopped_clock=True)
     await queue.presences.show_front_end("front")
+    await queue.offer_main()
     return queue
 
 
@@ -108,6 +109,7 @@ async def test_a_refused_client_returns_after_the_line_has_settled(
     config = settings.Queue(max_waiting=1)
     queue = WholeLine(redis, seal, config, settings.Upstream(), stopped_clock=True)
     await queue.presences.show_front_end("front")
+    await queue.offer_main()
     await queue.renew(PRESENCE, [])
     await known_length(redis, 10)
     await enqueue(queue, "first", "a")
@@ -144,6 +146,7 @@ async def test_a_redis_that_was_noted_as_new_need_not_settle_until_it_is_emptied
     url = redis_url(redis_server.url)
     queue = WholeLine(redis, seal, settings.Queue())
     await queue.presences.show_front_end("front")
+    await queue.offer_main()
     await note_new(url)
     assert (await queue.snapshot()).settling == 0
     await queue.renew(PRESENCE, [])

@@ -30,7 +30,7 @@ async def line(redis: Redis, seal: Seal, slots: int = 1, **more: Any) -> WholeLi
     config = replace(QUICK, max_wait=36_000.0, **more)
     queue = WholeLine(redis, seal, config, settings.Upstream(max_concurrency=slots))
     await queue.presences.show_front_end("front")
-    await has_worker(redis, seal)
+    await has_worker(redis, seal, settings.Upstream(max_concurrency=slots))
     return queue
 
 

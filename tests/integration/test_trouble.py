@@ -318,14 +318,14 @@ async def breaking_line(redis: Redis, seal: Seal) -> WholeLine:
     upstream = settings.Upstream(circuit_failures=3, max_concurrency=10)
     queue = WholeLine(redis, seal, QUICK, upstream)
     await queue.presences.show_front_end("front")
-    await has_worker(redis, seal)
+    await has_worker(redis, seal, upstream)
     return queue
 
 
 async def half_open(redis: Redis) -> None:
     """Let the time pass for which the circuit is open."""
-    until = float(await field(redis, "gateway:breaker", "until") or 0)
-    await redis.hset("gateway:breaker", "until", str(until - 3_600_000))  # type: ignore[misc]  # redis-py: sync or async
+    until = float(await field(redis, "gateway:breaker:main", "until") or 0)
+    await redis.hset("gateway:breaker:main", "until", str(until - 3_600_000))  # type: ignore[misc]  # redis-py: sync or async
 
 
 async def refusal(queue: WholeLine, id: str) -> Refused:

@@ -83,7 +83,7 @@ async def test_every_job_of_the_old_release_comes_in_its_old_order(
     slots = settings.Upstream(max_concurrency=4)  # the old worker holds three
     queue = WholeLine(redis, seal, LASTING, slots)
     await queue.presences.show_front_end("front")
-    await has_worker(redis, seal)
+    await has_worker(redis, seal, slots)
 
     # Users that come now go after those that wait, but not after a user's second job.
     await enqueue(queue, "new-0", "a", user="new", own_slots=2)

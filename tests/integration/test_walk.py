@@ -259,6 +259,7 @@ class Walk:
     async def renew(self) -> None:
         for worker in WORKERS:
             held = [job.claim for job in self.open() if job.claim and self.holder(job) == worker]
+            await self.queue.offer_main()
             presence = Presence(worker, VERSION, self.fingerprint, 10)
             for id, verdict in await self.queue.renew(presence, held):
                 job = self.jobs[id]
@@ -533,11 +534,11 @@ class Walk:
         left = await self.snapshot()
         assert int(left.get("gateway:bytes", 0)) == 0
         expected = (
-            r"gateway:(job|log|key|account|users|turns|lane|promised|promises|outside|idem|front|worker"
+            r"gateway:(job|log|key|account|users|turns|breaker|upstream|serves|servers|lane|promised|promises|outside|idem|front|worker"
             r"):.*"
         )
         expected += (
-            r"|gateway:(metrics|service|pulse|bytes|breaker|later|limited|version)|test:clock"
+            r"|gateway:(metrics|service|pulse|bytes|later|limited|version|upstreams)|test:clock"
         )
         expected += r"|gateway:(fingerprints|workers:\w+)"
         assert [key for key in left if not re.fullmatch(expected, key)] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from wire import VERSION
 from wire.jobs import ChatJob, encode_job
 from wire.line.admission import Accepted, NewJob
 from wire.line.claims import Claim, StalledJob
+from wire.line.offers import Offer
 from wire.line.presence import Presence
 from wire.redis.client import Redis
 from wire.seal import Seal
@@ -65,6 +67,7 @@ async def field(redis: Redis, key: str, name: str) -> bytes | None:
 async def present(queue: WholeLine, *held: Claim, worker: str = "w") -> list[str]:
     """One heartbeat of the front end and of a worker; the verdicts on `held`."""
     await queue.presences.show_front_end("front")
+    await queue.offer_main()
     presence = Presence(worker, VERSION, "fingerprint", 100)
     return [word for _, word in await queue.renew(presence, held)]
 
@@ -88,12 +91,13 @@ def ids(claims: list[Claim]) -> list[str]:
     return [c.id for c in claims]
 
 
-async def has_worker(redis: Redis, seal: Seal) -> None:
+async def has_worker(redis: Redis, seal: Seal, upstream: settings.Upstream | None = None) -> None:
     """Register a worker that stays alive for long, so that jobs are accepted and claimed.
 
     In an empty Redis, nothing is claimed for two heartbeats.
     """
-    steady = WholeLine(redis, seal, settings.Queue(lease=60, heartbeat=20))
+    steady = WholeLine(redis, seal, settings.Queue(lease=60, heartbeat=20), upstream)
+    await steady.offer_main()
     await steady.renew(Presence("steady", VERSION, seal.fingerprint, 100), [])
     await redis.hincrby("gateway:pulse", "since", -3_600_000)  # type: ignore[misc]  # redis-py: sync or async
 
@@ -103,3 +107,28 @@ async def enqueue_chat(queue: WholeLine, seal: Seal, id: str) -> None:
     job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [])
     body = seal.seal(encode_job(job), f"job {id}")
     assert isinstance(await queue.enqueue(new(id), body), Accepted)
+
+
+async def serve(queue: WholeLine, *offers: Offer, slots: int = 100, worker: str = "w") -> None:
+    """One heartbeat of a front end and of a worker with these upstreams."""
+    await queue.presences.show_front_end("front")
+    for offer in offers:
+        await queue.offer(offer)
+    names = tuple(offer.upstream for offer in offers)
+    await queue.renew(Presence(worker, VERSION, "fingerprint", slots, names), [])
+
+
+def shared(
+    upstream: str, *lanes: str, slots: int = 2, accounts: Sequence[str] = (), **more: Any
+) -> Offer:
+    """An upstream whose accounts, with that many slots each, all keys share."""
+    names = accounts or [upstream]
+    return Offer(
+        upstream=upstream,
+        own_accounts=False,
+        max_concurrency=more.pop("max_concurrency", 0),
+        accounts=dict.fromkeys(names, slots),
+        lanes=list(lanes),
+        about=b"about",
+        **more,
+    )

@@ -19,6 +19,7 @@ from wire.line.admission import (
     Refused,
 )
 from wire.line.limits import Limits
+from wire.line.offers import LiveUpstream
 from wire.line.scripts import Scripts
 from wire.line.status import JobStatus
 from wire.line.view import LineView, UnknownReply, front_ends, known_word
@@ -52,11 +53,9 @@ class Detachment(msgspec.Struct, frozen=True):
 class FrontEndLine(LineView):
     """The line as front ends use it."""
 
-    def __init__(
-        self, scripts: Scripts, config: settings.Queue, upstream: settings.Upstream
-    ) -> None:
-        super().__init__(scripts, config, upstream)
-        self._limits = msgspec.msgpack.encode(Limits.of(config, upstream, self.presences.ttl))
+    def __init__(self, scripts: Scripts, config: settings.Queue) -> None:
+        super().__init__(scripts, config)
+        self._limits = msgspec.msgpack.encode(Limits.of(config, self.presences.ttl))
 
     async def enqueue(self, job: NewJob, body: bytes) -> Admission | None:
         """Admit a job to the line, or refuse it; `body` is its sealed request.
@@ -129,6 +128,11 @@ class FrontEndLine(LineView):
             found.update(id.decode() for id in waiting)
         return found
 
+    async def upstreams(self) -> list[LiveUpstream]:
+        """All upstreams that workers have described lately."""
+        found = await self._run("upstreams")
+        return sorted((_upstream(*row) for row in found), key=lambda upstream: upstream.name)
+
     async def exists(self, id: str) -> bool:
         """Return True if Redis knows the job: waiting, running or recently finished."""
         return bool(await self._redis.exists(keys.job(id)))
@@ -139,6 +143,25 @@ class FrontEndLine(LineView):
         See `WorkerLine.stop_logging`.
         """
         return bool(await self._redis.hexists(keys.job(id), "unlogged"))  # type: ignore[misc]  # redis-py: sync or async
+
+
+def _upstream(
+    name: bytes,
+    own_accounts: int,
+    max_concurrency: int,
+    lanes: list[bytes],
+    about: bytes,
+    open_for: int,
+) -> LiveUpstream:
+    """Decode one row of the reply of `upstreams.lua`."""
+    return LiveUpstream(
+        name.decode(),
+        bool(own_accounts),
+        max_concurrency,
+        sorted(lane.decode() for lane in lanes),
+        about,
+        None if open_for < 0 else open_for / 1000,
+    )
 
 
 def _for_redis(job: NewJob) -> dict[str, object]:

@@ -13,8 +13,6 @@ from wire.jobs import Sort
 class Limits(msgspec.Struct, frozen=True):
     """The settings that the scripts need, with all times in milliseconds."""
 
-    max_concurrency: int
-    reserves: dict[Sort, int]
     max_waiting: int
     max_waiting_per_key: int
     max_bytes: int
@@ -29,11 +27,9 @@ class Limits(msgspec.Struct, frozen=True):
     front_ttl: int
 
     @classmethod
-    def of(cls, config: settings.Queue, upstream: settings.Upstream, presence_ttl: int) -> Self:
+    def of(cls, config: settings.Queue, presence_ttl: int) -> Self:
         """Convert the settings. `presence_ttl` is the lifetime of a front end's presence."""
         return cls(
-            max_concurrency=upstream.max_concurrency,
-            reserves=reserves(config),
             max_waiting=config.max_waiting,
             max_waiting_per_key=config.max_waiting_per_key,
             max_bytes=config.max_bytes,
@@ -59,4 +55,8 @@ def gap(config: settings.Queue) -> int:
 
 def reserves(config: settings.Queue) -> dict[Sort, int]:
     """Slots reserved for each sort of job while the others want theirs."""
-    return {"chat": config.chat_slots, "images": config.images_slots}
+    return {
+        "chat": config.chat_slots,
+        "images": config.images_slots,
+        "embeddings": config.embeddings_slots,
+    }

@@ -14,12 +14,16 @@ from wire.redis.client import Redis
 
 
 class Presence(msgspec.Struct, frozen=True):
-    """Description of a live worker, for the front ends. A stopping worker has a `max_jobs` of 0."""
+    """Description of a live worker, for the front ends. A stopping worker has a `max_jobs` of 0.
+
+    `upstreams` are the names of those that it serves.
+    """
 
     worker: str
     version: int
     fingerprint: str
     max_jobs: int
+    upstreams: tuple[str, ...] = ("main",)
 
 
 class Presences:

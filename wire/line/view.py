@@ -24,14 +24,11 @@ class UnknownReply(Exception):
 class LineView:
     """The line of one gateway, as seen by one role in one process."""
 
-    def __init__(
-        self, scripts: Scripts, config: settings.Queue, upstream: settings.Upstream
-    ) -> None:
+    def __init__(self, scripts: Scripts, config: settings.Queue) -> None:
         self.presences = Presences(scripts.redis, scripts.fingerprint, config)
         self._redis = scripts.redis
         self._run = scripts.run
         self._upgrade = scripts.upgrade
-        self._circuit_failures = upstream.circuit_failures
         self._lease = round(config.lease * 1000)
         self._gap = gap(config)
 
@@ -52,8 +49,7 @@ class LineView:
         `upstream_failed`: any other job would have failed too; this counts towards the circuit
         breaker. False if this attempt is not running any more: it has been finished or requeued.
         """
-        failures = self._circuit_failures if upstream_failed else 0
-        ending = (state, reason or state, failures, entry)
+        ending = (state, reason or state, int(upstream_failed), entry)
         return bool(await self._run("finish", id, attempt, *ending, *channel_frames(frames)))
 
     async def finish_waiting(

@@ -16,6 +16,7 @@ import settings
 from wire.line import keys
 from wire.line.claims import Claim, Requeued, Verdict
 from wire.line.limits import reserves
+from wire.line.offers import Offer
 from wire.line.presence import Presence
 from wire.line.scripts import Scripts
 from wire.line.view import LineView, channel_frames, front_ends, known_word
@@ -24,25 +25,26 @@ from wire.line.view import LineView, channel_frames, front_ends, known_word
 class WorkerLine(LineView):
     """The line as workers use it."""
 
-    def __init__(
-        self, scripts: Scripts, config: settings.Queue, upstream: settings.Upstream
-    ) -> None:
-        super().__init__(scripts, config, upstream)
-        self._max_concurrency = upstream.max_concurrency
-        self._reserves = msgspec.msgpack.encode(reserves(config))
+    def __init__(self, scripts: Scripts, config: settings.Queue) -> None:
+        super().__init__(scripts, config)
+        self._reserves = reserves(config)
         self.nudge_channel = keys.nudge(scripts.fingerprint)
         """Channel that announces jobs that may be claimable."""
 
     async def claim(
         self, worker: str, limit: int, upstreams: Sequence[str], record: bytes = b""
     ) -> list[Claim]:
-        """Claim up to `limit` jobs from the heads of the lanes, each with a lease.
+        """Claim up to `limit` jobs from the lanes of these upstreams, each with a lease.
 
         `record` is stored under the name at which arq looks for its record of a job.
         """
-        (upstream,) = upstreams
-        limits = (limit, self._max_concurrency, self._lease, self._gap, self._reserves, record)
-        return [_claim(*row) for row in await self._run("claim", worker, upstream, *limits)]
+        limits = (limit, self._lease, self._gap, record)
+        return [_claim(*row) for row in await self._run("claim", worker, *limits, *upstreams)]
+
+    async def offer(self, offer: Offer) -> None:
+        """Describe an upstream that the worker serves: at its start, and at every heartbeat."""
+        described = offer.for_redis(self._reserves)
+        await self._run("offer", offer.upstream, described, offer.about)
 
     async def begin(self, claim: Claim, entry: bytes, frames: Mapping[str, bytes]) -> bool:
         """Log and publish an attempt's first events, a frame for each front end.
@@ -107,7 +109,10 @@ class WorkerLine(LineView):
         return await self._requeue("cool_down", claim, *times)
 
     async def park(self, claim: Claim, wait: float) -> Requeued:
-        """Requeue a job and park its family of models for its account, for `wait` seconds."""
+        """Requeue a job and park its family of models for its account, for `wait` seconds.
+
+        For an account that keys share, the lane of the job is parked.
+        """
         return await self._requeue("park", claim, round(wait * 1000))
 
     async def retry(
@@ -115,12 +120,12 @@ class WorkerLine(LineView):
     ) -> Requeued:
         """Requeue a job that the upstream failed before answering; at most `limit` retries.
 
-        The pause is `wait` seconds, doubles with each retry, and never exceeds `longest`. `counts`:
-        the failure counts towards the circuit breaker.
+        The pause is `wait` seconds, doubles with each retry, and never exceeds `longest`. Then the
+        job is left to another upstream, if one serves its lane. `counts`: the failure counts
+        towards the circuit breaker.
         """
         times = (round(wait * 1000), round(longest * 1000))
-        failures = self._circuit_failures if counts else 0
-        return await self._requeue("retry", claim, *times, limit, failures)
+        return await self._requeue("retry", claim, *times, limit, int(counts))
 
     async def _requeue(self, script: str, claim: Claim, *args: int) -> Requeued:
         reply = await self._run(script, claim.id, claim.attempt, *args)

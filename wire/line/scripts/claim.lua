@@ -1,84 +1,84 @@
--- needs: accounts, breaker, clock, durations, fairness, hash, jobs, keys, line, metrics, pulse, queue, vocabulary
--- Claim up to `want` jobs for a worker, each with a lease. Of the sorts that wait, the one that holds least
--- of its reserve goes first; slots that one does not use are open to the others.
--- ARGV: worker, upstream, maximum number of jobs to claim, slots of the upstream, lease, gap (ms), reserves,
--- arq's record of a job or ''.
+-- needs: accounts, breaker, clock, durations, fairness, hash, jobs, keys, line, metrics, openings, pulse, queue, turns, upstreams
+-- Claim up to `want` jobs for a worker, each with a lease of a slot of an upstream and of an account there. The
+-- upstream that holds the smallest part of its slots goes first; there, a sort of job and then a lane have their
+-- turn (see `turns`).
+-- ARGV: worker, maximum number of jobs to claim, lease, gap (ms), arq's record of a job or '', upstreams.
 -- Returns a list of {upstream, account, lane, id, attempt, key, family, readers, body}.
-local worker, upstream, want, max_concurrency, lease, gap = unpack(ARGV, 1, 6)
-local reserves, record = cmsgpack.unpack(ARGV[7]), ARGV[8]
+local worker, want, lease, gap, record = unpack(ARGV, 1, 5)
 
 if pulse.undisturbed(tonumber(gap)) < tonumber(gap) then return {} end
 jobs.resume_due()
 
-local free = tonumber(max_concurrency)
-local held = {}
-for _, sort in ipairs(vocabulary.sorts) do
-  held[sort] = redis.call('ZCARD', keys.leases(upstream, sort))
-  free = free - held[sort]
-end
-free = math.min(free, tonumber(want))
-local open = breaker.open_for()
-if open then free = (open > 0 or breaker.probe()) and 0 or math.min(free, 1) end
+local LOOKED_AT = 8 -- jobs of a lane that are left to another upstream, at most; those behind them wait for a claim there
 
--- Of sorts that hold the same part of their reserves, the one goes first that has had less slot time while
--- another waited: so even a single slot is shared.
-local function next_sort()
-  local best, lowest, least
-  for _, sort in ipairs(vocabulary.sorts) do
-    local reserve = reserves[sort]
-    if reserve and not queue.is_empty(sort) then
-      local share = held[sort] / reserve
-      local had = tonumber(redis.call('HGET', keys.turns(upstream), 'had ' .. sort) or 0) / reserve
-      if not best or share < lowest or (share == lowest and had < least) then
-        best, lowest, least = sort, share, had
-      end
+-- Remove the job of a lane from its queue whose turn it is: the job, and its tag; nil if none may run at this upstream.
+local function pop(upstream, sort, lane)
+  local aside, found, tag = {}, nil, nil
+  while not found and #aside < LOOKED_AT do
+    local id
+    id, tag = queue.pop(lane)
+    if not id then break end
+    local job = hash.some(keys.job(id), 'state', 'key', 'family', 'readers', 'body', 'arrived', 'predicted', 'attempt',
+      'avoid', 'tag')
+    job.id = id
+    if job.state ~= 'waiting' then
+      -- Its record was evicted, for example. Its seat is released when it is needed, or by the reconciler.
+      redis.call('ZREM', keys.waiting(sort), id)
+      metrics.count('gateway_repairs_total', {what = 'record_lost'})
+    elseif not jobs.has_reader(job.readers) and not jobs.orphan(id) then
+      -- Its front end died, and its client with it. A front end that was only frozen finds the job
+      -- missing and enqueues it again.
+      jobs.finish(id, 'cancelled', 'front_end_lost')
+      metrics.count('gateway_repairs_total', {what = 'front_end_lost'})
+      redis.call('DEL', keys.job(id))
+    elseif job.avoid == upstream and upstreams.has_another(lane, upstream) then
+      aside[#aside + 1] = job -- it failed here
+    else
+      found = job
     end
   end
-  return best
+  for _, job in ipairs(aside) do queue.add(lane, job.key, job.id, job.tag) end
+  return found, tag
 end
 
-local claimed = {}
-while #claimed < free do
-  local sort = next_sort()
-  if not sort then break end
-  local lane = sort
-  local id, tag = queue.pop(lane)
-  local state, key, family, readers, body, arrived, predicted, attempts =
-    hash.get(keys.job(id), 'state', 'key', 'family', 'readers', 'body', 'arrived', 'predicted', 'attempt')
-  if state ~= 'waiting' then
-    -- Its record was evicted, for example. Its seat is released when it is needed, or by the reconciler.
-    redis.call('ZREM', keys.waiting(sort), id)
-    metrics.count('gateway_repairs_total', {what = 'record_lost'})
-  elseif not jobs.has_reader(readers) and not jobs.orphan(id) then
-    -- Its front end died, and its client with it. A front end that was only frozen finds the job
-    -- missing and enqueues it again.
-    jobs.finish(id, 'cancelled', 'front_end_lost')
-    metrics.count('gateway_repairs_total', {what = 'front_end_lost'})
-    redis.call('DEL', keys.job(id))
-  else
-    fairness.start(lane, tag)
-    line.count_out(id, lane, key)
-    local account = key
-    redis.call('SREM', keys.queued(key), id)
-    redis.call('ZADD', keys.running(key), clock.now, id)
-    redis.call('ZADD', keys.leases(upstream, sort), clock.now + lease, id)
-    accounts.hold(account, id)
-    -- Never the same number twice, even if Redis lost the last claim in a crash.
-    local attempt = math.max(clock.now, tonumber(attempts) + 1)
-    redis.call('HSET', keys.job(id), 'state', 'running', 'attempt', attempt, 'worker', worker,
-      'claimed', clock.now, 'upstream', upstream, 'account', account)
-    if record ~= '' then redis.call('SET', keys.arq_job(id), record, 'PX', durations.MINUTE) end
-    if open then breaker.set_probe(id) end
-    line.fill_seats(key) -- the key's next job takes its place in the queue
-    held[sort] = held[sort] + 1
-    claimed[#claimed + 1] = {upstream, account, lane, id, attempt, key, family, readers, body}
+-- Start a job: it holds a slot from now on, and its key's next job takes its place in the queue.
+local function start(opening, sort, lane, account, job, tag)
+  local id, key, upstream = job.id, job.key, opening.upstream
+  account = account or key
+  turns.start(upstream, sort, lane, tag)
+  fairness.start(lane, tag)
+  line.count_out(id, lane, key)
+  redis.call('SREM', keys.queued(key), id)
+  redis.call('ZADD', keys.running(key), clock.now, id)
+  redis.call('ZADD', keys.leases(upstream, sort), clock.now + lease, id)
+  accounts.hold(account, id)
+  -- Never the same number twice, even if Redis lost the last claim in a crash.
+  local attempt = math.max(clock.now, tonumber(job.attempt) + 1)
+  redis.call('HSET', keys.job(id), 'state', 'running', 'attempt', attempt, 'worker', worker,
+    'claimed', clock.now, 'upstream', upstream, 'account', account)
+  if record ~= '' then redis.call('SET', keys.arq_job(id), record, 'PX', durations.MINUTE) end
+  if opening.probes then breaker.set_probe(upstream, id) end
+  line.fill_seats(key)
 
-    metrics.count('gateway_attempts_total', {lane = sort})
-    if attempts == '0' then
-      local waited = (clock.now - tonumber(arrived)) / 1000
-      metrics.observe('gateway_wait_seconds', {lane = sort}, waited)
-      metrics.observe_forecast({lane = sort}, tonumber(predicted) / 1000, waited)
-    end
+  metrics.count('gateway_attempts_total', {lane = sort})
+  if job.attempt == '0' then
+    local waited = (clock.now - tonumber(job.arrived)) / 1000
+    metrics.observe('gateway_wait_seconds', {lane = sort}, waited)
+    metrics.observe_forecast({lane = sort}, tonumber(job.predicted) / 1000, waited)
+  end
+  return {upstream, account, lane, id, attempt, key, job.family, job.readers, job.body}
+end
+
+local claimed, all = {}, openings.at({unpack(ARGV, 6)})
+while #claimed < tonumber(want) do
+  local opening, sort, lane, account = openings.next(all)
+  if not opening then break end
+  local job, tag = pop(opening.upstream, sort, lane)
+  if job then
+    claimed[#claimed + 1] = start(opening, sort, lane, account and account.name, job, tag)
+    openings.take(opening, sort, account)
+  else
+    openings.skip(opening, sort, lane)
   end
 end
 return claimed

@@ -5,11 +5,11 @@
 -- which time. ARGV: id, attempt, shortest and longest cool-down, that time or 0 (ms). Returns as `requeue.lua`.
 local id, attempt, shortest, longest, pause = unpack(ARGV)
 
+local key, account, upstream = hash.get(keys.job(id), 'key', 'account', 'upstream')
 local obstacle = jobs.obstacle(id, attempt)
-if obstacle ~= 'not_current' then breaker.close() end
+if obstacle ~= 'not_current' then breaker.close(upstream) end
 if obstacle then return obstacle end
 
-local key, account = hash.get(keys.job(id), 'key', 'account')
 accounts.shrink(account)
 if pause == '0' then
   accounts.rest(account, tonumber(shortest), tonumber(longest))

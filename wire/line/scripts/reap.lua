@@ -1,4 +1,4 @@
--- needs: clock, hash, jobs, keys, lanes, metrics, pulse, vocabulary
+-- needs: clock, hash, jobs, keys, metrics, pulse, upstreams, vocabulary
 -- Leases that expired: their workers died, or lost their connection to Redis. Jobs of which nothing was
 -- published are requeued in their old place; the caller must publish the ending of the others.
 -- ARGV: lease, gap (ms), number of crashed workers after which a job is not tried again.
@@ -9,8 +9,8 @@ local calm = pulse.undisturbed(tonumber(gap))
 jobs.resume_due()
 if calm < tonumber(lease) then return {0, {}} end
 local requeued, stalled = 0, {}
-for _, sort in ipairs(vocabulary.sorts) do
-  local leases = keys.leases(lanes.MAIN, sort)
+
+local function reap(leases)
   -- No lease is longer than this: the clock was set back.
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, clock.now + 2 * lease, '+inf')) do
     redis.call('ZADD', leases, clock.now + lease, id)
@@ -34,5 +34,14 @@ for _, sort in ipairs(vocabulary.sorts) do
       end
     end
   end
+end
+
+for _, upstream in ipairs(upstreams.all()) do
+  local running = 0
+  for _, sort in ipairs(vocabulary.sorts) do
+    reap(keys.leases(upstream, sort))
+    running = running + redis.call('ZCARD', keys.leases(upstream, sort))
+  end
+  if running == 0 then upstreams.forget(upstream) end
 end
 return {requeued, stalled}

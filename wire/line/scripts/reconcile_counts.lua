@@ -1,19 +1,23 @@
--- needs: hash, keys, lanes, repairs, vocabulary
+-- needs: hash, keys, repairs, upstreams, vocabulary
 -- Compare the counts of the line with its jobs, and correct them. All jobs have to be read in one call, as
 -- the counts change with each of them; so nothing is done while there are more than `most`.
 -- ARGV: most. Returns the number of repairs.
 local most = tonumber(ARGV[1])
 
-local jobs = 0
-for _, sort in ipairs(vocabulary.sorts) do
-  jobs = jobs + redis.call('ZCARD', keys.waiting(sort)) + redis.call('ZCARD', keys.leases(lanes.MAIN, sort))
-  if redis.call('ZCARD', keys.backlog(sort)) > most then return 0 end
+-- The jobs, by the sorted sets that they are in; and the lanes in which some may be counted.
+local places, number, lanes = {}, 0, {}
+for _, sort in ipairs(vocabulary.sorts) do places[#places + 1] = keys.waiting(sort) end
+for _, name in ipairs(upstreams.all()) do
+  for _, sort in ipairs(vocabulary.sorts) do places[#places + 1] = keys.leases(name, sort) end
+  for _, lane in ipairs(redis.call('SMEMBERS', keys.serves(name))) do lanes[lane] = true end
 end
-if jobs > most then return 0 end
+for _, name in ipairs(places) do number = number + redis.call('ZCARD', name) end
+for lane in pairs(lanes) do number = math.max(number, redis.call('ZCARD', keys.backlog(lane))) end
+if number > most then return 0 end
 
 -- Numbers of waiting jobs that should be noted, by lane and key, and by key and lane; and the memory of all jobs.
 local backlogs, waits, sum = {}, {}, 0
-for _, sort in ipairs(vocabulary.sorts) do backlogs[sort] = {} end
+for lane in pairs(lanes) do backlogs[lane] = {} end
 
 local function count(lane, key)
   backlogs[lane] = backlogs[lane] or {}
@@ -22,14 +26,11 @@ local function count(lane, key)
   waits[key][lane] = backlogs[lane][key]
 end
 
-for _, sort in ipairs(vocabulary.sorts) do
-  for _, id in ipairs(redis.call('ZRANGE', keys.waiting(sort), 0, -1)) do
+for i, name in ipairs(places) do
+  for _, id in ipairs(redis.call('ZRANGE', name, 0, -1)) do
     local lane, key, bytes = hash.get(keys.job(id), 'lane', 'key', 'bytes')
     sum = sum + tonumber(bytes or 0)
-    if key then count(lane, key) end
-  end
-  for _, id in ipairs(redis.call('ZRANGE', keys.leases(lanes.MAIN, sort), 0, -1)) do
-    sum = sum + tonumber(redis.call('HGET', keys.job(id), 'bytes') or 0)
+    if key and i <= #vocabulary.sorts then count(lane, key) end -- it waits
   end
 end
 

@@ -1,15 +1,15 @@
--- needs: accounts, clock, hash, keys, lanes, line, queue, repairs, vocabulary
+-- needs: accounts, clock, hash, keys, lanes, line, queue, repairs, upstreams, vocabulary
 -- Compare all leases, and the seats of some keys, with the jobs' records, and repair the differences:
 -- a Redis that lost its last second, or evicted a key, may leave some. There are as many leases and seats
 -- as slots at most. ARGV: keys. Returns the number of repairs.
 
 -- Leases: each belongs to a running job that has a seat of its key and a slot of its account.
-for _, sort in ipairs(vocabulary.sorts) do
-  for _, id in ipairs(redis.call('ZRANGE', keys.leases(lanes.MAIN, sort), 0, -1)) do
-    local state, lane, key, account, claimed =
-      hash.get(keys.job(id), 'state', 'lane', 'key', 'account', 'claimed')
-    if state ~= 'running' or lanes.sort(lane) ~= sort then
-      redis.call('ZREM', keys.leases(lanes.MAIN, sort), id)
+local function check_leases(upstream, sort)
+  for _, id in ipairs(redis.call('ZRANGE', keys.leases(upstream, sort), 0, -1)) do
+    local state, lane, key, account, its_upstream, claimed =
+      hash.get(keys.job(id), 'state', 'lane', 'key', 'account', 'upstream', 'claimed')
+    if state ~= 'running' or its_upstream ~= upstream or lanes.sort(lane) ~= sort then
+      redis.call('ZREM', keys.leases(upstream, sort), id)
       repairs.count('lease_of_nobody')
     else
       local lost = redis.call('ZADD', keys.running(key), 'NX', claimed, id) == 1
@@ -18,8 +18,11 @@ for _, sort in ipairs(vocabulary.sorts) do
   end
 end
 
-for _, sort in ipairs(vocabulary.sorts) do
-  if queue.mend(sort) then repairs.count('miscounted') end
+for _, name in ipairs(upstreams.all()) do
+  for _, sort in ipairs(vocabulary.sorts) do check_leases(name, sort) end
+  for _, lane in ipairs(redis.call('SMEMBERS', keys.serves(name))) do
+    if queue.mend(lane) then repairs.count('miscounted') end
+  end
 end
 
 -- Recount the jobs that a key holds, by lane and family.

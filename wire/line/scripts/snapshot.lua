@@ -1,13 +1,19 @@
--- needs: breaker, clock, keys, lanes, pulse, vocabulary
+-- needs: clock, keys, pulse, upstreams, vocabulary
 -- Numbers of jobs, accounts and workers now. Returns {{sort, waiting, running, leases}, ...}, {accounts
--- that cool down, families that are parked, accounts that may hold fewer}, workers, time for which the
--- circuit stays open (ms; 0: a probe may be sent; -1: it is closed), time for which the line settles (ms).
--- ARGV: gap (ms).
-local sorts = {}
+-- that cool down, families that are parked, accounts that may hold fewer}, workers, time until the first circuit
+-- closes if those of all upstreams are open (ms; 0: a probe may be sent; -1: not all are open), time for which the
+-- line settles (ms). ARGV: gap (ms).
+local names, sorts, soonest = upstreams.all(), {}, nil
 for i, sort in ipairs(vocabulary.sorts) do
-  local leases = keys.leases(lanes.MAIN, sort)
-  sorts[i] = {sort, redis.call('ZCARD', keys.waiting(sort)), redis.call('ZCOUNT', leases, clock.now, '+inf'),
-    redis.call('ZCARD', leases)}
+  local running, all = 0, 0
+  for _, name in ipairs(names) do
+    running = running + redis.call('ZCOUNT', keys.leases(name, sort), clock.now, '+inf')
+    all = all + upstreams.running(name, sort)
+  end
+  sorts[i] = {sort, redis.call('ZCARD', keys.waiting(sort)), running, all}
+end
+for _, name in ipairs(names) do
+  soonest = math.min(soonest or math.huge, upstreams.open_for(name) or -1)
 end
 local resting, parked = 0, 0
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', keys.later, clock.now, '+inf')) do
@@ -15,5 +21,4 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', keys.later, clock.now, '+inf'
   if string.find(entry, '^family ') then parked = parked + 1 end
 end
 return {sorts, {resting, parked, redis.call('SCARD', keys.limited)},
-  redis.call('ZCOUNT', keys.workers, clock.now, '+inf'), breaker.open_for() or -1,
-  pulse.settling(tonumber(ARGV[1]))}
+  redis.call('ZCOUNT', keys.workers, clock.now, '+inf'), soonest or -1, pulse.settling(tonumber(ARGV[1]))}

@@ -1,4 +1,4 @@
--- needs: durations, fairness, hash, keys, lanes, queue, vocabulary
+-- needs: durations, fairness, hash, keys, queue, vocabulary
 -- Convert what an older release wrote; note the version of the data. ARGV: the version of this release.
 -- Returns the version of the data, which may be another one.
 --
@@ -14,7 +14,8 @@ local found = redis.call('GET', keys.version)
 if found and found ~= '2' then return tonumber(found) end
 redis.call('SET', keys.version, version)
 
-local STEP = 0.001 -- as in `fairness`
+local MAIN = 'main' -- the only upstream of an older release
+local STEP = 0.001  -- as in `fairness`
 local OLD_FIELDS = {
   job = {'cost', 'alone', 'guessed'},
   key = {'now', 'newest', 'alone', 'more', 'ended', 'refill n', 'refill mean', 'refill square'},
@@ -49,7 +50,7 @@ local function note_key(name, id)
   local state, lane, account = hash.get(name, 'state', 'lane', 'account')
   if not account or redis.call('HSETNX', name, 'key', account) == 0 then return end
   if state == 'running' then
-    redis.call('HSET', name, 'upstream', lanes.MAIN)
+    redis.call('HSET', name, 'upstream', MAIN)
     redis.call('SADD', keys.holds(account), id)
   elseif state == 'waiting' then
     redis.call('ZINCRBY', keys.waits(account), 1, lane)
@@ -63,12 +64,15 @@ each(function(name, kind, rest)
   elseif kind == 'job' then
     note_key(name, rest)
   elseif kind == 'leases' and not string.find(rest, ':') then
-    redis.call('RENAME', name, keys.leases(lanes.MAIN, rest))
+    redis.call('RENAME', name, keys.leases(MAIN, rest))
+    redis.call('SADD', keys.upstreams, MAIN)
   end
 end)
+if redis.call('EXISTS', 'gateway:breaker') == 1 then redis.call('RENAME', 'gateway:breaker', keys.breaker(MAIN)) end
 for _, lane in ipairs(vocabulary.sorts) do
+  if redis.call('EXISTS', keys.queue(lane)) == 1 then redis.call('SADD', keys.ready, lane) end
   local had = redis.call('HGET', keys.lane(lane), 'had')
-  if had then redis.call('HSET', keys.turns(lanes.MAIN), 'had ' .. lane, had) end
+  if had then redis.call('HSET', keys.turns(MAIN), 'had ' .. lane, had) end
   redis.call('HDEL', keys.lane(lane), 'had')
 end
 

@@ -1,4 +1,4 @@
--- needs: accounts, breaker, clock, forecast, keys, lanes, line, pulse, queue, service, strangers, upstreams, vocabulary
+-- needs: breaker, clock, forecast, keys, line, pulse, queue, service, strangers, upstreams, vocabulary
 -- Admission of jobs. A refused client gets a retry time. Times given to one key never go backwards, so
 -- refused clients form a virtual queue outside the line. Around that time a place is kept for them,
 -- against clients without a promise.
@@ -84,6 +84,22 @@ local function promise(lane, key, limits, wait, step, own_step, room)
   return retry_at - clock.now, true
 end
 
+-- Reason why a job of a lane cannot run anywhere, and its retry time (ms from now); nil if it can.
+local function no_upstream(lane, limits)
+  local live, soonest = upstreams.live(lane), math.huge
+  if #live == 0 then return 'no_worker', limits.lease end
+  for _, name in ipairs(live) do
+    local open = upstreams.open_for(name)
+    if not open then return end
+    if open == 0 then
+      if not breaker.probe(name) and queue.is_empty(lane) then return end -- it will be the probe
+      open = 5000
+    end
+    soonest = math.min(soonest, open)
+  end
+  return 'circuit_open', soonest
+end
+
 -- Reason why a job is refused, its retry time (ms from now), and false if no place is kept for it then;
 -- nil if it is admitted. Sets the job's
 -- `place` and `wait`, and `promised` if it takes up a promise and need not wait until its key has paid.
@@ -91,20 +107,17 @@ function admission.refusal(job, limits)
   local lane, key = job.lane, job.key
   local refused = strangers.refused_for(key)
   if refused > 0 then return 'key_refused', refused, false end
-  if redis.call('ZCOUNT', keys.workers, clock.now, '+inf') == 0 then return 'no_worker', limits.lease end
-  local open = breaker.open_for()
-  if open and open > 0 then return 'circuit_open', open end
-  if open and (breaker.probe() or not queue.is_empty(lane)) then return 'circuit_open', 5000 end
+  local reason, retry = no_upstream(lane, limits)
+  if reason then return reason, retry end
 
-  local capped = accounts.parked_until(job.account, job.family) - clock.now
+  local capped = upstreams.parked_until(job) - clock.now
   if capped > 0 and (limits.refuse_capped or capped > limits.longest) then return 'model_capped', capped end
 
   local certain
   job.place, job.wait, certain = forecast.wait(job, limits)
   local known, settling = certain > 0, pulse.settling(limits.gap)
   local mean = service.is_known(lane, job.family) and service.time(lane) or UNKNOWN
-  local all = upstreams.slots(limits.max_concurrency)
-  local step = mean / upstreams.sort_slots(lanes.sort(lane), all, limits.reserves)
+  local step = mean / forecast.slots(lane, limits)
   local waiting, own = 0, line.number_of(key)
   for _, sort in ipairs(vocabulary.sorts) do waiting = waiting + redis.call('ZCARD', keys.waiting(sort)) end
   local bytes = tonumber(redis.call('GET', keys.bytes) or 0)

@@ -1,45 +1,40 @@
--- needs: clock, durations, keys
--- The circuit breaker: when the upstream fails for every key, it gets no jobs for a while, and
+-- needs: clock, durations, keys, upstreams
+-- The circuit breaker of each upstream: when it fails for every account, it gets no jobs for a while, and
 -- then one job at a time until one is answered.
 local breaker = {}
 
 local SHORTEST, LONGEST = 5000, 60000   -- ms for which it stays open, doubling
 
--- Time (ms) for which the circuit stays open; nil if it is closed. 0: a probe may be sent.
-function breaker.open_for()
-  local until_ = redis.call('HGET', keys.breaker, 'until')
-  return until_ and math.max(0, tonumber(until_) - clock.now)
-end
-
--- The running job that probes the upstream, if there is one.
-function breaker.probe()
-  local id = redis.call('HGET', keys.breaker, 'probe')
+-- The running job that probes an upstream, if there is one.
+function breaker.probe(upstream)
+  local id = redis.call('HGET', keys.breaker(upstream), 'probe')
   return id and redis.call('HGET', keys.job(id), 'state') == 'running' and id
 end
 
 -- Make a job the probe.
-function breaker.set_probe(id) redis.call('HSET', keys.breaker, 'probe', id) end
+function breaker.set_probe(upstream, id) redis.call('HSET', keys.breaker(upstream), 'probe', id) end
 
--- Count a failure that any other job would have had too. The circuit opens after `limit` of them in a
+-- Count a failure that any other job would have had too. The circuit opens after some of them in a
 -- row; a job that was tried several times counts once.
-function breaker.count_failure(id, limit)
-  local left = breaker.open_for()
+function breaker.count_failure(upstream, id)
+  local name = keys.breaker(upstream)
+  local left = upstreams.open_for(upstream)
   if left and left > 0 then return end -- the job was running when the circuit opened
-  local failures = redis.call('HGET', keys.breaker, 'failures') or 0
-  if redis.call('HSETNX', keys.job(id), 'failed', 1) == 1 then
-    failures = redis.call('HINCRBY', keys.breaker, 'failures', 1)
+  local failures = redis.call('HGET', name, 'failures') or 0
+  if redis.call('HSETNX', keys.job(id), 'failed ' .. upstream, 1) == 1 then
+    failures = redis.call('HINCRBY', name, 'failures', 1)
   end
-  if left or tonumber(failures) >= limit then
-    local pause = redis.call('HGET', keys.breaker, 'pause')
+  if left or tonumber(failures) >= upstreams.failures(upstream) then
+    local pause = redis.call('HGET', name, 'pause')
     pause = math.min(LONGEST, math.max(SHORTEST, tonumber(pause or 0) * 2))
-    redis.call('HSET', keys.breaker, 'until', clock.now + pause, 'pause', pause, 'failures', 0)
-    redis.call('HDEL', keys.breaker, 'probe')
-    redis.call('PEXPIRE', keys.breaker, durations.DAY)
+    redis.call('HSET', name, 'until', clock.now + pause, 'pause', pause, 'failures', 0)
+    redis.call('HDEL', name, 'probe')
+    redis.call('PEXPIRE', name, durations.DAY)
   end
 end
 
 -- Close the circuit: the upstream answered. The answer may also be a refusal, since a busy or refused
--- key concerns no other.
-function breaker.close() redis.call('DEL', keys.breaker) end
+-- account concerns no other.
+function breaker.close(upstream) redis.call('DEL', keys.breaker(upstream)) end
 
 return breaker

@@ -77,7 +77,8 @@ function fairness.old_tag(lane, key, family, tag)
   return math.max(tag, virtual_now(keys.lane(lane)))
 end
 
--- Advance a lane's virtual clock.
+-- A lane's virtual clock: its time, and its advance.
+function fairness.now(lane) return virtual_now(keys.lane(lane)) end
 function fairness.start(lane, tag) advance(keys.lane(lane), tag) end
 
 -- Lanes of the same sort as a lane, but others, in which a key has jobs.
@@ -93,16 +94,15 @@ end
 
 -- Charge a key for a job that it held, and that took this slot time (ms), in all lanes of this sort in which it
 -- has jobs. Slot time that no other key waited for is free.
-function fairness.pay(lane, key, family, took)
+function fairness.pay(lane, key, family, took, others_wait)
   local record = keys.key(key)
   local paid, weight = hash.get(record, lane .. ' paid', 'weight')
   took = took / tonumber(weight or 1)
   paid = tonumber(paid or 0) + took
-  local waiting = redis.call('ZCARD', keys.backlog(lane))
-  if waiting == 0 or waiting == 1 and redis.call('ZSCORE', keys.backlog(lane), key) then
-    paid = math.min(paid, virtual_now(keys.lane(lane)))
-  else
+  if others_wait then
     for other in pairs(other_lanes(lane, key)) do redis.call('HINCRBYFLOAT', record, other .. ' paid', took) end
+  else
+    paid = math.min(paid, virtual_now(keys.lane(lane)))
   end
   redis.call('HSET', record, lane .. ' paid', paid)
   fairness.hold(lane, key, family, -1)

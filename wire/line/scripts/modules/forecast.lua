@@ -1,4 +1,4 @@
--- needs: accounts, clock, fairness, hash, keys, lanes, line, pulse, queue, service, strangers, upstreams, vocabulary
+-- needs: accounts, clock, fairness, hash, keys, line, pulse, queue, service, strangers, upstreams
 -- Forecast of a waiting job's place and wait. The wait is the longer of two: the wait in its key's
 -- own line, and the wait for the work that goes before it in its lane.
 --
@@ -106,8 +106,7 @@ local function wait_in_line(job, own, work, seat_wait, settling)
     local each = own > 0 and work / own or mean
     wait = left + (turns - 1) * (each + seat_wait) / its.cap + seat_wait
   end
-  if job.account ~= job.key then return wait end
-  return math.max(wait, once(its.blocked, job.family, accounts.blocked_until, job.key, job.family) - clock.now)
+  return math.max(wait, once(its.blocked, job.lane .. ' ' .. job.family, upstreams.blocked_until, job) - clock.now)
 end
 
 local function weight_of(key) return tonumber(redis.call('HGET', keys.key(key), 'weight') or 1) end
@@ -123,9 +122,8 @@ local function weights_in(lane, in_doubt)
       found.waits[key], found.waiting, found.seen = weight, found.waiting + weight, found.seen + 1
     end
   end
-  for _, id in ipairs(redis.call('ZRANGE', keys.leases(lanes.MAIN, lanes.sort(lane)), 0, LOOKED_AT - 1)) do
-    local key = redis.call('HGET', keys.job(id), 'key')
-    if key and not found.runs[key] and not redis.call('ZSCORE', keys.backlog(lane), key) then
+  for _, key in ipairs(upstreams.running_keys(lane, LOOKED_AT)) do
+    if not found.runs[key] and not redis.call('ZSCORE', keys.backlog(lane), key) then
       local weight = weight_of(key)
       found.runs[key], found.running = weight, found.running + weight
     end
@@ -145,9 +143,7 @@ end
 local function lane_state(lane, limits)
   if states[lane] then return states[lane] end
   local mean, varies = service.time(lane)
-  local all, busy = upstreams.slots(limits.max_concurrency), 0
-  for _, sort in ipairs(vocabulary.sorts) do busy = busy + redis.call('ZCARD', keys.leases(lanes.MAIN, sort)) end
-  local free = math.max(0, all - busy)
+  local slots, free = upstreams.lane_slots(lane)
   local at, newest = hash.get(keys.lane(lane), 'now', 'newest')
   newest = tonumber(newest or 1)
   local in_doubt = strangers.in_doubt(lane) and redis.call('ZCARD', keys.strangers(lane)) or 0
@@ -155,7 +151,7 @@ local function lane_state(lane, limits)
   states[lane] = {
     mean = mean,
     varies = varies,
-    slots = upstreams.sort_slots(lanes.sort(lane), all, limits.reserves),
+    slots = slots,
     free = free,
     settling = pulse.settling(limits.gap),
     at = tonumber(at or 1),
@@ -164,11 +160,13 @@ local function lane_state(lane, limits)
     weights = weights_in(lane, in_doubt),
     in_doubt = in_doubt,
     regulars = redis.call('ZCARD', keys.regulars(lane)),
-    waiting = redis.call('ZCARD', keys.waiting(lanes.sort(lane))),
     unanswered = service.unanswered(lane),
   }
   return states[lane]
 end
+
+-- Slots of a lane.
+function forecast.slots(lane, limits) return lane_state(lane, limits).slots end
 
 local function extent(name)
   local last = redis.call('ZREVRANGE', name, 0, 0, 'WITHSCORES')
@@ -191,7 +189,7 @@ local function before_in_lane(now, job, tag, own)
   local first = strange and waiting(keys.strangers(lane)) or 0 -- strangers that go before it
   local between = queue.BETWEEN * (first + own + 1)                -- regulars among them, at most
   if strange and now.in_doubt > 0 then
-    if now.waiting == now.in_doubt then between = 0 end
+    if now.weights.all == 0 then between = 0 end
     local short = first * now.unanswered
     return own + first + between, short + between * mean, short + math.min(between, now.regulars) * mean
   end

@@ -1,4 +1,4 @@
--- needs: channels, clock, durations, fairness, hash, keys, lanes, line, metrics, service, strangers, upstreams
+-- needs: channels, clock, durations, fairness, hash, keys, lanes, line, metrics, service, strangers, turns, upstreams
 -- Changes of a job's state: finished, requeued, cancelled; and its readers.
 local jobs = {}
 
@@ -35,8 +35,8 @@ function jobs.finish(id, state, reason)
     if service.learn(lane, family, key, took) then line.correct_tags(lane) end
     metrics.observe('gateway_service_seconds', {lane = sort, family = family}, took / 1000)
   end
-  if held then fairness.pay(lane, key, family, took) end
-  if took > 0 then upstreams.count_slot_time(job.upstream, sort, took) end
+  if held then fairness.pay(lane, key, family, took, upstreams.others_wait(job.upstream, lane, key)) end
+  if took > 0 then turns.count_slot_time(job.upstream, sort, took) end
   metrics.count('gateway_endings_total', {lane = sort, reason = reason})
   if held then -- else it only waited in its key's line: no seat and no slot is free
     local queued = line.fill_seats(key)
@@ -75,7 +75,7 @@ function jobs.requeue(id, reason, not_before)
   if not_before then
     redis.call('ZADD', keys.later, not_before, 'job ' .. id)
   else
-    line.insert(id, job)
+    line.put_back(id, job)
   end
   line.fill_seats(key)
   channels.nudge()
@@ -144,7 +144,7 @@ function jobs.resume_due()
       if readers and not jobs.has_reader(readers) then jobs.cancel(name) end
     elseif redis.call('HGET', keys.job(name), 'state') == 'waiting' then
       local place = line.place(name)
-      line.insert(name, place)
+      line.put_back(name, place)
       line.fill_seats(place.key)
     end
   end

@@ -154,18 +154,31 @@ function line.remove(id, job)
   return redis.call('SREM', keys.queued(key), id) + redis.call('ZREM', keys.running(key), id) > 0
 end
 
--- Move a key's jobs on its own account from the queues back into its lines: the account is cooling down, or
--- may hold fewer. `family`: only jobs of this one.
-function line.unseat(key, family)
+-- Move those of a key's jobs from the queues back into its lines that a function of their places chooses.
+local function unseat(key, leaves)
   for _, id in ipairs(redis.call('SMEMBERS', keys.queued(key))) do
     local place = line.place(id)
-    if place.lane and place.account == key and (not family or family == place.family) then
+    if place.lane and leaves(place) then
       queue.remove(place.lane, id)
       redis.call('SREM', keys.queued(key), id)
       fairness.hold(place.lane, key, place.family, -1)
       line.insert(id, place)
     end
   end
+end
+
+-- Take the seats of a key's jobs on its own account: the account is cooling down, or may hold fewer. `family`: only
+-- jobs of this one.
+function line.unseat(key, family)
+  unseat(key, function(place) return place.account == key and (not family or family == place.family) end)
+end
+
+-- Put a job that was requeued into its key's line. One that comes after it there leaves the queue of their lane.
+function line.put_back(id, job)
+  unseat(job.key, function(place)
+    return place.lane == job.lane and tonumber(place.line_tag) > tonumber(job.line_tag)
+  end)
+  line.insert(id, job)
 end
 
 return line

@@ -2,6 +2,8 @@
 -- The jobs of a lane that may be claimed now, by their tags: arq's sorted set, and for the choice of the
 -- next job, those of strangers and those of all other keys (regulars) in a sorted set each.
 --
+-- Lanes with jobs in their queue are in a set of their own, so that a claim need not look at the others.
+--
 -- The lowest tag goes first, but while both kinds wait, at least every fourth job is a stranger's, and
 -- while strangers are in doubt, no more than that.
 local queue = {}
@@ -14,6 +16,7 @@ function queue.is_empty(lane) return redis.call('EXISTS', keys.queue(lane)) == 0
 function queue.add(lane, key, id, tag)
   local own, other = keys.regulars(lane), keys.strangers(lane)
   if strangers.is_one(key) then own, other = other, own end
+  redis.call('SADD', keys.ready, lane)
   redis.call('ZADD', keys.queue(lane), tag, id)
   redis.call('ZADD', own, tag, id)
   redis.call('ZREM', other, id)
@@ -22,7 +25,9 @@ end
 function queue.remove(lane, id)
   redis.call('ZREM', keys.regulars(lane), id)
   redis.call('ZREM', keys.strangers(lane), id)
-  return redis.call('ZREM', keys.queue(lane), id)
+  if redis.call('ZREM', keys.queue(lane), id) == 0 then return 0 end
+  if queue.is_empty(lane) then redis.call('SREM', keys.ready, lane) end
+  return 1
 end
 
 -- The jobs of a key that has had its first answer are no stranger's any more.
@@ -37,6 +42,12 @@ end
 local function head(name)
   local id, tag = unpack(redis.call('ZRANGE', name, 0, 0, 'WITHSCORES'))
   return id, tonumber(tag)
+end
+
+-- The lowest tag in a lane's queue; nil if it is empty.
+function queue.first_tag(lane)
+  local _, tag = head(keys.queue(lane))
+  return tag
 end
 
 -- Id and tag of the job whose turn it is. A stranger that goes before its turn leaves the virtual clock at
@@ -60,12 +71,15 @@ function queue.pop(lane)
     local id, tag = next_job(lane)
     if queue.remove(lane, id) == 1 then return id, tag end
   end
+  redis.call('SREM', keys.ready, lane)
 end
 
--- Sort the jobs of a queue by kind of key again, if some of them are missing there. True if there were.
+-- Sort the jobs of a queue by kind of key again, if some of them are missing there, and note that there are
+-- some. True if that was missing.
 function queue.mend(lane)
+  local missing = not queue.is_empty(lane) and redis.call('SADD', keys.ready, lane) == 1
   local sorted = redis.call('ZCARD', keys.regulars(lane)) + redis.call('ZCARD', keys.strangers(lane))
-  if sorted == redis.call('ZCARD', keys.queue(lane)) then return false end
+  if sorted == redis.call('ZCARD', keys.queue(lane)) then return missing end
   redis.call('DEL', keys.regulars(lane), keys.strangers(lane))
   local jobs = redis.call('ZRANGE', keys.queue(lane), 0, -1, 'WITHSCORES')
   for i = 1, #jobs, 2 do

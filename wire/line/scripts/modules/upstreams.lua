@@ -1,38 +1,224 @@
--- needs: clock, keys, lanes, queue, vocabulary
--- Upstreams, and the slots of each: for all its jobs, and for those of one sort.
+-- needs: accounts, clock, hash, keys, lanes
+-- Upstreams, as the workers describe them: their accounts, the lanes that they serve, and their slots, for all
+-- jobs and for those of one sort. All upstreams of a lane run its jobs on keys' own accounts, or all on shared
+-- ones.
 local upstreams = {}
 
--- Slots of the upstream: limited by its cap, and by the live workers.
-function upstreams.slots(max_concurrency)
-  local offered = 0
-  for _, worker in ipairs(redis.call('ZRANGEBYSCORE', keys.workers, clock.now, '+inf')) do
-    local described = redis.call('GET', keys.worker(worker))
-    if described then offered = offered + cjson.decode(described).max_jobs end
+local BOUNDED = {embeddings = true}   -- sorts that hold no more than their reserve where others are served
+
+-- Read once in a run of a script: slots offered by live workers, and records.
+local offered
+local records = {}
+
+-- Record of an upstream: `own`, if jobs run on their keys' own accounts; its `cap`, 0 if its accounts
+-- alone have caps; the `reserves` of its sorts; `several`, if it has several lanes of a sort. Or nil.
+function upstreams.record(name)
+  if records[name] == nil then
+    local own, cap, reserves, several =
+      hash.get(keys.upstream(name), 'own', 'max_concurrency', 'reserves', 'several')
+    records[name] = reserves and {
+      own = own == '1', cap = tonumber(cap), reserves = cmsgpack.unpack(reserves), several = several == '1',
+    } or false
   end
-  return math.min(max_concurrency, offered)
+  return records[name] or nil
 end
 
--- Number of the `all` slots that a sort gets: at least its reserve, and what the others neither hold nor want.
-function upstreams.sort_slots(sort, all, reserves)
-  local others, sum = 0, 0
+-- Slots that live workers offer to an upstream; 0 if none serves it.
+local function offered_to(name)
+  if not offered then
+    offered = {}
+    for _, worker in ipairs(redis.call('ZRANGEBYSCORE', keys.workers, clock.now, '+inf')) do
+      local described = redis.call('GET', keys.worker(worker))
+      local presence = described and cjson.decode(described) or {}
+      for _, upstream in ipairs(presence.upstreams or {}) do -- an older release names none
+        offered[upstream] = (offered[upstream] or 0) + presence.max_jobs
+      end
+    end
+  end
+  return offered[name] or 0
+end
+
+-- Names of all upstreams.
+function upstreams.all() return redis.call('SMEMBERS', keys.upstreams) end
+
+-- Time (ms) for which an upstream's circuit stays open; nil if it is closed. 0: a probe may be sent.
+function upstreams.open_for(name)
+  local until_ = redis.call('HGET', keys.breaker(name), 'until')
+  return until_ and math.max(0, tonumber(until_) - clock.now)
+end
+
+-- Failures in a row that open an upstream's circuit.
+function upstreams.failures(name) return tonumber(redis.call('HGET', keys.upstream(name), 'failures') or 1) end
+
+-- Upstreams of a lane that live workers serve.
+function upstreams.live(lane)
+  local found = {}
+  for _, name in ipairs(redis.call('SMEMBERS', keys.servers(lane))) do
+    if offered_to(name) > 0 and upstreams.record(name) then found[#found + 1] = name end
+  end
+  return found
+end
+
+-- Those of them that take jobs now: whose circuit is closed.
+local function taking(lane)
+  local found = {}
+  for _, name in ipairs(upstreams.live(lane)) do
+    if not upstreams.open_for(name) then found[#found + 1] = name end
+  end
+  return found
+end
+
+-- True if another upstream takes jobs of a lane now.
+function upstreams.has_another(lane, name)
+  for _, other in ipairs(taking(lane)) do
+    if other ~= name then return true end
+  end
+  return false
+end
+
+-- Upstreams that a forecast counts on: those that take jobs; if there are none, those that will, it is hoped.
+local function expected(lane)
+  local found = taking(lane)
+  if #found == 0 then found = upstreams.live(lane) end
+  if #found > 0 then return found end
+  for _, name in ipairs(redis.call('SMEMBERS', keys.servers(lane))) do
+    if upstreams.record(name) then found[#found + 1] = name end
+  end
+  return found
+end
+
+-- Number of jobs that run at an upstream, of one sort or of all.
+function upstreams.running(name, sort)
+  if sort then return redis.call('ZCARD', keys.leases(name, sort)) end
+  local sum = 0
+  for each in pairs(upstreams.record(name).reserves) do sum = sum + upstreams.running(name, each) end
+  return sum
+end
+
+-- Jobs that an upstream may run at once: its cap and, if all keys share its accounts, theirs.
+function upstreams.cap(name)
+  local record, sum = upstreams.record(name), 0
+  if record.own then return record.cap end
+  for _, account in ipairs(redis.call('SMEMBERS', keys.accounts(name))) do sum = sum + accounts.cap(account) end
+  return record.cap > 0 and math.min(record.cap, sum) or sum
+end
+
+-- Slots of an upstream: limited by its cap, and by its live workers, if it has any.
+function upstreams.slots(name)
+  local cap, most = upstreams.cap(name), offered_to(name)
+  return most > 0 and math.min(cap, most) or cap
+end
+
+-- Number of jobs of a sort that an upstream may run at once, whatever others want.
+function upstreams.most(name, sort)
+  local reserves = upstreams.record(name).reserves
+  for other in pairs(reserves) do
+    if other ~= sort and BOUNDED[sort] then return reserves[sort] end
+  end
+  return math.huge
+end
+
+-- Lanes that an upstream serves and that have jobs to be claimed, by sort.
+function upstreams.ready(name)
+  local found = {}
+  for _, lane in ipairs(redis.call('SINTER', keys.ready, keys.serves(name))) do
+    local sort = lanes.sort(lane)
+    found[sort] = found[sort] or {}
+    found[sort][#found[sort] + 1] = lane
+  end
+  return found
+end
+
+-- Slots of an upstream that a sort gets: at least its reserve, and what the others neither hold nor want.
+local function sort_slots(name, sort, ready)
+  local reserves, all, others, sum = upstreams.record(name).reserves, upstreams.slots(name), 0, 0
   for _, reserve in pairs(reserves) do sum = sum + reserve end
-  for name, reserve in pairs(reserves) do
-    if name ~= sort then
-      local wanted = queue.is_empty(name) and 0 or all * reserve / sum
-      others = others + math.max(wanted, redis.call('ZCARD', keys.leases(lanes.MAIN, name)))
+  for other, reserve in pairs(reserves) do
+    if other ~= sort then
+      local wanted = ready[other] and all * reserve / sum or 0
+      others = others + math.max(wanted, upstreams.running(name, other))
     end
   end
-  return math.max(all * reserves[sort] / sum, all - others)
+  return math.min(math.max(all * reserves[sort] / sum, all - others), upstreams.most(name, sort))
 end
 
--- Count the slot time (ms) that a sort has had while another one waited.
-function upstreams.count_slot_time(upstream, sort, took)
-  for _, other in ipairs(vocabulary.sorts) do
-    if other ~= sort and not queue.is_empty(other) then
-      redis.call('HINCRBYFLOAT', keys.turns(upstream), 'had ' .. sort, took)
-      return
+-- A lane's part of the slots of its sort at an upstream: that of its waiting keys, at least one.
+local function part(lane, ready)
+  local own = math.max(1, redis.call('ZCARD', keys.backlog(lane)))
+  local all = own
+  for _, other in ipairs(ready[lanes.sort(lane)] or {}) do
+    if other ~= lane then all = all + redis.call('ZCARD', keys.backlog(other)) end
+  end
+  return own / all
+end
+
+-- Slots of all upstreams that a lane gets, and those that are free now.
+function upstreams.lane_slots(lane)
+  local slots, free = 0, 0
+  for _, name in ipairs(expected(lane)) do
+    local ready = upstreams.ready(name)
+    local sorts = sort_slots(name, lanes.sort(lane), ready)
+    slots = slots + (upstreams.record(name).several and sorts * part(lane, ready) or sorts)
+    free = free + math.max(0, upstreams.slots(name) - upstreams.running(name))
+  end
+  return slots > 0 and slots or 1, free
+end
+
+-- Earliest time (ms) that `when` finds for an account and a lane, among the shared accounts that run jobs of the
+-- lane; 0 if there is none.
+local function soonest(lane, when)
+  local earliest
+  for _, name in ipairs(expected(lane)) do
+    for _, account in ipairs(redis.call('SMEMBERS', keys.accounts(name))) do
+      earliest = math.min(earliest or math.huge, when(account, lane))
     end
   end
+  return earliest or 0
+end
+
+-- Time (ms) until which no account can be used for a job, or its models are parked for all of them; in the
+-- past, or 0, if one can.
+function upstreams.blocked_until(job)
+  if job.account == job.key then return accounts.blocked_until(job.key, job.family) end
+  return soonest(job.lane, accounts.blocked_until)
+end
+function upstreams.parked_until(job)
+  if job.account == job.key then return accounts.parked_until(job.key, job.family) end
+  return soonest(job.lane, accounts.parked_until)
+end
+
+-- Keys of the jobs of a lane that run, at most `most` of them; a key may come twice.
+function upstreams.running_keys(lane, most)
+  local found = {}
+  for _, name in ipairs(expected(lane)) do
+    for _, id in ipairs(redis.call('ZRANGE', keys.leases(name, lanes.sort(lane)), 0, most - 1 - #found)) do
+      local key, its_lane = hash.get(keys.job(id), 'key', 'lane')
+      if key and its_lane == lane then found[#found + 1] = key end
+    end
+    if #found >= most then break end
+  end
+  return found
+end
+
+-- True if another key waits for a slot like the one that a job of this lane holds at an upstream, or for its seat in the
+-- queue, if it has no slot yet.
+function upstreams.others_wait(name, lane, key)
+  local record, waiting = name and upstreams.record(name), {lane}
+  if record and record.several then waiting = upstreams.ready(name)[lanes.sort(lane)] or waiting end
+  for _, each in ipairs(waiting) do
+    local number = redis.call('ZCARD', keys.backlog(each))
+    if number > 1 or number == 1 and not redis.call('ZSCORE', keys.backlog(each), key) then return true end
+  end
+  return false
+end
+
+-- Forget an upstream that no worker has described for some time, unless jobs still run there. True if it did.
+function upstreams.forget(name)
+  if redis.call('EXISTS', keys.upstream(name)) == 1 then return false end
+  for _, lane in ipairs(redis.call('SMEMBERS', keys.serves(name))) do redis.call('SREM', keys.servers(lane), name) end
+  redis.call('DEL', keys.serves(name), keys.accounts(name), keys.turns(name))
+  redis.call('SREM', keys.upstreams, name)
+  return true
 end
 
 return upstreams

@@ -1,7 +1,9 @@
-"""Data that release 436ec32 wrote, with jobs waiting and running, in the line of this release.
+"""Data that older releases wrote, with jobs waiting and running, in the line of this release.
 
-`line_of_436ec32.json` was recorded from that release: all keys except metrics and the records of
-the finished job. Two keys run a job of the chat lane, one runs an image.
+`line_of_436ec32.json` was recorded from that release, which notes no version, and
+`line_of_version_2.json` from ce4c429: all keys except metrics and the records of the finished job.
+In the former two keys run a job of the chat lane, in the latter three; one runs an image. In the
+latter one account cools down, one may not use a family, and one may hold fewer conversations.
 """
 
 from __future__ import annotations
@@ -25,15 +27,27 @@ from wire import VERSION
 from wire.line.scripts import Scripts, WrongVersionError, upgrade
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
+from wire.upkeep.reconciler import reconcile
 from workers.worker import Worker
 
-RECORDED = json.loads(Path(__file__).with_name("line_of_436ec32.json").read_text())
+
+def recorded(name: str) -> list[Any]:
+    """Kind, name and value of each key."""
+    return json.loads(Path(__file__).with_name(name).read_text())  # type: ignore[no-any-return]
+
+
+def jobs_in(recorded: list[Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix("gateway:job:"): value
+        for _, name, value in recorded
+        if name.startswith("gateway:job:")
+    }
+
+
+RECORDED = recorded("line_of_436ec32.json")
 RECORDED_AT = 1795844579000
-JOBS = {
-    name.removeprefix("gateway:job:"): value
-    for _, name, value in RECORDED
-    if name.startswith("gateway:job:")
-}
+JOBS = jobs_in(RECORDED)
+OF_VERSION_2 = recorded("line_of_version_2.json")
 WAITING = {id: job for id, job in JOBS.items() if job["state"] == "waiting"}
 
 
@@ -56,10 +70,12 @@ def shifted(value: Any, by: int) -> Any:
     return value
 
 
-async def write_recorded(redis: Redis) -> None:
-    by = await now(redis) - RECORDED_AT
-    for kind, name, recorded in RECORDED:
-        value = shifted(recorded, by)
+async def write_recorded(redis: Redis, recorded: list[Any] = RECORDED) -> None:
+    by = await now(redis) - max(
+        int(value["at"]) for _, name, value in recorded if name == "gateway:pulse"
+    )
+    for kind, name, former in recorded:
+        value = shifted(former, by)
         match kind:
             case "hash":
                 fields = {field: each.encode("latin-1") for field, each in value.items()}
@@ -142,6 +158,45 @@ async def test_old_keys_and_fields_go_and_seats_are_counted(redis: Redis, seal: 
     # Tags are jobs, not ms: no user is further ahead than its own jobs.
     assert max(s for _, s in await redis.zrange("gateway:users:a", 0, -1, withscores=True)) < 8
     assert await redis.zscore(f"arq:queue:chat:{seal.fingerprint}", "light-0") == 11.0
+
+
+async def test_no_job_of_version_2_is_lost_and_its_caps_and_pauses_hold(
+    redis: Redis, seal: Seal
+) -> None:
+    await write_recorded(redis, OF_VERSION_2)
+    slots = settings.Upstream(max_concurrency=20)
+    queue = WholeLine(redis, seal, LASTING, slots)
+    await queue.presences.show_front_end("front")
+    await has_worker(redis, seal, slots)
+    assert await reconcile(queue, 60) == 0, "nothing is to be repaired"
+    left = jobs_in(OF_VERSION_2)
+    running = [id for id, job in left.items() if job["state"] == "running"]
+
+    claims = {each.id: each for each in await claim(queue, 20)}
+    assert {*claims} == {"light-0", "late-0"}, "of a, one runs; p may hold one; f and g rest"
+    assert (await queue.snapshot()).accounts == {"resting": 1, "parked": 1, "limited": 1}
+    for id in running:
+        attempt = int(await field(redis, f"gateway:job:{id}", "attempt") or 0)
+        assert await queue.finish(id, attempt, "done", ENTRY, {})
+        del left[id]
+    for waits in ("account f", "family g gpt_4_s"):
+        await redis.zadd("gateway:later", {waits: 1})
+    came: list[str] = []
+    while claims or (claims := {each.id: each for each in await claim(queue, 20)}):
+        for id, each in claims.items():
+            came.append(id)
+            await queue.begin(each, ENTRY, {})
+            await finish(queue, each)
+            del left[id]
+        claims = {}
+    assert not left
+    heavy = [f"heavy-{n}" for n in range(1, 4)]
+    pool = [f"pool-{n}" for n in range(1, 4)]
+    for expected in (heavy, ["light-0", "light-1"], pool, ["late-0", "late-1"]):
+        assert [id for id in came if id in expected] == expected
+    assert await redis.get("gateway:bytes") == b"0"
+    old = ["gateway:leases:chat", "gateway:leases:images", "gateway:breaker"]
+    assert await redis.exists(*old) == 0
 
 
 async def test_an_upgrade_happens_once_and_an_empty_redis_only_gets_the_version(

@@ -1,8 +1,8 @@
 -- needs: fairness, hash, keys, queue, upstreams
 -- Turns of sorts and lanes at an upstream.
 --
--- Of the sorts that have jobs, the one goes first that holds least of its reserve. Of those that hold the same
--- part, it is the one that has had less slot time while another one waited: so even a single slot is shared.
+-- Of the sorts with jobs, the one that holds least of its reserve goes first; of those that hold the same part of
+-- it, the one with less slot time so far while another one waited: so even a single slot is shared.
 --
 -- Lanes of a sort take turns by start-time fair queueing (see `fairness`), each as a flow: a job that starts moves
 -- its lane on by as much as it moves the lane's virtual clock. That clock shows what each key of the lane has had

@@ -72,7 +72,7 @@ class Clock:
 
 
 async def served(queue: WholeLine, jobs: int, *offers: Offer, length: float = 10.0) -> list[Claim]:
-    """Run that many jobs of the same length, in all slots of the upstreams; return them in order."""
+    """Run that many jobs of one length, in all slots of the upstreams; return them in order."""
     clock, done = Clock(queue), list[Claim]()
     names = [offer.upstream for offer in offers]
     while len(done) < jobs:

@@ -45,12 +45,11 @@ def ask(
     *reads: bytes, path: ApiPath = CHAT, choices: int = 1, ends: bool = True
 ) -> tuple[list[Event], Answer]:
     answer = Answer(dialect_of(path, choices), "asked", ("http://10.0.0.7:8080",))
-    parser = EventParser()
     events: list[Event] = []
-    for read in reads:
-        events += answer.feed(parser.feed(read)) or []
-    if ends:
-        events += answer.end_of_body(parser.remainder)
+    for read in [*reads, b""] if ends else reads:
+        events += [] if answer.over else answer.feed(read) or []
+    if answer.ending is not None:
+        assert events.pop() is answer.ending
     assert not any(isinstance(event, Started) for event in events[1:])
     return events, answer
 
@@ -152,8 +151,8 @@ def test_a_body_may_break_after_a_finish() -> None:
 def test_an_answer_begins_with_the_first_message_that_says_something(delta: object) -> None:
     answer = Answer(dialect_of(CHAT), "asked")
     for silent in (ROLE, sse({"choices": [], "prompt_progress": {}}), sse({}), chunk(delta={})):
-        assert answer.feed(EventParser().feed(silent)) == []
-    events = answer.feed(EventParser().feed(chunk(delta)))
+        assert answer.feed(silent) == []
+    events = answer.feed(chunk(delta))
     assert events is not None
     assert events[0] == Started("m")
     assert len(events) == 6  # those that were held back come first, in order
@@ -169,8 +168,8 @@ def test_a_finish_alone_begins_an_answer() -> None:
 def test_comments_and_pings_are_no_signs_of_life() -> None:
     answer = Answer(dialect_of("messages"), "asked")
     for nothing in (b": keep-alive\n\n", b"data:\n\n", sse({"type": "ping"}, "ping")):
-        assert answer.feed(EventParser().feed(nothing)) is None
-    assert answer.feed(EventParser().feed(sse({"type": "content_block_stop"}))) == []
+        assert answer.feed(nothing) is None
+    assert answer.feed(sse({"type": "content_block_stop"})) == []
 
 
 def test_a_bounded_size_is_held_back() -> None:
@@ -293,7 +292,7 @@ ENDED = response("response.completed", response={"model": "theirs", "usage": {}}
 
 def test_responses_begin_with_a_delta_and_end_with_their_last_event() -> None:
     answer = Answer(dialect_of("responses"), "asked")
-    assert answer.feed(EventParser().feed(CREATED + ADDED)) == []
+    assert answer.feed(CREATED + ADDED) == []
     events, answer = ask(CREATED + ADDED + DELTA + ENDED + DELTA, path="responses")
     assert events[0] == Started("theirs")
     assert [event.name for event in events if isinstance(event, Piece)] == [

@@ -12,12 +12,13 @@ or with an error as the first message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
 from wire.events import OVERHEAD, Complete, Event, Failed, Piece, Started
-from workers.http.sse import ServerSentEvent
+from workers.http.sse import EventParser, EventTooLargeError, ServerSentEvent
 from workers.openai.dialects.dialect import Dialect
 from workers.openai.error_object import MAX_TEXT, ErrorObject, read_error
 from workers.openai.judgement import Refusal, failure, judge
@@ -26,6 +27,12 @@ from workers.upstream import BROKEN_OFF, NO_ANSWER, UpstreamError
 
 MAX_HELD = 256 * 1024
 """Bytes of messages that are held back at most; an answer with more of them has begun."""
+
+TOO_LARGE = Failed(
+    "upstream_error",
+    "The upstream sent more than this gateway reads: its answer is too large.",
+    "upstream_error",
+)
 
 _KEEP_ALIVES = ("ping", "keepalive")
 """Names of events that only keep a connection open, like comments."""
@@ -48,6 +55,7 @@ class Answer:
         self._dialect = dialect
         self._model = model
         self._secrets = secrets
+        self._parser = EventParser()
         self._held: list[Event] = []
         self._held_bytes = 0
 
@@ -61,71 +69,76 @@ class Answer:
         """True if nothing else is read."""
         return self.ending is not None or self.failure is not None
 
-    def feed(self, messages: Iterable[ServerSentEvent]) -> list[Event] | None:
-        """Return the events of the next messages, None if these were no sign of life."""
+    def feed(self, data: bytes) -> list[Event] | None:
+        """Return the events of the next bytes, b"" at the end of the body, even of a broken one.
+
+        The ending is the last event. None: the bytes were no sign of life.
+        """
         events: list[Event] = []
+        alive = self._relay(data, events) if data else self._end_of_body(events)
+        if self.ending is not None:
+            events.append(self.ending)
+        return events if events or (alive and not self.begun) else None
+
+    def _relay(self, data: bytes, events: list[Event]) -> bool:
+        """Append the events of the next bytes. Returns False if they were no sign of life."""
         alive = False
+        try:
+            messages = self._parser.feed(data)
+        except EventTooLargeError:
+            self.failure = UpstreamError(TOO_LARGE)
+            return False
+        read = self._dialect.read
         for message in messages:
-            if self.over:
-                break
             if message.event in _KEEP_ALIVES or not message.data:
                 continue
             alive = True
-            piece = self._read(message)
-            if piece is not None:
-                self._relay(piece, events)
-            if self._dialect.ended and not self.over:
+            try:
+                seen = read(message)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                seen = self._read_masked(message)
+            if isinstance(seen, Piece):
+                if self.begun:
+                    events.append(seen)
+                else:
+                    self._hold_back(seen, events)
+            elif isinstance(seen, ErrorObject):
+                self._fail(seen)
+            if self._dialect.ended and self.failure is None:
                 self._end()
-        return events if events or (alive and not self.begun) else None
+            if self.over:
+                break
+        return alive
 
-    def end_of_body(self, remainder: bytes = b"") -> list[Event]:
-        """End the answer with its body, and return its last events.
-
-        `remainder`: bytes that were no message. A server that answers with JSON instead of a
-        stream mostly reports an error.
-        """
-        if self.over:
-            return []
+    def _end_of_body(self, events: list[Event]) -> bool:
         if self._dialect.finished:
             missing = self._dialect.complete()
+            if missing is not None:
+                events.append(missing)
             self._end()
-            return [] if missing is None else [missing]
-        error = read_error(remainder)
+            return True
+        # A server that answers with JSON instead of a stream mostly reports an error.
+        error = read_error(self._parser.remainder)
         if not self.begun and error.is_json:
             self._fail(error)
         else:
             self._fail_with(BROKEN_OFF)
-        return []
+        return False
 
-    def refuse(self, message: str) -> None:
-        """End an answer that this gateway does not read on."""
-        self.failure = UpstreamError(Failed("upstream_error", message, "upstream_error"))
+    def _read_masked(self, message: ServerSentEvent) -> Piece | ErrorObject | None:
+        """Read a message that cannot be decoded as it is; one that is not JSON is a failure."""
+        masked = mask_surrogates(message.data)
+        if masked is not None:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                seen = self._dialect.read(ServerSentEvent(message.event, masked))
+                if isinstance(seen, Piece):
+                    return Piece(unmask_surrogates(seen.data), seen.name)
+                return seen
+        self._fail_with(self._not_json(message.data))
+        return None
 
-    def _read(self, message: ServerSentEvent) -> Piece | None:
-        try:
-            seen = self._observe(message)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._fail_with(self._not_json(message.data))
-            return None
-        if isinstance(seen, ErrorObject):
-            self._fail(seen)
-            return None
-        return seen
-
-    def _observe(self, message: ServerSentEvent) -> Piece | ErrorObject | None:
-        try:
-            return self._dialect.read(message)
-        except msgspec.DecodeError:
-            masked = mask_surrogates(message.data)
-            if masked is None:
-                raise
-        seen = self._dialect.read(ServerSentEvent(message.event, masked))
-        return Piece(unmask_surrogates(seen.data), seen.name) if isinstance(seen, Piece) else seen
-
-    def _relay(self, piece: Piece, events: list[Event]) -> None:
-        if self.begun:
-            events.append(piece)
-            return
+    def _hold_back(self, piece: Piece, events: list[Event]) -> None:
+        """Hold back a piece, until one says something and begins the answer."""
         self._held.append(piece)
         self._held_bytes += OVERHEAD + len(piece.data)
         if self._dialect.said or self._held_bytes > MAX_HELD:

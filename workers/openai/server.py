@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import aiohttp
 import msgspec
@@ -18,9 +18,8 @@ from wire.events import Event, Failed
 from wire.jobs import RelayedJob
 from workers.http.body import HttpBody
 from workers.http.session import open_session
-from workers.http.sse import EventParser, EventTooLargeError
 from workers.http.unreachable import UnreachableError
-from workers.openai.answer import Answer
+from workers.openai.answer import TOO_LARGE, Answer
 from workers.openai.connection import KEEPALIVE, Connection, read_error_body, trace_reuse
 from workers.openai.dialects import dialect_of
 from workers.openai.error_object import read_error
@@ -36,8 +35,6 @@ _LARGE = 1024 * 1024
 
 _TAIL_TIMEOUT = 5.0
 """Seconds that the usage and the end of an answer may come after its finish."""
-
-_TOO_LARGE = "The upstream sent more than this gateway reads: its answer is too large."
 
 logger = logging.getLogger(__name__)
 
@@ -70,17 +67,25 @@ class OpenAiServer:
     async def answer(self, job: RelayedJob) -> AsyncGenerator[Sequence[Event], None]:
         """See `Upstream.answer`."""
         request = await self._prepare(job)
-        response = await self._post(job, request)
-        body = HttpBody(response)
-        try:
-            if response.status != 200:
-                raise await self._refusal(job, response)
-            relay = self._relay_stream if request.streamed else self._relay_whole
-            async with aclosing(relay(job, request, body)) as batches:
-                async for events in batches:
+        async with self._posted(job, request) as body:
+            if not request.streamed:
+                yield await self._read_whole(request, body)
+                return
+            dialect = dialect_of(job.path, request.choices)
+            answer = Answer(dialect, request.model, self._connection.secrets())
+            pacing = Pacing()
+            while not answer.over:
+                data = await (_read_tail(body) if answer.finished else body.read())
+                pacing.begin()
+                events = answer.feed(data)
+                if answer.unfinished:
+                    self._note_unfinished(job)
+                if events is not None:
                     yield events
-        finally:
-            await body.close()  # an unread rest ends the answer at the server
+                await pacing.pause()
+            if answer.failure is not None:
+                raise answer.failure
+            await body.finish()
 
     async def survey(self) -> Survey:
         """Ask the server for its models and slots."""
@@ -131,9 +136,11 @@ class OpenAiServer:
             message = "The request body is not a JSON object. Send one."
             raise UpstreamError(Failed("bad_request", message, status=400)) from None
 
-    async def _post(self, job: RelayedJob, request: Request) -> aiohttp.ClientResponse:
+    @asynccontextmanager
+    async def _posted(self, job: RelayedJob, request: Request) -> AsyncIterator[HttpBody]:
+        """The body of the answer to a request. An unread rest of it ends it at the server."""
         try:
-            return await self._connection.post(job.path, request)
+            response = await self._connection.post(job.path, request)
         except UnreachableError as error:
             logger.warning(
                 "the upstream could not be reached (%s.base_url)",
@@ -141,6 +148,13 @@ class OpenAiServer:
                 extra={"event": "upstream_unreachable", "job": job.id, "reason": error.detail},
             )
             raise
+        body = HttpBody(response)
+        try:
+            if response.status != 200:
+                raise await self._refusal(job, response)
+            yield body
+        finally:
+            await body.close()
 
     async def _refusal(self, job: RelayedJob, response: aiohttp.ClientResponse) -> Refusal:
         error = read_error(await read_error_body(response)).without(self._connection.secrets())
@@ -153,69 +167,29 @@ class OpenAiServer:
             self._log_refused_us()
         return refusal
 
-    async def _relay_stream(
-        self, job: RelayedJob, request: Request, body: HttpBody
-    ) -> AsyncGenerator[Sequence[Event], None]:
-        answer = Answer(
-            dialect_of(job.path, request.choices), request.model, self._connection.secrets()
-        )
-        parser, pacing = EventParser(), Pacing()
-        while not answer.over:
-            data = await _read(body, _TAIL_TIMEOUT if answer.finished else None)
-            pacing.begin()
-            events = _feed(answer, parser, data)
-            if answer.ending is not None:
-                events = [*(events or []), answer.ending]
-                self._note(job, answer)
-            if events is not None:
-                yield events
-            await pacing.pause()
-        if answer.failure is not None:
-            raise answer.failure
-        await body.finish()
-
-    async def _relay_whole(
-        self, job: RelayedJob, request: Request, body: HttpBody
-    ) -> AsyncGenerator[Sequence[Event], None]:
+    async def _read_whole(self, request: Request, body: HttpBody) -> list[Event]:
         content = bytearray()
         while data := await body.read():
             content += data
             if len(content) > MAX_WHOLE:
-                raise UpstreamError(Failed("upstream_error", _TOO_LARGE, "upstream_error"))
-            yield []
+                raise UpstreamError(TOO_LARGE)
         arguments = bytes(content), request.model, self._connection.secrets()
         if len(content) <= _LARGE:
-            events = read_whole(*arguments)
-        else:
-            events = await asyncio.to_thread(read_whole, *arguments)
-        yield events
+            return read_whole(*arguments)
+        return await asyncio.to_thread(read_whole, *arguments)
 
-    def _note(self, job: RelayedJob, answer: Answer) -> None:
-        if answer.unfinished:
-            self.anomalies["unfinished"] += 1
-            logger.warning(
-                "the upstream ended an answer without a finish reason",
-                extra={"event": "upstream_odd_answer", "job": job.id, "path": job.path},
-            )
+    def _note_unfinished(self, job: RelayedJob) -> None:
+        self.anomalies["unfinished"] += 1
+        logger.warning(
+            "the upstream ended an answer without a finish reason",
+            extra={"event": "upstream_odd_answer", "job": job.id, "path": job.path},
+        )
 
 
-def _feed(answer: Answer, parser: EventParser, data: bytes) -> list[Event] | None:
-    if not data:
-        return answer.end_of_body(parser.remainder)
+async def _read_tail(body: HttpBody) -> bytes:
+    """Return the next bytes of an answer that is whole; b"" also if none come in time."""
     try:
-        messages = parser.feed(data)
-    except EventTooLargeError:
-        answer.refuse(_TOO_LARGE)
-        return None
-    return answer.feed(messages)
-
-
-async def _read(body: HttpBody, timeout: float | None) -> bytes:
-    """Return the next bytes; b"" at the end, or if nothing comes within a time-out."""
-    if timeout is None:
-        return await body.read()
-    try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(_TAIL_TIMEOUT):
             return await body.read()
     except TimeoutError:
         return b""

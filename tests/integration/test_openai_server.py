@@ -113,6 +113,14 @@ async def test_an_answer_is_relayed_as_it_comes_and_its_connection_is_kept() -> 
     assert server.connections == 1
 
 
+async def test_a_large_message_is_relayed_whole() -> None:
+    text = "x" * 1_000_000
+    async with asking(answering(chunk({"content": text}), STOP)) as (_, upstream):
+        _, piece, *_ = await collect(upstream)
+    assert isinstance(piece, Piece)
+    assert json.loads(piece.data)["choices"][0]["delta"]["content"] == text
+
+
 async def test_comments_are_no_signs_of_life() -> None:
     ping = b": ping\n\n"
     async with (

@@ -15,6 +15,7 @@ from wire.jobs import ApiPath
 from workers.http.sse import EventParser
 from workers.openai.answer import MAX_HELD, Answer
 from workers.openai.dialects import dialect_of
+from workers.openai.error_object import TOO_LARGE
 from workers.upstream import BROKEN_OFF, NO_ANSWER, UpstreamBusy, UpstreamError
 
 CHAT: ApiPath = "chat/completions"
@@ -221,7 +222,25 @@ def test_every_choice_that_was_asked_for_must_finish() -> None:
     assert failed(ask(half)[1]) == BROKEN_OFF  # more spoke than were asked for
 
 
-@pytest.mark.parametrize("bad", [b"{", b"5", b'{"choices":5}', b'{"a":"\xff', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"choices":[%b{}]}' % (b"{}," * 100_000),
+        b'{"choices":[{"delta":{"content":[%b[]]}}]}' % (b"[]," * 100_000),
+        b'{"a":1%b}' % b"".join(b',"%d":1' % number for number in range(100_000)),
+    ],
+)
+def test_a_message_of_very_many_values_is_not_read(message: bytes) -> None:
+    assert failed(ask(b"data: " + message + b"\n\n")[1]).message == TOO_LARGE
+
+
+def test_an_error_of_any_size_is_read_within_bounds() -> None:
+    huge = b'{"error":{"message":"%b"}}' % (b"x" * 1_000_000)
+    for stream in (b"data: " + huge + b"\n\n", huge):
+        assert len(failed(ask(say("a") + stream)[1]).message) < 100
+
+
+@pytest.mark.parametrize("bad", [b"{", b"5", b'{"choices":5}', b'{"a":"\xff', b"[" * 60_000])
 def test_a_message_that_is_not_json_breaks_the_answer_off(bad: bytes) -> None:
     events, answer = ask(say("a") + b"data: " + bad + b"\n\n" + say("b"))
     assert text(events) == "a"

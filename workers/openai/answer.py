@@ -19,6 +19,7 @@ import msgspec
 
 from wire.events import OVERHEAD, Complete, Event, Failed, Piece, Started
 from workers.http.sse import EventParser, EventTooLargeError, ServerSentEvent
+from workers.openai import error_object
 from workers.openai.dialects.dialect import Dialect
 from workers.openai.error_object import MAX_TEXT, ErrorObject, read_error
 from workers.openai.judgement import Refusal, failure, judge
@@ -28,15 +29,12 @@ from workers.upstream import BROKEN_OFF, NO_ANSWER, UpstreamError
 MAX_HELD = 256 * 1024
 """Bytes of messages that are held back at most; an answer with more of them has begun."""
 
-TOO_LARGE = Failed(
-    "upstream_error",
-    "The upstream sent more than this gateway reads: its answer is too large.",
-    "upstream_error",
-)
+TOO_LARGE = Failed("upstream_error", error_object.TOO_LARGE, "upstream_error")
 
 _KEEP_ALIVES = ("ping", "keepalive")
 """Names of events that only keep a connection open, like comments."""
 
+_MAX_NAME = 256  # characters of a model's name
 _QUOTED = 100  # characters of a message that is not JSON
 
 
@@ -68,6 +66,10 @@ class Answer:
     def over(self) -> bool:
         """True if nothing else is read."""
         return self.ending is not None or self.failure is not None
+
+    def load(self, data: bytes) -> int:
+        """Return the bytes that feeding `data` would work on."""
+        return len(data) + self._parser.held
 
     def feed(self, data: bytes) -> list[Event] | None:
         """Return the events of the next bytes, b"" at the end of the body, even of a broken one.
@@ -126,7 +128,7 @@ class Answer:
         return False
 
     def _read_masked(self, message: ServerSentEvent) -> Piece | ErrorObject | None:
-        """Read a message that cannot be decoded as it is; one that is not JSON is a failure."""
+        """Read a message that the decoder refuses. If it is not JSON, the answer fails."""
         masked = mask_surrogates(message.data)
         if masked is not None:
             with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -143,7 +145,7 @@ class Answer:
         self._held_bytes += OVERHEAD + len(piece.data)
         if self._dialect.said or self._held_bytes > MAX_HELD:
             self.begun = True
-            events.append(Started(self._dialect.model or self._model))
+            events.append(Started(self._dialect.model[:_MAX_NAME] or self._model))
             events += self._held
             self._held.clear()
 

@@ -16,13 +16,11 @@ from wire.jobs import ApiPath
 from workers.http.body import HttpBody
 from workers.http.unreachable import UnreachableError, reaching
 from workers.openai.addresses import Addresses
+from workers.openai.error_object import MAX_ERROR
 from workers.openai.request import Request
 
 KEEPALIVE = 4.0
 """Seconds that an idle connection is kept: less than the 5 s after which servers close it."""
-
-MAX_ERROR = 64 * 1024
-"""Bytes of an error that are read."""
 
 _ERROR_TIMEOUT = 5.0
 """Seconds for the body of an error: enough to read the reason, too few to hide it in a timeout."""

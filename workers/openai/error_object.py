@@ -19,6 +19,10 @@ MAX_TEXT = 500
 
 _MAX_NAME = 200  # of a type, a parameter or a code
 
+MAX_ERROR = 64 * 1024
+"""Bytes of an error that are read."""
+
+TOO_LARGE = "The upstream sent more than this gateway reads: its answer is too large."
 NOT_SHOWN = "The upstream reported an error whose message cannot be shown."
 
 STATUSES = {
@@ -60,9 +64,9 @@ class ErrorObject(msgspec.Struct, frozen=True):
 def read_error(body: bytes) -> ErrorObject:
     """Read the body of an error, which may be truncated, empty, or of any type."""
     try:
-        value: object = msgspec.json.decode(body)
+        value: object = msgspec.json.decode(body[:MAX_ERROR])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _of_text(body.decode("utf-8", "replace"))
+        return _of_text(body[:MAX_ERROR].decode("utf-8", "replace"))
     return error_of(value)
 
 

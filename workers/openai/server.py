@@ -30,8 +30,8 @@ from workers.openai.survey import Survey, survey_server
 from workers.openai.whole_answer import MAX_WHOLE, read_whole
 from workers.upstream import UpstreamBusy, UpstreamError
 
-_LARGE = 1024 * 1024
-"""Bytes of JSON that are read in a thread, so that the event loop goes on."""
+_LARGE, _LARGE_MESSAGE = 1024 * 1024, 64 * 1024
+"""Bytes of a whole body, and of a message, that are read in a thread: the event loop goes on."""
 
 _TAIL_TIMEOUT = 5.0
 """Seconds that the usage and the end of an answer may come after its finish."""
@@ -77,7 +77,10 @@ class OpenAiServer:
             while not answer.over:
                 data = await (_read_tail(body) if answer.finished else body.read())
                 pacing.begin()
-                events = answer.feed(data)
+                if answer.load(data) <= _LARGE_MESSAGE:
+                    events = answer.feed(data)
+                else:
+                    events = await asyncio.to_thread(answer.feed, data)
                 if answer.unfinished:
                     self._note_unfinished(job)
                 if events is not None:

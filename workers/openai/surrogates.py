@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import re
 
+MAX_MASKED = 20_000
+
 _MARK = b"\\u0001~"
 _ESCAPE = re.compile(rb"\\u(?=[dD][89a-fA-F])")
 
 
 def mask_surrogates(data: bytes) -> bytes | None:
-    """Return the JSON without surrogate escapes; None if there are none, or no way back."""
+    """Return the JSON without surrogate escapes; None if there are none, or no way back.
+
+    None also if there are more than `MAX_MASKED` of them, since each costs a microsecond.
+    """
     if _MARK in data:
         return None
-    masked, count = _ESCAPE.subn(lambda _: _MARK, data)
-    return masked if count else None
+    masked, count = _ESCAPE.subn(rb"\\u0001~", data, count=MAX_MASKED + 1)
+    return masked if 0 < count <= MAX_MASKED else None
 
 
 def unmask_surrogates(data: bytes) -> bytes:

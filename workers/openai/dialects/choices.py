@@ -14,8 +14,15 @@ from msgspec import Raw
 
 from wire.events import Piece
 from workers.http.sse import ServerSentEvent
-from workers.openai.dialects.dialect import DONE, FAILING, NULL, read_error, read_text, says
-from workers.openai.error_object import ErrorObject
+from workers.openai.dialects.dialect import (
+    DONE,
+    FAILING,
+    NULL,
+    read_error,
+    read_text,
+    says,
+)
+from workers.openai.error_object import TOO_LARGE, ErrorObject
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -31,6 +38,10 @@ _decode = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 _NO_CHOICES = Raw(b"[]")
+
+_LARGE = 64 * 1024
+MAX_VALUES = 50_000
+"""Objects, lists and members, about, of a large message: they are read in one turn of the loop."""
 
 
 class Choices(ABC, Generic[C]):
@@ -57,6 +68,8 @@ class Choices(ABC, Generic[C]):
         if data == DONE:
             self.ended = True
             return None
+        if len(data) > _LARGE and _count_values(data) > MAX_VALUES:
+            return ErrorObject(TOO_LARGE, is_json=True)
         fields = _decode(data)
         if "error" in fields and says(fields["error"]):
             return read_error(data)
@@ -111,3 +124,7 @@ class Choices(ABC, Generic[C]):
             return False
         self.usage = _encode({**fields, "choices": _NO_CHOICES})
         return True
+
+
+def _count_values(data: bytes) -> int:
+    return data.count(b"{") + data.count(b"[") + data.count(b'":')

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from wire.events import Piece
 from workers.http.sse import ServerSentEvent
-from workers.openai.error_object import ErrorObject, error_of
+from workers.openai import error_object
+from workers.openai.error_object import ErrorObject
 
 DONE = b"[DONE]"
 
@@ -65,4 +66,4 @@ def read_text(value: msgspec.Raw) -> str:
 
 def read_error(data: bytes | msgspec.Raw) -> ErrorObject:
     """Return the error in a message that reports one, or in a member of it."""
-    return replace(error_of(_value_decoder.decode(data)), is_json=True)
+    return replace(error_object.read_error(bytes(data)), is_json=True)

@@ -25,7 +25,7 @@ help:
 	@echo "make run      run the whole gateway here; Ctrl-C stops it (UPSTREAM=llama: with a real"
 	@echo "              llama.cpp server, whose tiny model is random, instead of the simulator)"
 	@echo "make test     run all tests"
-	@echo "make clients  run apps (4 GB) against the gateway, Open WebUI in Chromium among them"
+	@echo "make clients  run apps (6 GB) against the gateway, Open WebUI in Chromium among them"
 	@echo "make chaos    kill parts of a gateway at random while it serves (SEED=1: the same plan again)"
 	@echo "make check    check format, lint, types, imports and Lua scripts"
 	@echo "make english  check the English of code and documents"

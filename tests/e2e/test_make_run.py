@@ -29,12 +29,12 @@ READY = "Ctrl-C stops it."  # the last line before it keeps serving
 class Run:
     """One `make run`. Its output is read to the end, so that it never waits for us."""
 
-    def __init__(self, **environ: str) -> None:
+    def __init__(self, *arguments: str, **environ: str) -> None:
         self.port = int(environ.get("GATEWAY__SERVER__PORT") or free_port())
         self.printed = ""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "local"],
+            [sys.executable, "-m", "local", *arguments],
             cwd=ROOT,
             env={
                 **clean,
@@ -86,7 +86,8 @@ class Run:
         for process in psutil.Process(self.process.pid).children(recursive=True):
             command = " ".join(process.cmdline())
             name = re.search(
-                r"-m (app(?:\.front_end)?|workers|simulator)\b|(redis-server|valkey-server)",
+                r"-m (app(?:\.front_end)?|workers|simulator|local\.llama)\b"
+                r"|(redis-server|valkey-server)",
                 command,
             )
             assert name, command
@@ -128,6 +129,15 @@ def assert_gone(processes: Mapping[str, psutil.Process]) -> None:
     while alive := [name for name, process in processes.items() if is_alive(process)]:
         assert time.monotonic() < deadline, f"left behind: {alive}"
         time.sleep(0.01)  # no signal comes from a process that is not our child
+
+
+def run_curl(printed: str) -> None:
+    """Run the command that was printed, and expect a whole answer."""
+    curl = re.search(r"^  curl (?:.*\\\n)+.*$", printed, re.MULTILINE)
+    assert curl
+    done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("data: [DONE]\n\n")
 
 
 NAMES = ("interrupted", "hurried", "impatient", "terminated", "killed", "bereft")
@@ -187,11 +197,7 @@ def test_make_run_answers_a_sample_question_and_prints_what_to_do_next(gateway: 
 
 
 def test_the_printed_curl_command_works(gateway: Run) -> None:
-    curl = re.search(r"^  curl (?:.*\\\n)+.*$", gateway.printed, re.MULTILINE)
-    assert curl
-    done = subprocess.run(["sh", "-c", curl[0]], capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("data: [DONE]\n\n")
+    run_curl(gateway.printed)
 
 
 def test_the_official_client_gets_an_answer(gateway: Run) -> None:
@@ -232,6 +238,17 @@ def test_with_a_configured_redis_and_upstream_make_run_starts_neither_and_asks_n
             assert server.process.poll() is None
         finally:
             run.close()
+
+
+def test_a_credential_without_keys_for_clients_prevents_the_start() -> None:
+    run = Run(
+        GATEWAY__SERVER__HOST="0.0.0.0",
+        GATEWAY__UPSTREAM__KIND="openai",
+        GATEWAY__UPSTREAM__BASE_URL="http://127.0.0.1:9",
+        GATEWAY__UPSTREAM__CREDENTIAL="sk-hush",
+    )
+    assert run.wait_for_end() == 1
+    assert run.printed.startswith("auth.keys: not set, so anyone who can connect to 0.0.0.0")
 
 
 @ends("interrupted")

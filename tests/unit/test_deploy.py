@@ -68,6 +68,20 @@ def test_the_environment_file_for_openai_servers_has_all_that_a_front_end_needs(
     assert not client_access(config).any_key
 
 
+def test_systemd_finds_nothing_in_the_units(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("this system has no systemd-analyze")
+    units = [tmp_path / path.name for path in DEPLOY.glob("gateway-*.*")]
+    for unit in units:
+        text = (DEPLOY / unit.name).read_text()
+        # With the lines that are commented out, too; and it checks that the program exists.
+        text = re.sub(r"(?m)^#(?=[A-Z]\w+=)", "", text)
+        unit.write_text(text.replace("/opt/pandora-line/.venv/bin/python", sys.executable))
+    done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 def test_the_socket_unit_listens_where_the_settings_say() -> None:
     unit = (DEPLOY / "gateway-app.socket").read_text()
     server = settings.Server()

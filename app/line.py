@@ -319,8 +319,7 @@ class Ticket:
         # A job with a slot may still begin, if its files take long; its worker finishes it.
         if await self._line.give_up_waiting(self.id, self._key):
             raise WaitedTooLong
-        upstream = self._line.config.upstream
-        self._deadline += upstream.connect_timeout + upstream.first_event_timeout
+        self._deadline += self._line.config.longest_start
 
     def detach(self, *, enough: bool = False) -> None:
         """Stop following the job. Returns immediately; runs in the background.

@@ -79,8 +79,8 @@ class FrontEndServer:
 
     def attach(self, app: Sanic[Any, Any]) -> None:
         """Add the routes, the error handler and the listeners to an app."""
-        queue, stream, upstream = self._config.queue, self._config.stream, self._config.upstream
-        longest = queue.longest_wait + upstream.max_duration + stream.keepalive_interval
+        queue, stream = self._config.queue, self._config.stream
+        longest = queue.longest_wait + self._config.longest_answer + stream.keepalive_interval
         served = Served(f"{self._config.server.api_prefix}/v1", [r.path for r in self._routes])
         configure(app, longest, self._config.server, served)
         for route in self._routes:

@@ -14,12 +14,19 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.question import Dialect
 from local.redis import EmbeddedRedis, free_port
 from runtime import children
 
 HOST = "127.0.0.1"
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 5.0
+
+_OF_KIND = {
+    "pandora": (["--max-active={}"], "/simulator/stats"),
+    "openai": (["--kind=openai", "--slots={}"], "/health"),
+}
+"""The simulator's options, with its slots, and a path that answers once it runs."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +43,9 @@ class Gateway:
         """URL of chat completions."""
         return f"{self.url}/v1/chat/completions"
 
-    @property
-    def conversation(self) -> str:
-        """URL of conversations on the upstream itself."""
-        return f"{self.upstream}/backend-api/conversation"
+    def direct(self, dialect: Dialect) -> str:
+        """URL of the same question on the upstream itself."""
+        return f"{self.upstream}{dialect.path}"
 
 
 @contextlib.contextmanager
@@ -47,14 +53,16 @@ def gateway(
     slots: int,
     *,
     simulator: str | None = "simulator",
+    kind: str = "pandora",
     settings: Mapping[str, str] | None = None,
     stalls: Path | None = None,
 ) -> Iterator[Gateway]:
     """Run a gateway with one worker that holds up to `slots` conversations.
 
-    `settings` are further variables of the environment. `simulator` is the module of its upstream;
-    without it there is no server there. With `stalls`, a directory, the front end (`app`) and the
-    worker (`workers`) note there each stall of their loops. All processes end with the context.
+    `settings` are further variables of the environment. `simulator` is the module of its upstream,
+    which is of this `kind`; without it there is no server there. With `stalls`, a directory, the
+    front end (`app`) and the worker (`workers`) note there each stall of their loops. All processes
+    end with the context.
     """
     with contextlib.ExitStack() as stack:
         # The slowest mode of Redis: each write is on disk before it is answered.
@@ -62,9 +70,10 @@ def gateway(
         port, upstream_port = free_port(), free_port()
         url, upstream = f"http://{HOST}:{port}", f"http://{HOST}:{upstream_port}"
         if simulator:
-            arguments = (f"--port={upstream_port}", f"--max-active={slots}")
+            options, sign = _OF_KIND[kind]
+            arguments = (f"--port={upstream_port}", *(option.format(slots) for option in options))
             stack.enter_context(process(simulator, *arguments))
-            _wait(f"{upstream}/simulator/stats")
+            _wait(f"{upstream}{sign}")
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         file = directory / "settings.toml"
         file.touch()
@@ -74,6 +83,7 @@ def gateway(
             "GATEWAY__SERVER__HOST": HOST,
             "GATEWAY__SERVER__PORT": str(port),
             "GATEWAY__REDIS__URL": redis.url,
+            "GATEWAY__UPSTREAM__KIND": kind,
             "GATEWAY__UPSTREAM__BASE_URL": upstream,
             "GATEWAY__UPSTREAM__MAX_CONCURRENCY": str(slots),
             "GATEWAY__WORKERS__MAX_JOBS": str(slots),
@@ -92,12 +102,12 @@ def gateway(
 
 
 @contextlib.contextmanager
-def passthrough(upstream: str) -> Iterator[tuple[str, psutil.Process]]:
+def passthrough(upstream: str, dialect: Dialect) -> Iterator[tuple[str, psutil.Process]]:
     """Run `benchmarks.passthrough` in front of `upstream`; yields its URL and its process."""
     port = free_port()
     with process("benchmarks.passthrough", upstream, str(port)) as part:
         _wait(f"http://{HOST}:{port}/ready")
-        yield f"http://{HOST}:{port}/backend-api/conversation", part
+        yield f"http://{HOST}:{port}{dialect.path}", part
 
 
 @contextlib.contextmanager

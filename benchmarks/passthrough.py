@@ -50,7 +50,7 @@ async def _app(upstream: str) -> web.Application:
     server = Passthrough(upstream, session)
     app.add_routes(
         [
-            web.post("/backend-api/conversation", server.conversation),
+            web.post("/{path:.+}", server.conversation),
             web.get("/ready", server.ready),
         ]
     )

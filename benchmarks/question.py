@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -14,11 +15,12 @@ import msgspec
 class Dialect:
     """Request body of one side, and extraction of words and of the answer from its stream.
 
-    `first_word` is in the bytes of the first text, and in none before. `words` counts the words of
-    a middle piece of the stream. `text` extracts the answer from a whole stream, which must end
-    with `[DONE]`.
+    `path` is that of the upstream. `first_word` is in the bytes of the first text, and in none
+    before. `words` counts the words of a middle piece of the stream. `text` extracts the answer
+    from a whole stream, which must end with `[DONE]`.
     """
 
+    path: str
     body: Callable[[str], bytes]
     first_word: bytes
     words: Callable[[bytes], int]
@@ -45,9 +47,9 @@ def headers(bearer: str) -> dict[str, str]:
     }
 
 
-def _openai_body(prompt: str) -> bytes:
+def _openai_body(model: str, prompt: str) -> bytes:
     messages = [{"role": "user", "content": prompt}]
-    return msgspec.json.encode({"model": "gpt-3.5-turbo", "stream": True, "messages": messages})
+    return msgspec.json.encode({"model": model, "stream": True, "messages": messages})
 
 
 def _openai_text(stream: bytes) -> str:
@@ -85,10 +87,23 @@ def _messages(stream: bytes) -> list[bytes]:
 
 _WORD = re.compile(rb"\bw\d")
 
-OPENAI = Dialect(
-    _openai_body, b'"content":"w0', lambda stream: len(_WORD.findall(stream)), _openai_text
-)
+
+def _openai(model: str) -> Dialect:
+    return Dialect(
+        "/v1/chat/completions",
+        partial(_openai_body, model),
+        b'"content":"w0',
+        lambda stream: len(_WORD.findall(stream)),
+        _openai_text,
+    )
+
+
+OPENAI = _openai("gpt-3.5-turbo")
+"""Of the gateway in front of Pandora-Next."""
+RELAYED = _openai("tiny")
+"""Of the gateway in front of an OpenAI-compatible server, and of that server."""
 UPSTREAM = Dialect(
+    "/backend-api/conversation",
     # Each event repeats all words so far and adds one.
     _upstream_body,
     b'"parts": ["w0',

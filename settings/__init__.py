@@ -392,6 +392,16 @@ class Settings(Schema, frozen=True, kw_only=True):
             return dict(self.others)
         return {MAIN: self.upstream, **self.others}
 
+    @property
+    def longest_answer(self) -> float:
+        """Seconds that an answer may take at most, at any upstream."""
+        return max(upstream.max_duration for upstream in self.upstreams.values())
+
+    @property
+    def longest_start(self) -> float:
+        """Seconds until an answer begins, once its job runs, at most, at any upstream."""
+        return max(one.connect_timeout + one.first_event_timeout for one in self.upstreams.values())
+
     def require_upstreams(self) -> dict[str, Upstream]:
         """Return the upstreams that a worker with these settings serves, all with an address.
 

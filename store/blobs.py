@@ -59,7 +59,7 @@ def open_blobs(config: settings.Settings, seal: Seal) -> Blobs:
         SettingsError: the setting names no store.
     """
     store = open_store(config.media.store, config.directory)
-    longest = config.queue.longest_wait + config.upstream.max_duration
+    longest = config.queue.longest_wait + config.longest_answer
     return Blobs(store, seal, longest + LEEWAY)
 
 

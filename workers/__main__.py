@@ -27,20 +27,21 @@ from store.media import Media, open_media
 from wire.line.scripts import WrongVersionError, upgrade
 from wire.redis.client import connect
 from wire.seal import Seal, load_secret
-from workers.pandora.factory import open_pandora
+from workers.opening import open_upstreams
 from workers.worker import Worker
 
 logger = logging.getLogger("workers")
 
 
 async def serve(config: settings.Settings, seal: Seal, media: Media, blobs: Blobs) -> None:
-    """Run a worker with the real Redis and the real upstream."""
-    servers = {"redis": config.redis.role_url, "upstream": config.upstream.require_base_url()}
-    logger.info("starting", extra={"event": "worker_starting", **servers})
+    """Run a worker with the real Redis and the real upstreams."""
+    servers = {name: upstream.base_url for name, upstream in config.require_upstreams().items()}
+    fields = {"redis": config.redis.role_url, "upstreams": servers}
+    logger.info("starting", extra={"event": "worker_starting", **fields})
     redis = connect(config.redis.role_url)
     try:
-        async with open_pandora(config, redis, seal, media, blobs) as upstream:
-            await _run(Worker(secrets.token_hex(8), redis, seal, upstream, config, blobs))
+        async with open_upstreams(config, redis, seal, media, blobs) as upstreams:
+            await _run(Worker(secrets.token_hex(8), redis, seal, upstreams, config, blobs))
     except asyncio.CancelledError:
         logger.warning(
             "stopped at once: the jobs are requeued or fail when their leases expire",
@@ -79,7 +80,7 @@ def main() -> None:
     parse_no_arguments("workers", __doc__)
     try:
         config = load()
-        config.upstream.require_base_url()
+        config.require_upstreams()
         restrict_new_files()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))

@@ -18,12 +18,10 @@ import time
 from msgspec.structs import replace
 
 import settings
-from wire import VERSION
 from wire.events import Failed
 from wire.line.presence import Presence
 from wire.line.worker import WorkerLine
 from wire.redis.outage import Outage
-from wire.seal import Seal
 from wire.stream.outbox import Outbox
 from workers.attempt import Attempt, Stop
 
@@ -43,20 +41,18 @@ RETRY = 0.25
 
 
 class Leases:
-    """The leases of this worker's attempts."""
+    """The leases of this worker's attempts, renewed together with its presence."""
 
     def __init__(
         self,
         line: WorkerLine,
         outbox: Outbox,
-        seal: Seal,
-        worker: str,
-        max_jobs: int,
+        presence: Presence,
         config: settings.Queue,
     ) -> None:
         self._line = line
         self._outbox = outbox
-        self._presence = Presence(worker, VERSION, seal.fingerprint, max_jobs)
+        self._presence = presence
         self._beat = config.heartbeat
         self._lease = config.lease
         self._attempts: dict[str, Attempt] = {}

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -31,12 +31,13 @@ from wire.seal import Seal, SealError
 from wire.stream.endings import CANCELLED, end_state, finish_waiting
 from wire.stream.outbox import Outbox, Superseded
 from workers.attempt import Attempt
+from workers.served import AnyServed
 from workers.upstream import UpstreamBusy, UpstreamError
 
 logger = logging.getLogger(__name__)
 
-SHORTEST_COOL_DOWN, LONGEST_COOL_DOWN = 5.0, 60.0
-"""Seconds that an account cools down after the upstream called it busy: the first time, at most."""
+REFUSED_US_PAUSE = 15.0
+"""Seconds after which an account whose credential the upstream refused is tried again."""
 
 RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 10.0
 """Seconds, about, before a job that the upstream failed is tried again: the first time, at most."""
@@ -58,9 +59,16 @@ class Settlement:
     """Settles the attempts of one worker. A job's `blobs` are removed with its ending."""
 
     def __init__(
-        self, line: WorkerLine, outbox: Outbox, seal: Seal, blobs: Blobs | None, config: Settings
+        self,
+        line: WorkerLine,
+        upstreams: Mapping[str, AnyServed],
+        outbox: Outbox,
+        seal: Seal,
+        blobs: Blobs | None,
+        config: Settings,
     ) -> None:
         self._line = line
+        self._upstreams = upstreams
         self._outbox = outbox
         self._seal = seal
         self._blobs = blobs
@@ -75,10 +83,8 @@ class Settlement:
         match conversation.exception():
             case None:
                 await self._settle_ended(attempt, conversation.result())
-            case UpstreamBusy():
-                logger.info("an account is busy upstream", extra={"event": "busy", "job": job})
-                times = (SHORTEST_COOL_DOWN, LONGEST_COOL_DOWN)
-                await self._requeue(attempt, self._line.cool_down, *times)
+            case UpstreamBusy() as busy:
+                await self._settle_busy(attempt, busy)
             case UpstreamError() as error:
                 await self._settle_refused(attempt, error)
             case Superseded():
@@ -111,6 +117,21 @@ class Settlement:
             late = ending.fault == "upstream_timeout"
         await self.finish(attempt, ending, upstream_failed=late)
 
+    async def _settle_busy(self, attempt: Attempt, busy: UpstreamBusy) -> None:
+        claim = attempt.claim
+        fields = {"job": claim.id, "upstream": claim.upstream}
+        if busy.refused_us:
+            logger.error(
+                "the upstream %s refused our credential: jobs wait until it accepts one",
+                claim.upstream,
+                extra={"event": "upstream_refused_us"} | fields,
+            )
+        else:
+            logger.info("an account is busy upstream", extra={"event": "busy"} | fields)
+        rests = self._upstreams[claim.upstream].rests
+        pause = REFUSED_US_PAUSE if busy.refused_us else busy.pause
+        await self._requeue(attempt, self._line.cool_down, *rests, pause)
+
     async def _settle_refused(self, attempt: Attempt, error: UpstreamError) -> None:
         """Settle an attempt that the upstream refused or failed before anything was published."""
         claim, failed = attempt.claim, error.failed
@@ -120,11 +141,13 @@ class Settlement:
                 extra={"event": "parked", "job": claim.id, "seconds": round(error.capped_for)},
             )
             await self._requeue(attempt, self._line.park, error.capped_for)
+            if claim.account != claim.key:
+                return  # another account may take its key's jobs
             waits = self._config.queue.on_model_cap == "wait"
             within = error.capped_for if waits else math.inf
-            await self._finish_waiting(claim.account, claim.family, failed, within)
+            await self._finish_waiting(claim.key, claim.family, failed, within)
             return
-        if error.passing and await self._retried(attempt):
+        if error.passing and await self._retried(attempt, error):
             logger.info("a job is tried again", extra=_fields(attempt, failed, "retried"))
             return
         _log_failure(attempt, failed)
@@ -133,14 +156,17 @@ class Settlement:
         ):
             # Before the seat is free: the next job would fail as well.
             await self._insist(attempt, partial(self._line.refuse, claim))
-            await self._finish_waiting(claim.account, None, failed)
-        await self.finish(attempt, failed, upstream_failed=error.passing)
+            await self._finish_waiting(claim.key, None, failed)
+        await self.finish(attempt, failed, upstream_failed=error.passing and error.counts)
 
-    async def _retried(self, attempt: Attempt) -> bool:
+    async def _retried(self, attempt: Attempt, error: UpstreamError) -> bool:
         """Requeue a job to be tried again. False: it must be finished instead."""
+        limit = self._upstreams[attempt.claim.upstream].limits.retries
+        if error.retries is not None:
+            limit = min(limit, error.retries)
         pause = RETRY_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries
-        limits = (pause, LONGEST_RETRY_PAUSE, self._config.upstream.retries)
-        result = await self._insist(attempt, partial(self._line.retry, attempt.claim, *limits))
+        call = partial(self._line.retry, attempt.claim, pause, LONGEST_RETRY_PAUSE, limit)
+        result = await self._insist(attempt, partial(call, counts=error.counts))
         return result not in ("cancelled", "exhausted")
 
     async def _requeue(
@@ -171,9 +197,9 @@ class Settlement:
             await self._blobs.remove(attempt.blob_keys)
 
     async def _finish_waiting(
-        self, account: str, family: str | None, failed: Failed, within: float = math.inf
+        self, key: str, family: str | None, failed: Failed, within: float = math.inf
     ) -> None:
-        """Fail the account's waiting jobs: all, or those whose deadline is `within` seconds.
+        """Fail a key's waiting jobs: all, or those whose deadline is `within` seconds.
 
         If Redis is unreachable they fail later on their own.
         """
@@ -181,7 +207,7 @@ class Settlement:
             any_finished = True
             while any_finished:
                 any_finished = False
-                for job, front_ends in await self._line.waiting_jobs(account, family, within):
+                for job, front_ends in await self._line.waiting_jobs(key, family, within):
                     any_finished |= await finish_waiting(
                         self._line, self._seal, job, front_ends, failed
                     )

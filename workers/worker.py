@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Iterable
 from functools import partial
 
 import msgspec
@@ -20,11 +21,12 @@ from runtime.tasks import background
 from settings import Settings
 from store.blobs import Blobs
 from store.objects import StoreError
+from wire import VERSION
 from wire.events import Ending, Failed
 from wire.jobs import ChatJob, decode_job, is_pool
 from wire.line import keys
 from wire.line.commands import Attach, Cancel, Command, decode_command
-from wire.line.offers import Offer
+from wire.line.presence import Presence
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
@@ -40,19 +42,14 @@ from wire.upkeep.reconciler import keep_reconciling
 from wire.upkeep.version import keep_version
 from workers.arq import RECORD, ArqRunner
 from workers.attempt import Attempt
-from workers.conversation import hold_conversation
-from workers.json_answers import JsonAnswers
 from workers.leases import Leases
+from workers.served import AnyServed
 from workers.settlement import Settlement
-from workers.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
 POLL = 0.5
 """Seconds between two looks for claimable jobs, should no nudge arrive."""
-
-MAIN = "main"
-"""The name of the upstream."""
 
 LOST = Failed("gateway_error", "Redis has lost the request. Retry the request.", code="job_lost")
 
@@ -68,7 +65,7 @@ class Worker:
         id: str,
         redis: Redis,
         seal: Seal,
-        upstream: Upstream[ChatJob],
+        upstreams: Iterable[AnyServed],
         config: Settings,
         blobs: Blobs | None = None,
     ) -> None:
@@ -76,18 +73,18 @@ class Worker:
         scripts = Scripts(redis, seal.fingerprint)
         self.line = WorkerLine(scripts, config.queue)
         self.outbox = Outbox(RedisChannel(redis), self.line, seal, config.queue.max_log_bytes)
-        self.leases = Leases(
-            self.line, self.outbox, seal, id, config.workers.max_jobs, config.queue
-        )
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        max_jobs = config.workers.max_jobs
+        presence = Presence(id, VERSION, seal.fingerprint, max_jobs, tuple(self._upstreams))
+        self.leases = Leases(self.line, self.outbox, presence, config.queue)
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """The tasks of all attempts, by their jobs; of one job, the latest."""
         self._upkeep = UpkeepLine(scripts, config.queue)
-        self._settlement = Settlement(self.line, self.outbox, seal, blobs, config)
+        self._settlement = Settlement(self.line, self._upstreams, self.outbox, seal, blobs, config)
         # Our own deadlines finish a job; arq's is only a backstop, far longer.
-        self._arq = ArqRunner(redis, config.upstream.max_duration + 3600)
+        self._arq = ArqRunner(redis, config.longest_answer + 3600)
         self._redis = redis
         self._seal = seal
-        self._upstream = JsonAnswers(upstream)
         self._blobs = blobs
         self._config = config
         self._attempts: dict[tuple[str, int], Attempt] = {}
@@ -102,10 +99,10 @@ class Worker:
         upkeep = background(
             self.leases.keep(),
             self._listen(),
-            self._keep_offering(),
             keep_reaping(self._upkeep, self._seal, heartbeat),
             keep_reconciling(self._upkeep, heartbeat),
             keep_version(self._upkeep, heartbeat),
+            *(one.keep_offering(self.line, heartbeat) for one in self._upstreams.values()),
         )
         async with self.outbox.running(), upkeep:
             slots = {"worker": self.id, "max_jobs": self._config.workers.max_jobs}
@@ -136,7 +133,7 @@ class Worker:
             return
         self._overtaken.clear()
         asked = time.monotonic()
-        for claim in await self.line.claim(self.id, limit, [MAIN], RECORD):
+        for claim in await self.line.claim(self.id, limit, list(self._upstreams), RECORD):
             logger.debug("a job is claimed", extra={"event": "job_claimed", "job": claim.id})
             attempt = self._attempts[claim.id, claim.attempt] = Attempt(claim)
             self.leases.add(attempt, asked)
@@ -145,24 +142,6 @@ class Worker:
         overtaken, self._overtaken = self._overtaken, []
         for command in overtaken:
             self._obey(command)
-
-    async def _keep_offering(self) -> None:
-        """Describe the upstream at every heartbeat: Redis may have lost what it knew of it."""
-        upstream = self._config.upstream
-        offer = Offer(
-            upstream=MAIN,
-            own_accounts=True,
-            max_concurrency=upstream.max_concurrency,
-            accounts={},
-            lanes=["chat", "images"],
-            about=b"",
-            circuit_failures=upstream.circuit_failures,
-        )
-        while True:
-            # An outage of Redis is logged where leases are renewed.
-            with contextlib.suppress(*REDIS_ERRORS):
-                await self.line.offer(offer)
-            await asyncio.sleep(self._config.queue.heartbeat)
 
     async def _listen(self) -> None:
         own = keys.worker(self.id)
@@ -243,11 +222,8 @@ class Worker:
                 raise StoreError("no_store")
             request = await self._blobs.restore(request)
             attempt.blob_keys += request.blob_keys
-        if not isinstance(request, ChatJob):
-            raise msgspec.ValidationError("this worker serves no OpenAI-compatible server")
-        return await hold_conversation(
-            request, attempt.publication, self._upstream, self.outbox, self._config.upstream
-        )
+        upstream = self._upstreams[claim.upstream]
+        return await upstream.converse(request, attempt.publication, self.outbox)
 
     async def _drain(self) -> None:
         running = {"worker": self.id, "running": len(self.tasks)}

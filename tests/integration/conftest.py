@@ -23,6 +23,7 @@ from tests.support.scripted import ScriptedUpstream
 from wire.line.scripts import note_new
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
+from workers.opening import serve_pandora
 from workers.worker import Worker
 
 
@@ -94,7 +95,9 @@ async def worker(
     """A worker in the test's own loop."""
     client = connect(redis_url(redis_server.url))
     await note_new(redis_url(redis_server.url))  # or it would settle
-    worker = Worker("tested", client, seal, upstream, config, blobs)
+    worker = Worker(
+        "tested", client, seal, [serve_pandora("main", config, upstream)], config, blobs
+    )
     main = asyncio.create_task(worker.main())
     yield worker
     worker.drain()

@@ -31,6 +31,7 @@ from wire.gpts import EVERYBODY, GptInfos
 from wire.jobs import Message
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
+from workers.opening import serve_pandora
 from workers.upstream import UpstreamBusy, UpstreamError
 from workers.worker import Worker
 
@@ -215,7 +216,7 @@ async def test_a_bug_in_an_upstream_is_a_500_and_the_worker_goes_on(
 async def test_a_job_of_a_busy_account_is_retried_without_its_client_noticing(
     client: Client, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.settlement.SHORTEST_COOL_DOWN", 0.3)
+    monkeypatch.setattr("workers.opening.PANDORA_RESTS", (0.3, 60.0))
     upstream.script = (UpstreamBusy(),)
     asking = asyncio.create_task(client.post(CHAT, json=BODY, headers=BEARER))
     while not upstream.asked:
@@ -286,7 +287,8 @@ async def test_messages_have_ids_only_for_a_client_that_may_resume(
     assert all(block.startswith("data: ") for block in plain.text.split("\n\n")[:-1])
     assert "\nid:" not in plain.text
     named = await client.post(CHAT, json=body, headers=BEARER | {"idempotency-key": "k"})
-    assert named.text.count("\nid: ") == len(messages(named)) - 1
+    kept_alive = sum('"queue":' in block for block in named.text.split("\n\n"))
+    assert named.text.count("\nid: ") == len(messages(named)) - 1 - kept_alive
     lost = BEARER | {"idempotency-key": "k", "last-event-id": "7"}
     assert (await client.post(CHAT, json=body, headers=lost)).status_code == 409
 
@@ -358,7 +360,13 @@ async def test_readiness_lists_the_missing_parts(
     assert response.status_code == 503
     assert response.json()["reasons"] == ["no worker is alive"]
     stranger = connect(redis_url(redis_server.url))
-    worker = Worker("stranger", stranger, Seal(b"another secret"), ScriptedUpstream(), config)
+    worker = Worker(
+        "stranger",
+        stranger,
+        Seal(b"another secret"),
+        [serve_pandora("main", config, ScriptedUpstream())],
+        config,
+    )
     main = asyncio.create_task(worker.main())
     try:
         async with asyncio.timeout(30):

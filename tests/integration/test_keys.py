@@ -23,6 +23,7 @@ from wire.line.admission import Refused
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.upkeep.reconciler import reconcile
+from workers.opening import serve_pandora
 from workers.pandora.deletions import ConversationRecord, Deletions
 from workers.pandora.files.uploaded import Uploaded, UploadedFiles
 from workers.worker import Worker
@@ -218,7 +219,9 @@ async def scenes(
 
     # A real worker, with arq's own keys; images.
     connection = connect(redis_url(server.url))
-    worker = Worker("real", connection, seal, upstream, settings.Settings(queue=LASTING))
+    config = settings.Settings(queue=LASTING)
+    served = [serve_pandora("main", config, upstream)]
+    worker = Worker("real", connection, seal, served, config)
     main = asyncio.create_task(worker.main())
     seen_running = asyncio.Event()
     upstream.script = (HELLO[:1], seen_running, HELLO[1:])

@@ -28,6 +28,7 @@ from wire.events import Delta, Done, Event, Started
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.stream.reply import Reply
+from workers.opening import serve_pandora
 from workers.worker import Worker
 
 BACKLOG = 200_000
@@ -71,7 +72,7 @@ async def client(
     blobs = Blobs(MemoryStore(), seal, 60.0)
     build_server(config, seal, redis=here, media=media, blobs=blobs).attach(app)
     await has_worker(redis, seal)
-    worker = Worker("tested", there, seal, upstream, config)
+    worker = Worker("tested", there, seal, [serve_pandora("main", config, upstream)], config)
     main = asyncio.create_task(worker.main())
     async with started(app):
         yield await sanic_client(app, timeout=20)

@@ -25,6 +25,7 @@ from wire.line.admission import Accepted, Refused
 from wire.line.claims import Claim
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
+from workers.opening import serve_pandora
 from workers.upstream import UpstreamError
 from workers.worker import Worker
 
@@ -71,7 +72,7 @@ def config() -> settings.Settings:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.settlement.RETRY_PAUSE", 0.05)
-    monkeypatch.setattr("workers.settlement.SHORTEST_COOL_DOWN", 0.3)
+    monkeypatch.setattr("workers.opening.PANDORA_RESTS", (0.3, 60.0))
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ async def start_worker(
 ) -> AsyncIterator[Callable[[], None]]:
     """Function that starts a worker."""
     redis = connect(redis_url(redis_server.url))
-    worker = Worker("late", redis, seal, upstream, config)
+    worker = Worker("late", redis, seal, [serve_pandora("main", config, upstream)], config)
     begun: list[asyncio.Task[None]] = []
     yield lambda: begun.append(asyncio.create_task(worker.main()))
     worker.drain()

@@ -28,6 +28,7 @@ from wire.line.scripts import Scripts, WrongVersionError, upgrade
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.upkeep.reconciler import reconcile
+from workers.opening import serve_pandora
 from workers.worker import Worker
 
 
@@ -228,7 +229,7 @@ async def test_a_worker_runs_the_jobs_that_an_old_front_end_enqueued(
     client = connect(redis_url(redis_server.url))
     slots = settings.Upstream(max_concurrency=10)
     config = settings.Settings(queue=LASTING, upstream=slots)
-    worker = Worker("new", client, seal, upstream, config)
+    worker = Worker("new", client, seal, [serve_pandora("main", config, upstream)], config)
     main = asyncio.create_task(worker.main())
     # Jobs of b wait for the one that the old worker holds.
     to_run = [id for id, job in WAITING.items() if job["account"] != "b"]
@@ -260,7 +261,7 @@ async def test_a_running_role_notes_the_version_again_and_ends_when_it_is_anothe
     queue: WholeLine, redis: Redis, upstream: ScriptedUpstream, seal: Seal
 ) -> None:
     config = settings.Settings(queue=replace(LASTING, heartbeat=0.05))
-    worker = Worker("w", redis, seal, upstream, config)
+    worker = Worker("w", redis, seal, [serve_pandora("main", config, upstream)], config)
     main = asyncio.create_task(worker.main())
     async with asyncio.timeout(30):
         for _ in range(2):

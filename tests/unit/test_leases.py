@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 import settings
 from runtime.tasks import background
+from wire import VERSION
 from wire.line.claims import Claim, Verdict
 from wire.line.presence import Presence
 from wire.line.worker import WorkerLine
@@ -61,7 +62,8 @@ def stopped_after(
         queue = cast(WorkerLine, RenewingQueue(lambda: fault(clock.passed)))
         seal = Seal(b"a secret")
         outbox = Outbox(cast(Channel, None), cast(PublishingLine, queue), seal, 1 << 20)
-        leases = Leases(queue, outbox, seal, "worker", 10, CONFIG)
+        presence = Presence("worker", VERSION, seal.fingerprint, 10)
+        leases = Leases(queue, outbox, presence, CONFIG)
         attempt = Attempt(
             Claim("main", "account", "chat", "job", 1, "key", "gpt_4_s", ["front"], b"")
         )

@@ -1,0 +1,96 @@
+"""Opening of the upstreams that a worker serves, from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from msgspec.structs import replace
+
+from settings import Settings, Upstream
+from store.blobs import Blobs
+from store.media import Media
+from wire.about import About, encode_about
+from wire.jobs import ChatJob, RelayedJob, lane_name
+from wire.line.offers import Offer
+from wire.redis.client import Redis
+from wire.seal import Seal
+from workers import upstream
+from workers.json_answers import JsonAnswers
+from workers.openai.server import OpenAiServer, open_openai
+from workers.openai.survey import Survey
+from workers.pandora.factory import open_pandora
+from workers.served import AnyServed, ServedUpstream
+
+PANDORA_RESTS = 5.0, 60.0
+OPENAI_RESTS = 1.0, 30.0
+"""Seconds for which a busy account gets no job: the first time, at most."""
+
+ANY = "*"
+"""Part of a lane's name that stands for every model which an upstream does not list."""
+
+
+@asynccontextmanager
+async def open_upstreams(
+    config: Settings, redis: Redis, seal: Seal, media: Media, blobs: Blobs
+) -> AsyncIterator[list[AnyServed]]:
+    """Open every upstream that this worker serves, for as long as the context lasts."""
+    async with AsyncExitStack() as stack:
+        served: list[AnyServed] = []
+        for name, section in config.require_upstreams().items():
+            if section.kind == "pandora":
+                own = replace(config, upstream=section)
+                pandora = await stack.enter_async_context(
+                    open_pandora(own, redis, seal, media, blobs)
+                )
+                served.append(serve_pandora(name, own, pandora))
+            else:
+                server = await stack.enter_async_context(open_openai(name, section))
+                served.append(serve_openai(name, section, server))
+        yield served
+
+
+def serve_pandora(
+    name: str, config: Settings, pandora: upstream.Upstream[ChatJob]
+) -> ServedUpstream[ChatJob]:
+    """An upstream that is a Pandora-Next server, with `config.upstream` as its settings."""
+    models = [*config.models.names(), *(model for model, _ in config.custom)]
+    offer = Offer(
+        upstream=name,
+        own_accounts=True,
+        max_concurrency=config.upstream.max_concurrency,
+        accounts={},
+        lanes=[lane_name("chat"), lane_name("images")],
+        about=encode_about(About("pandora", models)),
+        circuit_failures=config.upstream.circuit_failures,
+    )
+
+    async def survey() -> Offer:
+        return offer
+
+    return ServedUpstream(
+        name, config.upstream, ChatJob, JsonAnswers(pandora), survey, PANDORA_RESTS
+    )
+
+
+def serve_openai(name: str, config: Upstream, server: OpenAiServer) -> ServedUpstream[RelayedJob]:
+    """An upstream that is an OpenAI-compatible server, with these settings."""
+
+    async def survey() -> Offer:
+        return _offer(name, config, await server.survey())
+
+    return ServedUpstream(name, config, RelayedJob, server, survey, OPENAI_RESTS)
+
+
+def _offer(name: str, config: Upstream, found: Survey) -> Offer:
+    models = [*found.models, *([ANY] if found.any_model else [])]
+    about = About("openai", list(found.models), found.any_model, found.trouble, config.max_n)
+    return Offer(
+        upstream=name,
+        own_accounts=False,
+        max_concurrency=found.slots,
+        accounts={name: found.slots},
+        lanes=[lane_name(sort, model) for sort in ("chat", "embeddings") for model in models],
+        about=encode_about(about),
+        circuit_failures=config.circuit_failures,
+    )

@@ -1,0 +1,75 @@
+"""The upstreams that a worker serves, each with its settings and what it offers to the line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+import settings
+from wire.events import Ending
+from wire.jobs import ChatJob, Job, RelayedJob
+from wire.line.offers import Offer
+from wire.line.worker import WorkerLine
+from wire.redis.outage import REDIS_ERRORS
+from wire.stream.outbox import Outbox
+from wire.stream.publication import Publication
+from workers.conversation import hold_conversation
+from workers.upstream import Upstream
+
+K = TypeVar("K", ChatJob, RelayedJob)
+
+SURVEY = 60.0
+"""Seconds between two questions to a server about its models and slots."""
+
+
+class ServedUpstream(Generic[K]):
+    """One upstream, under its name in the settings.
+
+    `kind` is the type of its jobs. `survey` returns what it offers now. `rests` are the shortest
+    and the longest time in seconds for which an account that is busy there gets no job, unless the
+    upstream names a time itself.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limits: settings.Upstream,
+        kind: type[K],
+        upstream: Upstream[K],
+        survey: Callable[[], Awaitable[Offer]],
+        rests: tuple[float, float],
+    ) -> None:
+        self.name = name
+        self.limits = limits
+        self.rests = rests
+        self._kind: type[K] = kind
+        self._upstream: Upstream[K] = upstream
+        self._survey = survey
+
+    async def converse(self, job: Job, publication: Publication, outbox: Outbox) -> Ending:
+        """Hold a job's conversation; see `hold_conversation`.
+
+        Raises:
+            msgspec.ValidationError: the job is for an upstream of another kind.
+        """
+        if not isinstance(job, self._kind):
+            raise msgspec.ValidationError(f"the upstream {self.name} has no jobs of this kind")
+        return await hold_conversation(job, publication, self._upstream, outbox, self.limits)
+
+    async def keep_offering(self, line: WorkerLine, heartbeat: float) -> None:
+        """Tell the line at every heartbeat what the upstream offers, forever."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            offer, surveyed = await self._survey(), clock()
+            while clock() < surveyed + SURVEY:
+                # An outage of Redis is logged where leases are renewed.
+                with contextlib.suppress(*REDIS_ERRORS):
+                    await line.offer(offer)
+                await asyncio.sleep(heartbeat)
+
+
+AnyServed = ServedUpstream[ChatJob] | ServedUpstream[RelayedJob]

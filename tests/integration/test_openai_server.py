@@ -219,9 +219,16 @@ async def test_a_finished_answer_does_not_wait_for_its_end(monkeypatch: pytest.M
         await exchange.send(STREAM_HEAD + frame(WORD + STOP))
         await exchange.closed_by_client()
 
+    async def pings_for_ever(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD + frame(WORD + STOP))
+        while True:
+            await exchange.send(frame(b": ping\n\n"))
+            await asyncio.sleep(0)
+
     monkeypatch.setattr("workers.openai.server._TAIL_TIMEOUT", 0.01)
-    async with asking(never_ends) as (_, upstream):
-        assert (await collect(upstream))[-1] == Complete()
+    async with asking(never_ends, pings_for_ever) as (_, upstream):
+        for _ in range(2):
+            assert (await collect(upstream))[-1] == Complete()
 
 
 async def test_a_broken_body_ends_as_the_table_says() -> None:

@@ -259,9 +259,9 @@ def test_the_first_message_may_be_an_error_and_its_code_counts_as_the_status() -
 
     assert isinstance(first(message="The request queue is full.", code=503), UpstreamBusy)
     assert isinstance(first(message="Slow down.", code="429"), UpstreamBusy)
-    refused = first(message="No such model.", code=404)
+    refused = first(message="Not found", code=404)
     assert isinstance(refused, UpstreamError)
-    assert (refused.failed.fault, refused.failed.status) == ("bad_request", 404)
+    assert refused.failed == Failed("bad_request", "Not found", "404", status=404)
     for odd in ({}, {"code": "x"}, {"code": 7}, {"code": True}):
         unknown = first(message="Broken.", **odd)
         assert isinstance(unknown, UpstreamError)

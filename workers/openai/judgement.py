@@ -54,7 +54,8 @@ _NOTHING_THERE = ("", "not found", "file not found", "404 page not found")
 def judge(status: int, error: ErrorObject, pause: float | None = None, path: str = "") -> Refusal:
     """Return the exception for an error that came before anything of an answer.
 
-    `pause`: seconds to wait as the server stated them. `path`: the path that was asked for.
+    `pause`: seconds to wait as the server stated them. `path`: the path that was asked for, "" if
+    the server has shown to know it.
     """
     match status:
         case 401 | 403:
@@ -85,7 +86,7 @@ def failure(error: ErrorObject, status: int = 0) -> Failed:
 
 def _bad_request(status: int, error: ErrorObject, path: str) -> Failed:
     message = error.message or f"The upstream refused the request with status {status}."
-    if status == 404 and error.message.strip().lower() in _NOTHING_THERE:
+    if status == 404 and path and error.message.strip().lower() in _NOTHING_THERE:
         message = f"The model server does not offer /v1/{path}."
     code = _TOO_LONG_CODE if _has_any(error, _TOO_LONG) else error.code
     return Failed("bad_request", message, code, status=status, kind=error.kind, param=error.param)

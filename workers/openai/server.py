@@ -73,9 +73,9 @@ class OpenAiServer:
                 return
             dialect = dialect_of(job.path, request.choices)
             answer = Answer(dialect, request.model, self._connection.secrets())
-            pacing = Pacing()
+            pacing, tail = Pacing(), _Tail(body)
             while not answer.over:
-                data = await (_read_tail(body) if answer.finished else body.read())
+                data = await (tail.read() if answer.finished else body.read())
                 pacing.begin()
                 if answer.load(data) <= _LARGE_MESSAGE:
                     events = answer.feed(data)
@@ -153,7 +153,7 @@ class OpenAiServer:
             raise
         body = HttpBody(response)
         try:
-            if response.status != 200:
+            if response.status // 100 != 2:
                 raise await self._refusal(job, response)
             yield body
         finally:
@@ -189,10 +189,19 @@ class OpenAiServer:
         )
 
 
-async def _read_tail(body: HttpBody) -> bytes:
-    """Return the next bytes of an answer that is whole; b"" also if none come in time."""
-    try:
-        async with asyncio.timeout(_TAIL_TIMEOUT):
-            return await body.read()
-    except TimeoutError:
-        return b""
+class _Tail:
+    """The rest of an answer that is whole, as far as it comes in time."""
+
+    def __init__(self, body: HttpBody) -> None:
+        self._body = body
+        self._ends_at = 0.0
+
+    async def read(self) -> bytes:
+        """Return the next bytes; b"" at the end, or when the time is up."""
+        clock = asyncio.get_running_loop().time
+        self._ends_at = self._ends_at or clock() + _TAIL_TIMEOUT
+        try:
+            async with asyncio.timeout_at(self._ends_at):
+                return await self._body.read()
+        except TimeoutError:
+            return b""

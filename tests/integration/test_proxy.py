@@ -7,14 +7,18 @@ from contextlib import aclosing
 
 import pytest
 
+import settings
 from settings.urls import proxy_url
+from simulator.openai.server import serve as serve_openai
+from simulator.openai.state import Config
 from simulator.server import serve
 from tests.support.loopback import new_pandora
 from tests.support.proxies import LOGIN, proxy
 from wire import VERSION
-from wire.events import Delta, Event
-from wire.jobs import ChatJob, Message
+from wire.events import Complete, Delta, Event
+from wire.jobs import ChatJob, Message, RelayedJob
 from workers.http.session import open_session
+from workers.openai.server import open_openai
 from workers.pandora.client import Pandora
 from workers.upstream import UpstreamError
 
@@ -40,6 +44,27 @@ async def test_an_answer_comes_through_a_proxy_that_looks_up_the_name(
             pandora = new_pandora(session, f"http://{target}")
             assert await ask(pandora, f"[[sim words=3 {FAST}]]") == "w0 w1 w2"
         assert passed.targets == [target]
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+async def test_an_openai_server_is_asked_through_its_proxy(
+    loop: asyncio.AbstractEventLoop, scheme: str
+) -> None:
+    async with serve_openai(Config()) as url, proxy(scheme) as passed:
+        target = f"upstream.invalid:{url.rpartition(':')[2]}"
+        config = settings.Upstream(
+            kind="openai",
+            base_url=f"http://{target}",
+            proxy=proxy_url(f"{scheme}://{LOGIN}@{passed.address}"),
+        )
+        body = b'{"messages":[{"role":"user","content":"[[sim words=3 interval=0 delay=0]]"}]}'
+        job = RelayedJob(VERSION, "job-1", "chat/completions", "tiny", "key", body)
+        async with asyncio.timeout(30), open_openai("main", config) as server:
+            assert "tiny" in (await server.survey()).models
+            async with aclosing(server.answer(job)) as answer:
+                events = [event async for batch in answer for event in batch]
+        assert isinstance(events[-1], Complete)
+        assert set(passed.targets) == {target}
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])

@@ -8,6 +8,8 @@ from random import Random
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.recorded_openai import recording
 from wire.events import Complete, Event, Failed, Piece, Started
@@ -15,7 +17,8 @@ from wire.jobs import ApiPath
 from workers.http.sse import EventParser
 from workers.openai.answer import MAX_HELD, Answer
 from workers.openai.dialects import dialect_of
-from workers.openai.error_object import TOO_LARGE
+from workers.openai.error_object import TOO_LARGE, read_error
+from workers.openai.judgement import judge
 from workers.upstream import BROKEN_OFF, NO_ANSWER, UpstreamBusy, UpstreamError
 
 CHAT: ApiPath = "chat/completions"
@@ -448,3 +451,42 @@ def test_recorded_streams_of_killed_servers_fail(name: str, message: str) -> Non
     events, answer = ask(recording(name).body)
     assert len(events) > 100
     assert failed(answer).message.startswith(message)
+
+
+# Anything at all.
+
+MEMBERS = [
+    *("id", "model", "object", "choices", "usage", "error", "message", "code", "type", "detail"),
+    *("index", "delta", "text", "finish_reason", "content", "tool_calls", "reasoning"),
+    *("response", "content_block", "stop_reason", "loc", "msg", "param"),
+]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(MEMBERS) | st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+STREAMED = st.sampled_from(["chat/completions", "completions", "responses", "messages"])
+
+
+@given(STREAMED, st.lists(JSON, max_size=5), st.booleans())
+def test_any_json_gives_one_ending(path: ApiPath, values: list[object], done: bool) -> None:
+    events, answer = ask(b"".join(map(sse, values)) + (DONE if done else b""), path=path)
+    assert (answer.ending is None) != (answer.failure is None)
+    assert answer.begun == bool(events)
+    assert answer.ending is None or answer.begun
+
+
+@given(STREAMED, st.binary())
+def test_any_bytes_give_one_ending(path: ApiPath, stream: bytes) -> None:
+    for prefix in (b"", b"data: "):
+        _, answer = ask(prefix + stream + b"\n\n", path=path)
+        assert (answer.ending is None) != (answer.failure is None)
+
+
+@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()), st.integers(200, 600))
+def test_any_error_is_judged(body: bytes, status: int) -> None:
+    refusal = judge(status, read_error(body), path="completions")
+    assert isinstance(refusal, UpstreamBusy) or refusal.failed.message

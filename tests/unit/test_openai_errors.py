@@ -81,7 +81,7 @@ def test_an_account_without_money_is_not_asked_for_a_while(status: int, code: st
     assert error(judged(402, body(), Retry_After="7200")).capped_for == 7200
 
 
-@pytest.mark.parametrize("status", [408, 425])
+@pytest.mark.parametrize("status", [407, 408, 425])
 def test_a_server_that_lost_the_request_is_asked_again(status: int) -> None:
     refused = error(judged(status, body()))
     assert refused.passing

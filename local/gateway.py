@@ -16,7 +16,7 @@ import aiohttp
 
 import settings
 from local import sample
-from local.instructions import instructions, takes_any_key
+from local.instructions import a_model, instructions, takes_any_key
 from local.redis import EmbeddedRedis, EmbeddedRedisError
 from local.role import TAIL, Role, indented
 from local.terminal import LocalError, say
@@ -77,7 +77,7 @@ class LocalGateway:
     async def _show_that_it_works(self) -> str:
         """Ask a sample question, if any key will do; return a model that clients may use."""
         if self._upstream is None and not takes_any_key(self._config):
-            return next(iter(self._config.models.names()), "")
+            return a_model(self._config)
         model = await sample.first_model(self._api_url)
         if not model:
             say("note: there is no list of models, so no sample question is asked")

@@ -53,6 +53,15 @@ def takes_any_key(config: settings.Settings) -> bool:
     return not listed and all(each.kind == "openai" for each in config.upstreams.values())
 
 
+def a_model(config: settings.Settings) -> str:
+    """Return a model that the settings name for clients; empty if the servers are asked."""
+    upstreams = config.upstreams.values()
+    names = [name for upstream in upstreams for name in upstream.models]
+    if any(upstream.kind == "pandora" for upstream in upstreams):
+        names += config.models.names()
+    return next(iter(names), "")
+
+
 def _about_key(config: settings.Settings) -> str:
     if takes_any_key(config):
         return "Any key works, since the server is not asked with the client's.\n"

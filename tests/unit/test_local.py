@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import local.llama
 import local.sample
-from local.instructions import instructions, takes_any_key
+from local.instructions import a_model, instructions, takes_any_key
 from local.upstreams import LLAMA, SIMULATOR, choose
 from settings import Auth, Settings, Upstream
 
@@ -58,6 +59,18 @@ def test_the_instructions_name_the_key_that_is_needed(
     assert about_the_key in printed
     assert ("Bearer any-key" in printed) is any_key
     assert '"model": "qwen3-8b"' in printed
+
+
+@pytest.mark.parametrize(
+    ("config", "model"),
+    [
+        (Settings(upstream=PANDORA), "gpt-4-s"),
+        (Settings(upstream=OPENAI), ""),
+        (Settings(upstream=replace(OPENAI, models={"gpt-4": "qwen3-8b"})), "gpt-4"),
+    ],
+)
+def test_a_model_is_named_without_asking_a_server(config: Settings, model: str) -> None:
+    assert a_model(config) == model
 
 
 def test_what_could_confuse_the_terminal_is_not_printed() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 
 import aiohttp
 
@@ -26,10 +27,11 @@ async def first_model(api_url: str) -> str:
     deadline = time.monotonic() + LIST_TIMEOUT
     async with _session() as session:
         while time.monotonic() < deadline:
-            async with session.get(f"{api_url}/models") as response:
-                match await response.json():
-                    case {"data": [{"id": str(model)}, *_]}:
-                        return model
+            with suppress(aiohttp.ClientError, TimeoutError, ValueError):
+                async with session.get(f"{api_url}/models") as response:
+                    match await response.json():
+                        case {"data": [{"id": str(model)}, *_]}:
+                            return model
             await asyncio.sleep(0.1)
     return ""
 

@@ -8,29 +8,29 @@ from functools import partial
 
 import msgspec
 from msgspec.structs import replace
-from sanic import HTTPResponse, Request
+from sanic import Request
 
-from app.delivery import Delivery, PreparedRequest
+from app.delivery import PreparedRequest, rendering_options
 from app.files.attachments import Attachments, Resources
-from app.http.body import SMALL, read_bearer, read_body
+from app.http.body import SMALL, ReceivedBody
 from app.http.links import MediaLinks
 from app.idempotency import read_idempotency
 from app.items import Items
 from app.job_ids import accepted_at, new_job_id
-from app.line import Line, seal_job
+from app.line import seal_job
 from app.models import ModelCatalog
 from app.openai.answers import QueuePlace, Usage
-from app.openai.dialect import Answer, AnswerMaker, Dialect, RenderOptions
+from app.openai.dialect import Answer, AnswerMaker, Dialect
 from app.openai.emulation import Emulation, emulate
 from app.openai.errors import ApiError, UnsupportedParameter
 from app.openai.messages import given_files, memory, to_messages
 from app.openai.reading import AnswerReader
 from app.openai.requests import ChatRequest
-from app.openai.sse import resume_after
 from app.openai.tool_calls import CallRules
 from app.openai.usage import Prompt, prompt_tokens, summarize_prompt, usage
-from app.scheduling import read_scheduling
+from app.scheduling import Scheduling, read_scheduling
 from runtime.large import work_on
+from settings import Settings
 from store.blobs import LARGE
 from wire import VERSION
 from wire.events import Event
@@ -70,15 +70,17 @@ class AnswerForm(msgspec.Struct, frozen=True):
         return sum(map(sys.getsizeof, self.stops))
 
 
-class PreparedChat(PreparedRequest, frozen=True):
-    """A request that is ready to be enqueued: all that is kept of it while it waits.
+class PreparedChat(msgspec.Struct, frozen=True):
+    """All that is kept of a chat, besides its job, until its answer has been rendered.
 
     `call_rules` are for reading tool calls, `headers` those of the answer.
     """
 
+    bearer: str
     form: AnswerForm
     answer: AnswerMaker
     prompt_tokens: int
+    scheduling: Scheduling
     call_rules: CallRules | None
     headers: dict[str, str]
 
@@ -89,45 +91,41 @@ class Chats:
     def __init__(
         self,
         dialect: Dialect,
+        config: Settings,
         seal: Seal,
-        line: Line,
         models: ModelCatalog,
         attachments: Attachments,
         items: Items,
     ) -> None:
         self._dialect = dialect
-        self._config = line.config
+        self._config = config
         self._seal = seal
         self._models = models
         self._attachments = attachments
         self._items = items
-        self._delivery = Delivery(line)
 
-    async def __call__(self, request: Request) -> HTTPResponse | None:
-        """Answer one request.
+    async def prepare(
+        self, request: Request, bearer: str, received: ReceivedBody, resources: Resources
+    ) -> PreparedRequest:
+        """Prepare a request for the line.
 
         Raises:
-            ApiError: the request failed before anything was sent.
+            ApiError: it is invalid, or too large for now.
         """
         try:
-            return await self._respond(request)
+            return await self._prepare(request, bearer, received, resources)
         except ApiError as failure:
             self._dialect.renamed(failure)
             raise
 
-    async def _respond(self, request: Request) -> HTTPResponse | None:
-        async with self._attachments.resources() as resources:
-            chat = await self._prepare(request, resources)
-            render = partial(self._rendering, request, chat)
-            return await self._delivery.respond(request, chat, render, resources)
-
-    async def _prepare(self, request: Request, resources: Resources) -> PreparedChat:
+    async def _prepare(
+        self, request: Request, bearer: str, received: ReceivedBody, resources: Resources
+    ) -> PreparedRequest:
         # Bodies with files in them are large: nothing of one outlives this call except the result.
-        bearer = read_bearer(request)
-        body = await read_body(request, self._config.server, resources.reservation)
+        body = received.take()
         size = len(body)
         decoded = await work_on(size, partial(self._dialect.decode, body))
-        answer, kept, ignored = decoded.answer, decoded.memory, decoded.ignored
+        answer, kept_bytes, ignored = decoded.answer, decoded.memory, decoded.ignored
         found = await self._items.find(bearer, decoded.references)
         size += found.size
         chat = await work_on(size, partial(decoded.chat, found.messages))
@@ -145,10 +143,10 @@ class Chats:
         if files and family == "gpt_3_5":
             message = f"Files are not supported by the model `{chat.model}`."
             raise UnsupportedParameter(message, param=files[0].param)
-        received = await self._attachments.receive(files, resources)
+        attached = await self._attachments.receive(files, resources)
         del files
         form = _form(chat)
-        said = await work_on(size, partial(_converse, chat, received, emulation, form))
+        said = await work_on(size, partial(_converse, chat, attached, emulation, form))
         del chat
         job = ChatJob(
             version=VERSION,
@@ -157,13 +155,17 @@ class Chats:
             bearer=bearer,
             messages=said.messages,
             gpt=self._models.gpt(form.model),
-            offloaded=await self._offload(said.encoded, received, resources),
+            offloaded=await self._offload(said.encoded, attached, resources),
             json=emulation.json_answer,
         )
         tokens = await prompt_tokens(said.prompt) if said.prompt else 0
         rules, headers = emulation.call_rules, emulation.headers(self._dialect.field)
-        sealed = seal_job(self._seal, job, kept + form.memory + (rules.memory if rules else 0))
-        return PreparedChat(sealed, scheduling, form.stream, form, answer, tokens, rules, headers)
+        sealed = seal_job(
+            self._seal, job, kept_bytes + form.memory + (rules.memory if rules else 0)
+        )
+        kept = PreparedChat(bearer, form, answer, tokens, scheduling, rules, headers)
+        render = partial(self._rendering, request, kept)
+        return PreparedRequest(sealed, scheduling, form.stream, render)
 
     async def _offload(
         self, messages: bytes, files: Mapping[str, Attachment], resources: Resources
@@ -176,23 +178,15 @@ class Chats:
 
     def _rendering(self, request: Request, chat: PreparedChat, id: str) -> ChatRendering:
         form, rules = chat.form, chat.call_rules
-        numbered = chat.scheduling.idempotency is not None
-        last = request.headers.get("last-event-id") if numbered else None
-        answer = chat.answer(
-            id,
-            form.model,
-            accepted_at(id),
-            AnswerReader(self._config.bot, form.stops, form.token_limit, rules),
-            RenderOptions(
-                form.include_usage,
-                numbered,
-                resume_after(last, id),
-                legacy_calls=rules is not None and rules.legacy,
-                errors_as_text=self._config.stream.errors == "both",
-                stores_items=self._items.are_stored,
-                prompt_tokens=chat.prompt_tokens,
-            ),
+        options = replace(
+            rendering_options(request, chat.scheduling, id, self._config.stream),
+            include_usage=form.include_usage,
+            legacy_calls=rules is not None and rules.legacy,
+            stores_items=self._items.are_stored,
+            prompt_tokens=chat.prompt_tokens,
         )
+        reader = AnswerReader(self._config.bot, form.stops, form.token_limit, rules)
+        answer = chat.answer(id, form.model, accepted_at(id), reader, options)
         links = MediaLinks(request, self._config.server)
         return ChatRendering(self._dialect, chat, answer, links, self._items)
 
@@ -239,7 +233,7 @@ class ChatRendering:
     async def add(self, events: list[Event]) -> bytes:
         """Add events, and store the items that end with them."""
         rendered = self._answer.add(self._links.add_to(events))
-        await self._items.store(self._chat.job.bearer, self._answer.ended_items())
+        await self._items.store(self._chat.bearer, self._answer.ended_items())
         return rendered
 
     def comment(self, place: QueuePlace | None) -> bytes:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import get_args
 
+from app.auth import Auth, passes_keys_through
 from app.chat import Chats
+from app.delivery import Delivery
 from app.files.attachments import Attachments
 from app.health import Health
 from app.heartbeat import Heartbeat
@@ -19,9 +22,13 @@ from app.metrics import MetricsExporter
 from app.models import ModelCatalog, ModelEntries
 from app.openai.chunks import CHATS
 from app.openai.completions import COMPLETIONS
+from app.openai.dialect import Dialect
 from app.openai.responses.rendering import RESPONSES
 from app.queue import QueueEntries
-from app.server import FrontEndServer, Route
+from app.relay import Relay
+from app.routing import ModelRoute, Router
+from app.server import Feature, FrontEndServer, Route
+from app.upstreams import SharedUpstreams
 from runtime.tasks import background
 from settings import Settings
 from store.blobs import Blobs, open_blobs
@@ -29,6 +36,7 @@ from store.media import Media, open_media
 from store.sweeping import keep_sweeping
 from wire.gpts import GptInfos
 from wire.items import StoredItems
+from wire.jobs import ApiPath
 from wire.line.front_end import FrontEndLine
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
@@ -43,7 +51,11 @@ from wire.upkeep.version import keep_version
 SWEEP_INTERVAL = 600.0
 """Seconds between two searches for expired media and blobs."""
 
-DIALECTS = {"chat/completions": CHATS, "responses": RESPONSES, "completions": COMPLETIONS}
+DIALECTS: dict[ApiPath, Dialect] = {
+    "chat/completions": CHATS,
+    "responses": RESPONSES,
+    "completions": COMPLETIONS,
+}
 """The dialects of a chat, by their paths."""
 
 _READ = ("GET", "HEAD")
@@ -61,7 +73,8 @@ def build_server(
     """Build the server of one front end.
 
     Raises:
-        SettingsError: the media store in the settings cannot be used.
+        SettingsError: the media store in the settings cannot be used, or anybody could use the
+            gateway's credential.
     """
     redis = redis or connect(config.redis.role_url)
     media = media or open_media(config.media, config.directory)
@@ -85,21 +98,31 @@ def build_server(
     heartbeat = Heartbeat(
         shared_line.presences, id, config.queue.heartbeat, grace, inbox.give_up_all
     )
-    health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed)
-    line = Line(config, seal, shared_line, inbox, id)
+    upstreams = SharedUpstreams(config, shared_line.upstreams)
+    line = Line(config, seal, shared_line, inbox, id, upstreams.too_late)
     attachments = Attachments(config.files, blobs, media, budget)
     items = Items(StoredItems(redis, seal, config.responses))
     models = ModelCatalog(config.models, config.custom)
-    chats = {
-        path: Chats(dialect, seal, line, models, attachments, items)
-        for path, dialect in DIALECTS.items()
-    }
-    images = ImageGenerations(config, seal, line, models, media, budget)
-    metrics = MetricsExporter(redis, upkeep.snapshot, config)
-    entries = ModelEntries(models, GptInfos(redis, seal, config.gpts.refresh))
+    auth = Auth(config)
+    health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed, upstreams, auth.note)
+    router = Router(config, upstreams, auth, Relay(config, seal, attachments))
+    delivery = Delivery(line)
+    chats: dict[ApiPath, Chats] = {}
+    features: dict[str, Feature] = {}
+    if passes_keys_through(config):
+        for path, dialect in DIALECTS.items():
+            chats[path] = Chats(dialect, config, seal, models, attachments, items)
+        features["images/generations"] = ImageGenerations(config, seal, line, models, media, budget)
+    for path in get_args(ApiPath) if upstreams.are_configured else chats:
+        own = chats.get(path)
+        features[path] = ModelRoute(path, own, router, delivery, attachments)
+    metrics = MetricsExporter(redis, upkeep.snapshot, config, upstreams.states)
+    gpts = GptInfos(redis, seal, config.gpts.refresh)
+    entries = ModelEntries(models if chats else ModelCatalog.empty(), gpts, upstreams, auth)
+    v1 = f"{config.server.api_prefix}/v1"
     routes = (
-        *_feature_routes(f"{config.server.api_prefix}/v1", chats, images),
-        *_lookup_routes(f"{config.server.api_prefix}/v1", entries, QueueEntries(shared_line, seal)),
+        *_feature_routes(v1, features),
+        *_lookup_routes(v1, entries, QueueEntries(shared_line, seal, auth)),
         *_operator_routes(health, metrics),
         *_media_routes(media, config.stream.send_timeout),
     )
@@ -113,19 +136,23 @@ def build_server(
             keep_sweeping(media.sweep, "images and files", SWEEP_INTERVAL),
             keep_sweeping(blobs.sweep, "blobs of jobs", SWEEP_INTERVAL),
         )
-        async with attachments.running(), heartbeat.running(), upkeep_tasks, line.running():
+        follows = upstreams.running()
+        async with (
+            attachments.running(),
+            heartbeat.running(),
+            upkeep_tasks,
+            line.running(),
+            follows,
+        ):
             yield
 
     return FrontEndServer(config, routes, health, running, line.fail_all)
 
 
-def _feature_routes(v1: str, chats: Mapping[str, Chats], images: ImageGenerations) -> list[Route]:
+def _feature_routes(v1: str, features: Mapping[str, Feature]) -> list[Route]:
     return [
-        *(
-            Route(path.replace("/", "_"), ("POST",), f"{v1}/{path}", chat, is_feature=True)
-            for path, chat in chats.items()
-        ),
-        Route("generations", ("POST",), f"{v1}/images/generations", images, is_feature=True),
+        Route(path.replace("/", "_"), ("POST",), f"{v1}/{path}", feature, is_feature=True)
+        for path, feature in features.items()
     ]
 
 

@@ -11,24 +11,20 @@ from typing import Protocol
 import msgspec
 from sanic import HTTPResponse, Request
 
+import settings
 from app.files.attachments import Resources
 from app.http.access_log import log_failure
-from app.http.json_answer import encoded_json, send_with_keepalive
+from app.http.json_answer import encoded_json
 from app.http.keepalive import StreamKeepalive, stream_keepalive
 from app.http.stream import SSE_HEADERS, ResponseStream
+from app.http.whole_answer import send_with_keepalive
 from app.line import Line, SealedJob, Ticket
 from app.openai.answers import QueuePlace
+from app.openai.dialect import RenderOptions
 from app.openai.errors import ApiError
+from app.openai.sse import resume_after
 from app.scheduling import Scheduling
 from wire.events import Event
-
-
-class PreparedRequest(msgspec.Struct, frozen=True):
-    """A request that is ready to be enqueued. Little else is kept of it while it waits."""
-
-    job: SealedJob
-    scheduling: Scheduling
-    stream: bool
 
 
 class Rendering(Protocol):
@@ -69,8 +65,33 @@ class Rendering(Protocol):
         """Render the whole answer, as the body of a response."""
 
 
-Render = Callable[[str], Rendering]
-"""Makes the rendering of the answer to the job with this id. Raises AnswerLost."""
+class PreparedRequest(msgspec.Struct, frozen=True):
+    """A request that is ready to be enqueued. Little else is kept of it while it waits.
+
+    `render` makes the rendering of the answer to the job with an id; it raises AnswerLost.
+    """
+
+    job: SealedJob
+    scheduling: Scheduling
+    stream: bool
+    render: Callable[[str], Rendering]
+
+
+def rendering_options(
+    request: Request, scheduling: Scheduling, job: str, config: settings.Stream
+) -> RenderOptions:
+    """Return the options that all dialects have in common.
+
+    Raises:
+        AnswerLost: the request's `Last-Event-ID` does not name a message of this answer.
+    """
+    numbered = scheduling.idempotency is not None
+    last = request.headers.get("last-event-id") if numbered else None
+    return RenderOptions(
+        numbered=numbered,
+        resume_after=resume_after(last, job),
+        errors_as_text=config.errors == "both",
+    )
 
 
 class Delivery:
@@ -81,7 +102,7 @@ class Delivery:
         self._config = line.config.stream
 
     async def respond(
-        self, request: Request, prepared: PreparedRequest, render: Render, resources: Resources
+        self, request: Request, prepared: PreparedRequest, resources: Resources
     ) -> HTTPResponse | None:
         """Answer a request; return None if the response has been sent.
 
@@ -89,11 +110,11 @@ class Delivery:
             ApiError: the request failed before anything was sent.
         """
         if not prepared.stream:
-            whole = self._whole(prepared, render, resources)
+            whole = self._whole(prepared, resources)
             return await send_with_keepalive(request, whole, self._config)
         with await self._submit(prepared, resources) as ticket:
             await _discard_unneeded(prepared, ticket, resources)
-            await self._stream(request, render(ticket.id), ticket)
+            await self._stream(request, prepared.render(ticket.id), ticket)
         return None
 
     async def _submit(self, prepared: PreparedRequest, resources: Resources) -> Ticket:
@@ -104,12 +125,10 @@ class Delivery:
             resources.blob_keys.clear()
         return ticket
 
-    async def _whole(
-        self, prepared: PreparedRequest, render: Render, resources: Resources
-    ) -> HTTPResponse:
+    async def _whole(self, prepared: PreparedRequest, resources: Resources) -> HTTPResponse:
         with await self._submit(prepared, resources) as ticket:
             await _discard_unneeded(prepared, ticket, resources)
-            rendering = render(ticket.id)
+            rendering = prepared.render(ticket.id)
             while not rendering.is_complete:
                 await _add(rendering, ticket, await ticket.events())
                 if rendering.failure:

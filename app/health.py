@@ -10,6 +10,7 @@ from sanic import HTTPResponse, Request
 
 from app.heartbeat import Heartbeat
 from app.http.json_answer import json
+from app.upstreams import SharedUpstreams
 from wire import VERSION
 from wire.line.presence import Presence
 from wire.line.scripts import WrongVersionError
@@ -32,16 +33,25 @@ class HealthReport(msgspec.Struct, frozen=True):
 class Health:
     """Health of one front end. It is not ready while `is_stopping`.
 
-    `fingerprint` is that of its secret, `subscribed` set while it receives events from Redis.
+    `fingerprint` is that of its secret, `subscribed` set while it receives events from Redis,
+    `note` a warning about its settings, or empty.
     """
 
     def __init__(
-        self, line: UpkeepLine, fingerprint: str, heartbeat: Heartbeat, subscribed: asyncio.Event
+        self,
+        line: UpkeepLine,
+        fingerprint: str,
+        heartbeat: Heartbeat,
+        subscribed: asyncio.Event,
+        upstreams: SharedUpstreams,
+        note: str = "",
     ) -> None:
         self.is_stopping = False
         self._line = line
         self._fingerprint = fingerprint
         self._heartbeat = heartbeat
+        self._upstreams = upstreams
+        self._note = note
         self.subscribed = subscribed
 
     async def alive(self, _: Request) -> HTTPResponse:
@@ -72,6 +82,9 @@ class Health:
             ours = [worker for worker in workers if worker.fingerprint == self._fingerprint]
             fatal += self._fatal(ours)
             lesser += _lesser(ours, len(workers) - len(ours), repairs, snapshot)
+            lesser += self._upstreams.troubles()
+        if self._note:
+            lesser.append(self._note)
         if self.is_stopping:
             fatal.append("this front end is stopping")
         return fatal, lesser

@@ -12,8 +12,9 @@ from sanic import HTTPResponse, Request
 
 from app.http.body import read_bearer, read_body
 from app.http.budget import MemoryBudget, Reservation
-from app.http.json_answer import json, send_with_keepalive
+from app.http.json_answer import json
 from app.http.links import MediaLinks
+from app.http.whole_answer import send_with_keepalive
 from app.idempotency import read_idempotency
 from app.job_ids import accepted_at, new_job_id
 from app.line import Line, SealedJob, seal_job
@@ -75,7 +76,7 @@ class ImageTurn:
             ApiError: see `Line.submit` and `Ticket.events`.
         """
         reply, own_text = AnswerText(Bot()), AnswerText(_TEXT_ONLY)
-        with await line.submit(job, scheduling, "images") as ticket:
+        with await line.submit(job, scheduling) as ticket:
             self.headers = ticket.headers
             while True:
                 for event in links.add_to(await ticket.events()):
@@ -138,7 +139,7 @@ class ImageGenerations:
 
     async def _prepare(self, request: Request, reservation: Reservation) -> PreparedImages:
         bearer = read_bearer(request)
-        body = await read_body(request, self._config.server, reservation)
+        body = (await read_body(request, self._config.server, reservation)).take()
         images = await work_on(len(body), partial(decode_images, body))
         limit = self._config.images.max_n
         if images.n is not None and not 1 <= images.n <= limit:
@@ -193,7 +194,7 @@ class ImageGenerations:
             gpt=prepared.gpt,
             copies=prepared.request.wants_base64,
         )
-        return seal_job(self._seal, job)
+        return seal_job(self._seal, job, lane="images")
 
     async def _drawn(self, image: Image, request: ImagesRequest) -> DrawnImage:
         if not request.wants_base64:

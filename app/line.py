@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from app.batches import Batches
 from app.idempotency import key_name
-from app.openai.errors import ApiError, LineUnavailable, WaitedTooLong, clash_error, refusal_error
+from app.openai.errors import ApiError, JobFailed, LineUnavailable, clash_error, refusal_error
 from app.scheduling import BANDS, SHARES, Scheduling
 from settings import Settings
 from wire.events import Event, Failed
-from wire.jobs import ChatJob, Family, encode_job, fingerprint, is_pool
+from wire.jobs import ChatJob, RelayedJob, encode_job, fingerprint, is_pool
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
 from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.scripts import WrongVersionError
@@ -70,34 +70,55 @@ async def finish_if_waiting(
 class SealedJob(msgspec.Struct):
     """A job as it is enqueued. While it waits, little else is kept of a request.
 
-    `body` is the encoded and sealed job; `bytes` is the size of that, of the job's blobs, and of
-    what else is kept.
+    `family` is the kind of model. `bearer` is the client's key; `shared` if the job runs on an
+    account of the gateway's own instead of the key's. `body` is the encoded and sealed job; `bytes`
+    is the size of that, of the job's blobs, and of what else is kept.
     """
 
     id: str
-    family: Family
+    family: str
     bearer: str
     body: bytes
     bytes: int
+    lane: str = "chat"
+    shared: bool = False
 
 
-def seal_job(seal: Seal, job: ChatJob, kept: int = 0) -> SealedJob:
+def seal_job(seal: Seal, job: ChatJob, kept: int = 0, lane: str = "chat") -> SealedJob:
     """Encode and seal a job. `kept` is the size of all else of the request that is kept."""
     body = seal.seal(encode_job(job), f"job {job.id}")
-    return SealedJob(job.id, job.family, job.bearer, body, len(body) + job.blob_bytes + kept)
+    size = len(body) + job.blob_bytes + kept
+    return SealedJob(job.id, job.family, job.bearer, body, size, lane)
+
+
+def seal_relayed(seal: Seal, job: RelayedJob, key: str, lane: str) -> SealedJob:
+    """Encode and seal a job that is relayed. `key` is that of its client."""
+    body = seal.seal(encode_job(job), f"job {job.id}")
+    size = len(body) + job.blob_bytes
+    return SealedJob(job.id, job.model, key, body, size, lane, shared=True)
 
 
 class Line:
-    """The waiting line as the features of one front end use it. Redis knows it by its id."""
+    """The waiting line as the features of one front end use it. Redis knows it by its id.
+
+    `too_late` returns the ending of jobs of a lane that waited too long.
+    """
 
     def __init__(
-        self, config: Settings, seal: Seal, line: FrontEndLine, inbox: Inbox, front_end_id: str
+        self,
+        config: Settings,
+        seal: Seal,
+        line: FrontEndLine,
+        inbox: Inbox,
+        front_end_id: str,
+        too_late: Callable[[str], Failed] = lambda _: WAITED_TOO_LONG,
     ) -> None:
         self.config = config
         self._seal = seal
         self._line = line
         self._inbox = inbox
         self._front_end_id = front_end_id
+        self._too_late = too_late
         self._enqueues = asyncio.Semaphore(ENQUEUES)
         self._places = Batches(
             self._ask_places, PLACES, config.stream.keepalive_interval / 20, lambda asked: asked[0]
@@ -112,7 +133,7 @@ class Line:
             await self._places.finish(0.0)
             await self._detachments.finish(self.config.queue.heartbeat)
 
-    async def submit(self, job: SealedJob, scheduling: Scheduling, lane: str = "chat") -> Ticket:
+    async def submit(self, job: SealedJob, scheduling: Scheduling) -> Ticket:
         """Enqueue a job; its ticket is a context, at whose end it detaches.
 
         Raises:
@@ -122,7 +143,7 @@ class Line:
             IdempotencyMismatch, AnswerLost: its idempotency key leads to no answer for it.
         """
         await self._subscribed()
-        new = self._new_job(job, scheduling, lane)
+        new = self._new_job(job, scheduling)
         reply = self._inbox.open(job.id)
         reply.resubmit = partial(self._line.enqueue, replace(new, accepted=True), job.body)
         try:
@@ -148,7 +169,7 @@ class Line:
                 "position": place.place if place else "attached",
             },
         )
-        return Ticket(self, reply, job.id, new.key, place)
+        return Ticket(self, reply, new, place)
 
     async def _subscribed(self) -> None:
         """Wait until events can be received: those published before that would be missed."""
@@ -185,18 +206,16 @@ class Line:
         finally:
             self._enqueues.release()
 
-    def _new_job(self, job: SealedJob, scheduling: Scheduling, lane: str) -> NewJob:
+    def _new_job(self, job: SealedJob, scheduling: Scheduling) -> NewJob:
         """Describe a job to the line."""
-        upstream, queue = self.config.upstream, self.config.queue
+        queue = self.config.queue
         new = NewJob(
             id=job.id,
-            lane=lane,
+            lane=job.lane,
             family=job.family,
             key=line_key(self._seal, job.bearer),
             front_end=self._front_end_id,
-            own_slots=upstream.per_pool_concurrency
-            if is_pool(job.bearer)
-            else upstream.per_account_concurrency,
+            own_slots=0 if job.shared else self._own_slots(job.bearer),
             user=self._seal.name("user", f"{job.bearer} {scheduling.tier} {scheduling.user}"),
             weight=queue.weights.get(fingerprint(job.bearer), 1.0) if queue.weights else 1.0,
             tier=SHARES[scheduling.tier],
@@ -208,6 +227,12 @@ class Line:
             return new
         key = key_name(self._seal, job.bearer, same.key)
         return replace(new, idem=key, digest=same.digest, resumes=same.resumes)
+
+    def _own_slots(self, bearer: str) -> int:
+        upstream = self.config.upstream
+        return (
+            upstream.per_pool_concurrency if is_pool(bearer) else upstream.per_account_concurrency
+        )
 
     def detach(
         self,
@@ -235,13 +260,14 @@ class Line:
         await retry(partial(self._line.detach_all, readers))
         return [None] * len(readers)
 
-    async def give_up_waiting(self, id: str, key: str) -> bool:
-        """Finish a job that waited too long. False if it is not waiting: it has a slot, or its
-        ending is on its way to us."""
+    async def give_up_waiting(self, id: str, key: str, lane: str) -> Failed | None:
+        """Finish a job that waited too long, and return its ending. None if it is not waiting: it
+        has a slot, or its ending is on its way to us."""
+        failed = self._too_late(lane)
         with contextlib.suppress(*REDIS_ERRORS):
-            job = await finish_if_waiting(self._line, self._seal, id, key, WAITED_TOO_LONG)
-            return job is None
-        return True
+            if await finish_if_waiting(self._line, self._seal, id, key, failed) is not None:
+                return None
+        return failed
 
     async def _ask_places(self, asked: Sequence[tuple[str, str]]) -> Sequence[Accepted | None]:
         return await self._line.places(id for _, id in asked)
@@ -269,15 +295,14 @@ class Ticket:
     idempotency key, `id` may be that of a job that was accepted earlier.
     """
 
-    def __init__(
-        self, line: Line, reply: Reply, reader: str, key: str, place: Accepted | None
-    ) -> None:
+    def __init__(self, line: Line, reply: Reply, new: NewJob, place: Accepted | None) -> None:
         self.id = reply.job
         self.place = place
         self._line = line
         self._reply = reply
-        self._reader = reader
-        self._key = key
+        self._reader = new.id
+        self._key = new.key
+        self._lane = new.lane
         self._deadline = _now() + line.config.queue.longest_wait
         self._detached = False
         # The handler may be blocked by the very client because of which the reply ended.
@@ -303,7 +328,7 @@ class Ticket:
         """Return the next events, at least one; none after `timeout` seconds.
 
         Raises:
-            WaitedTooLong: the job did not start in time and has been finished.
+            JobFailed: the job did not start in time and has been finished.
         """
         until = None if timeout is None else _now() + timeout
         while True:
@@ -317,8 +342,8 @@ class Ticket:
 
     async def _extend_or_give_up(self) -> None:
         # A job with a slot may still begin, if its files take long; its worker finishes it.
-        if await self._line.give_up_waiting(self.id, self._key):
-            raise WaitedTooLong
+        if failed := await self._line.give_up_waiting(self.id, self._key, self._lane):
+            raise JobFailed(failed)
         self._deadline += self._line.config.longest_start
 
     def detach(self, *, enough: bool = False) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -28,6 +28,7 @@ from sanic import HTTPResponse, Request
 from sanic.response import raw
 
 from app.openai.errors import Unauthorized
+from app.upstreams import UpstreamState
 from settings import Settings
 from wire.line import metrics
 from wire.line.metrics import Tallies
@@ -44,9 +45,16 @@ OPEN_METRICS = "application/openmetrics-text"
 class MetricsExporter:
     """Handler of `GET /metrics`."""
 
-    def __init__(self, redis: Redis, take_snapshot: TakeSnapshot, config: Settings) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        take_snapshot: TakeSnapshot,
+        config: Settings,
+        upstream_states: Callable[[], Iterable[UpstreamState]] = tuple,
+    ) -> None:
         self._redis = redis
         self._take_snapshot = take_snapshot
+        self._upstream_states = upstream_states
         self._slots = config.upstream.max_concurrency
         self._token = config.metrics.token
 
@@ -73,7 +81,8 @@ class MetricsExporter:
         except REDIS_ERRORS:
             return constant_metrics(self._slots, redis_up=False)
         constant = constant_metrics(self._slots, redis_up=True)
-        return [*constant, *state_metrics(snapshot), *counted_metrics(tallies)]
+        shared = upstream_metrics(self._upstream_states())
+        return [*constant, *state_metrics(snapshot), *shared, *counted_metrics(tallies)]
 
 
 class Families(Collector):
@@ -129,6 +138,30 @@ def state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
         snapshot.open_for is not None,
     )
     yield from (waiting, running, leases, accounts, workers, circuit)
+
+
+def upstream_metrics(states: Iterable[UpstreamState]) -> Iterator[Metric]:
+    """Metrics of the shared upstreams."""
+    described = GaugeMetricFamily(
+        "gateway_upstream_described",
+        "1 if a worker has described the upstream lately.",
+        labels=["upstream"],
+    )
+    circuit = GaugeMetricFamily(
+        "gateway_upstream_circuit_open",
+        "1 while the upstream fails for everyone: it gets no job, or one that tests it.",
+        labels=["upstream"],
+    )
+    refuses = GaugeMetricFamily(
+        "gateway_upstream_refuses_us",
+        "1 while the upstream refuses the credential of the gateway.",
+        labels=["upstream"],
+    )
+    for state in states:
+        described.add_metric([state.name], state.is_described)
+        circuit.add_metric([state.name], state.open_for is not None)
+        refuses.add_metric([state.name], state.refuses_us)
+    yield from (family for family in (described, circuit, refuses) if family.samples)
 
 
 def counted_metrics(tallies: Tallies) -> Iterator[Metric]:

@@ -9,10 +9,12 @@ from urllib.parse import unquote
 from sanic import HTTPResponse, Request
 
 import settings
-from app.http.body import read_bearer
+from app.auth import Auth
+from app.http.body import given_bearer
 from app.http.json_answer import json
 from app.openai.answers import Model, ModelList
 from app.openai.errors import ModelNotFound, Unauthorized
+from app.upstreams import SharedUpstreams
 from wire.gpts import GptInfos
 from wire.jobs import Family
 from wire.redis.outage import REDIS_ERRORS
@@ -43,6 +45,11 @@ class ModelCatalog:
         self._small: list[Family] = ["gpt_3_5"] if names.gpt_3_5 else []
         self._fallback = names.fallback
 
+    @classmethod
+    def empty(cls) -> ModelCatalog:
+        """Return a catalog without any model."""
+        return cls(settings.Models(gpt_4_s=(), gpt_4_mobile=(), gpt_3_5=(), fallback=False))
+
     @property
     def gpts(self) -> list[str]:
         """The upstream's ids of all GPTs."""
@@ -70,11 +77,9 @@ class ModelCatalog:
         """Return the upstream's id of a GPT; "" if the model is not a GPT."""
         return self._gpts.get(name, "")
 
-    def all(self, unavailable: Container[str] = ()) -> ModelList:
+    def all(self, unavailable: Container[str] = ()) -> list[Model]:
         """Return every model, in the order of the settings, except `unavailable` GPTs."""
-        return ModelList(
-            data=[_model(name) for name in self._families if self.gpt(name) not in unavailable]
-        )
+        return [_model(name) for name in self._families if self.gpt(name) not in unavailable]
 
     def one(self, name: str, unavailable: Container[str] = ()) -> Model:
         """Return one model.
@@ -94,36 +99,72 @@ def _not_found(name: str) -> ModelNotFound:
     return ModelNotFound(f"The model `{name[:100]}` does not exist.", param="model")
 
 
-def _model(name: str) -> Model:
-    return Model(id=name, created=_CREATED, owned_by="pandora")
+def _model(name: str, owner: str = "pandora") -> Model:
+    return Model(id=name, created=_CREATED, owned_by=owner)
 
 
 class ModelEntries:
-    """Handlers of `GET /v1/models` and `GET /v1/models/{name}`."""
+    """Handlers of `GET /v1/models` and `GET /v1/models/{name}`: what shared upstreams offer now,
+    and `models`."""
 
-    def __init__(self, models: ModelCatalog, gpts: GptInfos) -> None:
+    def __init__(
+        self, models: ModelCatalog, gpts: GptInfos, upstreams: SharedUpstreams, auth: Auth
+    ) -> None:
         self._models = models
         self._gpts = gpts
+        self._upstreams = upstreams
+        self._auth = auth
 
     async def list(self, request: Request) -> HTTPResponse:
-        """List the models that the client can use."""
-        return json(self._models.all(await self._unavailable(request)))
+        """List the models that the client can use.
+
+        Raises:
+            Unauthorized: it may use none.
+            LineUnavailable: Redis was unreachable since the start.
+        """
+        shared = await self._shared(request)
+        own = self._models.all(await self._unavailable(request))
+        models = [*shared.values(), *(model for model in own if model.id not in shared)]
+        return json(ModelList(data=models))
 
     async def show(self, request: Request, name: str) -> HTTPResponse:
         """Describe one model.
 
         Raises:
             ModelNotFound: the client cannot use a model of this name.
+            Unauthorized, LineUnavailable: as in `list`.
         """
         name = unquote(name).removesuffix("/")  # of a client that ends its URLs with a slash
         if not name:
             return await self.list(request)
+        if model := (await self._shared(request)).get(name):
+            return json(model)
         return json(self._models.one(name, await self._unavailable(request)))
+
+    async def _shared(self, request: Request) -> dict[str, Model]:
+        """The models of shared upstreams by their names. Without a key for them: none, if there
+        are others."""
+        if not self._upstreams.are_configured:
+            return {}
+        try:
+            self._auth.key(request)
+        except Unauthorized:
+            if not self._models.all():
+                raise
+            return {}
+        known = await self._upstreams.known()
+        return {
+            name: _model(name, upstream.name)
+            for upstream in known
+            for name in upstream.about.models
+        }
 
     async def _unavailable(self, request: Request) -> set[str]:
         """The GPTs that cannot be used with the client's bearer, if it sends one."""
+        if not self._models.gpts:
+            return set()
         try:
-            bearer = read_bearer(request)
+            bearer = given_bearer(request)
         except Unauthorized:
             bearer = ""
         try:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 from sanic import HTTPResponse, Request
 
-from app.http.body import read_bearer
+from app.auth import Auth
 from app.http.json_answer import json
 from app.idempotency import key_name
 from app.line import finish_if_waiting, line_key
@@ -44,9 +44,10 @@ class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
 class QueueEntries:
     """Handlers. An id is that of a job, or the Idempotency-Key of the request."""
 
-    def __init__(self, line: FrontEndLine, seal: Seal) -> None:
+    def __init__(self, line: FrontEndLine, seal: Seal, auth: Auth) -> None:
         self._line = line
         self._seal = seal
+        self._auth = auth
 
     async def show(self, request: Request, id: str) -> HTTPResponse:
         """Return the status of a job.
@@ -57,7 +58,7 @@ class QueueEntries:
             LineUnavailable: Redis is unreachable.
         """
         with _redis_needed():
-            job = await self._find(read_bearer(request), unquote(id))
+            job = await self._find(self._auth.own_or_shared_key(request), unquote(id))
         entry = QueueEntry(id=job.id, state=job.state)
         if job.position is not None and job.wait is not None:
             entry = QueueEntry(
@@ -67,7 +68,7 @@ class QueueEntries:
 
     async def cancel(self, request: Request, id: str) -> HTTPResponse:
         """Cancel a waiting or running job, or delete its answer. Raises like `show`."""
-        bearer = read_bearer(request)
+        bearer = self._auth.own_or_shared_key(request)
         key = line_key(self._seal, bearer)
         with _redis_needed():
             job = await self._find(bearer, unquote(id))

@@ -71,7 +71,7 @@ class Blobs:
         self._seal = seal
         self._ttl = ttl
 
-    async def put(self, chunks: AsyncIterator[bytes]) -> Content:
+    async def put(self, chunks: AsyncIterator[bytes | bytearray]) -> Content:
         """Store chunks of any length, whole or not at all; few bytes are returned inline.
 
         Raises:
@@ -132,7 +132,7 @@ class Blobs:
         if left:
             raise StoreError("unreadable")
 
-    async def offload(self, messages: bytes, file_bytes: int) -> Offloaded:
+    async def offload(self, messages: bytes | bytearray, file_bytes: int) -> Offloaded:
         """Store encoded messages that are `LARGE`; `file_bytes` is the size of their files' blobs.
 
         Raises:
@@ -223,6 +223,6 @@ def _path(key: str) -> str:
     return f"{_PREFIX}/{key}"
 
 
-async def _chunks(body: bytes) -> AsyncIterator[bytes]:
+async def _chunks(body: bytes | bytearray) -> AsyncIterator[bytes | bytearray]:
     for start in range(0, len(body), SEGMENT):
         yield body[start : start + SEGMENT]

@@ -127,8 +127,11 @@ class Attachments:
             left -= attachment.size
         return received
 
-    async def offload(self, messages: bytes, file_bytes: int, resources: Resources) -> Offloaded:
-        """Put encoded messages in the store that are too long to travel with their job.
+    async def offload(
+        self, messages: bytes | bytearray, file_bytes: int, resources: Resources
+    ) -> Offloaded:
+        """Put encoded messages, or a body, in the store if they are too long to travel with their
+        job.
 
         Raises:
             LineUnavailable: the store fails.

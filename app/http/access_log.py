@@ -33,9 +33,9 @@ class Entry:
 
     __slots__ = ("id", "job", "key", "sent", "started", "status")
 
-    def __init__(self, authorization: str) -> None:
+    def __init__(self, given: str) -> None:
         self.id = f"req_{secrets.token_hex(12)}"
-        bearer = authorization.partition(" ")[2].strip()
+        bearer = given.rpartition(" ")[2].strip()
         self.key = fingerprint(bearer) if bearer else ""
         self.job = ""
         self.status = DISCONNECTED
@@ -59,7 +59,9 @@ class Entry:
 def entry_of(request: Request) -> Entry:
     """Return the entry of a request, which begins with the first call."""
     if not hasattr(request.ctx, "entry"):
-        request.ctx.entry = Entry(request.headers.get("authorization", ""))
+        headers = request.headers
+        given = headers.get("authorization", "") or headers.get("x-api-key", "")
+        request.ctx.entry = Entry(given)
     entry: Entry = request.ctx.entry
     return entry
 

@@ -26,17 +26,44 @@ SMALL = 64 * 1024
 """Bytes of a body that need no reservation: Sanic reads this much before a handler asks for it."""
 
 
+class ReceivedBody:
+    """The body of a request. It may be large, so nothing else refers to it once it was taken."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytearray) -> None:
+        self.content = content
+
+    def take(self) -> bytearray:
+        """Return the body, and forget it."""
+        content, self.content = self.content, bytearray()
+        return content
+
+
 def read_bearer(request: Request) -> str:
-    """Return the bearer, which is the client's upstream token.
+    """Return the bearer, which is the client's upstream token or its key of the gateway.
 
     Raises:
         Unauthorized: there is none, or the header does not have the form `Bearer <token>`.
     """
+    if not (bearer := given_bearer(request)):
+        raise Unauthorized
+    return bearer
+
+
+def given_bearer(request: Request) -> str:
+    """Return the bearer, or the key in the header of Anthropic's clients; "" without both.
+
+    Raises:
+        Unauthorized: it does not have the form of one.
+    """
     header = request.headers.get("authorization", "")
+    if not header and (key := request.headers.get("x-api-key")):
+        header = f"Bearer {key}"
     scheme, _, bearer = header.partition(" ")
     bearer = bearer.strip()
     if not header:
-        raise Unauthorized
+        return ""
     if (
         scheme.lower() != "bearer"
         or not bearer
@@ -52,7 +79,7 @@ def read_bearer(request: Request) -> str:
 
 async def read_body(
     request: Request, server: settings.Server, reservation: Reservation
-) -> bytearray:
+) -> ReceivedBody:
     """Read and unpack the body: at most `max_body_bytes`, within `body_timeout` seconds.
 
     Unless it is small, `reservation` grows with it. A byte order mark before it is left out.
@@ -86,7 +113,7 @@ async def read_body(
         request.transport.resume_reading()  # type: ignore[attr-defined]  # as every loop's has
     if body.startswith(BOM_UTF8):
         del body[: len(BOM_UTF8)]
-    return body
+    return ReceivedBody(body)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -18,7 +18,7 @@ from app.http.access_log import entry_of, log_failure
 from app.http.body import SMALL
 from app.http.connection import UNPARSED, GatewayHttp
 from app.http.connections import limited_connections
-from app.http.json_answer import json
+from app.http.error_answer import error_answer
 from app.http.pacing import Pacer
 from app.http.unserved import Served, method_not_allowed
 from app.openai.errors import (
@@ -56,7 +56,7 @@ def configure(
     )
     # Without it, Sanic sends an `alt-svc` header that is empty, which HTTP does not allow.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}))
-    app.error_handler = OpenAIErrors(served)
+    app.error_handler = ApiErrors(served)
 
     async def complete(request: Request, response: BaseHTTPResponse) -> None:
         entry = entry_of(request)
@@ -70,8 +70,8 @@ def configure(
     app.register_middleware(complete, "response")
 
 
-class OpenAIErrors(ErrorHandler):
-    """Renders every error as OpenAI's error object, even before there is a request."""
+class ApiErrors(ErrorHandler):
+    """Renders every error as an error object of the API, even before there is a request."""
 
     def __init__(self, served: Served) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class OpenAIErrors(ErrorHandler):
             )
         else:
             log_failure(request, failure)
-        return json(failure.object, failure.http_status, failure.headers)
+        return error_answer(request, failure)
 
     def _translate(self, exception: BaseException, request: Request | None) -> ApiError:
         match exception:

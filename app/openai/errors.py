@@ -24,7 +24,6 @@
      |   |- TooManyConnections
      |   |- NoWorker
      |   `- CircuitOpen            the upstream's fault
-     |- WaitedTooLong         504
      |- JobFailed                  status and type by the fault in `wire.events.Failed`
      `- InternalError         500  our bug
 
@@ -287,15 +286,6 @@ class CircuitOpen(LineUnavailable):
     code = "upstream_unavailable"
 
 
-class WaitedTooLong(ApiError):
-    """The request waited longer than this gateway allows."""
-
-    status = 504
-    type = "timeout"
-    code = "waited_too_long"
-    retry = False
-
-
 class InternalError(ApiError):
     """The gateway had an internal error. Its log has details under the id in `x-request-id`."""
 
@@ -361,6 +351,9 @@ _TOO_LONG = (
     "This model's maximum context length is exceeded. Please reduce the length of the messages."
 )
 
+REFUSED_US = "upstream_refused_us"
+"""Code of a request whose deadline passed while the upstream refused the gateway's credential."""
+
 LONGEST_RETRY = 60.0
 """Seconds. Official SDKs ignore a longer `Retry-After` and retry at once."""
 
@@ -383,9 +376,9 @@ class JobFailed(ApiError):
         self.relayed_type = failed.kind
         """The type that the upstream gave, if the error is its own."""
         self.retry_after = failed.retry_after
-        # These endings are intended; and SDKs take a longer `Retry-After` for a short one.
-        intended = failed.fault in ("cancelled", "waited_too_long")
-        self.retry = not intended and (failed.retry_after or 0) <= LONGEST_RETRY
+        # To retry is useless for now; and SDKs take a longer `Retry-After` for a short one.
+        useless = failed.fault in ("cancelled", "waited_too_long") or failed.code == REFUSED_US
+        self.retry = not useless and (failed.retry_after or 0) <= LONGEST_RETRY
 
     @property
     def http_status(self) -> int:

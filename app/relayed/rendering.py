@@ -96,8 +96,8 @@ class RelayedRendering:
         Raises:
             JobFailed: its pieces are not those of an answer.
         """
-        fold = self._fold or self._form.fold()
+        assert self._fold is not None  # noqa: S101 - only called for an answer that is folded
         try:
-            return fold.body()
+            return self._fold.body()
         except UnreadableAnswer:
             raise JobFailed(_UNREADABLE) from None

@@ -15,7 +15,7 @@ from sanic.response import HTTPResponse
 
 import settings
 from app.http.connection import GatewayHttp
-from app.http.framework import OpenAIErrors
+from app.http.framework import ApiErrors
 from tests.support.line import LASTING
 from tests.support.requests import BEARER, BODY, CHAT
 from tests.support.sanic_adapter import Client
@@ -247,7 +247,7 @@ async def test_no_answer_is_made_for_clients_that_are_gone(
     front: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended, answered = asyncio.Semaphore(0), 0
-    error_response, default = GatewayHttp.error_response, OpenAIErrors.default
+    error_response, default = GatewayHttp.error_response, ApiErrors.default
 
     async def ending(connection: GatewayHttp, exception: Exception) -> None:
         try:
@@ -255,13 +255,13 @@ async def test_no_answer_is_made_for_clients_that_are_gone(
         finally:
             ended.release()
 
-    def answering(errors: OpenAIErrors, *failed: Any) -> HTTPResponse:
+    def answering(errors: ApiErrors, *failed: Any) -> HTTPResponse:
         nonlocal answered
         answered += 1
         return default(errors, *failed)
 
     monkeypatch.setattr(GatewayHttp, "error_response", ending)
-    monkeypatch.setattr(OpenAIErrors, "default", answering)
+    monkeypatch.setattr(ApiErrors, "default", answering)
     gone = [await connect(front) for _ in range(20)]
     for _, writer in gone:
         writer.write(b"GET /v1/mod")

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 import settings
-from app.http.framework import OpenAIErrors
+from app.http.framework import ApiErrors
 from app.http.unserved import Served
 from app.metrics import MetricsExporter
 from benchmarks.line import WholeLine
@@ -125,7 +125,7 @@ async def test_the_snapshot_counts_jobs_leases_workers_and_accounts(
 @asynccontextmanager
 async def served(handler: MetricsExporter, sanic_client: SanicClient) -> AsyncIterator[Get]:
     app = new_app()
-    app.error_handler = OpenAIErrors(Served("/v1", []))
+    app.error_handler = ApiErrors(Served("/v1", []))
     app.add_route(handler, "/metrics", methods=["GET"], name="metrics")
     async with started(app):
         client = await sanic_client(app, timeout=20)

@@ -20,7 +20,9 @@ from app.metrics import (
     constant_metrics,
     counted_metrics,
     state_metrics,
+    upstream_metrics,
 )
+from app.upstreams import UpstreamState
 from settings import HERE
 from wire.jobs import Sort
 from wire.line.metrics import COUNTERS, HISTOGRAMS, tally
@@ -44,6 +46,7 @@ def shown() -> list[Metric]:
     return [
         *constant_metrics(4, redis_up=True),
         *state_metrics(SNAPSHOT),
+        *upstream_metrics([UpstreamState("gpu")]),
         *counted_metrics(tally(STORED)),
     ]
 

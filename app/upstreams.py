@@ -1,0 +1,199 @@
+"""Shared upstreams, as their workers describe them: which lane runs the requests for a model.
+
+Asked from Redis every second, in the background. While Redis is unreachable the last known ones
+count, so that only a request that needs Redis itself fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import msgspec
+
+from app.openai.errors import REFUSED_US, LineUnavailable, ModelNotFound, NoWorker
+from runtime.tasks import background
+from settings import Settings
+from wire.about import About, decode_about
+from wire.events import Failed
+from wire.jobs import Sort, lane_name
+from wire.line.offers import LiveUpstream
+from wire.redis.outage import REDIS_ERRORS
+from wire.stream.endings import WAITED_TOO_LONG
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 1.0
+"""Seconds between two questions to Redis."""
+
+PATIENCE = 2.0
+"""Seconds that a request waits for the first answer, after a start of the front end."""
+
+ANY = "*"
+"""In the name of a lane: every model that no upstream lists."""
+
+REFUSED = Failed(
+    "upstream_error",
+    "The upstream refuses the credential of this gateway. Its operator has to correct it.",
+    REFUSED_US,
+)
+
+
+class SharedUpstream(msgspec.Struct, frozen=True):
+    """One shared upstream. `open_for`: seconds until it is tried again, None if it works."""
+
+    name: str
+    lanes: frozenset[str]
+    about: About
+    open_for: float | None = None
+
+
+class UpstreamState(msgspec.Struct, frozen=True):
+    """State of an upstream in the settings. `is_described`: by a worker, lately."""
+
+    name: str
+    is_described: bool = False
+    open_for: float | None = None
+    refuses_us: bool = False
+
+
+class SharedLane(msgspec.Struct, frozen=True):
+    """A lane that shared upstreams serve; none takes a request for more than `max_n` choices."""
+
+    name: str
+    max_n: int
+
+
+class SharedUpstreams:
+    """All shared upstreams that a worker has described lately."""
+
+    def __init__(self, config: Settings, ask: Callable[[], Awaitable[list[LiveUpstream]]]) -> None:
+        self._configured = {
+            name: upstream.models
+            for name, upstream in config.upstreams.items()
+            if upstream.kind == "openai"
+        }
+        self._ask = ask
+        self._asked = asyncio.Event()
+        self._known: list[SharedUpstream] = []
+
+    @property
+    def are_configured(self) -> bool:
+        """True if the settings name a shared upstream."""
+        return bool(self._configured)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follow them for as long as the context lasts."""
+        if not self.are_configured:
+            yield
+            return
+        async with background(self._follow()):
+            yield
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(*REDIS_ERRORS):
+                self._known = list(_shared(await self._ask()))
+                self._asked.set()
+            await asyncio.sleep(INTERVAL)
+
+    async def known(self) -> list[SharedUpstream]:
+        """Return them, in the order of their names.
+
+        Raises:
+            LineUnavailable: Redis was unreachable since the start.
+        """
+        if not self.are_configured:
+            return []
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._asked.wait()
+        except TimeoutError:
+            raise LineUnavailable from None
+        return self._known
+
+    async def lane(self, sort: Sort, model: str) -> SharedLane | None:
+        """Return the lane of a model that a shared upstream lists; None if none does.
+
+        Raises:
+            LineUnavailable: as in `known`.
+        """
+        return _lane(await self.known(), lane_name(sort, model))
+
+    async def lane_of_any(self, sort: Sort, model: str) -> SharedLane:
+        """Return the lane of a model that no upstream lists, if one takes every name.
+
+        Raises:
+            ModelNotFound: no shared upstream has it.
+            NoWorker: one that may have it is not there for now.
+            LineUnavailable: as in `known`.
+        """
+        known = await self.known()
+        if lane := _lane(known, lane_name(sort, ANY)):
+            return lane
+        if any(self._may_have(model, name, known) for name in self._configured):
+            raise NoWorker
+        raise ModelNotFound(f"The model `{model[:100]}` does not exist.", param="model")
+
+    def _may_have(self, model: str, name: str, known: list[SharedUpstream]) -> bool:
+        """Return True if an upstream in the settings is not described now, and may have a model."""
+        if any(upstream.name == name and upstream.about.models for upstream in known):
+            return False
+        models = self._configured[name]
+        return not models or model in models
+
+    def states(self) -> Iterator[UpstreamState]:
+        """Return the state of each one in the settings."""
+        known = {upstream.name: upstream for upstream in self._known}
+        for name in self._configured:
+            if (one := known.get(name)) is None:
+                yield UpstreamState(name)
+            else:
+                refuses = one.about.trouble == "refused_us"
+                yield UpstreamState(name, True, one.open_for, refuses)
+
+    def troubles(self) -> Iterator[str]:
+        """Describe what is wrong with them, for `/readyz`."""
+        for state in self.states() if self._asked.is_set() else ():
+            if not state.is_described:
+                yield f"no worker has described the upstream {state.name} lately"
+            elif state.refuses_us:
+                yield (
+                    f"the upstream {state.name} refuses the credential of this gateway; correct its"
+                    " setting credential or credential_file"
+                )
+            elif state.open_for is not None:
+                yield (
+                    f"the upstream {state.name} fails for everyone; it gets no job until the next"
+                    f" attempt, in {state.open_for:.0f} s"
+                )
+
+    def too_late(self, lane: str) -> Failed:
+        """Return the ending of a job that waited too long in a lane."""
+        serving = [upstream for upstream in self._known if lane in upstream.lanes]
+        refused = serving and all(one.about.trouble == "refused_us" for one in serving)
+        return REFUSED if refused else WAITED_TOO_LONG
+
+
+def _shared(live: list[LiveUpstream]) -> Iterator[SharedUpstream]:
+    for upstream in live:
+        if upstream.own_accounts:
+            continue
+        try:
+            about = decode_about(upstream.about)
+        except msgspec.MsgspecError:
+            logger.warning(
+                "a worker's description of an upstream cannot be read",
+                extra={"event": "upstream_unreadable", "upstream": upstream.name},
+            )
+            continue
+        lanes = frozenset(upstream.lanes)
+        yield SharedUpstream(upstream.name, lanes, about, upstream.open_for)
+
+
+def _lane(known: list[SharedUpstream], name: str) -> SharedLane | None:
+    limits = [upstream.about.max_n for upstream in known if name in upstream.lanes]
+    return SharedLane(name, min(limits)) if limits else None

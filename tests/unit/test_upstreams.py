@@ -1,0 +1,247 @@
+"""Shared upstreams as a front end knows them, and the keys of their clients."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import cast
+
+import pytest
+import redis.exceptions
+from sanic import Request
+
+import settings
+from app.auth import ANONYMOUS, Auth
+from app.http.error_answer import error_answer
+from app.metrics import upstream_metrics
+from app.openai.errors import (
+    ApiError,
+    BadRequest,
+    BodyTooLarge,
+    JobFailed,
+    LineFull,
+    LineUnavailable,
+    ModelNotFound,
+    NotFound,
+    NoWorker,
+    Unauthorized,
+)
+from app.upstreams import INTERVAL, SharedUpstreams
+from settings.credentials import Secret, key_hash
+from wire.about import About, Trouble, encode_about
+from wire.events import Failed
+from wire.jobs import fingerprint, lane_name
+from wire.line.offers import LiveUpstream
+
+CONFIG = settings.Settings(
+    others={
+        "a": settings.Upstream(kind="openai", base_url="http://a"),
+        "b": settings.Upstream(kind="openai", base_url="http://b", models={"large": "l"}),
+    }
+)
+
+
+def live(
+    name: str, *models: str, any_model: bool = False, max_n: int = 1, trouble: Trouble = ""
+) -> LiveUpstream:
+    about = About("openai", list(models), any_model=any_model, max_n=max_n, trouble=trouble)
+    lanes = [lane_name("chat", model) for model in (*models, *(["*"] if any_model else ()))]
+    return LiveUpstream(name, False, 1, lanes, encode_about(about), None)
+
+
+class Asked:
+    """Answers of Redis: descriptions of upstreams, or an outage."""
+
+    def __init__(self, *upstreams: LiveUpstream) -> None:
+        self.upstreams: list[LiveUpstream] | None = list(upstreams)
+        self.times = 0
+
+    async def __call__(self) -> list[LiveUpstream]:
+        self.times += 1
+        if self.upstreams is None:
+            raise redis.exceptions.ConnectionError
+        return self.upstreams
+
+
+async def upstreams(stack: AsyncExitStack, *described: LiveUpstream) -> SharedUpstreams:
+    shared = SharedUpstreams(CONFIG, Asked(*described))
+    await stack.enter_async_context(shared.running())
+    return shared
+
+
+async def test_a_model_has_the_lane_of_the_upstreams_that_offer_it() -> None:
+    async with AsyncExitStack() as stack:
+        shared = await upstreams(stack, live("a", "m", "x/y", max_n=4), live("b", "m", max_n=2))
+        lane = await shared.lane("chat", "m")
+        assert lane is not None
+        assert (lane.name, lane.max_n) == (lane_name("chat", "m"), 2)
+        assert await shared.lane("chat", "x/y")
+        assert await shared.lane("chat", "other") is None
+        assert await shared.lane("embeddings", "m") is None
+
+
+async def test_an_upstream_may_take_every_name() -> None:
+    async with AsyncExitStack() as stack:
+        shared = await upstreams(stack, live("a", "m"), live("b", any_model=True))
+        assert (await shared.lane_of_any("chat", "z")).name == lane_name("chat", "*")
+
+
+async def test_a_model_that_nobody_offers_is_not_found() -> None:
+    async with AsyncExitStack() as stack:
+        shared = await upstreams(stack, live("a", "m"), live("b", "large"))
+        with pytest.raises(ModelNotFound):
+            await shared.lane_of_any("chat", "z")
+
+
+@pytest.mark.parametrize(
+    ("described", "model", "error"),
+    [
+        ([live("a", "m")], "large", NoWorker),
+        ([live("a", "m")], "z", ModelNotFound),
+        ([live("b", "large")], "z", NoWorker),
+        ([live("a"), live("b", "large")], "z", NoWorker),
+    ],
+)
+async def test_a_model_of_an_upstream_without_a_worker_is_unavailable(
+    described: list[LiveUpstream], model: str, error: type[ApiError]
+) -> None:
+    async with AsyncExitStack() as stack:
+        shared = await upstreams(stack, *described)
+        with pytest.raises(error):
+            await shared.lane_of_any("chat", model)
+
+
+async def test_the_last_known_ones_count_while_redis_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.upstreams.INTERVAL", 0.001)
+    asked = Asked(live("a", "m"))
+    shared = SharedUpstreams(CONFIG, asked)
+    async with shared.running():
+        assert await shared.lane("chat", "m")
+        asked.upstreams, before = None, asked.times
+        while asked.times < before + 3:
+            await asyncio.sleep(0)
+        assert await shared.lane("chat", "m")
+
+
+async def test_without_redis_since_the_start_nothing_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.upstreams.PATIENCE", 0.001)
+    asked = Asked()
+    asked.upstreams = None
+    shared = SharedUpstreams(CONFIG, asked)
+    async with shared.running():
+        with pytest.raises(LineUnavailable):
+            await shared.lane("chat", "m")
+
+
+async def test_gateways_without_shared_upstreams_ask_nothing() -> None:
+    asked = Asked()
+    shared = SharedUpstreams(settings.Settings(), asked)
+    async with shared.running():
+        assert await shared.lane("chat", "m") is None
+    assert not asked.times
+    assert INTERVAL
+
+
+async def test_trouble_is_told_in_words_and_numbers() -> None:
+    async with AsyncExitStack() as stack:
+        shared = await upstreams(stack, live("a", "m", trouble="refused_us"))
+        await shared.known()
+        refused, gone = shared.troubles()
+        assert "the upstream a refuses the credential" in refused
+        assert "no worker has described the upstream b" in gone
+        numbers = {
+            (sample.name, sample.labels["upstream"]): sample.value
+            for family in upstream_metrics(shared.states())
+            for sample in family.samples
+        }
+        assert numbers["gateway_upstream_refuses_us", "a"] == 1
+        assert numbers["gateway_upstream_described", "b"] == 0
+
+
+@pytest.mark.parametrize(
+    ("described", "code"),
+    [
+        ([live("a", "m", trouble="refused_us")], "upstream_refused_us"),
+        ([live("a", "m", trouble="refused_us"), live("b", "m")], "waited_too_long"),
+        ([], "waited_too_long"),
+    ],
+)
+async def test_a_wait_in_vain_ends_with_its_reason(
+    described: list[LiveUpstream], code: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        shared = await upstreams(stack, *described)
+        await shared.known()
+        failure = JobFailed(shared.too_late(lane_name("chat", "m")))
+        assert failure.code == code
+        assert failure.http_status == (502 if code == "upstream_refused_us" else 504)
+        assert not failure.retry
+
+
+class Asking:
+    """A request with some headers, for a path."""
+
+    def __init__(self, path: str = "/v1/messages", **headers: str) -> None:
+        self.path = path
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def asking(**headers: str) -> Request:
+    return cast(Request, Asking(**headers))
+
+
+def auth(*keys: str, credential: str = "", host: str = "127.0.0.1") -> Auth:
+    main = settings.Upstream(kind="openai", base_url="http://a", credential=Secret(credential))
+    hashes = tuple(key_hash(fingerprint(key)) for key in keys)
+    server = settings.Server(host=host)
+    return Auth(settings.Settings(server=server, upstream=main, auth=settings.Auth(keys=hashes)))
+
+
+def test_where_nobody_is_refused_a_request_needs_no_key() -> None:
+    anybody = auth()
+    assert anybody.key(asking()) == ANONYMOUS
+    assert anybody.key(asking(authorization="Bearer k")) == "k"
+    assert anybody.key(asking(x_api_key="k")) == "k"
+
+
+def test_with_a_list_of_keys_others_are_refused() -> None:
+    some = auth("one", credential="ours", host="0.0.0.0")
+    assert some.key(asking(authorization="Bearer one")) == "one"
+    assert some.key(asking(x_api_key="one")) == "one"
+    for wrong in (asking(), asking(authorization="Bearer two"), asking(authorization="one")):
+        with pytest.raises(Unauthorized):
+            some.key(wrong)
+
+
+def test_a_credential_that_anybody_could_use_is_refused() -> None:
+    with pytest.raises(settings.SettingsError):
+        auth(credential="ours", host="0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "kind"),
+    [
+        (BadRequest("Wrong."), 400, "invalid_request_error"),
+        (Unauthorized(), 401, "authentication_error"),
+        (NotFound(), 404, "not_found_error"),
+        (BodyTooLarge(), 413, "request_too_large"),
+        (LineFull(), 429, "rate_limit_error"),
+        (NoWorker(), 529, "overloaded_error"),
+        (JobFailed(Failed("upstream_error", "x")), 502, "api_error"),
+        (JobFailed(Failed("bad_request", "x", status=400, kind="bad")), 400, "bad"),
+    ],
+)
+def test_errors_of_messages_have_their_own_form(failure: ApiError, status: int, kind: str) -> None:
+    answer = error_answer(asking(), failure)
+    assert answer.status == status
+    assert answer.body is not None
+    assert f'{{"type":"error","error":{{"type":"{kind}","message":'.encode() in answer.body
+
+
+def test_errors_of_other_paths_have_openais_form() -> None:
+    other = cast(Request, Asking("/v1/chat/completions"))
+    assert b'{"error":{"message":' in (error_answer(other, NoWorker()).body or b"")

@@ -6,10 +6,12 @@ load as one user of one key.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.virtual import Kind, World, about, exponential, on_redis, quantile, world
+from wire.jobs import lane_name
+from wire.line.offers import Offer
 from wire.redis.client import Redis
 
 SEEDS = (1, 2, 3)
@@ -31,6 +33,7 @@ Kinds = Callable[[World], list[tuple[Kind, int]]]
 """Makes the kinds of jobs that are waiting all the time, with their numbers."""
 
 DRAWS = {"even": about, "exponential": exponential}
+ALL_DRAWS = DRAWS | {"equal": lambda _, mean: lambda: mean}
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,50 @@ async def lanes(redis: Redis, seed: int, span: float = LONG) -> Lanes:
     )
 
 
+KEYS = 20
+"""Keys that share the slots of one server."""
+
+
+async def spread(
+    redis: Redis, seed: int, models_of: Models, draw: str = "equal", span: float = LONG
+) -> float:
+    """Measure keys that share two slots of one server, and always have jobs for all their models.
+
+    Return the largest deviation of a key's slot time from an equal share, in jobs.
+    """
+    models = {n: models_of(n) for n in range(KEYS)}
+    lanes = sorted({lane_name("chat", name) for names in models.values() for name in names})
+    offer = Offer(
+        upstream="gpu",
+        own_accounts=False,
+        max_concurrency=0,
+        accounts={"gpu": 2},
+        lanes=lanes,
+        about=b"",
+    )
+    made = await world(redis, seed, slots=2, offers=[offer])
+    length = ALL_DRAWS[draw](made.random, MEAN)
+    for n, names in models.items():
+        for name in names:
+            lane = lane_name("chat", name)
+            made.closed(Kind(f"key-{n}", length, cap=0, lane=lane, family=name), 3)
+    await made.run(span)
+    held = made.held()
+    fair = sum(held.values()) / KEYS
+    return max(abs(each - fair) for each in held.values()) / MEAN
+
+
+Models = Callable[[int], Sequence[str]]
+"""Names the models of a key, given by its number."""
+
+MODELS: dict[str, Models] = {
+    "one model": lambda n: ["a"],
+    "four models": lambda n: ["abcd"[n % 4]],
+    "most keys at one of four": lambda n: ["aaaaaaabcd"[n % 10]],
+    "two models for each key": lambda n: ["abcd"[n % 4], "abcd"[(n + 1) % 4]],
+    "one key at all models": lambda n: "abcd" if n == 0 else ["abcd"[n % 4]],
+}
+
 LOADS: dict[str, Kinds] = {
     "two keys, cap 100": equal(100),
     "two keys, cap 3": equal(3),
@@ -220,6 +267,11 @@ async def _main(redis: Redis) -> None:
             parts = ", ".join(f"{k} {part:.2f} ({got.fifo[k]:.2f})" for k, part in got.fair.items())
             missed = "" if got.worst <= CLOSE else "  MISSED"
             print(f"    {load:22} seed {seed}: {parts}{missed}", flush=True)
+    print(f"  {KEYS} keys share two slots of a server; largest deviation from equal, in jobs")
+    for name, models in MODELS.items():
+        for draw in ALL_DRAWS:
+            apart = [await spread(redis, seed, models, draw) for seed in SEEDS]
+            print(f"    {name:24} lengths {draw:11} {max(apart):6.2f}", flush=True)
     print("  Lanes: three slots for chats, one for images; each may use the other's free ones")
     for seed in SEEDS:
         lane = await lanes(redis, seed)

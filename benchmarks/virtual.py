@@ -12,7 +12,7 @@ import heapq
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -22,9 +22,9 @@ from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
 from wire import VERSION
-from wire.jobs import Family
 from wire.line.admission import Accepted, NewJob, Refused
 from wire.line.claims import Claim
+from wire.line.offers import Offer
 from wire.line.presence import Presence
 from wire.line.status import FinalState
 from wire.redis.client import Redis, connect
@@ -39,8 +39,9 @@ FOREVER = 1e5
 class Kind:
     """Properties of a sender's jobs. `length` draws the slot time of one.
 
-    `name` is the sender's name in the measurement, by default its key. `refused`: the upstream
-    refuses the key after that time.
+    `name` is the sender's name in the measurement, by default its key. `cap` is the number of slots
+    of the key's own account; 0, if the jobs run on an account that keys share. `refused`: the
+    upstream refuses the key after that time.
     """
 
     key: str
@@ -51,7 +52,7 @@ class Kind:
     weight: float = 1.0
     tier: float = 1.0
     lane: str = "chat"
-    family: Family = "gpt_4_s"
+    family: str = "gpt_4_s"
     refused: bool = False
 
 
@@ -81,12 +82,16 @@ class Job:
 class World:
     """A line, a worker that holds all slots, and an agenda of actions."""
 
-    def __init__(self, queue: WholeLine, slots: int, seed: int) -> None:
+    def __init__(
+        self, queue: WholeLine, slots: int, seed: int, offers: Sequence[Offer] = ()
+    ) -> None:
         self.random = Random(seed)
         self.now = 1e6
         self.jobs: dict[str, Job] = {}
         self._queue = queue
         self._slots = slots
+        self._offers = offers
+        self._upstreams = ("main", *(offer.upstream for offer in offers))
         self._running = 0
         self._numbers = itertools.count()
         self._agenda: list[tuple[float, int, Callable[[], Awaitable[None]]]] = []
@@ -138,7 +143,10 @@ class World:
         for _ in range(4):
             await self._queue.set_clock(self.now)
             await self._queue.offer_main()
-            await self._queue.renew(Presence("w", VERSION, "fingerprint", self._slots), [])
+            for offer in self._offers:
+                await self._queue.offer(offer)
+            presence = Presence("w", VERSION, "fingerprint", self._slots, self._upstreams)
+            await self._queue.renew(presence, [])
             self.now += FOREVER / 5
         await self._queue.set_clock(self.now)
 
@@ -174,7 +182,7 @@ class World:
 
     async def _claim(self) -> None:
         free = self._slots - self._running
-        for claim in await self._queue.claim("w", free) if free else ():
+        for claim in await self._queue.claim("w", free, self._upstreams) if free else ():
             self._running += 1
             job = self.jobs[claim.id]
             job.started = self.now
@@ -264,9 +272,19 @@ def about(random: Random, mean: float, spread: float = 0.3) -> Callable[[], floa
 
 
 async def world(
-    redis: Redis, seed: int, *, slots: int = 4, chat: int = 3, images: int = 1, **limits: Any
+    redis: Redis,
+    seed: int,
+    *,
+    slots: int = 4,
+    chat: int = 3,
+    images: int = 1,
+    offers: Sequence[Offer] = (),
+    **limits: Any,
 ) -> World:
-    """Make an empty line with a worker. Limits are those of `settings.Queue`, wide by default."""
+    """Make an empty line with a worker, which serves the upstream of own accounts and others.
+
+    Limits are those of `settings.Queue`, wide by default.
+    """
     await redis.flushall()
     wide: dict[str, Any] = {
         "max_waiting": 1_000_000,
@@ -280,7 +298,7 @@ async def world(
     line = WholeLine(
         redis, Seal(b"a secret of the benchmarks"), config, upstream, stopped_clock=True
     )
-    made = World(line, slots, seed)
+    made = World(line, slots, seed, offers)
     await made.prepare()
     return made
 

@@ -29,6 +29,13 @@ async def test_slot_time_is_shared_as_the_weights_say(redis: Redis, load: str) -
     assert shares.worst <= fairness.CLOSE, shares
 
 
+@pytest.mark.parametrize("models", fairness.MODELS)
+async def test_keys_that_share_a_server_are_within_a_job_of_equal_whichever_models_they_ask_for(
+    redis: Redis, models: str
+) -> None:
+    assert await fairness.spread(redis, 1, fairness.MODELS[models], span=800) <= 1
+
+
 async def test_a_lane_gets_its_slots_and_lends_them(redis: Redis) -> None:
     lanes = await fairness.lanes(redis, 1, span=1000)
     assert lanes.chat == pytest.approx(3, abs=0.2)

@@ -21,6 +21,7 @@ import pytest
 
 import settings
 from benchmarks.line import WholeLine
+from tests.support.line import shared
 from wire import VERSION
 from wire.line.admission import Accepted, Attached, Clash, NewJob, Refused
 from wire.line.claims import Claim, Requeued
@@ -41,10 +42,22 @@ CONFIG = settings.Queue(
 )
 UPSTREAM = settings.Upstream(max_concurrency=6, circuit_failures=4)
 CAPS = {"a": 1, "b": 3, "c": 2, "d": 1}
+"""Slots of each key's own account."""
+KEY_CAPS = {"a": 0, "b": 0, "c": 2, "d": 0}
+"""Jobs that each key may have at once; 0: any number."""
 LANES: list[str] = ["chat", "images"]
 FAMILIES: list[str] = ["gpt_4_s", "gpt_3_5"]
 FRONTS = ["f1", "f2", "f3"]
-WORKERS = ["w1", "w2"]
+SHARED = [
+    shared("gpu", "chat:a", "chat:b", accounts=["gpu_1", "gpu_2"], max_concurrency=3),
+    shared("box", "chat:a", "embeddings:e", slots=3),
+]
+"""Upstreams whose accounts all keys share; both offer the model `a`."""
+ACCOUNTS = {name: slots for offer in SHARED for name, slots in offer.accounts.items()}
+SERVED = {"main": LANES} | {offer.upstream: offer.lanes for offer in SHARED}
+SHARED_LANES = sorted({lane for offer in SHARED for lane in offer.lanes})
+MOST = {"main": UPSTREAM.max_concurrency, "gpu": 3, "box": 3}
+WORKERS = {"w1": ("main", "gpu"), "w2": ("main", "gpu", "box"), "w3": ("box",)}
 
 
 class Job(msgspec.Struct):
@@ -72,6 +85,7 @@ class Walk:
         self.jobs: dict[str, Job] = {}
         self.keys: dict[str, str] = {}
         self.alive = dict.fromkeys(FRONTS, True)
+        self.workers = dict.fromkeys(WORKERS, True)
         self.stale: list[Claim] = []
         self.numbers = count(1)
         self.holders: dict[str, str] = {}
@@ -100,13 +114,16 @@ class Walk:
         key = self.random.choice([None, None, "k1", "k2", "k3"])
         account = self.random.choice(list(CAPS))
         id = f"job-{next(self.numbers)}"
+        own = self.random.random() < 0.5
+        lane = self.random.choice(LANES if own else SHARED_LANES)
         new = NewJob(
             id=id,
             key=account,
             front_end=self.random.choice([f for f in FRONTS if self.alive[f]] or FRONTS),
-            lane=self.random.choice(LANES),
-            family=self.random.choice(FAMILIES),
-            own_slots=CAPS[account],
+            lane=lane,
+            family=self.random.choice(FAMILIES) if own else lane.partition(":")[2],
+            own_slots=CAPS[account] if own else 0,
+            key_slots=KEY_CAPS[account],
             user=self.random.choice(["u", "v"]),
             weight=self.random.choice([0.5, 1.0, 3.0]),
             tier=self.random.choice([0.25, 1.0, 4.0]),
@@ -141,21 +158,73 @@ class Walk:
                 pytest.fail(f"unexpected: {other}")
 
     async def claim(self) -> None:
-        worker = self.random.choice(WORKERS)
-        for claim in await self.queue.claim(worker, self.random.randint(1, 4)):
+        worker = self.random.choice([w for w, alive in self.workers.items() if alive] or ["w1"])
+        names = WORKERS[worker]
+        limit = self.random.choice([1, 2, 4, 100])
+        claims = await self.queue.claim(worker, limit, names)
+        if limit == 100:  # jobs that a dead front end has left may hold seats until the first claim
+            claims += await self.queue.claim(worker, limit, names)
+        for claim in claims:
             job = self.jobs[claim.id]
+            assert claim.upstream in names
+            assert claim.lane in SERVED[claim.upstream]
+            assert claim.account in self.accounts_of(claim)
             assert job.ended is None
             assert job.claim is None, "claimed twice"
             assert claim.body == claim.id.encode()
-            assert (claim.lane, claim.account) == (job.new.lane, job.new.key)
+            assert (claim.lane, claim.key, claim.family) == (
+                job.new.lane,
+                job.new.key,
+                job.new.family,
+            )
             assert all(c.attempt < claim.attempt for c in self.stale if c.id == claim.id)
             assert set(job.readers.values()) & set(claim.front_ends) or job.new.idem
             job.claim = claim
             self.taken["claimed"] += 1
-        running = [job.new.key for job in self.open() if job.claim]
-        assert len(running) <= UPSTREAM.max_concurrency
-        for account, held in Counter(running).items():
-            assert held <= CAPS[account]
+            self.taken[claim.upstream] += 1
+        running = [job.claim for job in self.open() if job.claim]
+        for upstream, held in Counter(each.upstream for each in running).items():
+            assert held <= MOST[upstream]
+        for account, held in Counter(each.account for each in running).items():
+            assert held <= (CAPS | ACCOUNTS)[account]
+        for key, held in Counter(each.key for each in running).items():
+            assert held <= (KEY_CAPS[key] or held)
+
+        if limit == 100 and (await self.queue.snapshot()).settling == 0:
+            await self.check_free_slots(names)
+
+    async def check_free_slots(self, upstreams: tuple[str, ...]) -> None:
+        """Check that no slot of an upstream is free for a job that is in a queue."""
+        held = await self.snapshot()
+        later = held.get("gateway:later", {})
+        running = [job.claim for job in self.open() if job.claim]
+        embedding = {each.upstream for each in running if each.lane.startswith("embeddings")}
+        for offer in SHARED:
+            name = offer.upstream
+            full = sum(each.upstream == name for each in running) >= MOST[name]
+            if full or name not in upstreams or f"gateway:breaker:{name}" in held:
+                continue
+            for account, slots in offer.accounts.items():
+                learned = float(held[f"gateway:account:{account}"].get("learned", slots))
+                held_here = sum(each.account == account for each in running)
+                if held_here >= max(1, int(learned)) or f"account {account}" in later:
+                    continue
+                for lane in offer.lanes:
+                    parked = f"family {account} {lane}" in later
+                    if parked or (lane.startswith("embeddings") and name in embedding):
+                        continue
+                    for id in held.get(f"arq:queue:{lane}:{self.fingerprint}", {}):
+                        assert held[f"gateway:job:{id}"].get("avoid") == name
+                        self.taken["avoided"] += 1
+            self.taken["free slots"] += 1
+
+    def accounts_of(self, claim: Claim) -> list[str]:
+        """The accounts on which a job may run at its upstream."""
+        if claim.upstream == "main":
+            return [claim.key]
+        return [
+            name for offer in SHARED if offer.upstream == claim.upstream for name in offer.accounts
+        ]
 
     async def say_first(self) -> None:
         claim, current = self.some_claim()
@@ -182,9 +251,9 @@ class Walk:
         if claim is None:
             return
         calls: list[Callable[[], Awaitable[Requeued]]] = [
-            lambda: self.queue.cool_down(claim, 5, 60),
+            lambda: self.queue.cool_down(claim, 5, 60, self.random.choice([0.0, 0.0, 40.0])),
             lambda: self.queue.park(claim, self.random.choice([5, 100, 1000])),
-            lambda: self.queue.retry(claim, 2, 10, 3),
+            lambda: self.queue.retry(claim, 2, 10, 3, counts=self.random.random() < 0.7),
             lambda: self.queue.requeue(claim),
         ]
         which = self.random.randrange(len(calls))
@@ -257,14 +326,35 @@ class Walk:
         await self.queue.presences.show_front_end(front)
 
     async def renew(self) -> None:
-        for worker in WORKERS:
+        await self.queue.offer_main()
+        for offer in SHARED:
+            await self.queue.offer(offer)
+        for worker, alive in self.workers.items():
             held = [job.claim for job in self.open() if job.claim and self.holder(job) == worker]
-            await self.queue.offer_main()
-            presence = Presence(worker, VERSION, self.fingerprint, 10)
-            for id, verdict in await self.queue.renew(presence, held):
+            presence = Presence(worker, VERSION, self.fingerprint, 10, WORKERS[worker])
+            for id, verdict in await self.queue.renew(presence, held) if alive else ():
                 job = self.jobs[id]
                 assert verdict == "cancel"
                 assert job.withdrawn or not self.is_read(job)
+
+    async def worker_stops(self) -> None:
+        """A worker dies with all its leases: perhaps the last one that serves an upstream."""
+        worker = self.random.choice(list(WORKERS))
+        self.workers[worker] = False
+        await self.queue.presences.remove_worker(worker)
+        lost = [job.claim for job in self.open() if job.claim and self.holder(job) == worker]
+        for claim in lost:
+            await self.expire(claim)
+        await self.reap()
+
+    async def worker_starts(self) -> None:
+        self.workers[self.random.choice(list(WORKERS))] = True
+        await self.renew()
+
+    async def expire(self, claim: Claim) -> None:
+        sort = claim.lane.partition(":")[0]
+        leases = f"gateway:leases:{claim.upstream}:{sort}"
+        await self.redis.zadd(leases, {claim.id: self.clock / 1000 - 1})
 
     async def worker_dies(self) -> None:
         """Expire one lease; its holder may still try to publish."""
@@ -272,15 +362,13 @@ class Walk:
         if running:
             job = self.random.choice(running)
             assert job.claim is not None
-            leases = f"gateway:leases:main:{job.new.lane}"
-            await self.redis.zadd(leases, {job.new.id: self.clock / 1000 - 1})
+            await self.expire(job.claim)
             await self.reap()
 
     async def reap(self) -> None:
-        leases = {lane: await self.scores(f"gateway:leases:main:{lane}") for lane in LANES}
-        lapsed = {
-            id for of in leases.values() for id, until in of.items() if until <= self.clock / 1000
-        }
+        names = [name async for name in self.redis.scan_iter("gateway:leases:*")]
+        leases = [await self.scores(name.decode()) for name in names]
+        lapsed = {id for of in leases for id, until in of.items() if until <= self.clock / 1000}
         back, ended = await self.queue.reap()
         assert back + len(ended) in (0, len(lapsed))
         for one in ended:
@@ -402,8 +490,8 @@ class Walk:
 
         places: defaultdict[str, list[str]] = defaultdict(list)
         for name, key in (
-            ("queue", r"arq:queue:(\w+):\w+"),
-            ("line", r"gateway:line:(\w+:\w+:\w+)"),
+            ("queue", r"arq:queue:([\w:]+):\w+"),
+            ("line", r"gateway:line:([\w:]+)"),
             ("running", r"gateway:running:(\w+)"),
             ("holds", r"gateway:holds:(\w+)"),
         ):
@@ -445,15 +533,29 @@ class Walk:
 
         queued = members(r"gateway:queued:(\w+)")
         running = members(r"gateway:running:(\w+)")
-        lines = members(r"gateway:line:(\w+:\w+:\w+)")
-        leases = members(r"gateway:leases:main:(\w+)")
-        for account, cap in CAPS.items():
-            seated, runs = queued.get(account, set()), running.get(account, set())
-            assert seated == {
+        lines = members(r"gateway:line:([\w:]+)")
+        leases = members(r"gateway:leases:(\w+:\w+)")
+        seats_left: dict[str, bool] = {}
+        for key, most in KEY_CAPS.items():
+            its = queued.get(key, set())
+            assert its == {
                 id
                 for id, job in open_jobs.items()
-                if places[id] == ["queue"] and job.new.key == account
+                if places[id] == ["queue"] and job.new.key == key
             }
+            assert len({open_jobs[id].new.lane for id in its}) == len(its), "one for each lane"
+            number = len(its) + len(running.get(key, set()))
+            assert number <= (most or number)
+            seats_left[key] = not most or number < most
+            for lane in SHARED_LANES:
+                name = f"{key}:{lane}:{lane.partition(':')[2]}"
+                stands = any(open_jobs[id].new.lane == lane for id in its)
+                assert stands or not seats_left[key] or not lines.get(name), (
+                    "a key has no job in the queue of a lane, and one waits for that"
+                )
+        for account, cap in CAPS.items():
+            seated = {id for id in queued.get(account, set()) if open_jobs[id].new.own_slots}
+            runs = {id for id in running.get(account, set()) if open_jobs[id].new.own_slots}
             hash = held.get(f"gateway:account:{account}", {})
             learned = float(hash.get("learned", cap))
             assert ("learned" in hash) == (account in held.get("gateway:limited", set()))
@@ -473,17 +575,24 @@ class Walk:
                     assert f"{lane} {family}" in held[f"gateway:lines:{account}"]
                     # One of a lane at a time: the first in line may wait for the one before.
                     stands = any(open_jobs[id].new.lane == lane for id in seated)
-                    assert parked or resting or stands or len(seated) + len(runs) >= capacity, (
+                    full = not seats_left[account] or len(seated) + len(runs) >= capacity
+                    assert parked or resting or stands or full, (
                         "a seat is empty, a job waits for it"
                     )
+        self.check_upstreams(held, open_jobs)
 
-        for lane in LANES:
+        for lane in [*LANES, *SHARED_LANES]:
             of_lane = {id: job for id, job in open_jobs.items() if job.new.lane == lane}
             waiting = {id for id, job in of_lane.items() if not job.claim}
-            assert set(held.get(f"gateway:waiting:{lane}", {})) == waiting
+            sort = lane.partition(":")[0]
+            waits = held.get(f"gateway:waiting:{sort}", {})
+            assert {id for id in waits if open_jobs[id].new.lane == lane} == waiting
             backlog = Counter(open_jobs[id].new.key for id in waiting)
             assert held.get(f"gateway:backlog:{lane}", {}) == backlog
-            assert leases.get(lane, set()) == set(of_lane) - waiting
+            for key in CAPS:
+                assert held.get(f"gateway:waits:{key}", {}).get(lane, 0) == backlog[key]
+            leased = {id for of, ids in leases.items() for id in ids if of.endswith(f":{sort}")}
+            assert leased & set(of_lane) == set(of_lane) - waiting
         kept = sum(job.new.bytes for job in open_jobs.values())
         assert int(held.get("gateway:bytes", 0)) == kept <= CONFIG.max_bytes
         endings = sum(
@@ -494,6 +603,29 @@ class Walk:
         assert endings == len(self.jobs) - len(open_jobs), "each job has one ending"
         assert await reconcile(self.queue, 0.1) == 0, "nothing is to be repaired"
         await self.redis.delete("gateway:reconciler")
+
+    def check_upstreams(self, held: dict[str, Any], open_jobs: dict[str, Job]) -> None:
+        """Compare leases, slots of accounts and the lanes that have jobs in their queues."""
+        leased = {
+            key.removeprefix("gateway:leases:"): set(value)
+            for key, value in held.items()
+            if key.startswith("gateway:leases:")
+        }
+        slots = {
+            key.removeprefix("gateway:holds:"): value
+            for key, value in held.items()
+            if key.startswith("gateway:holds:")
+        }
+        expected: defaultdict[str, set[str]] = defaultdict(set)
+        of_accounts: defaultdict[str, set[str]] = defaultdict(set)
+        for id, job in open_jobs.items():
+            if job.claim:
+                expected[f"{job.claim.upstream}:{job.new.lane.partition(':')[0]}"].add(id)
+                of_accounts[job.claim.account].add(id)
+        assert leased == expected
+        assert slots == of_accounts
+        queues = (re.fullmatch(r"arq:queue:([\w:]+):\w+", key) for key in held)
+        assert held.get(f"gateway:ready:{self.fingerprint}", set()) == {q[1] for q in queues if q}
 
     async def follow(self, records: dict[str, dict[str, str]]) -> None:
         """Record the jobs that the line itself has finished: they had no readers any more."""
@@ -516,6 +648,8 @@ class Walk:
         for front in FRONTS:
             self.alive[front] = True
             await self.queue.presences.show_front_end(front)
+        self.workers = dict.fromkeys(WORKERS, True)
+        await self.renew()
         for _ in range(2000):
             if not self.open():
                 break
@@ -534,7 +668,7 @@ class Walk:
         left = await self.snapshot()
         assert int(left.get("gateway:bytes", 0)) == 0
         expected = (
-            r"gateway:(job|log|key|account|users|turns|breaker|upstream|serves|servers|lane|promised|promises|outside|idem|front|worker"
+            r"gateway:(job|log|key|account|users|turns|breaker|upstream|serves|servers|accounts|lane|promised|promises|outside|idem|front|worker"
             r"):.*"
         )
         expected += (
@@ -559,6 +693,8 @@ STEPS: dict[Callable[[Walk], Awaitable[None]], int] = {
     Walk.front_comes_back: 3,
     Walk.renew: 4,
     Walk.worker_dies: 3,
+    Walk.worker_stops: 1,
+    Walk.worker_starts: 2,
     Walk.reap: 3,
     Walk.look: 2,
     Walk.time_passes: 7,
@@ -583,5 +719,5 @@ async def test_in_any_sequence_of_operations_a_job_is_in_one_place_and_finishes_
     except BaseException:
         print(seed, took[-30:])
         raise
-    for what in ("claimed", "ended done", "ended failed", "ended cancelled"):
+    for what in ("main", "gpu", "box", "ended done", "ended failed", "ended cancelled"):
         assert walk.taken[what], f"a walk in which nothing was {what} shows little"

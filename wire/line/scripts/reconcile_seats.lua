@@ -1,7 +1,7 @@
 -- needs: accounts, clock, hash, keys, lanes, line, queue, repairs, upstreams, vocabulary
 -- Compare all leases, and the seats of some keys, with the jobs' records, and repair the differences:
 -- a Redis that lost its last second, or evicted a key, may leave some. There are as many leases and seats
--- as slots at most. ARGV: keys. Returns the number of repairs.
+-- as slots at most. ARGV: keys, and accounts. Returns the number of repairs.
 
 -- Leases: each belongs to a running job that has a seat of its key and a slot of its account.
 local function check_leases(upstream, sort)
@@ -58,8 +58,9 @@ for _, key in ipairs(ARGV) do
       repairs.count('lease_lost')
     end
   end
-  for _, id in ipairs(redis.call('SMEMBERS', keys.holds(key))) do
-    if redis.call('HGET', keys.job(id), 'state') ~= 'running' then
+  for _, id in ipairs(redis.call('SMEMBERS', keys.holds(key))) do -- also of an account that keys share
+    local state, account = hash.get(keys.job(id), 'state', 'account')
+    if state ~= 'running' or account ~= key then
       accounts.release(key, id)
       repairs.count('seat_of_nobody')
     end

@@ -48,7 +48,9 @@ function upstreams.open_for(name)
 end
 
 -- Failures in a row that open an upstream's circuit.
-function upstreams.failures(name) return tonumber(redis.call('HGET', keys.upstream(name), 'failures') or 1) end
+function upstreams.failures(name)
+  return tonumber(redis.call('HGET', keys.upstream(name), 'failures') or math.huge)
+end
 
 -- Upstreams of a lane that live workers serve.
 function upstreams.live(lane)
@@ -152,6 +154,18 @@ local function part(lane, ready)
   return own / all
 end
 
+-- Slots of an upstream that are free now for a job of a sort.
+local function free_slots(name, sort)
+  local free = math.min(upstreams.slots(name) - upstreams.running(name),
+    upstreams.most(name, sort) - upstreams.running(name, sort))
+  if upstreams.record(name).own then return free end
+  local sum = 0
+  for _, account in ipairs(redis.call('SMEMBERS', keys.accounts(name))) do
+    if not accounts.is_cooling(account) then sum = sum + math.max(0, accounts.free(account)) end
+  end
+  return math.min(free, sum)
+end
+
 -- Slots of all upstreams that a lane gets, and those that are free now.
 function upstreams.lane_slots(lane)
   local slots, free = 0, 0
@@ -159,7 +173,7 @@ function upstreams.lane_slots(lane)
     local ready = upstreams.ready(name)
     local sorts = sort_slots(name, lanes.sort(lane), ready)
     slots = slots + (upstreams.record(name).several and sorts * part(lane, ready) or sorts)
-    free = free + math.max(0, upstreams.slots(name) - upstreams.running(name))
+    free = free + math.max(0, free_slots(name, lanes.sort(lane)))
   end
   return slots > 0 and slots or 1, free
 end

@@ -668,7 +668,7 @@ class Walk:
         left = await self.snapshot()
         assert int(left.get("gateway:bytes", 0)) == 0
         expected = (
-            r"gateway:(job|log|key|account|users|turns|breaker|upstream|serves|servers|accounts|lane|promised|promises|outside|idem|front|worker"
+            r"gateway:(job|log|key|account|users|precedence|breaker|upstream|serves|servers|accounts|lane|promised|promises|outside|idem|front|worker"
             r"):.*"
         )
         expected += (

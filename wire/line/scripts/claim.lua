@@ -1,7 +1,7 @@
--- needs: accounts, breaker, clock, durations, fairness, hash, jobs, keys, line, metrics, openings, pulse, queue, turns, upstreams
+-- needs: accounts, breaker, clock, durations, fairness, hash, jobs, keys, line, metrics, openings, precedence, pulse, queue, upstreams
 -- Claim up to `want` jobs for a worker, each with a lease of a slot of an upstream and of an account there. The
--- upstream that holds the smallest part of its slots goes first; there, a sort of job and then a lane have their
--- turn (see `turns`).
+-- upstream that holds the smallest part of its slots goes first; there, the sort and the lane that come first
+-- (see `precedence`).
 -- ARGV: worker, maximum number of jobs to claim, lease, gap (ms), arq's record of a job or '', upstreams.
 -- Returns a list of {upstream, account, lane, id, attempt, key, family, readers, body}.
 local worker, want, lease, gap, record = unpack(ARGV, 1, 5)
@@ -9,17 +9,18 @@ local worker, want, lease, gap, record = unpack(ARGV, 1, 5)
 if pulse.undisturbed(tonumber(gap)) < tonumber(gap) then return {} end
 jobs.resume_due()
 
-local LOOKED_AT = 8 -- jobs of a lane that are left to another upstream, at most; those behind them wait for a claim there
+local LEFT = 8 -- jobs of a lane that are left to another upstream, at most: those behind them are, too
 
--- Remove the job of a lane from its queue whose turn it is: the job, and its tag; nil if none may run at this upstream.
+-- Remove the job of a lane from its queue whose turn it is: the job, and its tag; nil if none may run at this
+-- upstream.
 local function pop(upstream, sort, lane)
   local aside, found, tag = {}, nil, nil
-  while not found and #aside < LOOKED_AT do
+  while not found and #aside < LEFT do
     local id
     id, tag = queue.pop(lane)
     if not id then break end
-    local job = hash.some(keys.job(id), 'state', 'key', 'family', 'readers', 'body', 'arrived', 'predicted', 'attempt',
-      'avoid', 'tag')
+    local job = hash.some(keys.job(id), 'state', 'key', 'family', 'readers', 'body', 'arrived', 'predicted',
+      'attempt', 'avoid', 'tag')
     job.id = id
     if job.state ~= 'waiting' then
       -- Its record was evicted, for example. Its seat is released when it is needed, or by the reconciler.
@@ -45,7 +46,7 @@ end
 local function start(opening, sort, lane, account, job, tag)
   local id, key, upstream = job.id, job.key, opening.upstream
   account = account or key
-  turns.start(upstream, sort, lane, tag)
+  precedence.start(upstream, sort, lane, tag)
   fairness.start(lane, tag)
   line.count_out(id, lane, key)
   redis.call('SREM', keys.queued(key), id)

@@ -30,7 +30,7 @@ redis.call('SADD', keys.upstreams, name)
 for _, lane in ipairs(offer.lanes) do redis.call('SADD', keys.servers(lane), name) end
 hold(keys.serves(name), offer.lanes, function(lane)
   redis.call('SREM', keys.servers(lane), name)
-  redis.call('HDEL', keys.turns(name), 'at ' .. lane)
+  redis.call('HDEL', keys.precedence(name), 'at ' .. lane)
 end)
 
 local shared = {}

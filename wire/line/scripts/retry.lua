@@ -1,8 +1,8 @@
 -- needs: breaker, clock, hash, jobs, keys
 -- The upstream failed before it answered: the job is tried again later, if it may, with a pause that
 -- doubles each time, and at another upstream, if one takes such jobs. ARGV: id, attempt, first and longest pause
--- (ms), maximum number of retries, 1 if the failure counts towards the circuit breaker. Returns as `requeue.lua`, or 'exhausted' if no retries are left or its
--- deadline is too near.
+-- (ms), maximum number of retries, 1 if the failure counts towards the circuit breaker. Returns as
+-- `requeue.lua`, or 'exhausted' if no retries are left or its deadline is too near.
 local id, attempt, wait, longest, limit, counts = unpack(ARGV)
 
 local obstacle = jobs.obstacle(id, attempt)

@@ -72,7 +72,7 @@ if redis.call('EXISTS', 'gateway:breaker') == 1 then redis.call('RENAME', 'gatew
 for _, lane in ipairs(vocabulary.sorts) do
   if redis.call('EXISTS', keys.queue(lane)) == 1 then redis.call('SADD', keys.ready, lane) end
   local had = redis.call('HGET', keys.lane(lane), 'had')
-  if had then redis.call('HSET', keys.turns(MAIN), 'had ' .. lane, had) end
+  if had then redis.call('HSET', keys.precedence(MAIN), 'had ' .. lane, had) end
   redis.call('HDEL', keys.lane(lane), 'had')
 end
 

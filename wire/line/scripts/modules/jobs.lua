@@ -1,4 +1,4 @@
--- needs: channels, clock, durations, fairness, hash, keys, lanes, line, metrics, service, strangers, turns, upstreams
+-- needs: channels, clock, durations, fairness, hash, keys, lanes, line, metrics, precedence, service, strangers, upstreams
 -- Changes of a job's state: finished, requeued, cancelled; and its readers.
 local jobs = {}
 
@@ -36,7 +36,7 @@ function jobs.finish(id, state, reason)
     metrics.observe('gateway_service_seconds', {lane = sort, family = family}, took / 1000)
   end
   if held then fairness.pay(lane, key, family, took, upstreams.others_wait(job.upstream, lane, key)) end
-  if took > 0 then turns.count_slot_time(job.upstream, sort, took) end
+  if took > 0 then precedence.count_slot_time(job.upstream, sort, took) end
   metrics.count('gateway_endings_total', {lane = sort, reason = reason})
   if held then -- else it only waited in its key's line: no seat and no slot is free
     local queued = line.fill_seats(key)

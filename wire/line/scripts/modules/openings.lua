@@ -1,4 +1,4 @@
--- needs: accounts, breaker, keys, turns, upstreams
+-- needs: accounts, breaker, keys, precedence, upstreams
 -- Free slots of the upstreams that a claim is for, and the choice among them.
 local openings = {}
 
@@ -67,20 +67,22 @@ function openings.skip(opening, sort, lane)
   opening.ready[sort] = #left > 0 and left or nil
 end
 
--- The slot that is given away next: its opening, the sort and lane of its job, and the account unless the job runs on
--- its key's own. The upstream that holds the smallest part of its slots goes first.
+-- The slot that is given away next: its opening, the sort and lane of its job, and the account unless the job
+-- runs on its key's own. The upstream that holds the smallest part of its slots goes first.
 function openings.next(all)
   while true do
     local best
     for _, opening in ipairs(all) do
-      if opening.free > 0 and (not best or opening.running * best.cap < best.running * opening.cap) then best = opening end
+      if opening.free > 0 and (not best or opening.running * best.cap < best.running * opening.cap) then
+        best = opening
+      end
     end
     if not best then return end
-    local sort = turns.next_sort(best.upstream, best.ready, best.held)
+    local sort = precedence.next_sort(best.upstream, best.ready, best.held)
     if not sort then
       best.free = 0
     else
-      local lane = turns.next_lane(best.upstream, sort, best.ready[sort])
+      local lane = precedence.next_lane(best.upstream, sort, best.ready[sort])
       local account = best.accounts and account_for(best, lane)
       if account or not best.accounts then return best, sort, lane, account end
       openings.skip(best, sort, lane)

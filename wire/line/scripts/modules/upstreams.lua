@@ -214,8 +214,8 @@ function upstreams.running_keys(lane, most)
   return found
 end
 
--- True if another key waits for a slot like the one that a job of this lane holds at an upstream, or for its seat in the
--- queue, if it has no slot yet.
+-- True if another key waits for a slot like the one that a job of this lane holds at an upstream, or for its
+-- seat in the queue, if it has no slot yet.
 function upstreams.others_wait(name, lane, key)
   local record, waiting = name and upstreams.record(name), {lane}
   if record and record.several then waiting = upstreams.ready(name)[lanes.sort(lane)] or waiting end
@@ -230,7 +230,7 @@ end
 function upstreams.forget(name)
   if redis.call('EXISTS', keys.upstream(name)) == 1 then return false end
   for _, lane in ipairs(redis.call('SMEMBERS', keys.serves(name))) do redis.call('SREM', keys.servers(lane), name) end
-  redis.call('DEL', keys.serves(name), keys.accounts(name), keys.turns(name))
+  redis.call('DEL', keys.serves(name), keys.accounts(name), keys.precedence(name))
   redis.call('SREM', keys.upstreams, name)
   return true
 end

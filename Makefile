@@ -138,7 +138,8 @@ $(CLIENTS)/.apps-installed: | $(CLIENTS)/.installed
 	@echo "installing packages from npm"
 	@mkdir -p $(CLIENTS)/npm
 	@npm install --prefix $(CLIENTS)/npm --no-audit --no-fund --silent @ai-sdk/openai ai \
-		@fortaine/fetch-event-source @microsoft/fetch-event-source @openai/codex opencode-ai
+		@anthropic-ai/claude-code @fortaine/fetch-event-source @microsoft/fetch-event-source \
+		@openai/codex opencode-ai
 	@touch $@
 
 $(CLIENTS)/.web-installed: | $(CLIENTS)/.installed

@@ -64,6 +64,20 @@ def astrbot(folder: Path) -> None:
     run(folder, CLIENTS / "astrbot" / "bin" / "python", SCRIPTS / "astrbot_client.py", API)
 
 
+def claude(folder: Path) -> None:
+    """A question to Claude Code, which reads a file for it."""
+    (folder / "note.txt").write_text(NOTE)
+    arguments = json.dumps({"file_path": str(folder / "note.txt")}, separators=(",", ":"))
+    ask = f"[[sim call=Read args={arguments}]] Read the note."
+    environ = {
+        "ANTHROPIC_BASE_URL": API.removesuffix("/v1"),
+        "ANTHROPIC_AUTH_TOKEN": KEY,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    command = [COMMANDS / "claude", "-p", ask, "--model", "gpt-4", "--allowedTools", "Read"]
+    expect(NOTE, run(folder, *command, environ=environ))
+
+
 def codex(folder: Path) -> None:
     """A question to Codex, which runs a command for it; another one under its default model."""
     provider = {"name": "gateway", "base_url": API, "env_key": "CODEX_KEY", "wire_api": "responses"}
@@ -125,6 +139,7 @@ def node(folder: Path, script: str) -> None:
 CASES: tuple[Callable[[Path], None], ...] = (
     aider,
     astrbot,
+    claude,
     codex,
     cow,
     fetch_event_source,

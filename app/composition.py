@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import get_args
 
+from app.anthropic.rendering import MESSAGES
 from app.auth import Auth, passes_keys_through
 from app.chat import Chats
 from app.delivery import Delivery
@@ -26,8 +27,9 @@ from app.openai.dialect import Dialect
 from app.openai.responses.rendering import RESPONSES
 from app.queue import QueueEntries
 from app.relay import Relay
-from app.routing import ModelRoute, Router
+from app.routing import ModelRoute, OwnHandler, Router
 from app.server import Feature, FrontEndServer, Route
+from app.token_counts import TokenCounts
 from app.upstreams import SharedUpstreams
 from runtime.tasks import background
 from settings import Settings
@@ -55,6 +57,7 @@ DIALECTS: dict[ApiPath, Dialect] = {
     "chat/completions": CHATS,
     "responses": RESPONSES,
     "completions": COMPLETIONS,
+    "messages": MESSAGES,
 }
 """The dialects of a chat, by their paths."""
 
@@ -107,18 +110,19 @@ def build_server(
     health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed, upstreams, auth.note)
     router = Router(config, upstreams, auth, Relay(config, seal, attachments))
     delivery = Delivery(line)
-    chats: dict[ApiPath, Chats] = {}
+    handlers: dict[ApiPath, OwnHandler] = {}
     features: dict[str, Feature] = {}
     if passes_keys_through(config):
         for path, dialect in DIALECTS.items():
-            chats[path] = Chats(dialect, config, seal, models, attachments, items)
+            handlers[path] = Chats(dialect, config, seal, models, attachments, items)
+        handlers["messages/count_tokens"] = TokenCounts(MESSAGES, config.compat)
         features["images/generations"] = ImageGenerations(config, seal, line, models, media, budget)
-    for path in get_args(ApiPath) if upstreams.are_configured else chats:
-        own = chats.get(path)
+    for path in get_args(ApiPath) if upstreams.are_configured else handlers:
+        own = handlers.get(path)
         features[path] = ModelRoute(path, own, router, delivery, attachments)
     metrics = MetricsExporter(redis, upkeep.snapshot, config, upstreams.states)
     gpts = GptInfos(redis, seal, config.gpts.refresh)
-    entries = ModelEntries(models if chats else ModelCatalog.empty(), gpts, upstreams, auth)
+    entries = ModelEntries(models if handlers else ModelCatalog.empty(), gpts, upstreams, auth)
     v1 = f"{config.server.api_prefix}/v1"
     routes = (
         *_feature_routes(v1, features),

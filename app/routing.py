@@ -20,12 +20,12 @@ from wire.jobs import ApiPath
 
 
 class OwnHandler(Protocol):
-    """Maker of jobs for the upstream to which each client brings its own key."""
+    """Handler of requests for the upstream to which each client brings its own key."""
 
     async def prepare(
         self, request: Request, bearer: str, received: ReceivedBody, resources: Resources
-    ) -> PreparedRequest:
-        """Prepare a request for the line. Raises ApiError."""
+    ) -> PreparedRequest | HTTPResponse:
+        """Prepare a request for the line, or answer it. Raises ApiError."""
 
 
 class Router:
@@ -41,8 +41,9 @@ class Router:
 
     async def prepare(
         self, request: Request, path: ApiPath, own: OwnHandler | None, resources: Resources
-    ) -> PreparedRequest:
-        """Read a request and prepare it for the line. `own` takes what no shared upstream lists.
+    ) -> PreparedRequest | HTTPResponse:
+        """Read a request and prepare it for the line. `own` takes what no shared upstream lists,
+        and may answer it at once.
 
         Raises:
             ApiError: it is invalid, or there is no model for it.
@@ -100,4 +101,6 @@ class ModelRoute:
         """
         async with self._attachments.resources() as resources:
             prepared = await self._router.prepare(request, self._path, self._own, resources)
+            if isinstance(prepared, HTTPResponse):
+                return prepared
             return await self._delivery.respond(request, prepared, resources)

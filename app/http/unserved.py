@@ -9,13 +9,12 @@ from app.openai.errors import MethodNotAllowed, NotFound
 _LONGEST = 100
 """Characters of a path that are quoted."""
 
-_CHAT = "Use `{v1}/chat/completions`."
 _PICTURE = (
     "Send the picture in a message to `{v1}/chat/completions`, and ask there for the picture"
     " that you want."
 )
 _INSTEAD = {
-    "messages": _CHAT,
+    "messages/batches": "Send each request to `{v1}/messages`: all of them wait in line.",
     "images/edits": _PICTURE,
     "images/variations": _PICTURE,
 }
@@ -51,8 +50,9 @@ class Served:
         )
 
     def _instead(self, rest: str) -> str:
-        if hint := _INSTEAD.get(rest):
-            return hint.format(v1=self._v1)
+        for path, hint in _INSTEAD.items():
+            if f"{rest}/".startswith(f"{path}/"):
+                return hint.format(v1=self._v1)
         return f"It serves {', '.join(f'`{path}`' for path in self._api)}."
 
 

@@ -17,7 +17,8 @@ def advice(path: str, prefix: str = "") -> str:
 @pytest.mark.parametrize(
     ("path", "instead"),
     [
-        ("messages", "`/v1/chat/completions`"),
+        ("messages/batches", "Send each request to `/v1/messages`"),
+        ("messages/batches/msgbatch_1/results", "Send each request to `/v1/messages`"),
         ("images/edits", "Send the picture in a message to `/v1/chat/completions`"),
         ("images/variations/", "Send the picture in a message to `/v1/chat/completions`"),
         ("embeddings", "serves `/v1/chat/completions`, `/v1/images/generations`, `/v1/models`."),

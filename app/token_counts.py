@@ -1,0 +1,60 @@
+"""Number of tokens of requests, counted without putting them in line."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sanic import HTTPResponse, Request
+
+import settings
+from app.anthropic.answers import TokenCount
+from app.files.attachments import Resources
+from app.http.body import SMALL, ReceivedBody
+from app.http.json_answer import json
+from app.openai.dialect import DecodedRequest, Dialect
+from app.openai.emulation import emulate
+from app.openai.errors import ApiError
+from app.openai.messages import given_files, memory, to_messages
+from app.openai.requests import ChatRequest
+from app.openai.usage import Prompt, prompt_tokens, summarize_prompt
+from runtime.large import work_on
+from wire.jobs import Attachment
+
+_FILE = Attachment("", "", 0, "")
+"""In place of every file. Files are not counted, so none is fetched or read."""
+
+
+class TokenCounts:
+    """Counts requests of one dialect: the tokens that the `usage` of their answers would have."""
+
+    def __init__(self, dialect: Dialect, compat: settings.Compat) -> None:
+        self._dialect = dialect
+        self._compat = compat
+
+    async def prepare(
+        self, request: Request, bearer: str, received: ReceivedBody, resources: Resources
+    ) -> HTTPResponse:
+        """Answer a request.
+
+        Raises:
+            ApiError: it is invalid, or too large for now.
+        """
+        try:
+            return json(TokenCount(await self._count(received.take(), resources)))
+        except ApiError as failure:
+            self._dialect.renamed(failure)
+            raise
+
+    async def _count(self, body: bytearray, resources: Resources) -> int:
+        size = len(body)
+        decoded = await work_on(size, partial(self._dialect.decode, body))
+        chat = await work_on(size, partial(decoded.chat, {}))
+        if size > SMALL:
+            texts = await work_on(size, partial(memory, chat.messages))
+            await resources.reservation.grow(texts)
+        return await prompt_tokens(await work_on(size, partial(self._prompt, decoded, chat)))
+
+    def _prompt(self, decoded: DecodedRequest, chat: ChatRequest) -> Prompt:
+        files = dict.fromkeys((file.param for file in given_files(chat.messages)), _FILE)
+        emulation = emulate(chat, self._compat, decoded.ignored)
+        return summarize_prompt(emulation.instruct(to_messages(chat.messages, files)))

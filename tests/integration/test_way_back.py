@@ -129,7 +129,7 @@ async def test_a_job_that_redis_lost_is_enqueued_again_unless_it_has_begun(
     with inbox.open("job") as reply, inbox.open("begun") as begun:
         reply.resubmit = resubmit
         await enqueue(queue, "job")
-        await enqueue(queue, "begun", account="other")
+        await enqueue(queue, "begun", key="other")
         jobs = {c.id: c for c in await claim(queue)}
         await outbox.publish(Publication(jobs["begun"]), [Started("m")])
         assert await begun.events() == [Started("m")]

@@ -20,7 +20,7 @@ from workers.json_answers import JsonAnswers
 from workers.openai.server import OpenAiServer, open_openai
 from workers.openai.survey import Survey
 from workers.pandora.factory import open_pandora
-from workers.served import AnyServed, ServedUpstream
+from workers.served import AnyServed, ServedUpstream, Surveyed
 
 PANDORA_RESTS = 5.0, 60.0
 OPENAI_RESTS = 1.0, 30.0
@@ -65,8 +65,8 @@ def serve_pandora(
         circuit_failures=config.upstream.circuit_failures,
     )
 
-    async def survey() -> Offer:
-        return offer
+    async def survey() -> Surveyed:
+        return Surveyed(offer)
 
     return ServedUpstream(
         name, config.upstream, ChatJob, JsonAnswers(pandora), survey, PANDORA_RESTS
@@ -76,8 +76,11 @@ def serve_pandora(
 def serve_openai(name: str, config: Upstream, server: OpenAiServer) -> ServedUpstream[RelayedJob]:
     """An upstream that is an OpenAI-compatible server, with these settings."""
 
-    async def survey() -> Offer:
-        return _offer(name, config, await server.survey())
+    async def survey() -> Surveyed:
+        found = await server.survey()
+        # A server that lists neither models nor slots may still be starting.
+        unknown = found.any_model and not found.slots_known
+        return Surveyed(_offer(name, config, found), not (unknown or found.trouble))
 
     return ServedUpstream(name, config, RelayedJob, server, survey, OPENAI_RESTS)
 

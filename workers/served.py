@@ -22,14 +22,21 @@ from workers.upstream import Upstream
 
 K = TypeVar("K", ChatJob, RelayedJob)
 
-SURVEY = 60.0
-"""Seconds between two questions to a server about its models and slots."""
+SURVEY, SURVEY_SOON = 60.0, 5.0
+"""Seconds between two surveys of a server, and between those that did not find out all."""
+
+
+class Surveyed(msgspec.Struct, frozen=True):
+    """Result of a survey; `is_complete` is False if another one should follow soon."""
+
+    offer: Offer
+    is_complete: bool = True
 
 
 class ServedUpstream(Generic[K]):
     """One upstream, under its name in the settings.
 
-    `kind` is the type of its jobs. `survey` returns what it offers now. `rests` are the shortest
+    `kind` is the type of its jobs. `survey` finds out what it offers now. `rests` are the shortest
     and the longest time in seconds for which an account that is busy there gets no job, unless the
     upstream names a time itself.
     """
@@ -40,7 +47,7 @@ class ServedUpstream(Generic[K]):
         limits: settings.Upstream,
         kind: type[K],
         upstream: Upstream[K],
-        survey: Callable[[], Awaitable[Offer]],
+        survey: Callable[[], Awaitable[Surveyed]],
         rests: tuple[float, float],
     ) -> None:
         self.name = name
@@ -64,11 +71,12 @@ class ServedUpstream(Generic[K]):
         """Tell the line at every heartbeat what the upstream offers, forever."""
         clock = asyncio.get_running_loop().time
         while True:
-            offer, surveyed = await self._survey(), clock()
-            while clock() < surveyed + SURVEY:
+            found = await self._survey()
+            until = clock() + (SURVEY if found.is_complete else SURVEY_SOON)
+            while clock() < until:
                 # An outage of Redis is logged where leases are renewed.
                 with contextlib.suppress(*REDIS_ERRORS):
-                    await line.offer(offer)
+                    await line.offer(found.offer)
                 await asyncio.sleep(heartbeat)
 
 

@@ -26,7 +26,7 @@ from wire.jobs import RelayedJob, lane_name
 from wire.line.offers import Offer
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
-from workers.served import ServedUpstream
+from workers.served import ServedUpstream, Surveyed
 from workers.upstream import Upstream, UpstreamError
 from workers.worker import Worker
 
@@ -98,8 +98,8 @@ async def worker(
         about=encode_about(about),
     )
 
-    async def survey() -> Offer:
-        return offer
+    async def survey() -> Surveyed:
+        return Surveyed(offer)
 
     scripted = cast(Upstream[RelayedJob], upstream)
     served = ServedUpstream("gpu", SHARED, RelayedJob, scripted, survey, (1.0, 30.0))

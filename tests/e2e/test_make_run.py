@@ -18,7 +18,10 @@ import openai
 import psutil
 import pytest
 
+from local import llama
 from local.redis import EmbeddedRedis, free_port
+from local.upstreams import LLAMA_ANSWER
+from runtime import children
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
@@ -238,6 +241,42 @@ def test_with_a_configured_redis_and_upstream_make_run_starts_neither_and_asks_n
             assert server.process.poll() is None
         finally:
             run.close()
+
+
+@pytest.mark.skipif(not llama.PYTHON.exists(), reason="`make test` installs it into .llama")
+def test_make_run_starts_a_real_llama_server_if_asked() -> None:
+    run = Run("--upstream", "llama")
+    try:
+        printed = run.wait_for(READY)
+        assert f"tiny-llama: {LLAMA_ANSWER}" in printed
+        assert "a real llama.cpp server" in printed
+        assert set(run.children()) == {"app", "app.front_end", "workers", "local.llama", "redis"}
+        run_curl(printed)
+        running = run.children()
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait_for_end() == 0
+        assert_gone(running)
+    finally:
+        run.close()
+
+
+def test_in_front_of_a_server_with_openais_api_its_first_model_is_asked() -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "simulator", "--kind", "openai", "--models", "one,two"]
+    server = children.spawn([*command, "--port", str(port)])
+    run = Run(
+        GATEWAY__UPSTREAM__KIND="openai",
+        GATEWAY__UPSTREAM__BASE_URL=f"http://127.0.0.1:{port}/v1/",
+    )
+    try:
+        printed = run.wait_for(READY)
+        assert re.search(r"^one: \S", printed, re.MULTILINE)
+        assert "Any key works" in printed
+        assert set(run.children()) == {"app", "app.front_end", "workers", "redis"}
+        run_curl(printed)
+    finally:
+        run.close()
+        children.stop(server, 5.0)
 
 
 def test_a_credential_without_keys_for_clients_prevents_the_start() -> None:

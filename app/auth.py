@@ -32,12 +32,14 @@ def has_shared_upstreams(config: Settings) -> bool:
 class Auth:
     """Admission of the clients of shared upstreams.
 
+    `host` is the address on which the front end listens, by default `server.host`.
+
     Raises:
         SettingsError: anybody could use the credential of an upstream.
     """
 
-    def __init__(self, config: Settings) -> None:
-        self._access = client_access(config)
+    def __init__(self, config: Settings, host: str = "") -> None:
+        self._access = client_access(config, host)
         self._is_shared = has_shared_upstreams(config)
 
     @property

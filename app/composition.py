@@ -68,12 +68,13 @@ def build_server(
     config: Settings,
     seal: Seal,
     *,
+    host: str = "",
     redis: Redis | None = None,
     media: Media | None = None,
     blobs: Blobs | None = None,
     budget: MemoryBudget | None = None,
 ) -> FrontEndServer:
-    """Build the server of one front end.
+    """Build the server of one front end, which listens on `host`, by default `server.host`.
 
     Raises:
         SettingsError: the media store in the settings cannot be used, or anybody could use the
@@ -106,7 +107,7 @@ def build_server(
     attachments = Attachments(config.files, blobs, media, budget)
     items = Items(StoredItems(redis, seal, config.responses))
     models = ModelCatalog(config.models, config.custom)
-    auth = Auth(config)
+    auth = Auth(config, host)
     health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed, upstreams, auth.note)
     router = Router(config, upstreams, auth, Relay(config, seal, attachments))
     delivery = Delivery(line)

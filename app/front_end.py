@@ -23,7 +23,7 @@ from sanic import Sanic
 import settings
 from app.composition import build_server
 from app.http.connection import GatewayProtocol, GatewayRequest
-from app.http.sockets import BACKLOG
+from app.http.sockets import BACKLOG, host
 from app.server import FrontEndServer
 from app.supervisor import READY
 from runtime import logs
@@ -132,7 +132,7 @@ async def serve(
     config: settings.Settings, seal: Seal, listener: socket.socket, announcement: int
 ) -> None:
     """Run a front end with the real Redis."""
-    front_end = build_server(config, seal)
+    front_end = build_server(config, seal, host=host(listener))
     await upgrade(config.redis.role_url, seal.fingerprint)
     app: Sanic[Any, Any] = Sanic("gateway", configure_logging=False, request_class=GatewayRequest)
     front_end.attach(app)

@@ -49,6 +49,12 @@ def passed_by_systemd(environ: MutableMapping[str, str]) -> socket.socket | None
     return socket.socket(fileno=_FIRST_PASSED)
 
 
+def host(listener: socket.socket) -> str:
+    """Return the host of a socket's address, or its path; systemd's is not that of the settings."""
+    name = listener.getsockname()
+    return str(name[0] if isinstance(name, tuple) else name)
+
+
 def address(listener: socket.socket) -> str:
     """Describe the address of a socket for the log."""
     name = listener.getsockname()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from app.http.sockets import host, listen
+from local.redis import free_port
 from settings import Auth, Server, Settings, SettingsError, Upstream
 from settings.client_access import OPEN, client_access, is_loopback
 from settings.credentials import Secret
@@ -45,6 +47,16 @@ def test_it_starts_for_this_machine_alone_or_if_the_operator_opens_it() -> None:
     opened = client_access(Settings(upstream=GUARDED, auth=Auth(open=True)))
     assert (opened.any_key, opened.note) == (True, OPEN)
     assert not client_access(Settings(auth=Auth(open=True))).note
+
+
+def test_the_address_of_a_socket_counts_whatever_the_settings_say() -> None:
+    """That of systemd may listen on every interface, and `server.host` has no effect then."""
+    with listen(Server(host="0.0.0.0", port=free_port())) as everywhere:
+        local = Settings(upstream=GUARDED, server=Server(host="127.0.0.1"))
+        with pytest.raises(SettingsError, match=r"connect to 0\.0\.0\.0 could use"):
+            client_access(local, host(everywhere))
+    with listen(Server(host="localhost", port=free_port())) as here:
+        assert client_access(Settings(upstream=GUARDED), host(here)).any_key
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])

@@ -75,9 +75,15 @@ class SharedUpstreams:
             for name, upstream in config.upstreams.items()
             if upstream.kind == "openai"
         }
+        auth = config.auth
+        self._judges_keys = bool(auth.keys or auth.keys_file or auth.open)
+        self._with_credential = frozenset(
+            name for name, upstream in config.upstreams.items() if upstream.has_credential
+        )
         self._ask = ask
         self._asked = asyncio.Event()
         self._known: list[SharedUpstream] = []
+        self._withheld: frozenset[str] = frozenset()
 
     @property
     def are_configured(self) -> bool:
@@ -96,9 +102,22 @@ class SharedUpstreams:
     async def _follow(self) -> None:
         while True:
             with contextlib.suppress(*REDIS_ERRORS):
-                self._known = list(_shared(await self._ask()))
+                self._learn(list(_shared(await self._ask())))
                 self._asked.set()
             await asyncio.sleep(INTERVAL)
+
+    def _learn(self, described: list[SharedUpstream]) -> None:
+        self._known = [upstream for upstream in described if self._is_safe(upstream)]
+        withheld = [upstream for upstream in described if not self._is_safe(upstream)]
+        self._withheld = frozenset(upstream.name for upstream in withheld)
+
+    def _is_safe(self, upstream: SharedUpstream) -> bool:
+        """Return False if anybody could use a credential that only the workers' settings name.
+
+        If the settings of this front end named it, they would have to protect it, too.
+        """
+        is_named = upstream.name in self._with_credential
+        return not upstream.about.guarded or self._judges_keys or is_named
 
     async def known(self) -> list[SharedUpstream]:
         """Return them, in the order of their names.
@@ -158,7 +177,12 @@ class SharedUpstreams:
     def troubles(self) -> Iterator[str]:
         """Describe what is wrong with them, for `/readyz`."""
         for state in self.states() if self._asked.is_set() else ():
-            if not state.is_described:
+            if state.name in self._withheld:
+                yield (
+                    f"workers ask the upstream {state.name} with a credential that the settings of"
+                    " this front end do not name; it has to have the same settings"
+                )
+            elif not state.is_described:
                 yield f"no worker has described the upstream {state.name} lately"
             elif state.refuses_us:
                 yield (

@@ -15,6 +15,7 @@ class About(msgspec.Struct, frozen=True):
 
     `models` are the names that clients may use, aliases included. With `any_model` the upstream
     takes every name. `max_n` is the largest number of choices that one request may ask for.
+    `guarded`: it is asked with the gateway's own credential, so clients' keys have to be judged.
     """
 
     kind: Literal["pandora", "openai"]
@@ -22,6 +23,7 @@ class About(msgspec.Struct, frozen=True):
     any_model: bool = False
     trouble: Trouble = ""
     max_n: int = 1
+    guarded: bool = False
 
 
 def encode_about(about: About) -> bytes:

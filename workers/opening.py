@@ -87,7 +87,14 @@ def serve_openai(name: str, config: Upstream, server: OpenAiServer) -> ServedUps
 
 def _offer(name: str, config: Upstream, found: Survey) -> Offer:
     models = [*found.models, *([ANY] if found.any_model else [])]
-    about = About("openai", list(found.models), found.any_model, found.trouble, config.max_n)
+    about = About(
+        "openai",
+        list(found.models),
+        found.any_model,
+        found.trouble,
+        config.max_n,
+        config.has_credential,
+    )
     return Offer(
         upstream=name,
         own_accounts=False,

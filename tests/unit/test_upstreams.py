@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 import redis.exceptions
+from msgspec.structs import replace
 from sanic import Request
 
 import settings
@@ -42,9 +43,14 @@ CONFIG = settings.Settings(
 
 
 def live(
-    name: str, *models: str, any_model: bool = False, max_n: int = 1, trouble: Trouble = ""
+    name: str,
+    *models: str,
+    any_model: bool = False,
+    max_n: int = 1,
+    trouble: Trouble = "",
+    guarded: bool = False,
 ) -> LiveUpstream:
-    about = About("openai", list(models), any_model=any_model, max_n=max_n, trouble=trouble)
+    about = About("openai", list(models), any_model, trouble, max_n, guarded)
     lanes = [lane_name("chat", model) for model in (*models, *(["*"] if any_model else ()))]
     return LiveUpstream(name, False, 1, lanes, encode_about(about), None)
 
@@ -160,6 +166,30 @@ async def test_trouble_is_told_in_words_and_numbers() -> None:
         }
         assert numbers["gateway_upstream_refuses_us", "a"] == 1
         assert numbers["gateway_upstream_described", "b"] == 0
+
+
+GUARDED = settings.Upstream(kind="openai", base_url="http://a", credential_file="secret")
+
+
+@pytest.mark.parametrize(
+    ("config", "is_offered"),
+    [
+        (CONFIG, False),
+        (replace(CONFIG, auth=settings.Auth(open=True)), True),
+        (replace(CONFIG, auth=settings.Auth(keys=("2bb80d537b1da3e3",))), True),
+        (replace(CONFIG, others={"a": GUARDED}), True),
+    ],
+    ids=["nothing is set", "open", "keys", "the same settings"],
+)
+async def test_a_credential_that_only_workers_know_of_is_not_open_to_all(
+    config: settings.Settings, is_offered: bool
+) -> None:
+    """The rule was judged by the front end's own settings, which may lack the credential."""
+    shared = SharedUpstreams(config, Asked(live("a", "m", guarded=True)))
+    async with shared.running():
+        assert bool(await shared.lane("chat", "m")) is is_offered
+        told = any("with a credential that the settings" in each for each in shared.troubles())
+        assert told is not is_offered
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Form(ABC):
 
     @abstractmethod
     def alive(self, place: QueuePlace | None) -> bytes:
-        """Render a keep-alive; `place` while the job is waiting."""
+        """Render a keep-alive; `place` while the job is waiting. Empty for a comment instead."""
 
     @abstractmethod
     def error(self, failure: ApiError) -> bytes:
@@ -122,8 +122,8 @@ class CompletionForm(ChunkForm):
         )
 
 
-class WaitingResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """A response of which nothing is known but its request, or that it failed."""
+class ResponseState(msgspec.Struct, frozen=True, kw_only=True):
+    """As much of a response as the gateway knows: it is in progress, or has failed."""
 
     id: str
     object: Literal["response"] = "response"
@@ -136,13 +136,12 @@ class WaitingResponse(msgspec.Struct, frozen=True, kw_only=True):
     usage: None = None
 
 
-class WaitingEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A state of such a response."""
+class StateEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event with the state of a response."""
 
     type: str
     sequence_number: int
-    response: WaitingResponse
-    queue: QueuePlace | msgspec.UnsetType = msgspec.UNSET
+    response: ResponseState
 
 
 class _Id(msgspec.Struct, frozen=True):
@@ -159,20 +158,19 @@ _CREATED = "response.created"
 class ResponseForm(Form):
     """Form of responses.
 
-    A client that waits gets a response of the gateway's, in progress; the server's own, with
-    another id, begins when it answers. Clients take the id from the last event.
+    All events must have the server's id of the response, or clients fail. So there is no keep-alive
+    of this form before the server has begun.
     """
 
     def __init__(self, head: Head) -> None:
         super().__init__(head)
-        self._response = WaitingResponse(id=head.id, created_at=head.created, model=head.model)
+        self._state = ResponseState(id="", created_at=head.created, model=head.model)
         self._sent = 0
 
     def data(self, piece: Piece) -> bytes:
         """Return an event as it is; note the server's id of the response."""
         if piece.name == _CREATED:
-            id = _server_id(piece.data) or self.head.id
-            self._response = msgspec.structs.replace(self._response, id=id)
+            self._state = msgspec.structs.replace(self._state, id=_server_id(piece.data))
         self._sent += 1
         return piece.data
 
@@ -182,14 +180,18 @@ class ResponseForm(Form):
 
     def alive(self, place: QueuePlace | None) -> bytes:
         """Render the response in progress, under the number of the event before it."""
-        begun = b"" if self._sent else self._event(_CREATED, self._response)
-        return begun + self._event("response.in_progress", self._response, place)
+        if not self._state.id:
+            return b""
+        return self._event("response.in_progress", self._state, self._sent - 1)
 
     def error(self, failure: ApiError) -> bytes:
         """Render an error and the failed response: some clients read only the one or the other."""
         body: ErrorBody = failure.object.error
         failed = msgspec.structs.replace(
-            self._response, status="failed", error=ResponseError(error_code(failure), body.message)
+            self._state,
+            id=self._state.id or self.head.id,
+            status="failed",
+            error=ResponseError(error_code(failure), body.message),
         )
         event = ErrorEvent(
             type="error",
@@ -199,16 +201,10 @@ class ResponseForm(Form):
             param=body.param,
             error=body,
         )
-        self._sent += 1
-        return _named("error", event) + self._event("response.failed", failed)
+        return _named("error", event) + self._event("response.failed", failed, self._sent + 1)
 
-    def _event(
-        self, type: str, response: WaitingResponse, place: QueuePlace | None = None
-    ) -> bytes:
-        number = max(0, self._sent - 1)
-        queue = place or msgspec.UNSET
-        event = WaitingEvent(type=type, sequence_number=number, response=response, queue=queue)
-        return _named(type, event)
+    def _event(self, type: str, state: ResponseState, number: int) -> bytes:
+        return _named(type, StateEvent(type=type, sequence_number=number, response=state))
 
 
 class MessageForm(Form):

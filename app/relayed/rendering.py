@@ -76,7 +76,7 @@ class RelayedRendering:
     def empty_delta(self, place: QueuePlace | None) -> bytes:
         """Render a keep-alive in the dialect's own form; `place` while the job is waiting."""
         self.begun = True
-        return self._form.alive(place)
+        return self._form.alive(place) or self.comment(place)
 
     def error(self, failure: ApiError) -> bytes:
         """Render an error in the middle of a stream."""

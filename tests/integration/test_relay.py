@@ -209,7 +209,7 @@ async def test_responses_and_messages_are_relayed_with_their_names(
 
 @pytest.mark.parametrize(
     ("path", "shown"),
-    [(CHAT, '"queue":{'), (RESPONSES, '"queue":{'), (MESSAGES, "event: ping")],
+    [(CHAT, '"queue":{'), (RESPONSES, ": queued position"), (MESSAGES, "event: ping")],
 )
 async def test_a_waiting_client_gets_keep_alives_of_its_dialect(
     client: Client, upstream: ScriptedUpstream, path: str, shown: str

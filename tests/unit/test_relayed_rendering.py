@@ -87,16 +87,14 @@ def test_a_waiting_client_of_messages_gets_pings() -> None:
     assert events(rendering("messages").empty_delta(PLACE)) == [("ping", expected)]
 
 
-async def test_a_waiting_client_of_responses_gets_one_in_progress() -> None:
+async def test_a_response_has_one_id_so_its_waiting_client_gets_comments() -> None:
     answer = rendering("responses")
-    first = events(answer.empty_delta(PLACE))
-    assert [name for name, _ in first] == ["response.created", "response.in_progress"]
-    assert first[1][1]["queue"] == {"position": 3, "eta": 9}
-    assert first[0][1]["response"]["output"] == []
+    assert answer.empty_delta(PLACE) == b": queued position=3 eta=9\n\n"
     created = b'{"type":"response.created","response":{"id":"resp_theirs"}}'
     assert created in await answer.add([Piece(created, "response.created")])
     ((name, event),) = events(answer.empty_delta(None))
     assert (name, event["response"]["id"]) == ("response.in_progress", "resp_theirs")
+    assert event["sequence_number"] == 0
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "messages"])

@@ -40,7 +40,7 @@ class About:
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """Answer also without a key."""
-        self._check_loading()
+        self._refuse({"loading"})
         return web.json_response({"status": "ok"})
 
     async def props(self, request: web.Request) -> web.StreamResponse:
@@ -79,16 +79,17 @@ class About:
         return web.json_response({"id": config.models[0], "parameters": parameters})
 
     def _check(self, request: web.Request) -> None:
-        self._check_loading()
+        self._refuse({"loading", "unauthorized", "unauthorized_text", "forbidden"})
         authorize(self._state, request)
         self._state.counts.looked_up += 1
         if _TELLS.get(request.path, self._state.config.like) != self._state.config.like:
             raise RefusedError(NOT_FOUND)
 
-    def _check_loading(self) -> None:
+    def _refuse(self, errors: set[str]) -> None:
+        """Refuse if the posted script has one of these errors."""
         posted = self._state.scripts.posted
-        if posted is not None and posted.error == "loading" and posted.fault is None:
-            raise RefusedError(ERRORS["loading"])
+        if posted is not None and posted.error in errors and posted.fault is None:
+            raise RefusedError(ERRORS[posted.error])
 
 
 NOT_FOUND = llama(404, "File Not Found", "not_found_error")

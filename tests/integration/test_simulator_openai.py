@@ -321,6 +321,8 @@ async def test_an_error_can_pass_after_some_requests(caller: OpenAiCaller) -> No
     for status in (503, 503, 200):
         async with caller.chat("Hi") as response:
             assert response.status == status
+    await caller.post("/simulator/script", {"error": "unauthorized"})
+    assert [(await caller.get(path))[0] for path in ("/health", "/v1/models")] == [200, 401]
     status, refused = await caller.post("/simulator/script", {"fault": "nonsense"})
     assert status == 400
     assert "fault" in refused["error"]["message"]

@@ -139,7 +139,7 @@ $(CLIENTS)/.apps-installed: | $(CLIENTS)/.installed
 	@mkdir -p $(CLIENTS)/npm
 	@npm install --prefix $(CLIENTS)/npm --no-audit --no-fund --silent @ai-sdk/openai ai \
 		@anthropic-ai/claude-code @fortaine/fetch-event-source @microsoft/fetch-event-source \
-		@openai/codex opencode-ai
+		@openai/codex openai opencode-ai
 	@touch $@
 
 $(CLIENTS)/.web-installed: | $(CLIENTS)/.installed

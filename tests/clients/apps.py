@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from servers import API, ROOT, gateway
+from servers import API, ROOT, gateway, openai_server
 
 CLIENTS = ROOT / ".clients"
 COMMANDS = CLIENTS / "npm" / "node_modules" / ".bin"
@@ -106,6 +106,11 @@ def fetch_event_source(folder: Path) -> None:
     node(folder, "fetch_event_source.mjs")
 
 
+def openai_node(folder: Path) -> None:
+    """openai-node."""
+    node(folder, "openai_node.mjs")
+
+
 def opencode(folder: Path) -> None:
     """A question to opencode, which reads a file for it."""
     provider = {
@@ -143,33 +148,45 @@ CASES: tuple[Callable[[Path], None], ...] = (
     codex,
     cow,
     fetch_event_source,
+    openai_node,
     opencode,
     vercel,
 )
+RELAYED = (fetch_event_source, openai_node, opencode, vercel)
+"""Those that are run against both kinds of upstreams."""
+
+
+def attempt(case: Callable[[Path], None], folder: Path) -> list[str]:
+    """Run a client in a new folder; return its name if it failed, and keep what it printed."""
+    folder.mkdir()
+    try:
+        case(folder)
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        folder.with_suffix(".log").write_text(str(error))
+        print(f"{folder.name}: FAILED", flush=True)
+        return [folder.name]
+    print(f"{folder.name}: right", flush=True)
+    return []
 
 
 def main() -> None:
     """Run all clients, or those that are named."""
     named = sys.argv[1:] or [case.__name__ for case in CASES]
     root = Path(tempfile.mkdtemp(prefix="clients-"))
-    failed = []
+    failed: list[str] = []
     waiting = {"GATEWAY__STREAM__GRACE": "0.2", "GATEWAY__STREAM__KEEPALIVE_INTERVAL": "0.3"}
     with gateway(root / "gateway.log", **waiting):
         for case in CASES:
-            name = case.__name__
-            if name not in named:
+            if case.__name__ not in named:
                 continue
-            if name == "cow" and "COW" not in os.environ:
+            if case.__name__ == "cow" and "COW" not in os.environ:
                 print("cow: skipped, since COW names no checkout (see tests/clients/README.md)")
                 continue
-            folder = root / name
-            folder.mkdir()
-            try:
-                case(folder)
-            except (AssertionError, OSError, subprocess.SubprocessError) as error:
-                (root / f"{name}.log").write_text(str(error))
-                failed.append(name)
-            print(f"{name}: {'FAILED' if name in failed else 'right'}", flush=True)
+            failed += attempt(case, root / case.__name__)
+    with openai_server(root / "server.log") as server, gateway(root / "relay.log", **server):
+        for case in RELAYED:
+            if case.__name__ in named:
+                failed += attempt(case, root / f"{case.__name__}_relayed")
     if failed:
         sys.exit(f"failed: see {root}")
     shutil.rmtree(root)

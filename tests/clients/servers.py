@@ -44,6 +44,16 @@ def gateway(log: Path, **environ: str) -> AbstractContextManager[None]:
     return running([python, "-m", "local"], health, log, **environ)
 
 
+@contextmanager
+def openai_server(log: Path) -> Iterator[dict[str, str]]:
+    """Run the simulator of an OpenAI-compatible server; yields the settings that name it."""
+    url = f"http://127.0.0.1:{PORT + 2}"
+    options = ["--kind", "openai", "--port", str(PORT + 2), "--models", "gpt-4,gpt-4o-mini"]
+    python = ROOT / ".venv" / "bin" / "python"
+    with running([python, "-m", "simulator", *options], f"{url}/health", log):
+        yield {"GATEWAY__UPSTREAM__KIND": "openai", "GATEWAY__UPSTREAM__BASE_URL": url}
+
+
 def answers(url: str) -> bool:
     """Return True if a server answers at an address with success."""
     try:

@@ -38,6 +38,18 @@ def gateway(shared_gateway: Gateway) -> Gateway:
     return shared_gateway.at_rest()
 
 
+@pytest.fixture(scope="session")
+def relaying_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway in front of an OpenAI-compatible server with the models that clients name."""
+    models = "gpt-4,gpt-4o"
+    with Gateway(
+        tmp_path_factory.mktemp("relaying"),
+        simulator=("--kind", "openai", "--models", models),
+        upstream__kind="openai",
+    ) as gateway:
+        yield gateway.start()
+
+
 @pytest.fixture(scope="module")
 def mortal_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A Redis and a simulator for tests that start and kill roles, some of which the next test

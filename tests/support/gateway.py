@@ -33,14 +33,16 @@ ROOT = Path(__file__).resolve().parents[2]
 class Gateway:
     """Redis with its log, a simulator, workers and front ends, on free ports of this machine.
 
+    `simulator` are its options; with None there is none, and the settings name the upstream.
     `overrides` are settings as the environment gives them: `queue__max_wait="5"`. Once `files` is a
     directory, roles read their settings from there instead, and from nowhere else.
     """
 
     files: Path | None = None
+    simulator = ""
 
     def __init__(
-        self, directory: Path, *, simulator: tuple[str, ...] = (), **overrides: str
+        self, directory: Path, *, simulator: tuple[str, ...] | None = (), **overrides: str
     ) -> None:
         self.directory = directory
         self.redis = EmbeddedRedis(appendonly=True)
@@ -54,7 +56,8 @@ class Gateway:
 
     def __enter__(self) -> Gateway:
         self.redis.start()
-        self._start_simulator()
+        if self._simulator_options is not None:
+            self.simulator = self.start_simulator(*self._simulator_options)[1]
         return self
 
     def __exit__(
@@ -74,6 +77,10 @@ class Gateway:
     def url(self) -> str:
         """URL of the first front end."""
         return self.urls[0]
+
+    def override(self, **overrides: str) -> None:
+        """Set further settings, for the roles that start from now on."""
+        self._overrides.update(overrides)
 
     def start(self, *, workers: int = 1, fronts: int = 1, processes: int = 1) -> Gateway:
         """Have the given numbers of roles, and wait until requests would be served at once.
@@ -167,14 +174,15 @@ class Gateway:
             environ["GATEWAY__SERVER__PROCESSES"] = str(processes)
         return self._spawn("app", **environ)
 
-    def _start_simulator(self) -> None:
-        child = self._spawn("simulator", "--port", "0", *self._simulator_options)
+    def start_simulator(self, *options: str) -> tuple[subprocess.Popen[bytes], str]:
+        """Start a simulator; return its process and its URL."""
+        child = self._spawn("simulator", "--port", "0", *options)
         log = self.directory / f"{self._outputs:02d}-simulator.log"
         found = until(
             lambda: re.search(r"ready on (http://\S+)", log.read_text()), 30, "no simulator"
         )
         assert child.poll() is None
-        self.simulator = found[1]
+        return child, found[1]
 
     @property
     def environ(self) -> dict[str, str]:
@@ -187,7 +195,7 @@ class Gateway:
         else:
             settings = {
                 "GATEWAY__REDIS__URL": self.redis.url,
-                "GATEWAY__UPSTREAM__BASE_URL": getattr(self, "simulator", ""),
+                "GATEWAY__UPSTREAM__BASE_URL": self.simulator,
                 "GATEWAY__SERVER__HOST": "127.0.0.1",
                 "GATEWAY__LOG__PATH": str(self.directory / "log" / "access.log"),
                 "GATEWAY__MEDIA__STORE": str(self.directory / "media"),

@@ -18,12 +18,13 @@ from wire.redis.outage import REDIS_ERRORS
 from wire.stream.outbox import Outbox
 from wire.stream.publication import Publication
 from workers.conversation import hold_conversation
-from workers.upstream import Upstream
+from workers.upstream import Upstream, UpstreamBusy
 
 K = TypeVar("K", ChatJob, RelayedJob)
 
 SURVEY, SURVEY_SOON = 60.0, 5.0
-"""Seconds between two surveys of a server, and between those that did not find out all."""
+"""Seconds between two surveys of a server, and between those that did not find out all. One follows
+at once when it begins or ceases to refuse our credential."""
 
 
 class Surveyed(msgspec.Struct, frozen=True):
@@ -56,6 +57,8 @@ class ServedUpstream(Generic[K]):
         self._kind: type[K] = kind
         self._upstream: Upstream[K] = upstream
         self._survey = survey
+        self._refused_us = False
+        self._changed = False
 
     async def converse(self, job: Job, publication: Publication, outbox: Outbox) -> Ending:
         """Hold a job's conversation; see `hold_conversation`.
@@ -65,15 +68,25 @@ class ServedUpstream(Generic[K]):
         """
         if not isinstance(job, self._kind):
             raise msgspec.ValidationError(f"the upstream {self.name} has no jobs of this kind")
-        return await hold_conversation(job, publication, self._upstream, outbox, self.limits)
+        refused_us = False
+        try:
+            return await hold_conversation(job, publication, self._upstream, outbox, self.limits)
+        except UpstreamBusy as busy:
+            refused_us = busy.refused_us
+            raise
+        finally:
+            if refused_us != self._refused_us:
+                self._refused_us = refused_us
+                self._changed = True
 
     async def keep_offering(self, line: WorkerLine, heartbeat: float) -> None:
         """Tell the line at every heartbeat what the upstream offers, forever."""
         clock = asyncio.get_running_loop().time
         while True:
+            self._changed = False
             found = await self._survey()
             until = clock() + (SURVEY if found.is_complete else SURVEY_SOON)
-            while clock() < until:
+            while clock() < until and not self._changed:
                 # An outage of Redis is logged where leases are renewed.
                 with contextlib.suppress(*REDIS_ERRORS):
                     await line.offer(found.offer)

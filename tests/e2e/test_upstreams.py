@@ -1,0 +1,66 @@
+"""Several OpenAI-compatible servers that offer the same model, one of which dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.chats import Chat, Chatting, chatting
+from tests.support.gateway import Gateway, until
+
+JOBS = 60
+
+
+@pytest.fixture
+async def chats(loop: asyncio.AbstractEventLoop) -> AsyncIterator[Chatting]:
+    async with chatting() as chats:
+        yield chats
+
+
+def says(directive: str) -> dict[str, object]:
+    return {"model": "tiny", "messages": [{"role": "user", "content": f"[[sim {directive}]]"}]}
+
+
+async def stats(url: str) -> dict[str, int]:
+    async with httpx.AsyncClient(timeout=30) as http:
+        counted: dict[str, int] = (await http.get(f"{url}/simulator/stats")).json()
+        return counted
+
+
+async def test_only_answers_that_had_begun_fail_when_one_of_two_servers_dies(
+    tmp_path: Path, chats: Chatting
+) -> None:
+    with Gateway(tmp_path, simulator=("--kind", "openai"), upstream__kind="openai") as gateway:
+        dying, second = gateway.start_simulator("--kind", "openai")
+        gateway.override(upstreams__second__base_url=second)
+        gateway.start()
+        asked = [
+            chats.start(gateway.url, f"key-{n % 6}", says("words=20 interval=0.02"))
+            for n in range(JOBS)
+        ]
+        await asyncio.to_thread(until, lambda: begun(asked) >= 8, 60, "they do not begin")
+        assert (await stats(second))["active"] == 2
+        torn = [chat for chat, _ in asked if chat.begun.is_set() and not chat.endings]
+        dying.kill()
+        busy = []
+        while sum(not chat.begun.is_set() and not chat.endings for chat, _ in asked) > 4:
+            busy.append((await stats(gateway.simulator))["active"])
+            await asyncio.sleep(0.02)
+        for _, task in asked:
+            await task
+        failed = [chat for chat, _ in asked if not chat.is_whole]
+        assert len(failed) <= 2
+        assert all(chat in torn or chat.begun.is_set() for chat in failed)
+        assert all(len(chat.endings) == 1 for chat, _ in asked)
+        there = await stats(gateway.simulator)
+        assert (there["peak"], there["peak_deferred"]) == (2, 0)
+        print(f"slots of the other in use: {sum(busy) / (2 * len(busy)):.0%} of the time")
+        assert sum(busy) / (2 * len(busy)) > 0.8
+
+
+def begun(asked: list[tuple[Chat, asyncio.Task[None]]]) -> int:
+    return sum(chat.begun.is_set() for chat, _ in asked)

@@ -157,7 +157,7 @@ class Settlement:
             # Before the seat is free: the next job would fail as well.
             await self._insist(attempt, partial(self._line.refuse, claim))
             await self._finish_waiting(claim.key, None, failed)
-        await self.finish(attempt, failed, upstream_failed=error.passing and error.counts)
+        await self.finish(attempt, failed, upstream_failed=error.passing and not error.doubtful)
 
     async def _retried(self, attempt: Attempt, error: UpstreamError) -> bool:
         """Requeue a job to be tried again. False: it must be finished instead."""
@@ -166,7 +166,7 @@ class Settlement:
             limit = min(limit, error.retries)
         pause = RETRY_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries
         call = partial(self._line.retry, attempt.claim, pause, LONGEST_RETRY_PAUSE, limit)
-        result = await self._insist(attempt, partial(call, counts=error.counts))
+        result = await self._insist(attempt, partial(call, doubtful=error.doubtful))
         return result not in ("cancelled", "exhausted")
 
     async def _requeue(

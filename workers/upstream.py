@@ -23,9 +23,9 @@ NO_ANSWER = Failed("upstream_error", "The upstream sent no answer. Retry the req
 class UpstreamError(Exception):
     """The upstream gave no complete answer. `failed` says whose fault that is.
 
-    `passing`: the failure is temporary, and any other job would have failed too. `retries`: number
-    of further tries that the job gets, if that is not the operator's setting; `counts`: it counts
-    for the circuit breaker. `capped_for`: seconds for which the account may not use the job's
+    `passing`: the failure is temporary, and any other job would have failed too; `doubtful`: unless
+    the request itself is at fault. `retries`: number of further tries that the job gets, if that is
+    not the operator's setting. `capped_for`: seconds for which the account may not use the job's
     family of models.
     """
 
@@ -36,14 +36,14 @@ class UpstreamError(Exception):
         passing: bool = False,
         capped_for: float | None = None,
         retries: int | None = None,
-        counts: bool = True,
+        doubtful: bool = False,
     ) -> None:
         super().__init__(failed.fault)
         self.failed = failed
         self.passing = passing
         self.capped_for = capped_for
         self.retries = retries
-        self.counts = counts
+        self.doubtful = doubtful
 
 
 class UpstreamBusy(Exception):

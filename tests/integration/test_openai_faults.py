@@ -102,7 +102,7 @@ def consequence(error: Refusal | None) -> str | float | int:
             return "no money"
         case UpstreamError(failed=failed) if failed.fault == "bad_request":
             return failed.status
-        case UpstreamError(passing=True, retries=1, counts=False):
+        case UpstreamError(passing=True, retries=1, doubtful=True):
             return "once more"
         case UpstreamError(passing=True):
             return "down"

@@ -150,7 +150,7 @@ async def test_its_errors_are_judged(url: str) -> None:
     async with asking(url) as server:
         with pytest.raises(UpstreamError) as caught:
             await collect(server, pictured)
-        assert (caught.value.retries, caught.value.counts) == (1, False)
+        assert (caught.value.retries, caught.value.doubtful) == (1, True)
         with pytest.raises(UpstreamError) as caught:
             await collect(server, long)
         failed = caught.value.failed

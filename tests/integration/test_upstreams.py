@@ -253,7 +253,7 @@ async def test_jobs_that_avoid_an_upstream_hold_up_no_other_there(queue: WholeLi
     clock = Clock(queue)
     for _ in range(3):
         (claimed,) = await take(queue, "gpu", limit=1)
-        assert await queue.retry(claimed, 100, 100, 5, counts=False) == "requeued"
+        assert await queue.retry(claimed, 100, 100, 5, doubtful=True) == "requeued"
     await clock.advance(101)
     await fill(queue, "chat:a", "other", count=1)
     assert ids(await take(queue, "gpu")) == ["other-chat:a-0"]
@@ -300,15 +300,26 @@ async def test_jobs_are_refused_when_the_circuits_of_all_their_upstreams_are_ope
     await enqueue(queue, "other", "key", "chat:b")
 
 
-async def test_failures_that_do_not_count_open_no_circuit(queue: WholeLine) -> None:
-    await serve(queue, shared("gpu", "chat:a", slots=1, circuit_failures=1))
-    await fill(queue, "chat:a", "key", count=1)
+async def test_four_failures_that_may_be_a_requests_own_count_as_one(queue: WholeLine) -> None:
+    await serve(queue, shared("gpu", "chat:a", slots=1, circuit_failures=2))
     clock = Clock(queue)
-    for _ in range(3):
-        (claimed,) = await take(queue, "gpu")
-        await queue.retry(claimed, 1, 1, 5, counts=False)
-        await clock.advance(1.1)
-    assert len(await take(queue, "gpu")) == 1
+    for n in range(8):
+        job = f"key-{n}-chat:a-0"
+        await fill(queue, "chat:a", f"key-{n}", count=1)
+        assert ids(await doubted(queue, clock)) == [job]
+        if n < 7:
+            assert ids(await doubted(queue, clock)) == [job]  # each job counts once
+            await queue.cancel(job)
+    assert await take(queue, "gpu") == []
+
+
+async def doubted(queue: WholeLine, clock: Clock) -> list[Claim]:
+    """Claim the next job, and fail it in a way that may be its own fault."""
+    claims = await take(queue, "gpu")
+    for claim in claims:
+        assert await queue.retry(claim, 1, 1, 5, doubtful=True) == "requeued"
+    await clock.advance(1.1)
+    return claims
 
 
 async def test_leases_at_a_dead_upstream_are_reclaimed_and_go_elsewhere(

@@ -253,7 +253,7 @@ class Walk:
         calls: list[Callable[[], Awaitable[Requeued]]] = [
             lambda: self.queue.cool_down(claim, 5, 60, self.random.choice([0.0, 0.0, 40.0])),
             lambda: self.queue.park(claim, self.random.choice([5, 100, 1000])),
-            lambda: self.queue.retry(claim, 2, 10, 3, counts=self.random.random() < 0.7),
+            lambda: self.queue.retry(claim, 2, 10, 3, doubtful=self.random.random() < 0.3),
             lambda: self.queue.requeue(claim),
         ]
         which = self.random.randrange(len(calls))

@@ -268,7 +268,7 @@ def test_the_first_message_may_be_an_error_and_its_code_counts_as_the_status() -
     for odd in ({}, {"code": "x"}, {"code": 7}, {"code": True}):
         unknown = first(message="Broken.", **odd)
         assert isinstance(unknown, UpstreamError)
-        assert (unknown.retries, unknown.counts, unknown.passing) == (1, False, True)
+        assert (unknown.retries, unknown.doubtful, unknown.passing) == (1, True, True)
 
 
 def test_a_flat_error_is_an_error() -> None:

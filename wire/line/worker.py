@@ -116,16 +116,16 @@ class WorkerLine(LineView):
         return await self._requeue("park", claim, round(wait * 1000))
 
     async def retry(
-        self, claim: Claim, wait: float, longest: float, limit: int, *, counts: bool = True
+        self, claim: Claim, wait: float, longest: float, limit: int, *, doubtful: bool = False
     ) -> Requeued:
         """Requeue a job that the upstream failed before answering; at most `limit` retries.
 
         The pause is `wait` seconds, doubles with each retry, and never exceeds `longest`. Then the
-        job is left to another upstream, if one serves its lane. `counts`: the failure counts
-        towards the circuit breaker.
+        job is left to another upstream, if one serves its lane. `doubtful`: the request
+        itself may be at fault, so four such failures count as one towards the circuit breaker.
         """
         times = (round(wait * 1000), round(longest * 1000))
-        return await self._requeue("retry", claim, *times, limit, int(counts))
+        return await self._requeue("retry", claim, *times, limit, int(doubtful))
 
     async def _requeue(self, script: str, claim: Claim, *args: int) -> Requeued:
         reply = await self._run(script, claim.id, claim.attempt, *args)

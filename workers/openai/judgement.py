@@ -6,7 +6,7 @@
 | 402, or 429 for lack of money | the account may not use the model for a while |
 | other 429, 529, 503 of a server that is full or loading | the job waits in its old place |
 | 407, 408, 425, other 5xx, 500 that is not JSON | it is down: the job is tried again |
-| 500 in JSON | mostly one request's fault: it is tried again once, and counts for nothing |
+| 500 in JSON | mostly one request's fault: it is tried again once; four count as one failure |
 | a redirect, which is never followed | `upstream.base_url` is wrong: the job fails |
 | other 4xx, 501 | the client's request: it gets the error as it is |
 """
@@ -68,7 +68,7 @@ def judge(status: int, error: ErrorObject, pause: float | None = None, path: str
         case 503 if pause is not None or _has_any(error, _FULL):
             return UpstreamBusy(pause or 0.0)
         case 500 if error.is_json:
-            return UpstreamError(failure(error, status), passing=True, retries=1, counts=False)
+            return UpstreamError(failure(error, status), passing=True, retries=1, doubtful=True)
         case 407 | 408 | 425:  # 407 is an answer of the operator's proxy
             return UpstreamError(failure(error, status), passing=True)
         case _ if status == 501 or 400 <= status < 500:

@@ -4,6 +4,7 @@
 local breaker = {}
 
 local SHORTEST, LONGEST = 5000, 60000   -- ms for which it stays open, doubling
+local DOUBTFUL = 1 / 4                  -- part of a failure that a doubtful one counts
 
 -- The running job that probes an upstream, if there is one.
 function breaker.probe(upstream)
@@ -15,16 +16,17 @@ end
 function breaker.set_probe(upstream, id) redis.call('HSET', keys.breaker(upstream), 'probe', id) end
 
 -- Count a failure that any other job would have had too. The circuit opens after some of them in a
--- row; a job that was tried several times counts once.
-function breaker.count_failure(upstream, id)
+-- row; a job that was tried several times counts once. `doubtful`: perhaps only this job would have had it,
+-- so it counts less.
+function breaker.count_failure(upstream, id, doubtful)
   local name = keys.breaker(upstream)
   local left = upstreams.open_for(upstream)
   if left and left > 0 then return end -- the job was running when the circuit opened
   local failures = redis.call('HGET', name, 'failures') or 0
   if redis.call('HSETNX', keys.job(id), 'failed ' .. upstream, 1) == 1 then
-    failures = redis.call('HINCRBY', name, 'failures', 1)
+    failures = redis.call('HINCRBYFLOAT', name, 'failures', doubtful and DOUBTFUL or 1)
   end
-  if left or tonumber(failures) >= upstreams.failures(upstream) then
+  if left and not doubtful or tonumber(failures) >= upstreams.failures(upstream) then
     local pause = redis.call('HGET', name, 'pause')
     pause = math.min(LONGEST, math.max(SHORTEST, tonumber(pause or 0) * 2))
     redis.call('HSET', name, 'until', clock.now + pause, 'pause', pause, 'failures', 0)

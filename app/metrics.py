@@ -55,7 +55,11 @@ class MetricsExporter:
         self._redis = redis
         self._take_snapshot = take_snapshot
         self._upstream_states = upstream_states
-        self._slots = config.upstream.max_concurrency
+        self._own_slots = sum(
+            upstream.max_concurrency
+            for upstream in config.upstreams.values()
+            if upstream.kind == "pandora"
+        )
         self._token = config.metrics.token
 
     async def __call__(self, request: Request) -> HTTPResponse:
@@ -84,6 +88,10 @@ class MetricsExporter:
         shared = upstream_metrics(self._upstream_states())
         return [*constant, *state_metrics(snapshot), *shared, *counted_metrics(tallies)]
 
+    @property
+    def _slots(self) -> int:
+        return self._own_slots + sum(state.slots for state in self._upstream_states())
+
 
 class Families(Collector):
     """Metric families in the form that the encoders accept."""
@@ -105,7 +113,7 @@ def constant_metrics(slots: int, *, redis_up: bool) -> list[Metric]:
         ),
         GaugeMetricFamily(
             "gateway_slots",
-            "Maximum number of simultaneous conversations (max_concurrency).",
+            "Maximum number of simultaneous conversations, of all upstreams.",
             slots,
         ),
     ]

@@ -45,6 +45,7 @@ class SharedUpstream(msgspec.Struct, frozen=True):
     """One shared upstream. `open_for`: seconds until it is tried again, None if it works."""
 
     name: str
+    slots: int
     lanes: frozenset[str]
     about: About
     open_for: float | None = None
@@ -55,6 +56,7 @@ class UpstreamState(msgspec.Struct, frozen=True):
 
     name: str
     is_described: bool = False
+    slots: int = 0
     open_for: float | None = None
     refuses_us: bool = False
 
@@ -172,7 +174,7 @@ class SharedUpstreams:
                 yield UpstreamState(name)
             else:
                 refuses = one.about.trouble == "refused_us"
-                yield UpstreamState(name, True, one.open_for, refuses)
+                yield UpstreamState(name, True, one.slots, one.open_for, refuses)
 
     def troubles(self) -> Iterator[str]:
         """Describe what is wrong with them, for `/readyz`."""
@@ -215,7 +217,8 @@ def _shared(live: list[LiveUpstream]) -> Iterator[SharedUpstream]:
             )
             continue
         lanes = frozenset(upstream.lanes)
-        yield SharedUpstream(upstream.name, lanes, about, upstream.open_for)
+        slots = upstream.max_concurrency
+        yield SharedUpstream(upstream.name, slots, lanes, about, upstream.open_for)
 
 
 def _lane(known: list[SharedUpstream], name: str) -> SharedLane | None:

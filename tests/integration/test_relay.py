@@ -391,6 +391,7 @@ async def test_a_wait_for_an_upstream_that_refuses_us_ends_with_that(
         await asyncio.sleep(0.01)
     response = await client.post(CHAT, json=BODY, headers=BEARER)
     assert (response.status_code, response.json()["error"]["code"]) == (502, "upstream_refused_us")
+    assert "gateway_slots 2.0" in (await client.get("/metrics")).text
     ready = (await client.get("/readyz")).json()
     assert any("refuses the credential" in reason for reason in ready["reasons"])
     for task in running:

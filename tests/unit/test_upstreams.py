@@ -27,7 +27,7 @@ from app.openai.errors import (
     NoWorker,
     Unauthorized,
 )
-from app.upstreams import INTERVAL, SharedUpstreams
+from app.upstreams import SharedUpstreams
 from settings.credentials import Secret, key_hash
 from wire.about import About, Trouble, encode_about
 from wire.events import Failed
@@ -149,7 +149,6 @@ async def test_gateways_without_shared_upstreams_ask_nothing() -> None:
     async with shared.running():
         assert await shared.lane("chat", "m") is None
     assert not asked.times
-    assert INTERVAL
 
 
 async def test_trouble_is_told_in_words_and_numbers() -> None:

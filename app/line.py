@@ -72,7 +72,8 @@ class SealedJob(msgspec.Struct):
 
     `family` is the kind of model. `bearer` is the client's key; `shared` if the job runs on an
     account of the gateway's own instead of the key's. `body` is the encoded and sealed job; `bytes`
-    is the size of that, of the job's blobs, and of what else is kept.
+    is the size of that, of the job's blobs, and of what else is kept. `slots` is the number of
+    slots that it takes.
     """
 
     id: str
@@ -82,6 +83,7 @@ class SealedJob(msgspec.Struct):
     bytes: int
     lane: str = "chat"
     shared: bool = False
+    slots: int = 1
 
 
 def seal_job(seal: Seal, job: ChatJob, kept: int = 0, lane: str = "chat") -> SealedJob:
@@ -91,11 +93,11 @@ def seal_job(seal: Seal, job: ChatJob, kept: int = 0, lane: str = "chat") -> Sea
     return SealedJob(job.id, job.family, job.bearer, body, size, lane)
 
 
-def seal_relayed(seal: Seal, job: RelayedJob, key: str, lane: str) -> SealedJob:
+def seal_relayed(seal: Seal, job: RelayedJob, key: str, lane: str, slots: int = 1) -> SealedJob:
     """Encode and seal a job that is relayed. `key` is that of its client."""
     body = seal.seal(encode_job(job), f"job {job.id}")
     size = len(body) + job.blob_bytes
-    return SealedJob(job.id, job.model, key, body, size, lane, shared=True)
+    return SealedJob(job.id, job.model, key, body, size, lane, shared=True, slots=slots)
 
 
 class Line:
@@ -216,6 +218,7 @@ class Line:
             key=line_key(self._seal, job.bearer),
             front_end=self._front_end_id,
             own_slots=0 if job.shared else self._own_slots(job.bearer),
+            slots=job.slots,
             user=self._seal.name("user", f"{job.bearer} {scheduling.tier} {scheduling.user}"),
             weight=queue.weights.get(fingerprint(job.bearer), 1.0) if queue.weights else 1.0,
             tier=SHARES[scheduling.tier],

@@ -78,7 +78,7 @@ class Relay:
             offloaded=await self._attachments.offload(body, 0, resources) if is_long else None,
         )
         form = RelayedForm(path, call.model, call.is_streamed, call.include_usage)
-        sealed = seal_relayed(self._seal, job, asked.key, asked.lane.name)
+        sealed = seal_relayed(self._seal, job, asked.key, asked.lane.name, call.choices)
         render = partial(self._rendering, request, form, scheduling)
         return PreparedRequest(sealed, scheduling, form.stream, render)
 

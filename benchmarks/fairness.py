@@ -210,7 +210,7 @@ async def spread(
     for n, names in models.items():
         for name in names:
             lane = lane_name("chat", name)
-            made.closed(Kind(f"key-{n}", length, cap=0, lane=lane, family=name), 3)
+            made.closed(Kind(f"key-{n}", length, cap=0, lane=lane), 3)
     await made.run(span)
     held = made.held()
     fair = sum(held.values()) / KEYS

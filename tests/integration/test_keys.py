@@ -211,9 +211,10 @@ async def scenes(
     both = [shared("gpu", "chat:a", "chat:b"), shared("box", "chat:a", "chat:b")]
     await serve(queue, *both)
     for lane in ("chat:a", "chat:b"):
-        await enqueue(queue, lane[-1], "of-models", lane=lane, own_slots=0)
+        await enqueue(queue, lane[-1], "of-models", lane=lane, own_slots=0, slots=2)
     await step()
-    first, _ = await queue.claim("w", 10, ["gpu"])
+    (first,) = await queue.claim("w", 10, ["gpu"])
+    await step()
     assert await queue.retry(first, 0.01, 0.01, 5) == "requeued"
     await step()
 

@@ -37,7 +37,7 @@ async def queue(redis: Redis, seal: Seal) -> WholeLine:
 
 
 async def enqueue(queue: WholeLine, id: str, key: str, lane: str, **more: Any) -> Accepted:
-    job = new(id, key, lane=lane, own_slots=0, family=lane, **more)
+    job = new(id, key, lane=lane, own_slots=0, **more)
     admission = await queue.enqueue(job, b"body")
     assert isinstance(admission, Accepted), admission
     return admission
@@ -377,7 +377,7 @@ async def test_a_forecast_counts_the_slots_of_all_upstreams_and_the_keys_of_all_
     queue: WholeLine, redis: Redis
 ) -> None:
     fields = {"n": 50, "mean": 10_000, "square": 1e8}
-    kinds = [f"{lane}{family}" for lane in ("chat:a", "chat:b") for family in ("", f" {lane}")]
+    kinds = ["chat:a", "chat:a a", "chat:b", "chat:b b"]
     known = {f"{kind} {name}": value for kind in kinds for name, value in fields.items()}
     await redis.hset("gateway:service", mapping=known)  # type: ignore[misc]  # redis-py: sync or async
     offers = [shared("gpu", "chat:a", "chat:b", slots=2), shared("box", "chat:a", slots=2)]
@@ -415,6 +415,60 @@ async def test_a_model_that_is_parked_everywhere_for_longer_than_a_job_may_wait_
     await queue.park(two, 20_000)
     job = new("job", "other", lane="chat:a", own_slots=0)
     assert await queue.enqueue(job, b"") == Refused("model_capped", 10_000.0)
+
+
+async def test_a_job_that_takes_several_slots_gets_them_all_and_is_charged_for_them(
+    queue: WholeLine, redis: Redis
+) -> None:
+    offer = shared("gpu", "chat:a", "chat:b", slots=4)
+    await serve(queue, offer)
+    await fill(queue, "chat:b", "small", count=2)
+    small = await take(queue, "gpu")
+    await enqueue(queue, "large", "two", "chat:a", slots=3)
+    await fill(queue, "chat:b", "one", "three", count=5)
+    assert await take(queue, "gpu") == [], "its slots are kept free"
+    await finish(queue, small[0])
+    (large,) = await take(queue, "gpu")
+    assert large.id == "large"
+    assert await redis.zcard("gateway:leases:gpu:chat") == 4
+    await redis.zadd("gateway:leases:gpu:chat", {"large": 1.0, "large 2": 1.0, "large 3": 1.0})
+    await queue.renew(replace(PRESENCE, upstreams=("gpu",)), [large])
+    assert await queue.reap() == (0, [])
+
+    await fill(queue, "chat:a", "two", count=9)
+    clock = Clock(queue)
+    await clock.advance(10)
+    await finish(queue, large, small[1])
+    assert await redis.zcard("gateway:leases:gpu:chat") == 0
+    got = Counter(each.key for each in await served(queue, 11, offer))
+    assert got["two"] <= 2, "it has paid for three slots"
+
+
+async def test_a_job_that_takes_more_slots_than_there_are_gets_all_of_them(
+    queue: WholeLine, redis: Redis
+) -> None:
+    await serve(queue, shared("gpu", "chat:a", slots=2))
+    await enqueue(queue, "large", "key", "chat:a", slots=5)
+    await fill(queue, "chat:a", "other", count=1)
+    assert ids(await take(queue, "gpu")) == ["large"]
+    assert await redis.zcard("gateway:leases:gpu:chat") == 2
+    await redis.zadd("gateway:leases:gpu:chat", {"large": 1.0, "large 2": 1.0})
+    assert await queue.reap() == (1, [])
+    assert ids(await take(queue, "gpu")) == ["large"]
+
+
+async def test_names_that_clients_choose_neither_break_the_line_nor_fill_redis(
+    queue: WholeLine, redis: Redis
+) -> None:
+    lane = lane_name("chat", "*")
+    await serve(queue, shared("gpu", lane))
+    for n, family in enumerate(["a model: 7B", "\n", "x" * 10_000, "own chat", "*", ""]):
+        await enqueue(queue, f"job-{n}", "key", lane, family=family)
+    for _ in range(3):
+        await finish(queue, *await take(queue, "gpu"))
+    known = {name.decode() for name in await redis.hkeys("gateway:service")}  # type: ignore[misc]  # redis-py: sync or async
+    assert {name.rpartition(" ")[0] for name in known} == {"chat:*", "chat:* *"}
+    assert not [key async for key in redis.scan_iter("gateway:line*")]
 
 
 async def test_own_accounts_and_shared_ones_do_not_gate_each_other(queue: WholeLine) -> None:

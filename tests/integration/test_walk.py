@@ -124,6 +124,7 @@ class Walk:
             family=self.random.choice(FAMILIES) if own else lane.partition(":")[2],
             own_slots=CAPS[account] if own else 0,
             key_slots=KEY_CAPS[account],
+            slots=1 if own else self.random.choice([1, 1, 1, 2, 3]),
             user=self.random.choice(["u", "v"]),
             weight=self.random.choice([0.5, 1.0, 3.0]),
             tier=self.random.choice([0.25, 1.0, 4.0]),
@@ -183,10 +184,6 @@ class Walk:
             self.taken["claimed"] += 1
             self.taken[claim.upstream] += 1
         running = [job.claim for job in self.open() if job.claim]
-        for upstream, held in Counter(each.upstream for each in running).items():
-            assert held <= MOST[upstream]
-        for account, held in Counter(each.account for each in running).items():
-            assert held <= (CAPS | ACCOUNTS)[account]
         for key, held in Counter(each.key for each in running).items():
             assert held <= (KEY_CAPS[key] or held)
 
@@ -197,21 +194,28 @@ class Walk:
         """Check that no slot of an upstream is free for a job that is in a queue."""
         held = await self.snapshot()
         later = held.get("gateway:later", {})
-        running = [job.claim for job in self.open() if job.claim]
-        embedding = {each.upstream for each in running if each.lane.startswith("embeddings")}
+        queued = [
+            int(held[f"gateway:job:{id}"].get("slots", 1))
+            for key, ids in held.items()
+            if key.startswith("arq:queue:")
+            for id in ids
+        ]
         for offer in SHARED:
             name = offer.upstream
-            full = sum(each.upstream == name for each in running) >= MOST[name]
-            if full or name not in upstreams or f"gateway:breaker:{name}" in held:
+            embedding = held.get(f"gateway:leases:{name}:embeddings", {})
+            taken = len(embedding) + len(held.get(f"gateway:leases:{name}:chat", {}))
+            if taken >= MOST[name] or name not in upstreams or f"gateway:breaker:{name}" in held:
                 continue
+            if max(queued, default=1) > 1:
+                continue  # the slots may be kept free for a job that needs several
             for account, slots in offer.accounts.items():
                 learned = float(held[f"gateway:account:{account}"].get("learned", slots))
-                held_here = sum(each.account == account for each in running)
-                if held_here >= max(1, int(learned)) or f"account {account}" in later:
+                here = len(held.get(f"gateway:holds:{account}", ()))
+                if here >= max(1, int(learned)) or f"account {account}" in later:
                     continue
                 for lane in offer.lanes:
                     parked = f"family {account} {lane}" in later
-                    if parked or (lane.startswith("embeddings") and name in embedding):
+                    if parked or (lane.startswith("embeddings") and embedding):
                         continue
                     for id in held.get(f"arq:queue:{lane}:{self.fingerprint}", {}):
                         assert held[f"gateway:job:{id}"].get("avoid") == name
@@ -368,7 +372,12 @@ class Walk:
     async def reap(self) -> None:
         names = [name async for name in self.redis.scan_iter("gateway:leases:*")]
         leases = [await self.scores(name.decode()) for name in names]
-        lapsed = {id for of in leases for id, until in of.items() if until <= self.clock / 1000}
+        lapsed = {
+            id.partition(" ")[0]
+            for of in leases
+            for id, until in of.items()
+            if until <= self.clock / 1000
+        }
         back, ended = await self.queue.reap()
         assert back + len(ended) in (0, len(lapsed))
         for one in ended:
@@ -497,6 +506,8 @@ class Walk:
         ):
             for of, ids in members(key).items():
                 for id in ids:
+                    if " " in id:
+                        continue  # a further lease of a job
                     places[id].append(name)
                     record = records[id]
                     expected = {
@@ -591,7 +602,12 @@ class Walk:
             assert held.get(f"gateway:backlog:{lane}", {}) == backlog
             for key in CAPS:
                 assert held.get(f"gateway:waits:{key}", {}).get(lane, 0) == backlog[key]
-            leased = {id for of, ids in leases.items() for id in ids if of.endswith(f":{sort}")}
+            leased = {
+                id.partition(" ")[0]
+                for of, ids in leases.items()
+                for id in ids
+                if of.endswith(f":{sort}")
+            }
             assert leased & set(of_lane) == set(of_lane) - waiting
         kept = sum(job.new.bytes for job in open_jobs.values())
         assert int(held.get("gateway:bytes", 0)) == kept <= CONFIG.max_bytes
@@ -620,10 +636,17 @@ class Walk:
         of_accounts: defaultdict[str, set[str]] = defaultdict(set)
         for id, job in open_jobs.items():
             if job.claim:
-                expected[f"{job.claim.upstream}:{job.new.lane.partition(':')[0]}"].add(id)
-                of_accounts[job.claim.account].add(id)
+                number = int(held[f"gateway:job:{id}"].get("leased", 1))
+                assert number == 1 if job.new.own_slots else number <= job.new.slots
+                names = {id, *(f"{id} {n}" for n in range(2, number + 1))}
+                expected[f"{job.claim.upstream}:{job.new.lane.partition(':')[0]}"] |= names
+                of_accounts[job.claim.account] |= names
         assert leased == expected
         assert slots == of_accounts
+        for upstream, most in MOST.items():
+            assert sum(len(of) for name, of in leased.items() if name.startswith(upstream)) <= most
+        for account, most in (CAPS | ACCOUNTS).items():
+            assert len(slots.get(account, ())) <= most
         queues = (re.fullmatch(r"arq:queue:([\w:]+):\w+", key) for key in held)
         assert held.get(f"gateway:ready:{self.fingerprint}", set()) == {q[1] for q in queues if q}
 

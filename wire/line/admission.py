@@ -14,7 +14,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     `front_end` is the one that enqueues it. `own_slots` is the number of conversations that the
     key's own account may hold at once; 0 if the job runs on an account of the upstream instead.
     `key_slots` is the number of jobs that the key may have at once, 0 for no limit. `family` is the
-    kind of model; settings or the upstream name all that there are. `weight` is the key's part of
+    kind of model that the key's own account may use up; other jobs have that of their lane. `slots`
+    is the number of slots that it takes, if its account has as many. `weight` is the key's part of
     the slots, `tier` the job's part among its key's users, `band` an offset that goes before all
     their tags. `bytes` is the memory that it takes. `max_wait` is the client's own limit, in
     seconds. `idem` is its idempotency key and `digest` identifies the request under that key.
@@ -29,6 +30,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     family: str = "gpt_4_s"
     own_slots: int = 1
     key_slots: int = 0
+    slots: int = 1
     user: str = ""
     weight: float = 1.0
     tier: float = 1.0

@@ -169,4 +169,7 @@ def _for_redis(job: NewJob) -> dict[str, object]:
     return {
         "idem": job.idem and keys.idempotency(job.idem),
         "max_wait": min(job.max_wait, 1e9) * 1000,
+        # Clients and servers choose the names of models. That of a lane is encoded, and a worker
+        # has offered it: so the names of Redis keys stay sound, and service times few.
+        "family": job.family if job.own_slots else job.lane.partition(":")[2] or "any",
     }

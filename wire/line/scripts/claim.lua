@@ -1,4 +1,4 @@
--- needs: accounts, breaker, clock, durations, fairness, hash, jobs, keys, line, metrics, openings, precedence, pulse, queue, upstreams
+-- needs: breaker, clock, durations, fairness, hash, jobs, keys, leases, line, metrics, openings, precedence, pulse, queue, upstreams
 -- Claim up to `want` jobs for a worker, each with a lease of a slot of an upstream and of an account there. The
 -- upstream that holds the smallest part of its slots goes first; there, the sort and the lane that come first
 -- (see `precedence`).
@@ -11,17 +11,16 @@ jobs.resume_due()
 
 local LEFT = 8 -- jobs of a lane that are left to another upstream, at most: those behind them are, too
 
--- Remove the job of a lane from its queue whose turn it is: the job, and its tag; nil if none may run at this
--- upstream.
+-- Remove the job of a lane from its queue whose turn it is: the job, with its tag and `passed` as `queue.pop` says;
+-- nil if none may run at this upstream.
 local function pop(upstream, sort, lane)
-  local aside, found, tag = {}, nil, nil
+  local aside, found = {}, nil
   while not found and #aside < LEFT do
-    local id
-    id, tag = queue.pop(lane)
+    local id, at, passed = queue.pop(lane)
     if not id then break end
     local job = hash.some(keys.job(id), 'state', 'key', 'family', 'readers', 'body', 'arrived', 'predicted',
-      'attempt', 'avoid', 'tag')
-    job.id = id
+      'attempt', 'avoid', 'tag', 'slots')
+    job.id, job.at, job.passed = id, at, passed
     if job.state ~= 'waiting' then
       -- Its record was evicted, for example. Its seat is released when it is needed, or by the reconciler.
       redis.call('ZREM', keys.waiting(sort), id)
@@ -39,24 +38,25 @@ local function pop(upstream, sort, lane)
     end
   end
   for _, job in ipairs(aside) do queue.add(lane, job.key, job.id, job.tag) end
-  return found, tag
+  return found
 end
 
 -- Start a job: it holds a slot from now on, and its key's next job takes its place in the queue.
-local function start(opening, sort, lane, account, job, tag)
+local function start(opening, sort, lane, account, leased, job)
   local id, key, upstream = job.id, job.key, opening.upstream
   account = account or key
-  precedence.start(upstream, sort, lane, tag)
-  fairness.start(lane, tag)
+  precedence.start(upstream, sort, lane, job.at)
+  fairness.start(lane, job.at)
+  queue.start(lane, job.passed)
   line.count_out(id, lane, key)
   redis.call('SREM', keys.queued(key), id)
   redis.call('ZADD', keys.running(key), clock.now, id)
-  redis.call('ZADD', keys.leases(upstream, sort), clock.now + lease, id)
-  accounts.hold(account, id)
+  leases.hold(id, {upstream = upstream, lane = lane, account = account, leased = leased}, clock.now + lease)
   -- Never the same number twice, even if Redis lost the last claim in a crash.
   local attempt = math.max(clock.now, tonumber(job.attempt) + 1)
   redis.call('HSET', keys.job(id), 'state', 'running', 'attempt', attempt, 'worker', worker,
     'claimed', clock.now, 'upstream', upstream, 'account', account)
+  if leased > 1 then redis.call('HSET', keys.job(id), 'leased', leased) end
   if record ~= '' then redis.call('SET', keys.arq_job(id), record, 'PX', durations.MINUTE) end
   if opening.probes then breaker.set_probe(upstream, id) end
   line.fill_seats(key)
@@ -74,10 +74,12 @@ local claimed, all = {}, openings.at({unpack(ARGV, 6)})
 while #claimed < tonumber(want) do
   local opening, sort, lane, account = openings.next(all)
   if not opening then break end
-  local job, tag = pop(opening.upstream, sort, lane)
-  if job then
-    claimed[#claimed + 1] = start(opening, sort, lane, account and account.name, job, tag)
-    openings.take(opening, sort, account)
+  local job = pop(opening.upstream, sort, lane)
+  local leased = job and openings.take(opening, sort, account, tonumber(job.slots or 1))
+  if leased then
+    claimed[#claimed + 1] = start(opening, sort, lane, account and account.name, leased, job)
+  elseif job then
+    queue.add(lane, job.key, job.id, job.tag) -- until as many slots are free as it needs
   else
     openings.skip(opening, sort, lane)
   end

@@ -51,13 +51,14 @@ if not job.accepted then
 end
 
 -- A strict band goes before all others of its key; settings.toml says which jobs that starves.
-job.line_tag = fairness.users_next_tag(key, job.user, 1 / job.tier) + job.band
+job.line_tag = fairness.users_next_tag(key, job.user, job.slots / job.tier) + job.band
 strangers.keep(key, job.stranger and limits.longest + 10 * durations.MINUTE or durations.DAY)
 redis.call('HSET', keys.job(id), 'state', 'waiting', 'lane', lane, 'key', key, 'family', job.family,
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'line_tag', job.line_tag,
   'readers', job.front_end .. '/' .. id, 'band', job.band, 'arrived', clock.now,
   'deadline', clock.now + limits.longest, 'bytes', job.bytes, 'attempt', 0, 'crashes', 0, 'body', body)
 if job.account then redis.call('HSET', keys.job(id), 'account', key) end
+if job.slots > 1 then redis.call('HSET', keys.job(id), 'slots', job.slots) end
 if job.promised then redis.call('HSET', keys.job(id), 'promised', 1) end
 redis.call('PEXPIRE', keys.job(id), durations.DAY)
 if job.idem then

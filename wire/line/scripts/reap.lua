@@ -1,4 +1,4 @@
--- needs: clock, hash, jobs, keys, metrics, pulse, upstreams, vocabulary
+-- needs: clock, hash, jobs, keys, leases, metrics, pulse, upstreams, vocabulary
 -- Leases that expired: their workers died, or lost their connection to Redis. Jobs of which nothing was
 -- published are requeued in their old place; the caller must publish the ending of the others.
 -- ARGV: lease, gap (ms), number of crashed workers after which a job is not tried again.
@@ -10,18 +10,19 @@ jobs.resume_due()
 if calm < tonumber(lease) then return {0, {}} end
 local requeued, stalled = 0, {}
 
-local function reap(leases)
+local function reap(held)
   -- No lease is longer than this: the clock was set back.
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, clock.now + 2 * lease, '+inf')) do
-    redis.call('ZADD', leases, clock.now + lease, id)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', held, clock.now + 2 * lease, '+inf')) do
+    redis.call('ZADD', held, clock.now + lease, id)
   end
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', clock.now, 'LIMIT', 0, 100)) do
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', held, '-inf', clock.now, 'LIMIT', 0, 100)) do
+    local id = leases.job(name)
     local state, attempt, published, cancel, readers =
       hash.get(keys.job(id), 'state', 'attempt', 'published', 'cancel', 'readers')
     if state ~= 'running' then
-      redis.call('ZREM', leases, id) -- its record was evicted
-      metrics.count('gateway_repairs_total', {what = 'record_lost'})
-    else
+      -- Its record was evicted, unless it has been requeued just now.
+      if redis.call('ZREM', held, name) == 1 then metrics.count('gateway_repairs_total', {what = 'record_lost'}) end
+    elseif name == id then -- its other leases end with the first
       metrics.count('gateway_repairs_total', {what = 'lease_ended'})
       local crashes = published and 0 or redis.call('HINCRBY', keys.job(id), 'crashes', 1)
       if published or cancel or crashes >= tonumber(max_crashes) then

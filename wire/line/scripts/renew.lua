@@ -1,4 +1,4 @@
--- needs: clock, hash, jobs, keys, lanes, pulse
+-- needs: clock, hash, jobs, keys, leases, pulse
 -- A worker's heartbeat: its presence, and the leases of all its jobs, in one call. ARGV: worker, its
 -- presence as JSON, lifetime of the presence (ms), lease, gap, then id and attempt of each job.
 -- Returns a list of {id, word}: 'lost' (the lease is not this worker's any more) or 'cancel' (no reader
@@ -19,12 +19,12 @@ local calm = pulse.undisturbed(tonumber(gap))
 local verdicts = {}
 for i = 6, #ARGV, 2 do
   local id, attempt = ARGV[i], ARGV[i + 1]
-  local state, holder, current, cancel, readers, lane, upstream =
-    hash.get(keys.job(id), 'state', 'worker', 'attempt', 'cancel', 'readers', 'lane', 'upstream')
+  local state, holder, current, cancel, readers =
+    hash.get(keys.job(id), 'state', 'worker', 'attempt', 'cancel', 'readers')
   if state ~= 'running' or holder ~= worker or current ~= attempt then
     verdicts[#verdicts + 1] = {id, 'lost'}
   else
-    redis.call('ZADD', keys.leases(upstream, lanes.sort(lane)), clock.now + lease, id)
+    leases.hold(id, hash.some(keys.job(id), unpack(leases.FIELDS)), clock.now + lease)
     local abandoned = calm > tonumber(lease) and not jobs.has_reader(readers) and not jobs.orphan(id)
     if cancel or abandoned then verdicts[#verdicts + 1] = {id, 'cancel'} end
   end

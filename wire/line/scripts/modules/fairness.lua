@@ -55,7 +55,7 @@ function fairness.earliest(lane, key)
   return paid + held
 end
 
--- Count a job that a key holds from now on (`by` 1), or no longer (-1).
+-- Count the slots of a job that a key holds from now on, or holds no longer (negative).
 function fairness.hold(lane, key, family, by)
   local field = lane .. ' ' .. family
   if redis.call('HINCRBY', keys.held(key), field, by) <= 0 then redis.call('HDEL', keys.held(key), field) end
@@ -63,17 +63,17 @@ end
 
 -- The tag of a key's next job, which the key holds from now on. `promised`: the job does not wait until
 -- the key has paid, but the key's debt remains.
-function fairness.next_tag(lane, key, family, promised)
+function fairness.next_tag(lane, key, family, slots, promised)
   local held, paid = charges(lane, key)
   local tag = not_before_now(keys.lane(lane), promised and 0 or paid + held)
   if tag > paid + held then redis.call('HSET', keys.key(key), lane .. ' paid', tag - held) end
-  fairness.hold(lane, key, family, 1)
+  fairness.hold(lane, key, family, slots or 1)
   return tag
 end
 
 -- The tag of a job that was requeued, which the key holds again: its old place, if that is not in the past.
-function fairness.old_tag(lane, key, family, tag)
-  fairness.hold(lane, key, family, 1)
+function fairness.old_tag(lane, key, family, slots, tag)
+  fairness.hold(lane, key, family, slots or 1)
   return math.max(tag, virtual_now(keys.lane(lane)))
 end
 
@@ -92,12 +92,12 @@ local function other_lanes(lane, key)
   return found
 end
 
--- Charge a key for a job that it held, and that took this slot time (ms), in all lanes of this sort in which it
--- has jobs. Slot time that no other key waited for is free.
-function fairness.pay(lane, key, family, took, others_wait)
+-- Charge a key for a job that it held, and that took this time (ms) in each of its slots, in all lanes of this
+-- sort in which it has jobs. Slot time that no other key waited for is free.
+function fairness.pay(lane, key, family, slots, took, others_wait)
   local record = keys.key(key)
   local paid, weight = hash.get(record, lane .. ' paid', 'weight')
-  took = took / tonumber(weight or 1)
+  took = took * slots / tonumber(weight or 1)
   paid = tonumber(paid or 0) + took
   if others_wait then
     for other in pairs(other_lanes(lane, key)) do redis.call('HINCRBYFLOAT', record, other .. ' paid', took) end
@@ -105,15 +105,15 @@ function fairness.pay(lane, key, family, took, others_wait)
     paid = math.min(paid, virtual_now(keys.lane(lane)))
   end
   redis.call('HSET', record, lane .. ' paid', paid)
-  fairness.hold(lane, key, family, -1)
+  fairness.hold(lane, key, family, -slots)
 end
 
 -- Tag a key's job in the queue again, once better is known than when it was tagged: only if that is
 -- earlier, so that no key loses its place.
 function fairness.advance_tag(id, lane, key)
-  local family, tag = hash.get(keys.job(id), 'family', 'tag')
+  local family, tag, slots = hash.get(keys.job(id), 'family', 'tag', 'slots')
   local held, paid, weight = charges(lane, key)
-  local start = paid + held - service.time(lane, family, key) / weight
+  local start = paid + held - (slots or 1) * service.time(lane, family, key) / weight
   if math.max(start, virtual_now(keys.lane(lane))) >= tonumber(tag) then return end
   tag = math.min(tonumber(tag), not_before_now(keys.lane(lane), start))
   redis.call('HSET', keys.job(id), 'tag', tag)

@@ -13,8 +13,8 @@ end
 -- Finish a job; each job finishes once. `reason` is 'done', 'cancelled' or the fault. Its request is
 -- deleted at once, its log soon; the jobs that wait behind it move up.
 function jobs.finish(id, state, reason)
-  local job = hash.some(keys.job(id), 'lane', 'key', 'family', 'account', 'upstream', 'user', 'tier', 'line_tag',
-    'band', 'bytes', 'attempt', 'claimed', 'published', 'enough', 'idem', 'keep')
+  local job = hash.some(keys.job(id), 'lane', 'key', 'family', 'account', 'upstream', 'slots', 'leased', 'user', 'tier',
+    'line_tag', 'band', 'bytes', 'attempt', 'claimed', 'published', 'enough', 'idem', 'keep')
   local lane, sort, key, family = job.lane, lanes.sort(job.lane), job.key, job.family
   if state == 'cancelled' and job.enough then state, reason = 'done', 'done' end
   redis.call('HSET', keys.job(id), 'state', state)
@@ -28,14 +28,15 @@ function jobs.finish(id, state, reason)
 
   -- Its flows pay for the slot time that it took, which was only expected so far.
   local took = job.claimed and clock.now - tonumber(job.claimed) or 0
-  local tag, price = job.line_tag - job.band, 1 / tonumber(job.tier)
+  local slots = tonumber(job.slots or 1)
+  local tag, price = job.line_tag - job.band, slots / tonumber(job.tier)
   local expected = service.time(lane, family, key)
   fairness.users_pay(key, job.user, tag + price, price * (took / expected - 1))
   if job.published then
     if service.learn(lane, family, key, took) then line.correct_tags(lane) end
     metrics.observe('gateway_service_seconds', {lane = sort, family = family}, took / 1000)
   end
-  if held then fairness.pay(lane, key, family, took, upstreams.others_wait(job.upstream, lane, key)) end
+  if held then fairness.pay(lane, key, family, slots, took, upstreams.others_wait(job.upstream, lane, key)) end
   if took > 0 then precedence.count_slot_time(job.upstream, sort, took) end
   metrics.count('gateway_endings_total', {lane = sort, reason = reason})
   if held then -- else it only waited in its key's line: no seat and no slot is free
@@ -63,14 +64,15 @@ end
 -- Requeue a running job in its old place, for a reason. `not_before`: a time in ms, or nil. Never a job
 -- that is being cancelled: its readers wait for an ending.
 function jobs.requeue(id, reason, not_before)
-  local job = hash.some(keys.job(id), 'lane', 'key', 'family', 'account', 'upstream', 'line_tag', 'deadline')
+  local job = hash.some(keys.job(id), 'lane', 'key', 'family', 'account', 'upstream', 'slots', 'leased',
+    'line_tag', 'deadline')
   local lane, key = job.lane, job.key
   metrics.count('gateway_retries_total', {lane = lanes.sort(lane), reason = reason})
   redis.call('HSET', keys.job(id), 'state', 'waiting')
-  redis.call('HDEL', keys.job(id), 'worker', 'claimed', 'upstream')
+  redis.call('HDEL', keys.job(id), 'worker', 'claimed', 'upstream', 'leased')
   if job.account ~= key then redis.call('HDEL', keys.job(id), 'account') end -- the next claim chooses one
   line.remove(id, job)
-  fairness.hold(lane, key, job.family, -1)
+  fairness.hold(lane, key, job.family, -(job.slots or 1))
   line.count_in(id, lane, key, job.deadline)
   if not_before then
     redis.call('ZADD', keys.later, not_before, 'job ' .. id)

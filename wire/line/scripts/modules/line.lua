@@ -1,4 +1,4 @@
--- needs: accounts, channels, durations, fairness, hash, keys, lanes, queue
+-- needs: accounts, channels, durations, fairness, hash, keys, lanes, leases, queue
 -- Places of waiting jobs. A waiting job is in exactly one place:
 --   line:<key>:<lane>:<family>  its key has no free seat for it; ordered by fair shares among the key's users
 --   later                    it is tried again at a later time (the upstream failed before it answered)
@@ -102,14 +102,14 @@ function line.fill_seats(key)
   while free > 0 do
     local lane, family, id, line_tag, its_own = head(key, taken, own_free > 0)
     if not id then break end
-    local state, tag, band, promised = hash.get(keys.job(id), 'state', 'tag', 'band', 'promised')
+    local state, tag, band, promised, slots = hash.get(keys.job(id), 'state', 'tag', 'band', 'promised', 'slots')
     redis.call('ZREM', keys.line(key, lane, family), id)
     if state then
       fairness.users_start(key, line_tag - band)
       if tag then
-        tag = fairness.old_tag(lane, key, family, tonumber(tag))
+        tag = fairness.old_tag(lane, key, family, slots, tonumber(tag))
       else
-        tag = fairness.next_tag(lane, key, family, promised)
+        tag = fairness.next_tag(lane, key, family, slots, promised)
       end
       redis.call('HSET', keys.job(id), 'tag', tag)
       redis.call('SADD', queued, id)
@@ -132,7 +132,9 @@ function line.correct_tags(lane)
 end
 
 -- Fields of a job's record that its place follows from.
-function line.place(id) return hash.some(keys.job(id), 'state', 'lane', 'key', 'family', 'account', 'line_tag') end
+function line.place(id)
+  return hash.some(keys.job(id), 'state', 'lane', 'key', 'family', 'account', 'slots', 'line_tag')
+end
 
 -- Put a job into its key's line, at the place it has had from the start. `place`: of `line.place`.
 function line.insert(id, place)
@@ -146,10 +148,7 @@ function line.remove(id, job)
   local lane, key = job.lane, job.key
   if redis.call('ZREM', keys.line(key, lane, job.family), id) == 1 then return false end
   if redis.call('ZREM', keys.later, 'job ' .. id) == 1 then return false end
-  if job.upstream then
-    redis.call('ZREM', keys.leases(job.upstream, lanes.sort(lane)), id)
-    accounts.release(job.account, id)
-  end
+  if job.upstream then leases.release(id, job) end
   queue.remove(lane, id)
   return redis.call('SREM', keys.queued(key), id) + redis.call('ZREM', keys.running(key), id) > 0
 end
@@ -161,7 +160,7 @@ local function unseat(key, leaves)
     if place.lane and leaves(place) then
       queue.remove(place.lane, id)
       redis.call('SREM', keys.queued(key), id)
-      fairness.hold(place.lane, key, place.family, -1)
+      fairness.hold(place.lane, key, place.family, -(place.slots or 1))
       line.insert(id, place)
     end
   end

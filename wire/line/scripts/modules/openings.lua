@@ -14,8 +14,8 @@ local function shared_accounts(upstream)
   return found, free
 end
 
--- Free slots of an upstream: their number, jobs running there by sort, lanes with jobs by sort, its accounts unless
--- jobs run on their keys' own, and `probes`, if the next job is a probe. nil if there are none.
+-- Free slots of an upstream: their number, those that are held by sort, lanes with jobs by sort, its accounts
+-- unless jobs run on their keys' own, and `probes`, if the next job is a probe. nil if there are none.
 local function of(upstream)
   local record = upstreams.record(upstream)
   if not record then return end
@@ -28,7 +28,7 @@ local function of(upstream)
   local open = upstreams.open_for(upstream)
   if open then
     opening.probes = true
-    opening.free = (open > 0 or breaker.probe(upstream)) and 0 or math.min(opening.free, 1)
+    if open > 0 or breaker.probe(upstream) then return end
   end
   if opening.free <= 0 then return end
   if not record.own then
@@ -90,10 +90,17 @@ function openings.next(all)
   end
 end
 
--- Note that a job has got a slot.
-function openings.take(opening, sort, account)
-  opening.free, opening.running, opening.held[sort] = opening.free - 1, opening.running + 1, opening.held[sort] + 1
-  if account then account.free = account.free - 1 end
+-- Take slots for a job that needs several, or as many as there are at all: their number; nil if not all are free.
+function openings.take(opening, sort, account, needed)
+  needed = account and math.min(needed, account.cap, opening.cap) or 1
+  if needed > opening.free or account and needed > account.free then
+    opening.free = 0 -- the others are kept free for this job
+    return
+  end
+  opening.running, opening.held[sort] = opening.running + needed, opening.held[sort] + needed
+  opening.free = opening.probes and 0 or opening.free - needed
+  if account then account.free = account.free - needed end
+  return needed
 end
 
 return openings

@@ -50,28 +50,32 @@ function queue.first_tag(lane)
   return tag
 end
 
--- Id and tag of the job whose turn it is. A stranger that goes before its turn leaves the virtual clock at
--- the turn of the others: then that is the tag.
+-- Id and tag of the job whose turn it is, and the number of jobs of regulars since the last one of a stranger once
+-- it has started, if both wait. A stranger that goes before its turn leaves the virtual clock at the turn of the
+-- others: then that is the tag.
 local function next_job(lane)
   local regular, tag = head(keys.regulars(lane))
   local stranger, its_tag = head(keys.strangers(lane))
   if not regular or not stranger then return head(keys.queue(lane)) end
   local passed = tonumber(redis.call('HGET', keys.lane(lane), 'passed') or 0)
   if passed >= queue.BETWEEN or its_tag < tag and not strangers.in_doubt(lane) then
-    redis.call('HSET', keys.lane(lane), 'passed', 0)
-    return stranger, math.min(tag, its_tag)
+    return stranger, math.min(tag, its_tag), 0
   end
-  redis.call('HSET', keys.lane(lane), 'passed', passed + 1)
-  return regular, tag
+  return regular, tag, passed + 1
 end
 
--- Remove the job whose turn it is: id and tag; nil if there is none.
+-- Remove the job whose turn it is: id, tag, and what `start` needs; nil if there is none.
 function queue.pop(lane)
   while not queue.is_empty(lane) do
-    local id, tag = next_job(lane)
-    if queue.remove(lane, id) == 1 then return id, tag end
+    local id, tag, passed = next_job(lane)
+    if queue.remove(lane, id) == 1 then return id, tag, passed end
   end
   redis.call('SREM', keys.ready, lane)
+end
+
+-- Note that a job which was removed starts.
+function queue.start(lane, passed)
+  if passed then redis.call('HSET', keys.lane(lane), 'passed', passed) end
 end
 
 -- Sort the jobs of a queue by kind of key again, if some of them are missing there, and note that there are

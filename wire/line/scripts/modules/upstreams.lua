@@ -89,7 +89,7 @@ local function expected(lane)
   return found
 end
 
--- Number of jobs that run at an upstream, of one sort or of all.
+-- Number of an upstream's slots that are held by jobs of one sort, or of all.
 function upstreams.running(name, sort)
   if sort then return redis.call('ZCARD', keys.leases(name, sort)) end
   local sum = 0

@@ -183,8 +183,11 @@ async def scenes(
     await redis.hset("gateway:key:ahead", mapping=ahead)  # type: ignore[misc]  # redis-py: sync or async
     await redis.zadd("gateway:promised:ahead", {"ahead": 1000 * time.time()})
     await enqueue(queue, "before")
-    await enqueue(WholeLine(redis, seal, settings.Queue(), ONE_SLOT), "ahead", key="ahead")
+    one_slot = WholeLine(redis, seal, settings.Queue(), ONE_SLOT)
+    await one_slot.offer_main()
+    await enqueue(one_slot, "ahead", key="ahead")
     await step()
+    await queue.offer_main()
     for name in ("before", "ahead"):
         await queue.cancel(name)
 

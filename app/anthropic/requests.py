@@ -41,6 +41,7 @@ from app.openai.requests import (
     decode_body,
     invalid_field,
 )
+from app.openai.tool_definitions import check_size
 
 _ABSENT = msgspec.Raw()
 
@@ -225,7 +226,7 @@ def to_chat(request: MessagesRequest) -> ChatRequest:
         service_tier=request.service_tier,
         stop=request.stop_sequences,
         max_tokens=request.max_tokens,
-        tools=[_function(raw, at) for at, raw in enumerate(request.tools or ())] or None,
+        tools=_functions(request.tools or []) or None,
         tool_choice=_choice(choice) if choice else None,
         parallel_tool_calls=not (choice and choice.disable_parallel_tool_use),
         response_format=_format(request.output_config),
@@ -321,6 +322,11 @@ def _text(data: FileText, path: str) -> str:
 def _titled(text: str, title: str | None) -> str:
     named = f" title={msgspec.json.encode(title).decode()}" if title else ""
     return f"<document{named}>\n{text}\n</document>"
+
+
+def _functions(tools: list[msgspec.Raw]) -> list[msgspec.Raw]:
+    check_size(sum(memoryview(raw).nbytes for raw in tools), "tools")
+    return [_function(raw, number) for number, raw in enumerate(tools)]
 
 
 def _function(raw: msgspec.Raw, number: int) -> msgspec.Raw:

@@ -226,6 +226,7 @@ def test_limits_the_user_and_the_format_are_those_of_a_chat() -> None:
         ({"tools": [{"name": 1}]}, "tools.0.name"),
         ({"tools": [{"name": "f", "input_schema": 1}]}, "tools.0.input_schema"),
         ({"tools": [1]}, "tools.0"),
+        ({"tools": [{"name": "a" * 300_000}]}, "tools"),
         ({"tool_choice": {"type": "sometimes"}}, "tool_choice.type"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "g"}}, "tool_choice"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),

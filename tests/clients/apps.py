@@ -152,7 +152,7 @@ CASES: tuple[Callable[[Path], None], ...] = (
     opencode,
     vercel,
 )
-RELAYED = (fetch_event_source, openai_node, opencode, vercel)
+RELAYED = (claude, fetch_event_source, openai_node, opencode, vercel)
 """Those that are run against both kinds of upstreams."""
 
 

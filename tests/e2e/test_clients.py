@@ -32,7 +32,7 @@ def run(client: str, gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "client", ["agents", "instructor", "langchain", "openai_old", "pydantic_ai"]
+    "client", ["agents", "anthropic", "instructor", "langchain", "openai_old", "pydantic_ai"]
 )
 def test_a_client_gets_the_answers_it_expects(gateway: Gateway, client: str) -> None:
     run(client, gateway)

@@ -14,7 +14,8 @@ from app.idempotency import read_idempotency
 from app.job_ids import accepted_at, new_job_id
 from app.line import seal_relayed
 from app.openai.errors import BadRequest
-from app.relayed.forms import FORMS, Head
+from app.relayed.form import Head
+from app.relayed.forms import FORMS
 from app.relayed.rendering import RelayedRendering
 from app.relayed.requests import ID_PREFIXES, RelayedRequest
 from app.scheduling import Scheduling, read_scheduling

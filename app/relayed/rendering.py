@@ -13,8 +13,11 @@ from app.openai.dialect import RenderOptions
 from app.openai.errors import ApiError, JobFailed
 from app.openai.sse import Messages
 from app.relayed.folding import Fold, UnreadableAnswer
-from app.relayed.forms import UNNAMED, Form
+from app.relayed.form import Form
 from wire.events import Complete, Event, Failed, Piece
+
+UNNAMED = ("", "message")
+"""Names of events that need no line of their own in a stream."""
 
 _UNREADABLE = Failed(
     "upstream_error", "The upstream's answer cannot be read.", code="unreadable_answer"

@@ -9,7 +9,8 @@ import pytest
 
 from app.openai.answers import QueuePlace
 from app.openai.dialect import RenderOptions
-from app.relayed.forms import FORMS, Head
+from app.relayed.form import Head
+from app.relayed.forms import FORMS
 from app.relayed.rendering import RelayedRendering
 from wire.events import Complete, Event, Failed, Piece, Started
 from wire.jobs import ApiPath
@@ -146,3 +147,26 @@ async def test_a_whole_answer_that_cannot_be_read_fails() -> None:
     await answer.add([Piece(b"<html>")])
     assert answer.failure is not None
     assert answer.failure.http_status == 502
+
+
+async def test_an_error_as_text_has_an_item_or_block_of_its_own() -> None:
+    response = rendering("responses", errors_as_text=True)
+    created = Piece(b'{"response":{"id":"r"}}', "response.created")
+    await response.add([created, Piece(b"{}", "response.output_item.added")])
+    added, part, delta, error, failed = events(await response.add([FAILED]))
+    assert [one[1]["sequence_number"] for one in (added, part, delta, error, failed)] == [
+        *range(2, 7)
+    ]
+    assert (added[1]["output_index"], delta[1]["delta"]) == (1, "\n\nError: It broke.")
+    message = rendering("messages", errors_as_text=True)
+    await message.add([Piece(b"{}", "message_start"), Piece(b"{}", "content_block_start")])
+    stop, start, text, _ = events(await message.add([FAILED]))
+    assert (stop[1]["index"], start[1]["index"], text[1]["index"]) == (0, 1, 1)
+    assert text[1]["delta"] == {"type": "text_delta", "text": "\n\nError: It broke."}
+
+
+@pytest.mark.parametrize("path", ["responses", "messages"])
+async def test_an_error_before_the_servers_first_event_is_no_text(path: ApiPath) -> None:
+    answer = rendering(path, errors_as_text=True)
+    answer.empty_delta(None)
+    assert b"delta" not in await answer.add([FAILED])

@@ -26,7 +26,8 @@ help:
 	@echo "              llama.cpp server, whose tiny model is random, instead of the simulator)"
 	@echo "make test     run all tests"
 	@echo "make clients  run apps (6 GB) against the gateway, Open WebUI in Chromium among them"
-	@echo "make chaos    kill parts of a gateway at random while it serves (SEED=1: the same plan again)"
+	@echo "make chaos    kill parts of a gateway at random while it serves (SEED=1: the same plan"
+	@echo "              again; UPSTREAM=openai: in front of an OpenAI-compatible server)"
 	@echo "make check    check format, lint, types, imports and Lua scripts"
 	@echo "make english  check the English of code and documents"
 	@echo "make bench    run the benchmarks"
@@ -49,7 +50,7 @@ clients: $(DEV) $(CLIENTS)/.apps-installed $(CLIENTS)/.web-installed
 	@$(CLIENTS)/web/bin/python tests/clients/open_webui.py
 
 chaos: $(DEV)
-	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(UPSTREAM),--upstream $(UPSTREAM))
 
 check: $(DEV)
 	@$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
-"""`python -m tests.chaos [--seed N] [--jobs 600] [--calm 6] [--keep DIRECTORY]`: one storm.
+"""`python -m tests.chaos [--seed N] [--upstream openai] [--jobs 600] [--calm 6]`: one storm.
 
-Exit status 1 if anything was violated.
+Exit status 1 if anything was violated. `--keep DIRECTORY` leaves what the roles print.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import random
 import sys
 import tempfile
 from pathlib import Path
+from typing import get_args
 
+from tests.chaos.plan import Upstream
 from tests.chaos.run import LONG, SHORT, run
 
 
@@ -21,6 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="by default a random one")
     parser.add_argument("--jobs", type=int, help="how many requests")
     parser.add_argument("--calm", type=float, help="seconds at least between most strikes")
+    parser.add_argument("--upstream", choices=get_args(Upstream), default="pandora")
     parser.add_argument("--short", action="store_true", help="the storm of `make test`")
     parser.add_argument("--keep", type=Path, help="where to leave what the roles print")
     args = parser.parse_args()
@@ -34,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         directory = args.keep or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        report = run(seed, weather, directory)
+        report = run(seed, weather, directory, args.upstream)
     print(report.shown())
     sys.exit(1 if report.violations else 0)
 

@@ -16,6 +16,8 @@ import aiohttp
 
 from tests.chaos.plan import Request
 
+MODEL = "gpt-4-s"
+
 DEADLINE = 120.0
 """Seconds after which the gateway has certainly lost a request."""
 
@@ -154,7 +156,7 @@ async def ask(http: aiohttp.ClientSession, told: Told) -> None:
 async def _ask(http: aiohttp.ClientSession, told: Told) -> None:
     request = told.request
     body = {
-        "model": "gpt-4-s",
+        "model": MODEL,
         "stream": request.stream,
         "messages": [{"role": "user", "content": request.prompt}],
     }
@@ -194,7 +196,7 @@ def _take_line(told: Told, line: str) -> None:
     if "error" in message:
         told.error = str(message["error"]["code"])
         return
-    text = "".join(choice["delta"].get("content", "") for choice in message["choices"])
+    text = "".join(choice["delta"].get("content") or "" for choice in message["choices"])
     if text:
         told.text += text
         told.arrivals.append(time.monotonic())

@@ -12,13 +12,15 @@ HOLDERS = ("gateway:*", "arq:queue:*")
 
 NO_HOLDERS = (
     *("gateway:deletions:", "gateway:front", "gateway:worker"),
-    # Fair shares of accounts and users, and promises to refused clients.
-    *("gateway:shares:", "gateway:users:", "gateway:promise"),
+    # Fair shares of users, and promises to refused clients.
+    *("gateway:users:", "gateway:promise"),
     "gateway:outside:",
     # Of live workers.
     "gateway:fingerprints",
-    "gateway:resting",
     "gateway:later",
+    # Of upstreams and their accounts.
+    *("gateway:upstreams", "gateway:serves:", "gateway:servers:", "gateway:accounts:"),
+    "gateway:limited",
 )
 """Prefixes of keys that hold no jobs, or other members too."""
 

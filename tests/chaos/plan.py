@@ -11,6 +11,7 @@ SECRET = "zebrafink"
 """Part of every prompt, answer and bearer; no role may print it."""
 
 Target = Literal["worker", "front", "redis"]
+Upstream = Literal["pandora", "openai"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,37 @@ SOCKET_KINDS: tuple[tuple[int, Kind], ...] = (
 worker, and it must be over before the worker's lease is, or it is taken for one above the cap."""
 
 
+RELAYED_KINDS: tuple[tuple[int, Kind], ...] = (
+    (42, Kind("", steady=True)),
+    (20, Kind("", steady=True, long=True)),
+    (6, Kind("delay=1.5")),
+    (3, Kind("ping=0.2 delay=0.7")),
+    (3, Kind("progress=2 reasoning=3")),
+    (3, Kind("fault=no_done", steady=True)),
+    (3, Kind("fault=no_finish", steady=True)),
+    (3, Kind("fault=cut_after_finish", steady=True)),
+    (2, Kind("fault=stale", steady=True)),
+    (2, Kind("like=vllm", steady=True)),
+    (2, Kind("like=mlx", steady=True)),
+    (2, Kind("error=loading times=1")),
+    (2, Kind("error=rate times=1")),
+    (2, Kind("error=server times=1")),
+    (4, _failing("fault=cut at=700")),
+    (2, _failing("fault=broken_off")),
+    (2, _failing("fault=error at_word=0")),
+    (2, _failing("fault=error_done at_word=3")),
+    (2, _failing("fault=garbage at_word=3")),
+    (2, _failing("fault=only_done")),
+    (2, _failing("fault=silence at_word=3")),
+    (1, _failing("fault=hang")),
+    (2, _failing("fault=reset")),
+    (2, _failing("error=image")),
+    (1, _failing("error=invalid")),
+    (1, _failing("error=bad_gateway")),
+)
+"""Those of an OpenAI-compatible server."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One request of one client, and its outcome if nothing goes wrong.
@@ -111,10 +143,9 @@ BAG: tuple[tuple[Target, bool], ...] = (
 again."""
 
 
-def requests(seed: int, count: int, *, sockets: bool) -> list[Request]:
-    """The requests, in the order in which they are made; `sockets` has some answered over them."""
+def requests(seed: int, count: int, kinds: Sequence[tuple[int, Kind]]) -> list[Request]:
+    """The requests, in the order in which they are made. Each kind has a weight."""
     random_ = random.Random(f"requests {seed}")
-    kinds = KINDS + SOCKET_KINDS if sockets else KINDS
     return [_request(random_, number, kinds) for number in range(count)]
 
 

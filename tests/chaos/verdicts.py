@@ -88,7 +88,7 @@ def of_upstream(stats: Mapping[str, int], cap: int, account_cap: int) -> Iterato
     """Violations of the caps, as seen by the simulator."""
     if stats["peak"] > cap:
         yield f"{stats['peak']} conversations were open at once, {cap} are allowed"
-    if stats["peak_per_account"] > account_cap:
+    if stats.get("peak_per_account", 0) > account_cap:
         yield f"{stats['peak_per_account']} conversations were open at once on one account"
     if stats["refused"]:
         yield f"{stats['refused']} conversations were asked for above an account's cap"

@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from statistics import median
 
+from msgspec.structs import replace
+
 import settings
 from benchmarks.line import WholeLine
 from local.redis import HOST, EmbeddedRedis
 from settings.redis_url import redis_url
 from wire import VERSION
+from wire.jobs import lane_name
 from wire.line.admission import Accepted, NewJob
 from wire.line.claims import Claim
+from wire.line.offers import Offer
 from wire.line.presence import Presence
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
@@ -24,6 +28,7 @@ TIMES = 200
 TARGET = 1.5
 AT_ONCE = 50
 SLOTS = 4
+MODELS = 20
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,14 @@ async def _spent(redis: Redis) -> int:
     return int(stats["cmdstat_evalsha"]["usec"])
 
 
-async def cost(redis: Redis, length: int, keys: int, operations: int = TIMES) -> Cost:
-    """Fill the line with `length` jobs of `keys` keys, and measure each operation."""
-    return _median([took async for took in _rounds(redis, length, keys, operations)])
+async def cost(
+    redis: Redis, length: int, keys: int, operations: int = TIMES, models: int = 0
+) -> Cost:
+    """Fill the line with `length` jobs of `keys` keys, and measure each operation.
+
+    With `models`, the jobs are for that many models of one server; else on keys' own accounts.
+    """
+    return _median([took async for took in _rounds(redis, length, keys, operations, models)])
 
 
 def _median(rounds: list[dict[str, int]]) -> Cost:
@@ -55,7 +65,7 @@ def _median(rounds: list[dict[str, int]]) -> Cost:
 
 
 async def _rounds(
-    redis: Redis, length: int, keys: int, operations: int
+    redis: Redis, length: int, keys: int, operations: int, models: int = 0
 ) -> AsyncIterator[dict[str, int]]:
     """Fill the line; then do each operation once per round, and yield the times."""
     await redis.flushdb()
@@ -64,16 +74,35 @@ async def _rounds(
     )
     queue = WholeLine(redis, Seal(b"benchmark"), config, settings.Upstream(max_concurrency=SLOTS))
 
+    lanes = [lane_name("chat", f"model-{n}") for n in range(models)]
+    upstream = "gpu" if models else "main"
+
     def new(n: int) -> NewJob:
-        return NewJob(id=f"job-{n}", key=f"key-{n % keys}", front_end="front", own_slots=2)
+        job = NewJob(id=f"job-{n}", key=f"key-{n % keys}", front_end="front", own_slots=2)
+        # Not every key with the same model, and not every job of a key.
+        return replace(job, own_slots=0, lane=lanes[n * 7 % models]) if models else job
 
     async def fill(numbers: range) -> None:
         for n in numbers:
             await queue.enqueue(new(n), b"body")
 
     await queue.offer_main()
-    await queue.renew(Presence("w", VERSION, "fingerprint", SLOTS), [])
+    await queue.offer(
+        Offer(
+            upstream="gpu",
+            own_accounts=False,
+            max_concurrency=0,
+            accounts={"gpu": SLOTS},
+            lanes=lanes,
+            about=b"",
+        )
+    )
+    await queue.renew(Presence("w", VERSION, "fingerprint", SLOTS, (upstream,)), [])
     await redis.hset("gateway:pulse", "since", "0")  # type: ignore[misc]  # all has been well for ages
+    for lane in lanes:  # the first answers of each model are more work: tags are corrected
+        for kind in (lane, f"{lane} {lane.partition(':')[2]}"):
+            known = {f"{kind} n": 10, f"{kind} mean": 15_000, f"{kind} square": 15_000**2}
+            await redis.hset("gateway:service", mapping=known)  # type: ignore[misc]  # redis-py: sync or async
     await asyncio.gather(*(fill(range(start, length, AT_ONCE)) for start in range(AT_ONCE)))
 
     async def timed(operation: Callable[[], Awaitable[object]], expected: type | object) -> int:
@@ -83,7 +112,7 @@ async def _rounds(
         assert got == expected or (isinstance(expected, type) and isinstance(got, expected)), got
         return took
 
-    held = await queue.claim("w", SLOTS)
+    held = await queue.claim("w", SLOTS, [upstream])
     for n in range(length, length + operations):
         await queue.enqueue(new(n + operations), b"body")  # for the one that goes
         job = held.pop(0)
@@ -96,7 +125,7 @@ async def _rounds(
         took["finish"] = await timed(finish, True)
 
         async def claim() -> int:
-            held.extend(await queue.claim("w", 1))
+            held.extend(await queue.claim("w", 1, [upstream]))
             return len(held)
 
         took["claim"] = await timed(claim, SLOTS)
@@ -124,9 +153,11 @@ async def _compare(server: EmbeddedRedis) -> None:
     print(f"Redis' time for one operation, in microseconds: medians of {TIMES}, in turns")
     print(f"  {'waiting':>8} {'keys':>8}" + "".join(f"{name:>9}" for name in OPERATIONS))
     clients = [connect(redis_url(f"redis://{HOST}:{server.port}/{n}")) for n in range(len(LENGTHS))]
-    for many in (False, True):
+    for many, models in ((False, 0), (True, 0), (False, MODELS), (True, MODELS)):
+        if models and not many:
+            print(f"  The same for {MODELS} models of a server whose slots all keys share")
         keys = [length if many else FEW for length in LENGTHS]
-        lines = [_rounds(*line, TIMES) for line in zip(clients, LENGTHS, keys, strict=True)]
+        lines = [_rounds(*line, TIMES, models) for line in zip(clients, LENGTHS, keys, strict=True)]
         costs = await _in_turns(lines)
         first = [getattr(costs[0], name) for name in OPERATIONS]
         worst = 0.0

@@ -98,11 +98,13 @@ async def test_a_client_that_ignores_its_retry_time_does_not_keep_others_out(red
     assert kept.longest <= 60
 
 
-@pytest.mark.parametrize("keys", [5, 2000])
-async def test_a_long_line_costs_no_more_than_a_short_one(redis: Redis, keys: int) -> None:
+@pytest.mark.parametrize(("keys", "models"), [(5, 0), (2000, 0), (2000, 10)])
+async def test_a_long_line_costs_no_more_than_a_short_one(
+    redis: Redis, keys: int, models: int
+) -> None:
     """Medians of the time in Redis; a cost that grew with the length would be some twenty times as
     much."""
-    short = await length.cost(redis, 100, min(keys, 100), operations=25)
-    long = await length.cost(redis, 2000, keys, operations=25)
+    short = await length.cost(redis, 100, min(keys, 100), 25, models)
+    long = await length.cost(redis, 2000, keys, 25, models)
     for name in length.OPERATIONS:
         assert getattr(long, name) <= 3 * getattr(short, name), (name, short, long)

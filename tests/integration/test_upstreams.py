@@ -246,6 +246,20 @@ async def test_a_failed_job_is_tried_at_another_upstream_and_again_there_if_that
     assert ids(await take(queue, "box")) == [claimed.id]
 
 
+async def test_a_failed_job_does_not_wait_for_another_upstream_that_is_blocked(
+    queue: WholeLine,
+) -> None:
+    await serve(queue, shared("gpu", "chat:a"), shared("box", "chat:a", slots=1))
+    await fill(queue, "chat:a", "key", count=2)
+    (failed,) = await take(queue, "gpu", limit=1)
+    (busy,) = await take(queue, "box")
+    assert await queue.retry(failed, 1, 1, 5) == "requeued"
+    assert await queue.cool_down(busy, 5, 60, pause=3600.0) == "requeued"
+    clock = Clock(queue)
+    await clock.advance(1.1)
+    assert {*ids(await take(queue, "gpu"))} == {failed.id, busy.id}
+
+
 async def test_jobs_that_avoid_an_upstream_hold_up_no_other_there(queue: WholeLine) -> None:
     await serve(queue, shared("gpu", "chat:a"), shared("box", "chat:a"))
     for n in range(3):
@@ -361,16 +375,19 @@ async def test_front_ends_see_what_workers_say_of_their_upstreams(queue: WholeLi
     assert await queue.upstreams() == [LiveUpstream("gpu", False, 2, sorted(lanes), b"about", None)]
 
 
-async def test_embeddings_never_hold_more_than_their_reserve_beside_chats(
-    queue: WholeLine,
-) -> None:
+async def test_a_batch_of_embeddings_never_holds_up_a_chat(queue: WholeLine) -> None:
     await serve(queue, shared("gpu", "chat:a", "embeddings:e", slots=4))
-    await fill(queue, "embeddings:e", "batch", count=9)
-    assert len(await take(queue, "gpu")) == 1
+    await fill(queue, "embeddings:e", "batch", count=20)
+    batch = await take(queue, "gpu")
+    assert len(batch) == 3
+    assert (await enqueue(queue, "chat", "key", "chat:a")).wait == 0
+    assert ids(await take(queue, "gpu")) == ["chat"]
     await fill(queue, "chat:a", "key", count=9)
-    assert {each.lane for each in await take(queue, "gpu")} == {"chat:a"}
-    await serve(queue, shared("gpu", "embeddings:e", slots=4))
-    assert await take(queue, "gpu") == []
+    await finish(queue, *batch)
+    lanes = Counter(each.lane for each in await take(queue, "gpu"))
+    assert lanes == {"chat:a": 2, "embeddings:e": 1}
+    await serve(queue, shared("box", "embeddings:e", slots=4))
+    assert len(await take(queue, "box")) == 4
 
 
 async def test_a_forecast_counts_the_slots_of_all_upstreams_and_the_keys_of_all_models(

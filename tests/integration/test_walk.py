@@ -215,7 +215,9 @@ class Walk:
                     continue
                 for lane in offer.lanes:
                     parked = f"family {account} {lane}" in later
-                    if parked or (lane.startswith("embeddings") and embedding):
+                    if parked or (
+                        lane.startswith("embeddings") and len(embedding) >= MOST[name] - 1
+                    ):
                         continue
                     for id in held.get(f"arq:queue:{lane}:{self.fingerprint}", {}):
                         assert held[f"gateway:job:{id}"].get("avoid") == name

@@ -4,7 +4,7 @@
 -- ones.
 local upstreams = {}
 
-local BOUNDED = {embeddings = true}   -- sorts that hold no more than their reserve where others are served
+local LEAVES = {embeddings = 1} -- slots that a sort leaves free, beyond its reserve, where others are served
 
 -- Read once in a run of a script: slots offered by live workers, and records.
 local offered
@@ -70,10 +70,19 @@ local function taking(lane)
   return found
 end
 
--- True if another upstream takes jobs of a lane now.
+-- Earliest time (ms) that `when` finds for one of an upstream's shared accounts and a lane; 0 if it has none.
+local function soonest(name, lane, when)
+  local earliest
+  for _, account in ipairs(redis.call('SMEMBERS', keys.accounts(name))) do
+    earliest = math.min(earliest or math.huge, when(account, lane))
+  end
+  return earliest or 0
+end
+
+-- True if another upstream takes jobs of a lane now, or when one of those that run there has ended.
 function upstreams.has_another(lane, name)
   for _, other in ipairs(taking(lane)) do
-    if other ~= name then return true end
+    if other ~= name and soonest(other, lane, accounts.blocked_until) <= clock.now then return true end
   end
   return false
 end
@@ -111,11 +120,13 @@ function upstreams.slots(name)
   return most > 0 and math.min(cap, most) or cap
 end
 
--- Number of jobs of a sort that an upstream may run at once, whatever others want.
+-- Number of an upstream's slots that a sort may hold, whatever others want: a batch of embeddings never holds up
+-- the first chat.
 function upstreams.most(name, sort)
+  if not LEAVES[sort] then return math.huge end
   local reserves = upstreams.record(name).reserves
   for other in pairs(reserves) do
-    if other ~= sort and BOUNDED[sort] then return reserves[sort] end
+    if other ~= sort then return math.max(reserves[sort], upstreams.cap(name) - LEAVES[sort]) end
   end
   return math.huge
 end
@@ -178,14 +189,11 @@ function upstreams.lane_slots(lane)
   return slots > 0 and slots or 1, free
 end
 
--- Earliest time (ms) that `when` finds for an account and a lane, among the shared accounts that run jobs of the
--- lane; 0 if there is none.
-local function soonest(lane, when)
+-- The same among all upstreams of the lane.
+local function soonest_of_all(lane, when)
   local earliest
   for _, name in ipairs(expected(lane)) do
-    for _, account in ipairs(redis.call('SMEMBERS', keys.accounts(name))) do
-      earliest = math.min(earliest or math.huge, when(account, lane))
-    end
+    earliest = math.min(earliest or math.huge, soonest(name, lane, when))
   end
   return earliest or 0
 end
@@ -194,11 +202,11 @@ end
 -- past, or 0, if one can.
 function upstreams.blocked_until(job)
   if job.account == job.key then return accounts.blocked_until(job.key, job.family) end
-  return soonest(job.lane, accounts.blocked_until)
+  return soonest_of_all(job.lane, accounts.blocked_until)
 end
 function upstreams.parked_until(job)
   if job.account == job.key then return accounts.parked_until(job.key, job.family) end
-  return soonest(job.lane, accounts.parked_until)
+  return soonest_of_all(job.lane, accounts.parked_until)
 end
 
 -- Keys of the jobs of a lane that run, at most `most` of them; a key may come twice.

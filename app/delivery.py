@@ -24,7 +24,7 @@ from app.openai.dialect import RenderOptions
 from app.openai.errors import ApiError
 from app.openai.sse import resume_after
 from app.scheduling import Scheduling
-from wire.events import Event
+from wire.events import Event, Failed
 
 
 class Rendering(Protocol):
@@ -138,8 +138,10 @@ class Delivery:
 
     async def _stream(self, request: Request, rendering: Rendering, ticket: Ticket) -> None:
         # Until something is sent, a failure can still have its own status.
-        first = await _add(rendering, ticket, await ticket.events(self._config.grace))
-        if rendering.failure and not rendering.begun:
+        events = await ticket.events(self._config.grace)
+        first = await _add(rendering, ticket, events)
+        # Some dialects begin an answer to show an error in it.
+        if rendering.failure and (not rendering.begun or isinstance(events[0], Failed)):
             raise rendering.failure
         headers = SSE_HEADERS | ticket.headers | dict(rendering.headers)
         stream = await ResponseStream.begin(request, self._config.send_timeout, headers)

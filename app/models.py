@@ -19,7 +19,7 @@ from wire.gpts import GptInfos
 from wire.jobs import Family
 from wire.redis.outage import REDIS_ERRORS
 
-_SMALL = re.compile(r"(?<![a-z])(mini|nano)(?![a-z])|3\.5|35-turbo", re.IGNORECASE)
+_SMALL = re.compile(r"(?<![a-z])(mini|nano|haiku)(?![a-z])|3\.5|35-turbo", re.IGNORECASE)
 """Part of the name of a small model, which GPT-3.5 answers for."""
 
 _CREATED = 1702598400  # 2023-12-15: clients read a model's date, but it has no meaning here

@@ -162,6 +162,25 @@ async def test_a_failure_keeps_its_status_until_the_stream_has_begun(
         assert response.json()["error"]["message"] == "slow down. Retry in 8 seconds."
 
 
+@pytest.mark.parametrize(
+    ("path", "question"),
+    [
+        ("chat/completions", {"messages": BODY["messages"]}),
+        ("completions", {"prompt": "hi"}),
+        ("responses", {"input": "hi"}),
+        ("messages", {"messages": BODY["messages"], "max_tokens": 9}),
+    ],
+)
+async def test_a_failure_before_the_first_word_has_its_own_status_in_every_dialect(
+    client: Client, upstream: ScriptedUpstream, path: str, question: dict[str, Any]
+) -> None:
+    upstream.script = (UpstreamError(Failed("rate_limited", "slow down")),)
+    body = {"model": BODY["model"], "stream": True, **question}
+    response = await client.post(f"/v1/{path}", json=body, headers=BEARER)
+    assert response.status_code == 429
+    assert response.json()["error"]["message"].startswith("slow down")
+
+
 async def test_a_failure_after_the_grace_is_an_error_in_the_stream(
     client: Client, upstream: ScriptedUpstream
 ) -> None:

@@ -27,6 +27,7 @@ def catalog(**names: object) -> ModelCatalog:
         ("gpt-3.5-turbo-16k", "gpt_3_5", "gpt_4_s"),
         ("gpt-35-turbo", "gpt_3_5", "gpt_4_s"),
         ("gemini-pro", "gpt_4_s", "gpt_4_s"),
+        ("claude-haiku-4-5", "gpt_3_5", "gpt_4_s"),
         ("", "gpt_4_s", "gpt_4_s"),
     ],
 )

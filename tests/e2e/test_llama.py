@@ -15,7 +15,7 @@ import pytest
 
 from local.llama.tokens import CALL_BIAS, ENDLESS_BIAS
 from tests.support.chats import Chatting, chatting
-from tests.support.counting_proxy import CountingProxy
+from tests.support.counting_proxy import CountingProxy, Passed
 from tests.support.gateway import Gateway, status, until
 from tests.support.llama import Llama, needs_llama
 
@@ -69,6 +69,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         settings = {
             "upstream__kind": "openai",
             "upstream__base_url": proxy.url,
+            "upstream__max_n": "2",
             "queue__lease": "3",
             "queue__heartbeat": "0.75",
         }
@@ -134,17 +135,48 @@ def assert_fair(served: Served) -> None:
     passed = served.proxy.passed
     shares = dict.fromkeys(range(KEYS), 0.0)
     left = dict.fromkeys(range(KEYS), JOBS)
-    spread = 0.0
-    for each in passed:
+    spread = longest = 0.0
+    for each, took in zip(passed, slot_times(passed), strict=True):
         key = int(each.body["messages"][0]["content"].split()[1])
-        shares[key] += each.ended - each.begun
+        shares[key] += took
         left[key] -= 1
+        longest = max(longest, took)
         if not left[key]:
             break
         spread = max(spread, max(shares.values()) - min(shares.values()))
-    longest = max(each.ended - each.begun for each in passed)
     print(f"shares differ by {spread:.3f} s at most; the longest job took {longest:.3f} s")
     assert spread <= 2 * longest
+
+
+def slot_times(passed: list[Passed]) -> list[float]:
+    """The time for which each request had its slot: until the next one took its place."""
+    took = {id(each): each.ended - each.begun for each in passed}
+    in_order_of_ends = sorted(passed, key=lambda each: each.ended)
+    for each, following in zip(in_order_of_ends, passed[2:], strict=False):
+        took[id(each)] = following.begun - each.begun
+    return [took[id(each)] for each in passed]
+
+
+async def test_a_request_for_two_choices_waits_for_two_slots(
+    served: Served, chats: Chatting
+) -> None:
+    served.proxy.gate.clear()
+    asked = [
+        chats.start(served.gateway.url, f"key-{number}", {**says(f"Number {number}."), "n": n})
+        for number, n in enumerate([1, 2] * 6)
+    ]
+    await served.until(lambda: served.waiting() >= 10, "they are not in line")
+    served.proxy.gate.set()
+    for number, (chat, task) in enumerate(asked):
+        await task
+        assert chat.is_whole
+        assert chat.said(number % 2) == f"Number {number}."
+    assert served.proxy.peak == 2
+    whole = {**says("Twice."), "n": 2, "model": "tiny-llama", "temperature": 0}
+    path = "chat/completions"
+    direct = await asyncio.to_thread(fetched, served.llama.url, path, whole)
+    relayed = await asyncio.to_thread(fetched, served.gateway.url, path, whole)
+    assert relayed[0]["choices"] == direct[0]["choices"]
 
 
 async def test_a_client_that_leaves_frees_its_slot_while_another_streams(

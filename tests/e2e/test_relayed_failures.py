@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.gateway import Gateway, post
+from tests.support.gateway import Gateway, post, until
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,22 @@ def test_choices_beyond_one_are_refused(gateway: Gateway) -> None:
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "n"
     assert gateway.stats()["started"] == 0
+
+
+def test_a_batch_of_embeddings_holds_up_no_chat(gateway: Gateway) -> None:
+    number = 30
+    with ThreadPoolExecutor(number) as pool:
+        batch = [
+            pool.submit(ask, gateway, path="embeddings", input="[[sim delay=0.1]]")
+            for _ in range(number)
+        ]
+        until(lambda: gateway.stats()["embeddings"] > 2, 60, "no embedding began")
+        assert ask(gateway).status_code == 200
+        begun = gateway.stats()["embeddings"]
+        assert all(each.result().status_code == 200 for each in batch)
+    print(f"the chat was answered after {begun} of {number} embeddings")
+    assert begun < number / 2
+    assert gateway.stats()["peak_embeddings"] <= 2
 
 
 def test_a_credential_that_the_server_refuses_is_not_the_clients_fault(tmp_path: Path) -> None:

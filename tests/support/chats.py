@@ -25,13 +25,18 @@ class Chat:
     @property
     def text(self) -> str:
         """The text of the first choice."""
-        deltas = [c["delta"] for m in self.messages for c in m.get("choices", ())]
-        return "".join(delta.get("content") or "" for delta in deltas)
+        return self.said(0)
 
     @property
     def is_whole(self) -> bool:
         """True after one ending, which is that of a complete answer."""
         return self.endings == ["[DONE]"]
+
+    def said(self, index: int) -> str:
+        """Return the text of a choice."""
+        choices = [choice for message in self.messages for choice in message.get("choices", ())]
+        deltas = [choice["delta"] for choice in choices if choice["index"] == index]
+        return "".join(delta.get("content") or "" for delta in deltas)
 
     def take(self, line: str) -> None:
         """Take a line of the stream."""

@@ -1,4 +1,4 @@
-"""A proxy between worker and server that counts the requests that are open at the server."""
+"""A proxy between worker and server that counts the answers that are open at the server."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Passed:
     body: dict[str, Any]
     begun: float
     ended: float = 0.0
+    slots: int = 1
     received: bytearray = field(default_factory=bytearray)
     """The answer so far."""
 
@@ -33,8 +34,9 @@ class Passed:
 class CountingProxy:
     """Runs in a thread of its own: `with CountingProxy(url) as proxy`.
 
-    A request is open from its arrival until the server has sent its last message, or the worker
-    has closed the connection. While `gate` is not set, requests that generate wait here.
+    A request counts as many answers as it asks for choices. It is open from its arrival until the
+    server has sent its last message, or the worker has closed the connection. While `gate` is not
+    set, requests that generate wait here.
     """
 
     def __init__(self, target: str) -> None:
@@ -84,10 +86,11 @@ class CountingProxy:
         body = await request.read()
         passed = None
         if request.path in GENERATING:
-            headers = dict(request.headers)
-            passed = Passed(request.path, headers, json.loads(body), time.monotonic())
+            headers, asked = dict(request.headers), json.loads(body)
+            slots = asked.get("n") or 1
+            passed = Passed(request.path, headers, asked, time.monotonic(), slots=slots)
             self.passed.append(passed)
-            self.open += 1
+            self.open += slots
             self.peak = max(self.peak, self.open)
         try:
             while passed and not self.gate.is_set():
@@ -123,7 +126,7 @@ class CountingProxy:
     def _end(self, passed: Passed | None) -> None:
         if passed is not None and not passed.ended:
             passed.ended = time.monotonic()
-            self.open -= 1
+            self.open -= passed.slots
 
 
 def _without_hop(headers: Any) -> dict[str, str]:

@@ -12,7 +12,10 @@ import pytest
 from tests.support.chats import Chat, Chatting, chatting
 from tests.support.gateway import Gateway, until
 
-JOBS = 60
+JOBS = 40
+
+PATIENCE = 50
+"""Looks at the slots, one in 20 ms or more, of which one must find them full."""
 
 
 @pytest.fixture
@@ -43,12 +46,16 @@ async def test_only_answers_that_had_begun_fail_when_one_of_two_servers_dies(
             for n in range(JOBS)
         ]
         await asyncio.to_thread(until, lambda: begun(asked) >= 8, 60, "they do not begin")
-        assert (await stats(second))["active"] == 2
+        async with asyncio.timeout(60):
+            while (await stats(second))["active"] < 2:
+                await asyncio.sleep(0.01)
         torn = [chat for chat, _ in asked if chat.begun.is_set() and not chat.endings]
         dying.kill()
         busy = []
-        while sum(not chat.begun.is_set() and not chat.endings for chat, _ in asked) > 4:
+        while waiting(asked) > 4:
             busy.append((await stats(gateway.simulator))["active"])
+            # Below two only for as long as one job takes another's place.
+            assert len(busy) < PATIENCE or 2 in busy[-PATIENCE:], "a slot of the other stays empty"
             await asyncio.sleep(0.02)
         for _, task in asked:
             await task
@@ -58,9 +65,13 @@ async def test_only_answers_that_had_begun_fail_when_one_of_two_servers_dies(
         assert all(len(chat.endings) == 1 for chat, _ in asked)
         there = await stats(gateway.simulator)
         assert (there["peak"], there["peak_deferred"]) == (2, 0)
+        assert sum(busy) > len(busy), "more than one slot was in use, on average"
         print(f"slots of the other in use: {sum(busy) / (2 * len(busy)):.0%} of the time")
-        assert sum(busy) / (2 * len(busy)) > 0.8
 
 
 def begun(asked: list[tuple[Chat, asyncio.Task[None]]]) -> int:
     return sum(chat.begun.is_set() for chat, _ in asked)
+
+
+def waiting(asked: list[tuple[Chat, asyncio.Task[None]]]) -> int:
+    return sum(not chat.begun.is_set() and not chat.endings for chat, _ in asked)

@@ -149,6 +149,24 @@ def test_a_batch_of_embeddings_holds_up_no_chat(gateway: Gateway) -> None:
     assert gateway.stats()["peak_embeddings"] <= 2
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "responses", "messages"])
+def test_a_stream_that_is_taken_up_again_goes_on_where_it_broke_off(
+    gateway: Gateway, path: str
+) -> None:
+    headers = {"idempotency-key": f"again-{path}"}
+    question = "[[sim words=9 reasoning=2]]"
+    more: dict[str, Any] = {"stream": True, "input": question}
+    whole = ask(gateway, "words=9 reasoning=2", path, headers=headers, **more).text
+    blocks = [block for block in whole.split("\n\n") if "id: " in block]
+    assert len(blocks) > 9
+    (last,) = [line[4:] for line in blocks[4].split("\n") if line.startswith("id: ")]
+    again = ask(
+        gateway, "words=9 reasoning=2", path, headers={**headers, "last-event-id": last}, **more
+    ).text
+    assert [block for block in again.split("\n\n") if "id: " in block] == blocks[5:]
+    assert gateway.stats()["started"] == 1
+
+
 def test_a_credential_that_the_server_refuses_is_not_the_clients_fault(tmp_path: Path) -> None:
     server = ("--kind", "openai", "--api-key", "sk-ours")
     with Gateway(

@@ -76,7 +76,7 @@ def exports(module: str, modules: Mapping[str, str]) -> set[str]:
     """The names in the table that a module returns."""
     lua = LuaRuntime()
     lua.execute(_REDIS)
-    return set(lua.execute(link(f"-- needs: {module}\nreturn {module}", modules)))
+    return set(lua.execute(link(f"-- needs: {module}\nreturn {module}", modules, whole=True)))
 
 
 def faults(source: str, modules: Mapping[str, str]) -> Iterator[str]:

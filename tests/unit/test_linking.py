@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from lupa.lua51 import LuaRuntime
 
 from wire.line.scripts.linking import LinkError, link, needs
 
@@ -50,3 +51,36 @@ def test_an_unknown_module_is_refused(script: str) -> None:
 def test_modules_that_need_each_other_are_refused() -> None:
     with pytest.raises(LinkError, match="chicken"):
         link("-- needs: chicken", MODULES)
+
+
+DEEP = {
+    "one": """-- needs: two
+local one = {}
+local function inner(n)
+  return two.value(n)
+end
+function one.used(n) return inner(n) end
+function one.unused() return two.other() end
+return one
+""",
+    "two": """local two = {}
+two.constant = 1
+function two.value(n) return n + two.constant end -- one.unused
+function two.other() end
+return two
+""",
+}
+
+
+def test_functions_that_a_script_does_not_reach_are_left_out() -> None:
+    script = "-- needs: one\nreturn one.used(1)"
+    assert LuaRuntime().execute(link(script, DEEP)) == 2
+    linked = link(script, DEEP)
+    assert "function one.unused" not in linked
+    assert "function two.other" not in linked
+    assert "function one.unused" in link(script, DEEP, whole=True)
+
+
+def test_a_function_that_is_passed_on_is_reached() -> None:
+    script = "-- needs: two\nlocal f = two.value\nreturn f(2)"
+    assert LuaRuntime().execute(link(script, DEEP)) == 3

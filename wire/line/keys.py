@@ -88,13 +88,16 @@ _ALL = {name.rstrip("_"): key for name, key in globals().items() if isinstance(k
 
 def to_lua(fingerprint: str) -> str:
     """The Lua module `keys`. Its names already contain the fingerprint of the secret."""
-    names = (f"  {name} = {_to_lua(key, fingerprint)}," for name, key in _ALL.items())
-    return "\n".join(["return {", f"  fingerprint = '{fingerprint}',", *names, "}"])
+    names = (_to_lua(name, key, fingerprint) for name, key in _ALL.items())
+    lines = ["local keys = {}", f"keys.fingerprint = '{fingerprint}'", *names, "return keys"]
+    return "\n".join(lines)
 
 
-def _to_lua(key: Key, fingerprint: str) -> str:
+def _to_lua(name: str, key: Key, fingerprint: str) -> str:
     key = Key(key.replace("{fingerprint}", fingerprint))
     pieces = re.split(r"{(\w+)}", key)  # text and part in turn
     quoted = [piece if n % 2 else f"'{piece}'" for n, piece in enumerate(pieces) if piece]
-    name = " .. ".join(quoted)
-    return f"function({', '.join(key.parts)}) return {name} end" if key.parts else name
+    value = " .. ".join(quoted)
+    if not key.parts:
+        return f"keys.{name} = {value}"
+    return f"function keys.{name}({', '.join(key.parts)}) return {value} end"

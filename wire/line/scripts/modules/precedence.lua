@@ -10,15 +10,21 @@
 -- it is idle; and what it gets at other upstreams does not count here.
 local precedence = {}
 
+-- True if a sort has had less slot time than another one, by their reserves.
+local function had_less(upstream, sort, other, reserves)
+  local had, others = hash.get(keys.precedence(upstream), 'had ' .. sort, 'had ' .. other)
+  had, others = tonumber(had or 0) / reserves[sort], tonumber(others or 0) / reserves[other]
+  return had < others or had == others and sort < other
+end
+
 -- The sort that comes first, of those in `ready`. `held`: number of running jobs, by sort.
 function precedence.next_sort(upstream, ready, held)
-  local best, lowest, least
-  for sort, reserve in pairs(upstreams.record(upstream).reserves) do
-    if ready[sort] and held[sort] < upstreams.most(upstream, sort) then
-      local share = held[sort] / reserve
-      local had = tonumber(redis.call('HGET', keys.precedence(upstream), 'had ' .. sort) or 0) / reserve
-      if not best or share < lowest or share == lowest and (had < least or had == least and sort < best) then
-        best, lowest, least = sort, share, had
+  local reserves, best, lowest = upstreams.record(upstream).reserves, nil, nil
+  for sort in pairs(ready) do
+    if held[sort] < upstreams.most(upstream, sort) then
+      local share = held[sort] / reserves[sort]
+      if not best or share < lowest or share == lowest and had_less(upstream, sort, best, reserves) then
+        best, lowest = sort, share
       end
     end
   end

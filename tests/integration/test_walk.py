@@ -678,7 +678,7 @@ class Walk:
         for _ in range(2000):
             if not self.open():
                 break
-            await self.pass_time(5)
+            await self.pass_time(20)
             await self.claim()
             await self.check()
             for job in self.open():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import settings
 from wire.line import keys
@@ -66,10 +67,15 @@ class WholeLine(FrontEndLine, WorkerLine, UpkeepLine):
         return keys.queue(lane, self.scripts.fingerprint)
 
     async def claim(
-        self, worker: str, limit: int, upstreams: Sequence[str] = ("main",), record: bytes = b""
+        self,
+        worker: str,
+        limit: int,
+        upstreams: Sequence[str] = ("main",),
+        record: bytes = b"",
+        held: Mapping[str, int] = MappingProxyType({}),
     ) -> list[Claim]:
         """Claim from the upstream of all benchmarks."""
-        return await super().claim(worker, limit, upstreams, record)
+        return await super().claim(worker, limit, upstreams, record, held)
 
     async def set_clock(self, now: float) -> None:
         """Set a stopped clock to a time in seconds."""

@@ -115,7 +115,15 @@ class Settlement:
         if isinstance(ending, Failed):
             _log_failure(attempt, ending)
             late = ending.fault == "upstream_timeout"
+            if late and await self._left_to_another(attempt, ending):
+                return
         await self.finish(attempt, ending, upstream_failed=late)
+
+    async def _left_to_another(self, attempt: Attempt, late: Failed) -> bool:
+        """Requeue a job of which an upstream said nothing in time, if others may serve it."""
+        if attempt.publication.begun or attempt.claim.on_own_account:
+            return False
+        return await self._retried(attempt, UpstreamError(late, passing=True, retries=1))
 
     async def _settle_busy(self, attempt: Attempt, busy: UpstreamBusy) -> None:
         claim = attempt.claim
@@ -141,7 +149,7 @@ class Settlement:
                 extra={"event": "parked", "job": claim.id, "seconds": round(error.capped_for)},
             )
             await self._requeue(attempt, self._line.park, error.capped_for)
-            if claim.account != claim.key:
+            if not claim.on_own_account:
                 return  # another account may take its key's jobs
             waits = self._config.queue.on_model_cap == "wait"
             within = error.capped_for if waits else math.inf

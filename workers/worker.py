@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 
@@ -55,7 +56,7 @@ LOST = Failed("gateway_error", "Redis has lost the request. Retry the request.",
 
 
 class Worker:
-    """Runs attempts at up to `workers.max_jobs` jobs. `id` is its name in Redis.
+    """Runs attempts at up to `workers.max_jobs` jobs of each upstream. `id` is its name in Redis.
 
     A job's `blobs` are removed with its ending.
     """
@@ -128,12 +129,13 @@ class Worker:
         self._wake.clear()
 
     async def _claim(self) -> None:
-        limit = self._config.workers.max_jobs - len(self.tasks)
-        if limit <= 0:
+        limit, names = self._config.workers.max_jobs, list(self._upstreams)
+        held = Counter(attempt.claim.upstream for attempt in self._attempts.values())
+        if all(held[name] >= limit for name in names):
             return
         self._overtaken.clear()
         asked = time.monotonic()
-        for claim in await self.line.claim(self.id, limit, list(self._upstreams), RECORD):
+        for claim in await self.line.claim(self.id, limit, names, RECORD, held):
             logger.debug("a job is claimed", extra={"event": "job_claimed", "job": claim.id})
             attempt = self._attempts[claim.id, claim.attempt] = Attempt(claim)
             self.leases.add(attempt, asked)

@@ -397,3 +397,13 @@ async def test_a_wait_for_an_upstream_that_refuses_us_ends_with_that(
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_a_job_of_which_the_upstream_said_nothing_in_time_is_tried_once_more(
+    client: Client, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.settlement.RETRY_PAUSE", 0.05)
+    upstream.script = ([Failed("upstream_timeout", "Late.")],)
+    response = await client.post(CHAT, json=BODY, headers=BEARER)
+    assert response.status_code == 504
+    assert len(upstream.asked) == 2

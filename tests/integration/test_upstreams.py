@@ -136,6 +136,20 @@ async def test_a_retry_time_of_the_upstream_is_kept_to_the_second(queue: WholeLi
     assert ids(await take(queue, "api"))[0] == claimed.id
 
 
+async def test_an_upstream_that_is_slow_takes_no_place_of_another_on_a_worker(
+    queue: WholeLine,
+) -> None:
+    await serve(queue, shared("slow", "chat:a", slots=4), shared("quick", "chat:b", slots=4))
+    await fill(queue, "chat:a", "one", count=4)
+    await fill(queue, "chat:b", "two", count=4)
+    both = ("slow", "quick")
+    claims = await queue.claim("w", 2, both)
+    assert Counter(claim.upstream for claim in claims) == {"slow": 2, "quick": 2}
+    claims = await queue.claim("w", 2, both, held={"slow": 2, "quick": 1})
+    assert [claim.upstream for claim in claims] == ["quick"]
+    assert await queue.claim("w", 2, both, held={"slow": 2, "quick": 2}) == []
+
+
 async def test_a_parked_model_blocks_neither_other_models_nor_other_accounts(
     queue: WholeLine,
 ) -> None:

@@ -38,6 +38,11 @@ class Claim(msgspec.Struct, frozen=True):
     front_ends: list[str]
     body: bytes
 
+    @property
+    def on_own_account(self) -> bool:
+        """True if the account is the key's own, so that no other can take its jobs."""
+        return self.account == self.key
+
 
 class StalledJob(msgspec.Struct, frozen=True):
     """A job whose lease expired after it had begun or was cancelled: it must be finished."""

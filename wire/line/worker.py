@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast, get_args
 
 import msgspec
@@ -32,14 +33,29 @@ class WorkerLine(LineView):
         """Channel that announces jobs that may be claimable."""
 
     async def claim(
-        self, worker: str, limit: int, upstreams: Sequence[str], record: bytes = b""
+        self,
+        worker: str,
+        limit: int,
+        upstreams: Sequence[str],
+        record: bytes = b"",
+        held: Mapping[str, int] = MappingProxyType({}),
     ) -> list[Claim]:
-        """Claim up to `limit` jobs from the lanes of these upstreams, each with a lease.
+        """Claim jobs of these upstreams, each with a lease, up to `limit` at each of them.
 
-        `record` is stored under the name at which arq looks for its record of a job.
+        `held` is the number of jobs that the worker holds already, by upstream: a slow upstream
+        must not take the places of the others. `record` is stored under the name at which arq
+        looks for its record of a job.
         """
-        limits = (limit, self._lease, self._gap, record)
-        return [_claim(*row) for row in await self._run("claim", worker, *limits, *upstreams)]
+        wants = [
+            part
+            for name in upstreams
+            if (want := limit - held.get(name, 0)) > 0
+            for part in (name, want)
+        ]
+        if not wants:
+            return []
+        times = (self._lease, self._gap, record)
+        return [_claim(*row) for row in await self._run("claim", worker, *times, *wants)]
 
     async def offer(self, offer: Offer) -> None:
         """Describe an upstream that the worker serves: at its start, and at every heartbeat."""

@@ -1,10 +1,11 @@
 -- needs: breaker, clock, durations, fairness, hash, jobs, keys, leases, line, metrics, openings, precedence, pulse, queue, upstreams
--- Claim up to `want` jobs for a worker, each with a lease of a slot of an upstream and of an account there. The
+-- Claim jobs for a worker, each with a lease of a slot of an upstream and of an account there. The
 -- upstream that holds the smallest part of its slots goes first; there, the sort and the lane that come first
 -- (see `precedence`).
--- ARGV: worker, maximum number of jobs to claim, lease, gap (ms), arq's record of a job or '', upstreams.
+-- ARGV: worker, lease, gap (ms), arq's record of a job or '', then each upstream and the maximum number of jobs
+-- to claim there.
 -- Returns a list of {upstream, account, lane, id, attempt, key, family, readers, body}.
-local worker, want, lease, gap, record = unpack(ARGV, 1, 5)
+local worker, lease, gap, record = unpack(ARGV, 1, 4)
 
 if pulse.undisturbed(tonumber(gap)) < tonumber(gap) then return {} end
 jobs.resume_due()
@@ -70,8 +71,8 @@ local function start(opening, sort, lane, account, leased, job)
   return {upstream, account, lane, id, attempt, key, job.family, job.readers, job.body}
 end
 
-local claimed, all = {}, openings.at({unpack(ARGV, 6)})
-while #claimed < tonumber(want) do
+local claimed, all = {}, openings.at({unpack(ARGV, 5)})
+while true do
   local opening, sort, lane, account = openings.next(all)
   if not opening then break end
   local job = pop(opening.upstream, sort, lane)

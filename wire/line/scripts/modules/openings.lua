@@ -15,8 +15,9 @@ local function shared_accounts(upstream)
 end
 
 -- Free slots of an upstream: their number, those that are held by sort, lanes with jobs by sort, its accounts
--- unless jobs run on their keys' own, and `probes`, if the next job is a probe. nil if there are none.
-local function of(upstream)
+-- unless jobs run on their keys' own, and `probes`, if the next job is a probe. nil if there are none. `most` are
+-- the jobs that the worker has room for.
+local function of(upstream, most)
   local record = upstreams.record(upstream)
   if not record then return end
   local opening = {upstream = upstream, cap = upstreams.cap(upstream), running = 0, held = {}}
@@ -36,13 +37,15 @@ local function of(upstream)
     opening.accounts, free = shared_accounts(upstream)
     opening.free = math.min(opening.free, free)
   end
+  opening.free = math.min(opening.free, most)
   opening.ready = upstreams.ready(upstream)
   return opening
 end
 
-function openings.at(names)
+-- Openings for a worker: `wants` are upstreams, each followed by the jobs that the worker has room for there.
+function openings.at(wants)
   local found = {}
-  for _, upstream in ipairs(names) do found[#found + 1] = of(upstream) end
+  for n = 1, #wants, 2 do found[#found + 1] = of(wants[n], tonumber(wants[n + 1])) end
   return found
 end
 

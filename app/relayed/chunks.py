@@ -15,6 +15,8 @@ from app.relayed.folding import ChunkFold, Fold
 from app.relayed.form import Form, Head
 from wire.events import Piece
 
+_EMPTY = b"{}"
+
 
 class ChunkForm(Form):
     """Form of chat completions."""
@@ -27,6 +29,8 @@ class ChunkForm(Form):
 
     def data(self, piece: Piece) -> bytes:
         """Return a chunk with the gateway's id, the time and the client's name for the model."""
+        if piece.data == _EMPTY:
+            return self._begin[:-1] + b"}"
         return self._begin + piece.data[1:]
 
     def fold(self) -> Fold:

@@ -159,7 +159,7 @@ def test_an_answer_begins_with_the_first_message_that_says_something(delta: obje
     events = answer.feed(chunk(delta))
     assert events is not None
     assert events[0] == Started("m")
-    assert len(events) == 6  # those that were held back come first, in order
+    assert len(events) == 5  # those that were held back come first, in order, without `{}`
     assert pieces(events)[-1]["choices"][0]["delta"] == delta  # type: ignore[index]  # JSON
 
 
@@ -286,6 +286,19 @@ def test_a_message_with_our_address_is_not_shown() -> None:
     leak = sse({"error": {"message": "no route to http://10.0.0.7:8080/v1", "type": "t"}})
     for stream in (leak, say("a") + leak):
         assert "10.0.0.7" not in repr(failed(ask(stream)[1]))
+
+
+@pytest.mark.parametrize("before", range(30, 105))
+def test_a_message_that_is_not_json_shows_no_part_of_our_address(before: int) -> None:
+    bad = b"{" + b"x" * before + b"http://10.0.0.7:8080/v1"
+    assert "http" not in failed(ask(say("a") + b"data: " + bad + b"\n\n")[1]).message
+
+
+@pytest.mark.parametrize("empty", [{}, {"id": "x"}, {"id": "x", "created": 1, "model": "m"}])
+def test_a_message_that_says_nothing_is_not_relayed(empty: object) -> None:
+    events, answer = ask(ROLE + say("a") + sse(empty) + STOP + DONE)
+    assert len(pieces(events)) == 3
+    assert answer.ending == Complete()
 
 
 # The other dialects.

@@ -190,7 +190,7 @@ def test_a_path_that_the_server_does_not_know_is_said_plainly(content: bytes) ->
     ],
 )
 def test_errors_are_read_from_any_shape(content: bytes, expected: ErrorObject) -> None:
-    assert read_error(content) == expected
+    assert read_error(content).without(()) == expected
 
 
 def test_an_error_with_a_secret_is_replaced() -> None:
@@ -199,6 +199,30 @@ def test_an_error_with_a_secret_is_replaced() -> None:
         for found in (ErrorObject(text), ErrorObject("A", param=text)):
             assert found.without(secrets) == ErrorObject(NOT_SHOWN)
     assert ErrorObject("harmless").without(secrets) == ErrorObject("harmless")
+
+
+KEY = "sk-0123456789abcdef"
+
+
+@pytest.mark.parametrize("shown", range(len(KEY)))
+@pytest.mark.parametrize("most", [MAX_TEXT, MAX_MESSAGE, 200])
+def test_no_part_of_a_secret_is_shown_before_a_cut(most: int, shown: int) -> None:
+    text = "x" * (most - shown) + KEY + "y"
+    for content in (
+        text.encode(),
+        body(text),
+        body(code=text),
+        body(type=text),
+        body(param=text),
+        json.dumps({"error": text}).encode(),
+        json.dumps({"detail": text}).encode(),
+    ):
+        assert read_error(content).without((KEY,)).message == NOT_SHOWN
+
+
+def test_a_secret_that_its_server_has_cut_is_not_shown() -> None:
+    assert ErrorObject("bad key sk-012345").without((KEY,)).message == NOT_SHOWN
+    assert ErrorObject("no such task").without((KEY,)).message == "no such task"
 
 
 # Times.

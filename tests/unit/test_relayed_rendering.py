@@ -40,6 +40,11 @@ async def test_chunks_get_the_gateways_id_and_the_clients_model() -> None:
     assert answer.is_complete
 
 
+async def test_a_chunk_without_members_is_json() -> None:
+    ((_, chunk),) = events(await rendering("chat/completions").add([Piece(b"{}")]))
+    assert chunk == {"id": HEAD.id, "created": 7, "model": "asked"}
+
+
 @pytest.mark.parametrize("asked", [True, False])
 async def test_the_usage_is_for_clients_that_asked(asked: bool) -> None:
     answer = rendering("chat/completions", include_usage=asked)

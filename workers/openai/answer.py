@@ -21,7 +21,7 @@ from wire.events import OVERHEAD, Complete, Event, Failed, Piece, Started
 from workers.http.sse import EventParser, EventTooLargeError, ServerSentEvent
 from workers.openai import error_object
 from workers.openai.dialects.dialect import Dialect
-from workers.openai.error_object import MAX_TEXT, ErrorObject, read_error
+from workers.openai.error_object import NOT_SHOWN, ErrorObject, read_error
 from workers.openai.judgement import Refusal, failure, judge
 from workers.openai.surrogates import mask_surrogates, unmask_surrogates
 from workers.upstream import BROKEN_OFF, NO_ANSWER, UpstreamError
@@ -36,6 +36,7 @@ _KEEP_ALIVES = ("ping", "keepalive")
 
 _MAX_NAME = 256  # characters of a model's name
 _QUOTED = 100  # characters of a message that is not JSON
+_CANNOT_READ = "The upstream sent a message that cannot be read: "
 
 
 class Answer:
@@ -168,6 +169,6 @@ class Answer:
         self.failure = UpstreamError(failed, passing=not self.begun)
 
     def _not_json(self, data: bytes) -> Failed:
-        text = data[:MAX_TEXT].decode("utf-8", "replace")[:_QUOTED]
-        quoted = ErrorObject(f"The upstream sent a message that cannot be read: {text}")
-        return Failed("upstream_error", quoted.without(self._secrets).message, "answer_broken_off")
+        said = ErrorObject(data.decode("utf-8", "replace")).without(self._secrets).message
+        quoted = said if said == NOT_SHOWN else f"{_CANNOT_READ}{said[:_QUOTED]}"
+        return Failed("upstream_error", quoted, "answer_broken_off")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 MAX_MESSAGE = 4000
 """Characters of a server's message that are passed on."""
@@ -18,6 +19,7 @@ MAX_TEXT = 500
 """Characters that are passed on of a text that is not an error object."""
 
 _MAX_NAME = 200  # of a type, a parameter or a code
+_PART = 8  # characters of a secret that tell something of it
 
 MAX_ERROR = 64 * 1024
 """Bytes of an error that are read."""
@@ -43,7 +45,8 @@ STATUSES = {
 class ErrorObject(msgspec.Struct, frozen=True):
     """An error as its server described it. `kind` is its type; `message` is "" if it has none.
 
-    `status` is its code, if that is an HTTP status, else 0. `is_json`: it was an object.
+    `status` is its code, if that is an HTTP status, else 0. `is_json`: it was an object. Its texts
+    are as long as the server wrote them, and may contain secrets, until `without` was called.
     """
 
     message: str = ""
@@ -54,11 +57,20 @@ class ErrorObject(msgspec.Struct, frozen=True):
     is_json: bool = False
 
     def without(self, secrets: Sequence[str]) -> ErrorObject:
-        """Replace it if any of its texts contains a secret."""
+        """Cut its texts to what is passed on; replace it if any of them contains a secret.
+
+        They are searched before they are cut: a secret across the cut would be passed on in part.
+        """
         texts = (self.message, self.kind, self.param, self.code)
-        if any(secret in text for text in texts if text for secret in secrets):
+        if any(_shows(text, secret) for text in texts if text for secret in secrets):
             return ErrorObject(NOT_SHOWN, status=self.status, is_json=self.is_json)
-        return self
+        return replace(
+            self,
+            message=self.message[: MAX_MESSAGE if self.is_json else MAX_TEXT],
+            kind=_cut(self.kind),
+            param=_cut(self.param),
+            code=_cut(self.code),
+        )
 
 
 def read_error(body: bytes) -> ErrorObject:
@@ -76,11 +88,11 @@ def error_of(value: object) -> ErrorObject:
         case {"error": dict() as inner} if inner:
             return _of_object(inner)
         case {"error": str(text)} if text:
-            return ErrorObject(text[:MAX_MESSAGE], is_json=True)
+            return ErrorObject(text, is_json=True)
         case dict() if isinstance(value.get("message"), str):
             return _of_object(value)
         case {"detail": str(text)}:
-            return ErrorObject(text[:MAX_MESSAGE], is_json=True)
+            return ErrorObject(text, is_json=True)
         case {"detail": dict() as inner}:
             return _of_object(inner)
         case {"detail": [dict() as first, *_]}:
@@ -98,7 +110,7 @@ def _of_object(fields: dict[str, object]) -> ErrorObject:
         text = f"{'.'.join(map(str, loc[:20]))}: {text}"
     kind = _name(fields.get("type"))
     return ErrorObject(
-        text[:MAX_MESSAGE],
+        text,
         kind,
         _name(fields.get("param")),
         _name(code),
@@ -111,14 +123,25 @@ def _of_text(text: str) -> ErrorObject:
     text = text.strip()
     if text.startswith(("<", "{", "[")):
         return ErrorObject()  # a web page or damaged JSON, which may quote the request
-    return ErrorObject(text[:MAX_TEXT])
+    return ErrorObject(text)
 
 
 def _name(value: object) -> str | None:
     """A short text, of which a code may also be a number."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    return str(value)[:_MAX_NAME] or None
+    return str(value) or None
+
+
+def _cut(name: str | None) -> str | None:
+    return name and name[:_MAX_NAME]
+
+
+def _shows(text: str, secret: str) -> bool:
+    """Return True if a text contains a secret, or ends within one, since its server has cut it."""
+    return secret in text or any(
+        text.endswith(secret[:length]) for length in range(_PART, len(secret))
+    )
 
 
 def _status(code: object) -> int:

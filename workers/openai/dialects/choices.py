@@ -114,7 +114,7 @@ class Choices(ABC, Generic[C]):
         kind = fields.get("object")
         if kind is not None and bytes(kind) == b'"error"':
             return read_error(data)
-        if self._note_usage(fields) or self.finished:
+        if self._note_usage(fields) or self.finished or not fields:
             return None
         return Piece(_encode(fields))
 

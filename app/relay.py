@@ -27,6 +27,9 @@ from wire.jobs import ApiPath, RelayedJob, fingerprint
 from wire.seal import Seal
 
 
+_COUNTS = "`n`, `n_cmpl`, `best_of` and the number of prompts"
+
+
 class Asked(msgspec.Struct):
     """A request that a shared upstream can answer, and the key of its client."""
 
@@ -63,8 +66,8 @@ class Relay:
             ApiError: it is invalid, or too large for now.
         """
         call, path = asked.call, asked.path
-        if call.choices > asked.lane.max_n:
-            raise BadRequest(_too_many(asked.lane.max_n), param="n")
+        if call.slots > asked.lane.most:
+            raise BadRequest(_too_many(asked.lane), param="n")
         body = asked.body.take()
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
         scheduling = read_scheduling(request, call.user_name, call.service_tier, idempotency)
@@ -77,9 +80,10 @@ class Relay:
             key=fingerprint(asked.key),
             body=b"" if is_long else bytes(body),
             offloaded=await self._attachments.offload(body, 0, resources) if is_long else None,
+            choices=call.choices,
         )
         form = RelayedForm(path, call.model, call.is_streamed, call.include_usage)
-        sealed = seal_relayed(self._seal, job, asked.key, asked.lane.name, call.choices)
+        sealed = seal_relayed(self._seal, job, asked.key, asked.lane.name, call.slots)
         render = partial(self._rendering, request, form, scheduling)
         return PreparedRequest(sealed, scheduling, form.stream, render)
 
@@ -92,7 +96,8 @@ class Relay:
         return RelayedRendering(form, options, None if asked.stream else form.fold())
 
 
-def _too_many(most: int) -> str:
-    if most == 1:
-        return "`n`, `best_of` and the number of prompts must be 1: each more takes another slot."
-    return f"`n`, `best_of` and the number of prompts must make at most {most} choices."
+def _too_many(lane: SharedLane) -> str:
+    if lane.most == 1:
+        return f"{_COUNTS} must be 1: each more takes another slot."
+    why = ": the server has no more slots" if lane.slots < lane.max_n else ""
+    return f"{_COUNTS} must make at most {lane.most} choices{why}."

@@ -62,10 +62,19 @@ class UpstreamState(msgspec.Struct, frozen=True):
 
 
 class SharedLane(msgspec.Struct, frozen=True):
-    """A lane that shared upstreams serve; none takes a request for more than `max_n` choices."""
+    """A lane that shared upstreams serve, with the lowest of their limits.
+
+    `max_n` is the largest number of choices of a request, each of which takes one of the `slots`.
+    """
 
     name: str
     max_n: int
+    slots: int
+
+    @property
+    def most(self) -> int:
+        """Number of choices that a request may ask for."""
+        return min(self.max_n, self.slots)
 
 
 class SharedUpstreams:
@@ -222,5 +231,8 @@ def _shared(live: list[LiveUpstream]) -> Iterator[SharedUpstream]:
 
 
 def _lane(known: list[SharedUpstream], name: str) -> SharedLane | None:
-    limits = [upstream.about.max_n for upstream in known if name in upstream.lanes]
-    return SharedLane(name, min(limits)) if limits else None
+    serving = [upstream for upstream in known if name in upstream.lanes]
+    if not serving:
+        return None
+    most = min(upstream.about.max_n for upstream in serving)
+    return SharedLane(name, most, min(upstream.slots for upstream in serving))

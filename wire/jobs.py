@@ -157,7 +157,8 @@ class RelayedJob(msgspec.Struct, frozen=True, array_like=True, tag="relayed"):
 
     Carries the prompt in the clear, so it crosses Redis only sealed. `body` is the JSON of the
     client, b"" if it is in a blob (`offloaded`). `model` is the name that the client used. `key`
-    is the fingerprint of the client's key; the key itself never goes upstream.
+    is the fingerprint of the client's key; the key itself never goes upstream. `choices` is the
+    number of choices in the answer.
     """
 
     version: int
@@ -167,6 +168,7 @@ class RelayedJob(msgspec.Struct, frozen=True, array_like=True, tag="relayed"):
     key: str
     body: bytes
     offloaded: Offloaded | None = None
+    choices: int = 1
 
     @property
     def blob_keys(self) -> list[str]:

@@ -30,6 +30,10 @@ class RelayedRequest(msgspec.Struct, frozen=True):
     stream: bool | None = None
     user: Name | int | None = None
     service_tier: Name | None = None
+    # llama.cpp takes these in every dialect.
+    n: AtLeastOne | None = None
+    n_cmpl: AtLeastOne | None = None
+    best_of: AtLeastOne | None = None
 
     @property
     def is_streamed(self) -> bool:
@@ -47,9 +51,19 @@ class RelayedRequest(msgspec.Struct, frozen=True):
         return self.user
 
     @property
-    def choices(self) -> int:
-        """Number of answers that are made at once, each in a slot of its own."""
+    def prompts(self) -> int:
+        """Number of prompts that are answered at once."""
         return 1
+
+    @property
+    def choices(self) -> int:
+        """Number of choices in the answer."""
+        return max(self.n or 1, self.n_cmpl or 1) * self.prompts
+
+    @property
+    def slots(self) -> int:
+        """Number of choices that are made at once, each in a slot of its own."""
+        return max(self.choices, (self.best_of or 1) * self.prompts)
 
     def check(self) -> None:
         """Check the other fields.
@@ -59,36 +73,30 @@ class RelayedRequest(msgspec.Struct, frozen=True):
         """
 
 
-class _Chosen(RelayedRequest, frozen=True):
-    n: AtLeastOne | None = None
-    best_of: AtLeastOne | None = None
+class _Optioned(RelayedRequest, frozen=True):
     stream_options: StreamOptions | None = None
 
     @property
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
-    @property
-    def choices(self) -> int:
-        return max(self.n or 1, self.best_of or 1)
 
-
-class _Chat(_Chosen, frozen=True, kw_only=True):
+class _Chat(_Optioned, frozen=True, kw_only=True):
     messages: msgspec.Raw
 
     def check(self) -> None:
         _check_list(self.messages, "messages")
 
 
-class _Completion(_Chosen, frozen=True):
+class _Completion(_Optioned, frozen=True):
     prompt: msgspec.Raw = msgspec.Raw(b'""')
 
     @property
-    def choices(self) -> int:
-        return super().choices * _prompts(self.prompt)
+    def prompts(self) -> int:
+        return _count_prompts(self.prompt)
 
     def check(self) -> None:
-        _prompts(self.prompt)
+        _count_prompts(self.prompt)
 
 
 class _Response(RelayedRequest, frozen=True):
@@ -181,7 +189,7 @@ def _check_list(value: msgspec.Raw, field: str) -> None:
         raise BadRequest(f"`{field}` must be a list.", param=field)
 
 
-def _prompts(prompt: msgspec.Raw) -> int:
+def _count_prompts(prompt: msgspec.Raw) -> int:
     """Return the number of prompts in a field that may be a text, tokens, or a list of those."""
     if not _LIST.match(prompt) or _LIST_OF_TOKENS.match(prompt):
         return 1

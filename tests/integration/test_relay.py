@@ -74,7 +74,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def about() -> About:
     """The description of the upstream."""
-    return About("openai", [MODEL], max_n=2)
+    return About("openai", [MODEL], max_n=3)
 
 
 @pytest.fixture
@@ -298,6 +298,8 @@ async def test_a_large_body_goes_through_the_store(
     [
         (CHAT, {"model": "gone"}, 404, "model"),
         (CHAT, {"n": 3}, 400, "n"),
+        (CHAT, {"n_cmpl": 3}, 400, "n"),
+        (RESPONSES, {"n": 3}, 400, "n"),
         (COMPLETIONS, {"prompt": ["a", "b", "c"]}, 400, "n"),
         (RESPONSES, {"background": True}, 400, "background"),
     ],

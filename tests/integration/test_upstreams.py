@@ -475,15 +475,19 @@ async def test_a_job_that_takes_several_slots_gets_them_all_and_is_charged_for_t
     assert got["two"] <= 2, "it has paid for three slots"
 
 
-async def test_a_job_that_takes_more_slots_than_there_are_gets_all_of_them(
+async def test_a_job_that_takes_more_slots_than_there_are_by_now_runs_alone(
     queue: WholeLine, redis: Redis
 ) -> None:
     await serve(queue, shared("gpu", "chat:a", slots=2))
-    await enqueue(queue, "large", "key", "chat:a", slots=5)
+    await enqueue(queue, "small", "first", "chat:a")
+    (small,) = await take(queue, "gpu")
+    await enqueue(queue, "large", "key", "chat:a", slots=3)
     await fill(queue, "chat:a", "other", count=1)
+    assert await take(queue, "gpu") == []
+    await finish(queue, small)
     assert ids(await take(queue, "gpu")) == ["large"]
-    assert await redis.zcard("gateway:leases:gpu:chat") == 2
-    await redis.zadd("gateway:leases:gpu:chat", {"large": 1.0, "large 2": 1.0})
+    assert await redis.zcard("gateway:leases:gpu:chat") == 3
+    await redis.zadd("gateway:leases:gpu:chat", {"large": 1.0, "large 2": 1.0, "large 3": 1.0})
     assert await queue.reap() == (1, [])
     assert ids(await take(queue, "gpu")) == ["large"]
 

@@ -19,10 +19,6 @@ def sent(path: ApiPath, body: object, **options: bool) -> dict[str, object]:
     return members
 
 
-def choices(path: ApiPath, **body: object) -> int:
-    return prepare(path, json.dumps(body).encode(), "theirs").choices
-
-
 def test_every_member_goes_upstream_byte_for_byte_but_those_that_the_line_needs() -> None:
     body = (
         b'{"tomorrow": [1.50, {"a":"\\u00e9"}],"model":"mine" , "temperature":1e0,'
@@ -66,18 +62,6 @@ def test_some_members_are_the_operators() -> None:
     body = {"id_slot": 1, "service_tier": "priority", "user": "u"}
     assert sent("embeddings", body) == {"user": "u", "model": "theirs"}
     assert "service_tier" in sent("embeddings", body, pass_service_tier=True)
-
-
-def test_choices_are_counted() -> None:
-    assert choices(CHAT) == 1
-    assert choices(CHAT, n=3, prompt=["a", "b"]) == 3
-    for odd in (None, 0, "2", [2], 1.5):
-        assert choices(CHAT, n=odd) == 1
-    assert choices("completions", n=2, prompt=["a", "b"]) == 4
-    assert choices("completions", prompt=[[1, 2], [3], [4]]) == 3
-    for one in ("a", ["a"], [1, 2, 3], [], None):
-        assert choices("completions", prompt=one) == 1
-    assert choices("messages", n=3) == 1
 
 
 def test_half_characters_go_upstream() -> None:

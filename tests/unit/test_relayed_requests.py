@@ -52,20 +52,29 @@ def test_a_wrong_field_is_named(path: ApiPath, body: dict[str, object], param: s
 
 
 @pytest.mark.parametrize(
-    ("body", "choices"),
+    ("body", "choices", "slots"),
     [
-        ({}, 1),
-        ({"n": 3}, 3),
-        ({"n": 2, "best_of": 4}, 4),
-        ({"prompt": "a"}, 1),
-        ({"prompt": [1, 2, 3]}, 1),
-        ({"prompt": []}, 1),
-        ({"prompt": ["a", "b"], "n": 2}, 4),
-        ({"prompt": [[1, 2], [3]]}, 2),
+        ({}, 1, 1),
+        ({"n": None, "n_cmpl": None}, 1, 1),
+        ({"n": 3}, 3, 3),
+        ({"n": 2, "best_of": 4}, 2, 4),
+        ({"prompt": "a"}, 1, 1),
+        ({"prompt": [1, 2, 3]}, 1, 1),
+        ({"prompt": []}, 1, 1),
+        ({"prompt": ["a", "b"], "n": 2}, 4, 4),
+        ({"prompt": ["a", "b"], "n_cmpl": 2, "best_of": 3}, 4, 6),
+        ({"prompt": [[1, 2], [3]]}, 2, 2),
     ],
 )
-def test_the_choices_are_those_that_take_a_slot_each(body: dict[str, object], choices: int) -> None:
-    assert decode("completions", {"model": "m"} | body).choices == choices
+def test_choices_and_slots_are_counted(body: dict[str, object], choices: int, slots: int) -> None:
+    request = decode("completions", {"model": "m"} | body)
+    assert (request.choices, request.slots) == (choices, slots)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses", "messages"])
+@pytest.mark.parametrize("field", ["n", "n_cmpl", "best_of"])
+def test_choices_count_in_every_dialect(path: ApiPath, field: str) -> None:
+    assert decode(path, SAID | {field: 2}).slots == 2
 
 
 @pytest.mark.parametrize("path", ["embeddings", "messages/count_tokens"])

@@ -49,10 +49,11 @@ def live(
     max_n: int = 1,
     trouble: Trouble = "",
     guarded: bool = False,
+    slots: int = 1,
 ) -> LiveUpstream:
     about = About("openai", list(models), any_model, trouble, max_n, guarded)
     lanes = [lane_name("chat", model) for model in (*models, *(["*"] if any_model else ()))]
-    return LiveUpstream(name, False, 1, lanes, encode_about(about), None)
+    return LiveUpstream(name, False, slots, lanes, encode_about(about), None)
 
 
 class Asked:
@@ -77,11 +78,14 @@ async def upstreams(stack: AsyncExitStack, *described: LiveUpstream) -> SharedUp
 
 async def test_a_model_has_the_lane_of_the_upstreams_that_offer_it() -> None:
     async with AsyncExitStack() as stack:
-        shared = await upstreams(stack, live("a", "m", "x/y", max_n=4), live("b", "m", max_n=2))
+        large, small = live("a", "m", "x/y", max_n=4, slots=3), live("b", "m", max_n=2, slots=8)
+        shared = await upstreams(stack, large, small)
         lane = await shared.lane("chat", "m")
         assert lane is not None
-        assert (lane.name, lane.max_n) == (lane_name("chat", "m"), 2)
-        assert await shared.lane("chat", "x/y")
+        assert (lane.name, lane.most) == (lane_name("chat", "m"), 2)
+        only = await shared.lane("chat", "x/y")
+        assert only is not None
+        assert only.most == 3, "no more than there are slots"
         assert await shared.lane("chat", "other") is None
         assert await shared.lane("embeddings", "m") is None
 

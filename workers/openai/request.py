@@ -25,12 +25,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The body of a request. `choices`: the number of choices that a streamed answer will have."""
+    """The body of a request. `model` is the server's own name."""
 
     body: bytes
     model: str
     streamed: bool
-    choices: int = 1
 
 
 def prepare(path: ApiPath, body: bytes, model: str, *, pass_service_tier: bool = False) -> Request:
@@ -47,7 +46,6 @@ def prepare(path: ApiPath, body: bytes, model: str, *, pass_service_tier: bool =
             raise
         request = prepare(path, masked, model, pass_service_tier=pass_service_tier)
         return replace(request, body=unmask_surrogates(request.body))
-    choices = _count(members, path)
     members["model"] = Raw(_encode(model))
     # It would wait for one slot of llama.cpp, even while others are free.
     members.pop("id_slot", None)
@@ -58,7 +56,7 @@ def prepare(path: ApiPath, body: bytes, model: str, *, pass_service_tier: bool =
         members["stream"] = _TRUE
     if path in _WITH_USAGE:
         members["stream_options"] = _with_usage(members.get("stream_options", Raw(b"null")))
-    return Request(_encode(members), model, streamed, choices)
+    return Request(_encode(members), model, streamed)
 
 
 def _with_usage(options: Raw) -> Raw:
@@ -67,25 +65,3 @@ def _with_usage(options: Raw) -> Raw:
     except msgspec.ValidationError:
         return options  # the server's own error is the right answer
     return Raw(_encode({**merged, "include_usage": _TRUE}))
-
-
-def _count(members: _Members, path: ApiPath) -> int:
-    if path not in _WITH_USAGE:
-        return 1
-    n = _read(members, "n")
-    count = n if isinstance(n, int) and n > 1 else 1
-    return count * _count_prompts(members) if path == "completions" else count
-
-
-def _count_prompts(members: _Members) -> int:
-    """Number of prompts: a list of texts, or of lists of tokens, has several."""
-    try:
-        prompts = msgspec.json.decode(members.get("prompt", Raw(b"null")), type=list[Raw])
-    except msgspec.ValidationError:
-        return 1
-    several = prompts and bytes(prompts[0])[:1] in (b'"', b"[")
-    return len(prompts) if several else 1
-
-
-def _read(members: _Members, name: str) -> object:
-    return msgspec.json.decode(members[name]) if name in members else None

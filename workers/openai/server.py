@@ -71,7 +71,7 @@ class OpenAiServer:
             if not request.streamed:
                 yield await self._read_whole(request, body)
                 return
-            dialect = dialect_of(job.path, request.choices)
+            dialect = dialect_of(job.path, job.choices)
             answer = Answer(dialect, request.model, self._connection.secrets())
             pacing, tail = Pacing(), _Tail(body)
             while not answer.over:

@@ -93,10 +93,11 @@ function openings.next(all)
   end
 end
 
--- Take slots for a job that needs several, or as many as there are at all: their number; nil if not all are free.
+-- Take slots for a job that needs several: their number; nil if not all are free. A job that needs more than the
+-- upstream was seen to allow, or has by now, gets as many as it needs when no other runs there.
 function openings.take(opening, sort, account, needed)
-  needed = account and math.min(needed, account.cap, opening.cap) or 1
-  if needed > opening.free or account and needed > account.free then
+  needed = account and needed or 1
+  if math.min(needed, opening.cap) > opening.free or account and math.min(needed, account.cap) > account.free then
     opening.free = 0 -- the others are kept free for this job
     return
   end

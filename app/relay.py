@@ -26,7 +26,6 @@ from wire import VERSION
 from wire.jobs import ApiPath, RelayedJob, fingerprint
 from wire.seal import Seal
 
-
 _COUNTS = "`n`, `n_cmpl`, `best_of` and the number of prompts"
 
 

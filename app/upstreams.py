@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
 
-from app.openai.errors import REFUSED_US, LineUnavailable, ModelNotFound, NoWorker
+from app.openai.errors import REFUSED_US, JobFailed, LineUnavailable, ModelNotFound, NoWorker
 from runtime.tasks import background
 from settings import Settings
 from wire.about import About, decode_about
 from wire.events import Failed
-from wire.jobs import Sort, lane_name
+from wire.jobs import Sort, lane_name, lane_of_any
 from wire.line.offers import LiveUpstream
 from wire.redis.outage import REDIS_ERRORS
 from wire.stream.endings import WAITED_TOO_LONG
@@ -30,9 +30,6 @@ INTERVAL = 1.0
 
 PATIENCE = 2.0
 """Seconds that a request waits for the first answer, after a start of the front end."""
-
-ANY = "*"
-"""In the name of a lane: every model that no upstream lists."""
 
 REFUSED = Failed(
     "upstream_error",
@@ -158,13 +155,17 @@ class SharedUpstreams:
 
         Raises:
             ModelNotFound: no shared upstream has it.
+            JobFailed: one that may have it has refused to list its models to this gateway.
             NoWorker: one that may have it is not there for now.
             LineUnavailable: as in `known`.
         """
         known = await self.known()
-        if lane := _lane(known, lane_name(sort, ANY)):
+        if lane := _lane(known, lane_of_any(sort)):
             return lane
-        if any(self._may_have(model, name, known) for name in self._configured):
+        absent = {name for name in self._configured if self._may_have(model, name, known)}
+        if any(one.about.trouble == "refused_us" for one in known if one.name in absent):
+            raise JobFailed(REFUSED)
+        if absent:
             raise NoWorker
         raise ModelNotFound(f"The model `{model[:100]}` does not exist.", param="model")
 

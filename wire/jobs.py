@@ -222,10 +222,17 @@ def decode_messages(body: bytes) -> list[Message]:
 def lane_name(sort: Sort, model: str = "") -> str:
     """Return the name of a lane: jobs that the same upstreams may run.
 
-    It is the sort of the jobs alone where an upstream has one lane for all its models. A model of
-    "*" is any that no upstream lists.
+    It is the sort of the jobs alone where an upstream has one lane for all its models.
     """
-    return f"{sort}:{quote(model, safe='*')}" if model else sort
+    return f"{sort}:{quote(model, safe='')}" if model else sort
+
+
+def lane_of_any(sort: Sort) -> str:
+    """Return the name of the lane for every model that no upstream lists.
+
+    A model named `*` has another: `lane_name` encodes it.
+    """
+    return f"{sort}:*"
 
 
 def fingerprint(bearer: str) -> str:

@@ -11,7 +11,7 @@ from settings import Settings, Upstream
 from store.blobs import Blobs
 from store.media import Media
 from wire.about import About, encode_about
-from wire.jobs import ChatJob, RelayedJob, lane_name
+from wire.jobs import ChatJob, RelayedJob, Sort, lane_name, lane_of_any
 from wire.line.offers import Offer
 from wire.redis.client import Redis
 from wire.seal import Seal
@@ -25,9 +25,6 @@ from workers.served import AnyServed, ServedUpstream, Surveyed
 PANDORA_RESTS = 5.0, 60.0
 OPENAI_RESTS = 1.0, 30.0
 """Seconds for which a busy account gets no job: the first time, at most."""
-
-ANY = "*"
-"""Part of a lane's name that stands for every model which an upstream does not list."""
 
 
 @asynccontextmanager
@@ -79,14 +76,15 @@ def serve_openai(name: str, config: Upstream, server: OpenAiServer) -> ServedUps
     async def survey() -> Surveyed:
         found = await server.survey()
         # A server that lists neither models nor slots may still be starting.
-        unknown = found.any_model and not found.slots_known
-        return Surveyed(_offer(name, config, found), not (unknown or found.trouble))
+        is_complete = bool(found.models) or (found.any_model and found.slots_known)
+        # Until it can be asked, what it offered before holds: its jobs may still have to run.
+        offer = _offer(name, config, found) if found.is_known or found.trouble else None
+        return Surveyed(offer, is_complete and not found.trouble)
 
     return ServedUpstream(name, config, RelayedJob, server, survey, OPENAI_RESTS)
 
 
 def _offer(name: str, config: Upstream, found: Survey) -> Offer:
-    models = [*found.models, *([ANY] if found.any_model else [])]
     about = About(
         "openai",
         list(found.models),
@@ -100,7 +98,12 @@ def _offer(name: str, config: Upstream, found: Survey) -> Offer:
         own_accounts=False,
         max_concurrency=found.slots,
         accounts={name: found.slots},
-        lanes=[lane_name(sort, model) for sort in ("chat", "embeddings") for model in models],
+        lanes=[*_lanes("chat", found), *_lanes("embeddings", found)],
         about=encode_about(about),
         circuit_failures=config.circuit_failures,
     )
+
+
+def _lanes(sort: Sort, found: Survey) -> list[str]:
+    lanes = [lane_name(sort, model) for model in found.models]
+    return [*lanes, lane_of_any(sort)] if found.any_model else lanes

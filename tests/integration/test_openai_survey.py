@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 import settings
@@ -83,7 +84,32 @@ async def test_a_server_that_is_down_is_surveyed_later() -> None:
     async with open_openai(
         "main", settings.Upstream(kind="openai", base_url=server.url, max_concurrency=0)
     ) as upstream:
-        assert await upstream.survey() == Survey({}, True, 1, slots_known=False)
+        assert await upstream.survey() == Survey({}, False, 1, slots_known=False)
+
+
+@pytest.mark.parametrize("status", [401, 429, 500, 503])
+async def test_a_server_that_starts_offers_nothing_until_it_can_be_asked(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    pages = page(status), page(200, MODELS)
+    async with asking(*pages, max_concurrency=1) as (_, upstream):
+        assert not (await upstream.survey()).is_known
+        assert (await upstream.survey()).models == {"m": "m", "n": "m"}
+    unlisted = [
+        each for each in caplog.records if getattr(each, "event", "") == "upstream_unlisted"
+    ]
+    assert len(unlisted) == (status != 401)  # that has a line of its own
+    async with asking(page(status), max_concurrency=1, models={"gpt-4": "m"}) as (_, upstream):
+        assert (await upstream.survey()).models == {"gpt-4": "m"}
+
+
+async def test_names_of_models_that_are_left_out_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listed = msgspec.json.encode({"data": [{"id": str(n)} for n in range(5003)]})
+    async with asking(page(200, listed), max_concurrency=1) as (_, upstream):
+        assert len((await upstream.survey()).models) == 5000
+    assert "3 names are left out" in caplog.text
 
 
 async def test_a_server_that_is_down_now_keeps_its_models_and_slots() -> None:

@@ -12,7 +12,7 @@ import settings
 from benchmarks.line import WholeLine
 from tests.support.line import ENTRY, ids, new, serve, shared
 from wire import VERSION
-from wire.jobs import lane_name
+from wire.jobs import lane_name, lane_of_any
 from wire.line.admission import Accepted, Refused
 from wire.line.claims import Claim
 from wire.line.offers import LiveUpstream, Offer
@@ -372,19 +372,65 @@ async def test_a_lane_without_a_live_upstream_is_refused_and_one_that_left_it_is
     assert isinstance(refused := await queue.enqueue(job, b""), Refused)
     assert refused.reason == "no_worker"
     await serve(queue, shared("gpu", "chat:a", "chat:b"))
-    await fill(queue, "chat:a", "key", count=1)
     await serve(queue, shared("gpu", "chat:b"))
-    assert await take(queue, "gpu") == []
     assert await redis.exists("gateway:servers:chat:a") == 0
+    assert (await queue.enqueue(job, b"")) == refused
     await redis.delete("gateway:upstream:gpu")
     await queue.reap()
     assert not [key async for key in redis.scan_iter("gateway:ser*")]
     assert await queue.upstreams() == []
 
 
+async def test_a_lane_is_served_until_the_jobs_that_it_had_have_ended(
+    queue: WholeLine, redis: Redis
+) -> None:
+    await serve(queue, shared("gpu", "chat:*", slots=1))
+    await fill(queue, "chat:*", "key", count=2)
+    later = shared("gpu", "chat:a", slots=1)
+    await serve(queue, later)
+    (offered,) = await queue.upstreams()
+    assert offered.lanes == ["chat:a"], "front ends choose it no more"
+    await fill(queue, "chat:a", "key", count=1)
+    (claimed,) = await take(queue, "gpu")
+    for _ in range(2):
+        await queue.offer(later)
+        await finish(queue, claimed)
+        (claimed,) = await take(queue, "gpu")
+    await queue.offer(later)
+    lanes = await redis.smembers("gateway:serves:gpu")  # type: ignore[misc]  # redis-py: sync or async
+    running = await redis.hget(f"gateway:job:{claimed.id}", "lane")  # type: ignore[misc]  # redis-py: sync or async
+    assert lanes == {b"chat:a", running}, "a job that runs may have to be tried again"
+    await finish(queue, claimed)
+    await queue.offer(later)
+    assert await redis.smembers("gateway:serves:gpu") == {b"chat:a"}  # type: ignore[misc]  # redis-py: sync or async
+    assert await redis.exists("gateway:servers:chat:*") == 0
+
+
+async def test_a_lane_that_another_upstream_serves_is_left_to_it(queue: WholeLine) -> None:
+    await serve(queue, shared("gpu", "chat:a", "chat:b"), shared("box", "chat:a"))
+    await fill(queue, "chat:a", "key", count=1)
+    await queue.offer(shared("gpu", "chat:b"))
+    assert await take(queue, "gpu") == []
+    assert len(await take(queue, "box")) == 1
+
+
+async def test_a_heartbeat_that_changes_nothing_touches_no_lane(
+    queue: WholeLine, redis: Redis
+) -> None:
+    few, many = (shared("gpu", *(f"chat:{n}" for n in range(count))) for count in (1, 2000))
+    calls = []
+    for offer in (few, many):
+        await queue.offer(offer)
+        await redis.config_resetstat()
+        await queue.offer(offer)
+        calls.append(sum(each["calls"] for each in (await redis.info("commandstats")).values()))
+    assert calls[0] == calls[1] < 20
+
+
 async def test_front_ends_see_what_workers_say_of_their_upstreams(queue: WholeLine) -> None:
-    lanes = [lane_name("chat", "a model: 7B"), lane_name("chat", "*"), lane_name("embeddings")]
+    lanes = [lane_name("chat", "a model: 7B"), lane_of_any("chat"), lane_name("embeddings")]
     assert lanes == ["chat:a%20model%3A%207B", "chat:*", "embeddings"]
+    assert lane_name("chat", "*") == "chat:%2A", "a model of that name is not every model"
     await serve(queue, shared("gpu", *lanes, max_concurrency=2))
     assert await queue.upstreams() == [LiveUpstream("gpu", False, 2, sorted(lanes), b"about", None)]
 
@@ -495,7 +541,7 @@ async def test_a_job_that_takes_more_slots_than_there_are_by_now_runs_alone(
 async def test_names_that_clients_choose_neither_break_the_line_nor_fill_redis(
     queue: WholeLine, redis: Redis
 ) -> None:
-    lane = lane_name("chat", "*")
+    lane = lane_of_any("chat")
     await serve(queue, shared("gpu", lane))
     for n, family in enumerate(["a model: 7B", "\n", "x" * 10_000, "own chat", "*", ""]):
         await enqueue(queue, f"job-{n}", "key", lane, family=family)

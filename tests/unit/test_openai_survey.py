@@ -42,12 +42,19 @@ def test_models_are_listed_with_their_aliases() -> None:
     listed = [{"id": "a", "aliases": ["a", "b"]}, {"id": "c"}, {"id": "b", "aliases": None}]
     odd: list[object] = [None, 5, {}, {"id": 5}, {"id": ""}, {"id": "x\n"}, {"id": "x" * 300}]
     body = json.dumps({"object": "list", "data": listed + odd}).encode()
-    assert read_models(body) == {"a": "a", "b": "b", "c": "c"}
+    assert read_models(body) == ({"a": "a", "b": "b", "c": "c"}, 0)
+
+
+def test_names_and_aliases_have_one_bound() -> None:
+    many = [{"id": f"m{n}", "aliases": [f"{n}-{k}" for k in range(9)]} for n in range(600)]
+    names, left_out = read_models(json.dumps({"data": many}).encode())
+    assert (len(names), left_out) == (5000, 1000)
+    assert names["499-8"] == "m499"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"data":null}', b'{"data":{}}', b"<html>"])
 def test_anything_else_is_an_empty_list(body: bytes) -> None:
-    assert read_models(body) == {}
+    assert read_models(body) == ({}, 0)
 
 
 @pytest.mark.parametrize("read", [read_props, read_server_info, read_tabby_model])
@@ -88,13 +95,13 @@ async def test_hosts_of_private_networks_are_local(host: str, expected: bool) ->
 def test_recorded_pages() -> None:
     assert read_props(recording("llama.cpp/props").body) == 2
     assert read_props(recording("llama.cpp-router/props").body) == 1
-    assert read_models(recording("llama.cpp/models").body) == {
+    assert read_models(recording("llama.cpp/models").body)[0] == {
         "smollm2": "smollm2",
         "tiny": "smollm2",
     }
-    assert set(read_models(recording("llama.cpp-router/models-alpha-loaded").body)) == {
+    assert set(read_models(recording("llama.cpp-router/models-alpha-loaded").body)[0]) == {
         "alpha",
         "beta",
     }
-    assert set(read_models(recording("vllm/models").body)) == {"tiny", "tiny-alias"}
-    assert read_models(recording("mlx-lm/models").body) == {}
+    assert set(read_models(recording("vllm/models").body)[0]) == {"tiny", "tiny-alias"}
+    assert read_models(recording("mlx-lm/models").body) == ({}, 0)

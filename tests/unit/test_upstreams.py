@@ -31,7 +31,7 @@ from app.upstreams import SharedUpstreams
 from settings.credentials import Secret, key_hash
 from wire.about import About, Trouble, encode_about
 from wire.events import Failed
-from wire.jobs import fingerprint, lane_name
+from wire.jobs import fingerprint, lane_name, lane_of_any
 from wire.line.offers import LiveUpstream
 
 CONFIG = settings.Settings(
@@ -52,7 +52,9 @@ def live(
     slots: int = 1,
 ) -> LiveUpstream:
     about = About("openai", list(models), any_model, trouble, max_n, guarded)
-    lanes = [lane_name("chat", model) for model in (*models, *(["*"] if any_model else ()))]
+    lanes = [lane_name("chat", model) for model in models]
+    if any_model:
+        lanes.append(lane_of_any("chat"))
     return LiveUpstream(name, False, slots, lanes, encode_about(about), None)
 
 
@@ -93,7 +95,7 @@ async def test_a_model_has_the_lane_of_the_upstreams_that_offer_it() -> None:
 async def test_an_upstream_may_take_every_name() -> None:
     async with AsyncExitStack() as stack:
         shared = await upstreams(stack, live("a", "m"), live("b", any_model=True))
-        assert (await shared.lane_of_any("chat", "z")).name == lane_name("chat", "*")
+        assert (await shared.lane_of_any("chat", "z")).name == lane_of_any("chat")
 
 
 async def test_a_model_that_nobody_offers_is_not_found() -> None:
@@ -110,6 +112,8 @@ async def test_a_model_that_nobody_offers_is_not_found() -> None:
         ([live("a", "m")], "z", ModelNotFound),
         ([live("b", "large")], "z", NoWorker),
         ([live("a"), live("b", "large")], "z", NoWorker),
+        ([live("a", trouble="refused_us"), live("b", "large")], "z", JobFailed),
+        ([live("a", "m", trouble="refused_us"), live("b", "large")], "z", ModelNotFound),
     ],
 )
 async def test_a_model_of_an_upstream_without_a_worker_is_unavailable(

@@ -19,7 +19,7 @@ from wire.line.admission import (
     Refused,
 )
 from wire.line.limits import Limits
-from wire.line.offers import LiveUpstream
+from wire.line.offers import LiveUpstream, lanes_of
 from wire.line.scripts import Scripts
 from wire.line.status import JobStatus
 from wire.line.view import LineView, UnknownReply, front_ends, known_word
@@ -149,7 +149,7 @@ def _upstream(
     name: bytes,
     own_accounts: int,
     max_concurrency: int,
-    lanes: list[bytes],
+    described: bytes,
     about: bytes,
     open_for: int,
 ) -> LiveUpstream:
@@ -158,7 +158,7 @@ def _upstream(
         name.decode(),
         bool(own_accounts),
         max_concurrency,
-        sorted(lane.decode() for lane in lanes),
+        lanes_of(described),
         about,
         None if open_for < 0 else open_for / 1000,
     )

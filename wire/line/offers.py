@@ -27,14 +27,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     about: bytes
     circuit_failures: int = 5
 
-    @property
-    def sorts(self) -> list[str]:
-        """The sort of each lane."""
-        return [lane.partition(":")[0] for lane in self.lanes]
-
     def for_redis(self, reserves: dict[Sort, int]) -> bytes:
         """The description as the script reads it, with the slots reserved for each sort."""
-        sorts = self.sorts
         return msgspec.msgpack.encode(
             {
                 "own": self.own_accounts,
@@ -42,10 +36,21 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
                 "failures": self.circuit_failures,
                 "accounts": self.accounts,
                 "lanes": self.lanes,
-                "reserves": {sort: slots for sort, slots in reserves.items() if sort in sorts},
-                "several": len(set(sorts)) < len(sorts),
+                "reserves": reserves,
             }
         )
+
+
+class _Described(msgspec.Struct, frozen=True):
+    lanes: list[str]
+
+
+def lanes_of(described: bytes) -> list[str]:
+    """Return the lanes of a description, as `Offer.for_redis` encodes it.
+
+    The upstream may serve others besides: jobs that came before it left them.
+    """
+    return sorted(msgspec.msgpack.decode(described, type=_Described).lanes)
 
 
 class LiveUpstream(msgspec.Struct, frozen=True):

@@ -101,6 +101,22 @@ class OpenAiServer:
 
     def _log(self, survey: Survey) -> None:
         found = {"models": len(survey.models), "slots": survey.slots}
+        if not survey.is_known and not survey.trouble:
+            logger.warning(
+                "the server of %s cannot be asked for its models yet; it is asked again soon",
+                self._table,
+                extra={"event": "upstream_unlisted"},
+            )
+            return
+        if survey.left_out:
+            logger.warning(
+                "%s lists more models and aliases than a gateway offers: %d names are left out; set"
+                " %s.models to choose",
+                self._table,
+                survey.left_out,
+                self._table,
+                extra={"event": "models_left_out", "left_out": survey.left_out},
+            )
         logger.info(
             "%s offers %s models and answers %d requests at once",
             self._table,

@@ -23,7 +23,7 @@ _TIMEOUT = 10.0
 _RESOLVE_TIMEOUT = 5.0
 
 _MAX_LIST = 8 * 1024 * 1024  # bytes; hosted APIs list hundreds of models at length
-_MAX_MODELS = 5000
+_MAX_MODELS = 5000  # names, aliases included
 _MAX_NAME = 256
 _MAX_PAGE = 1024 * 1024  # bytes of a page of settings
 _MAX_SLOTS = 10_000
@@ -36,7 +36,8 @@ class Survey(msgspec.Struct, frozen=True):
     """Facts about a server. `models` maps the names that clients may use to those of the server.
 
     `any_model`: it lists none, and takes whatever name it may be. `slots`: requests at once;
-    `slots_known` is False if that is only assumed, since it did not say.
+    `slots_known` is False if that is only assumed, since it did not say. `left_out`: names of a
+    list that is too long.
     """
 
     models: dict[str, str]
@@ -44,6 +45,12 @@ class Survey(msgspec.Struct, frozen=True):
     slots: int
     trouble: Trouble = ""
     slots_known: bool = True
+    left_out: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """False if the server could not be asked for its models yet."""
+        return bool(self.models) or self.any_model
 
 
 class _Model(msgspec.Struct):
@@ -87,17 +94,25 @@ async def survey_server(
     """
     listed = await connection.get(connection.addresses.api("models"), _MAX_LIST, _TIMEOUT)
     trouble: Trouble = "refused_us" if listed.status in (401, 403) else ""
-    if listed.status != 200 and former is not None:
+    if listed.status != 200 and former is not None and former.is_known:
         return replace(former, trouble=trouble)
-    models = config.models or (read_models(listed.body) if listed.status == 200 else {})
+    models, left_out = config.models, 0
+    if listed.status == 200 and not models:
+        models, left_out = await asyncio.to_thread(read_models, listed.body)
+    any_model = not models and _is_an_answer(listed.status)
     slots = config.max_concurrency or (await _ask_slots(connection) if listed.status else 0)
     if not slots and former is not None and former.slots_known:
         slots = former.slots
     if slots:
-        return Survey(models, not models, slots, trouble)
+        return Survey(models, any_model, slots, trouble, left_out=left_out)
     near = not listed.status or await is_local(yarl.URL(config.base_url).host or "")
     slots = LOCAL_SLOTS if near else REMOTE_SLOTS
-    return Survey(models, not models, slots, trouble, slots_known=False)
+    return Survey(models, any_model, slots, trouble, slots_known=False, left_out=left_out)
+
+
+def _is_an_answer(status: int) -> bool:
+    """Return False for the status of a server that starts, is busy, or does not know us."""
+    return 200 <= status <= 501 and status not in (401, 403, 408, 425, 429, 500)
 
 
 async def _ask_slots(connection: Connection) -> int:
@@ -114,18 +129,26 @@ async def _ask_slots(connection: Connection) -> int:
     return 0
 
 
-def read_models(body: bytes) -> dict[str, str]:
-    """Return the names of a list of models, with llama.cpp's aliases; none if it is not a list."""
+def read_models(body: bytes) -> tuple[dict[str, str], int]:
+    """Return the names of a list of models, with llama.cpp's aliases; none if it is not a list.
+
+    The second is the number of names that were left out, of a list that is too long.
+    """
     listed = _read(body, _Models)
     names: dict[str, str] = {}
-    for raw in listed.data[:_MAX_MODELS] if listed else []:
+    left_out = 0
+    for raw in listed.data if listed else []:
         model = _read(raw, _Model)
-        if model is not None and _is_name(model.id):
-            names[model.id] = model.id
-            for alias in (model.aliases or [])[:_MAX_MODELS]:
-                if _is_name(alias):
-                    names.setdefault(alias, model.id)
-    return names
+        if model is None or not _is_name(model.id):
+            continue
+        for name in filter(_is_name, [model.id, *(model.aliases or [])]):
+            if name not in names and len(names) == _MAX_MODELS:
+                left_out += 1
+            elif name == model.id:
+                names[name] = model.id
+            else:
+                names.setdefault(name, model.id)
+    return names, left_out
 
 
 def read_props(body: bytes) -> int:

@@ -61,7 +61,15 @@ function upstreams.live(lane)
   return found
 end
 
--- Those of them that take jobs now: whose circuit is closed.
+-- True if live workers serve another upstream of a lane.
+function upstreams.is_served_elsewhere(lane, name)
+  for _, other in ipairs(upstreams.live(lane)) do
+    if other ~= name then return true end
+  end
+  return false
+end
+
+-- Upstreams of a lane that take jobs now: live ones whose circuit is closed.
 local function taking(lane)
   local found = {}
   for _, name in ipairs(upstreams.live(lane)) do

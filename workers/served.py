@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 import settings
+from wire.about import decode_about, encode_about
 from wire.events import Ending
 from wire.jobs import ChatJob, Job, RelayedJob
 from wire.line.offers import Offer
@@ -28,9 +30,12 @@ at once when it begins or ceases to refuse our credential."""
 
 
 class Surveyed(msgspec.Struct, frozen=True):
-    """Result of a survey; `is_complete` is False if another one should follow soon."""
+    """Result of a survey; `is_complete` is False if another one should follow soon.
 
-    offer: Offer
+    `offer` is None if the server could not be asked.
+    """
+
+    offer: Offer | None
     is_complete: bool = True
 
 
@@ -56,7 +61,7 @@ class ServedUpstream(Generic[K]):
         self.rests = rests
         self._kind: type[K] = kind
         self._upstream: Upstream[K] = upstream
-        self._survey = survey
+        self.survey = survey
         self._refused_us = False
         self._changed = False
 
@@ -68,29 +73,41 @@ class ServedUpstream(Generic[K]):
         """
         if not isinstance(job, self._kind):
             raise msgspec.ValidationError(f"the upstream {self.name} has no jobs of this kind")
-        refused_us = False
         try:
             return await hold_conversation(job, publication, self._upstream, outbox, self.limits)
         except UpstreamBusy as busy:
-            refused_us = busy.refused_us
+            if busy.refused_us:
+                self._note_credential(refused=True)
             raise
         finally:
-            if refused_us != self._refused_us:
-                self._refused_us = refused_us
-                self._changed = True
+            if publication.begun:
+                self._note_credential(refused=False)
+
+    def _note_credential(self, *, refused: bool) -> None:
+        if refused != self._refused_us:
+            self._refused_us = refused
+            self._changed = True
 
     async def keep_offering(self, line: WorkerLine, heartbeat: float) -> None:
         """Tell the line at every heartbeat what the upstream offers, forever."""
         clock = asyncio.get_running_loop().time
         while True:
             self._changed = False
-            found = await self._survey()
+            found = await self.survey()
             until = clock() + (SURVEY if found.is_complete else SURVEY_SOON)
             while clock() < until and not self._changed:
                 # An outage of Redis is logged where leases are renewed.
                 with contextlib.suppress(*REDIS_ERRORS):
-                    await line.offer(found.offer)
+                    if found.offer is not None:
+                        await line.offer(self._with_trouble(found.offer))
                 await asyncio.sleep(heartbeat)
+
+    def _with_trouble(self, offer: Offer) -> Offer:
+        """Add a refusal of our credential: anyone may ask some servers for their models."""
+        if not self._refused_us:
+            return offer
+        about = replace(decode_about(offer.about), trouble="refused_us")
+        return replace(offer, about=encode_about(about))
 
 
 AnyServed = ServedUpstream[ChatJob] | ServedUpstream[RelayedJob]

@@ -22,12 +22,12 @@ from tests.support.sanic_adapter import Client
 from tests.support.scripted import ScriptedUpstream
 from wire.about import About, Trouble, encode_about
 from wire.events import Complete, Event, Failed, Piece, Started
-from wire.jobs import RelayedJob, lane_name
+from wire.jobs import RelayedJob, Sort, lane_name, lane_of_any
 from wire.line.offers import Offer
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from workers.served import ServedUpstream, Surveyed
-from workers.upstream import Upstream, UpstreamError
+from workers.upstream import Upstream, UpstreamBusy, UpstreamError
 from workers.worker import Worker
 
 RESPONSES, COMPLETIONS, EMBEDDINGS = "/v1/responses", "/v1/completions", "/v1/embeddings"
@@ -88,13 +88,16 @@ async def worker(
     about: About,
 ) -> AsyncIterator[Worker]:
     """A worker that serves the upstream, which has two slots."""
-    names = [*about.models, *(["*"] if about.any_model else [])]
+    sorts: tuple[Sort, ...] = ("chat", "embeddings")
+    lanes = [lane_name(sort, name) for sort in sorts for name in about.models]
+    if about.any_model:
+        lanes += map(lane_of_any, sorts)
     offer = Offer(
         upstream="gpu",
         own_accounts=False,
         max_concurrency=2,
         accounts={"gpu": 2},
-        lanes=[lane_name(sort, name) for sort in ("chat", "embeddings") for name in names],
+        lanes=lanes,
         about=encode_about(about),
     )
 
@@ -409,3 +412,27 @@ async def test_a_job_of_which_the_upstream_said_nothing_in_time_is_tried_once_mo
     response = await client.post(CHAT, json=BODY, headers=BEARER)
     assert response.status_code == 504
     assert len(upstream.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "config", [replace(SETTINGS, queue=replace(LASTING, max_wait=0.5), workers=settings.Workers())]
+)
+async def test_a_server_that_lists_its_models_to_anyone_may_refuse_us_all_the_same(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    async def reasons(*, refused: bool) -> None:
+        async with asyncio.timeout(30):
+            while ("refuses the credential" in (await client.get("/readyz")).text) != refused:
+                await asyncio.sleep(0.02)
+
+    upstream.script = (UpstreamBusy(pause=0.1, refused_us=True),)
+    response = await client.post(CHAT, json=BODY, headers=BEARER)
+    assert response.status_code in (502, 504)  # the front end may not have heard of it yet
+    await reasons(refused=True)
+    response = await client.post(CHAT, json=BODY, headers=BEARER)
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "upstream_refused_us")
+    upstream.script = (HELLO,)
+    async with asyncio.timeout(30):
+        while (await client.post(CHAT, json=BODY, headers=BEARER)).status_code != 200:
+            await asyncio.sleep(0.02)
+    await reasons(refused=False)

@@ -231,6 +231,18 @@ async def test_a_finished_answer_does_not_wait_for_its_end(monkeypatch: pytest.M
             assert (await collect(upstream))[-1] == Complete()
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "embeddings"])
+async def test_a_body_with_damaged_framing_is_broken_off_at_once(path: ApiPath) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(STREAM_HEAD)
+        await exchange.send_apart(frame(WORD))
+        await exchange.send(b"zz\r\nno number\r\n")
+        await exchange.closed_by_client()
+
+    async with asking(script) as (_, upstream):
+        assert (await failure(upstream, job(path))).failed == BROKEN_OFF
+
+
 async def test_a_broken_body_ends_as_the_table_says() -> None:
     async def resets(exchange: Exchange) -> None:
         await exchange.send_apart(STREAM_HEAD + frame(WORD))

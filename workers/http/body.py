@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import aiohttp
@@ -36,6 +38,7 @@ class HttpBody:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self._stop_watching = _watch_framing(response)
 
     async def read(self) -> bytes:
         """See `Body`."""
@@ -58,7 +61,37 @@ class HttpBody:
 
         Then aiohttp has already taken the connection back.
         """
+        self._stop_watching()
         self._response.close()
+
+
+def _watch_framing(response: aiohttp.ClientResponse) -> Callable[[], object]:
+    """Break a body off at damaged framing, such as a chunk whose size is not a number.
+
+    aiohttp then closes the connection, but leaves the reader of the body waiting. Returns the
+    function that stops watching: the connection may go on to serve others.
+    """
+    connection = response.connection
+    protocol = connection and connection.protocol
+    if protocol is None:
+        return _do_nothing
+    closed, content = protocol.closed, response.content
+
+    def notice(closed: asyncio.Future[None] | None) -> None:
+        if closed is not None and not closed.cancelled():
+            closed.exception()  # or it would be logged as never retrieved
+        if protocol.exception() and not (content.is_eof() or content.exception()):
+            content.set_exception(aiohttp.ClientPayloadError("damaged framing"))
+
+    if closed is None:
+        notice(None)
+        return _do_nothing
+    closed.add_done_callback(notice)
+    return partial(closed.remove_done_callback, notice)
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def salvage(response: aiohttp.ClientResponse) -> bytes:

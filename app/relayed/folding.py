@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -24,6 +24,12 @@ Object = dict[str, Any]
 
 _KEPT = frozenset(("role", "id", "type", "name"))
 """Texts of a message that a server may repeat in each piece, instead of continuing them."""
+
+_STEP = 16
+"""Items of a list that are encoded at once: each may be as large as a piece."""
+
+_LONG = 1024 * 1024
+"""Characters of a text that are encoded at once."""
 
 _CHUNK = ".chunk"
 _RESPONSE = "response."
@@ -94,7 +100,7 @@ class ResponseFold(Fold):
         response = _decoded(self._last.data).get("response") if self._last else None
         if not isinstance(response, dict):
             raise UnreadableAnswer
-        return msgspec.json.encode(response)
+        return _encoded(response)
 
 
 class ChunkFold(Fold):
@@ -115,7 +121,7 @@ class ChunkFold(Fold):
         kind = str(self._fields.pop("object", "")).removesuffix(_CHUNK)
         choices = [self._choices[index].whole(index) for index in sorted(self._choices)]
         body = {**self._head, "object": kind, "choices": choices, **self._fields}
-        return msgspec.json.encode(body)
+        return _encoded(body)
 
 
 class MessageFold(Fold):
@@ -142,7 +148,7 @@ class MessageFold(Fold):
         if not self._message:
             raise UnreadableAnswer
         blocks = [self._blocks[index].whole() for index in sorted(self._blocks)]
-        return msgspec.json.encode({**self._message, "content": blocks})
+        return _encoded({**self._message, "content": blocks})
 
 
 class _Choice:
@@ -202,7 +208,7 @@ class _Block:
         block = _whole_object(self._block)
         if self._input.parts:
             try:
-                block["input"] = msgspec.json.decode(self._input.whole())
+                block["input"] = msgspec.json.decode(_repaired(self._input.whole()))
             except msgspec.DecodeError:
                 pass  # cut off by the limit of tokens
         return block
@@ -215,12 +221,7 @@ class _Text:
         self.parts: list[str] = []
 
     def whole(self) -> str:
-        text = "".join(self.parts)
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # some servers cut characters into surrogates
-            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        return text
+        return "".join(self.parts)
 
 
 class _List:
@@ -239,6 +240,8 @@ class _List:
                 case {"index": int(index)}:
                     self._places[index] = len(self.items)
                     self.items.append(_merged(None, "", item))
+                case dict() | list():  # kept encoded: it takes a fraction of the memory
+                    self.items.append(_raw(item))
                 case _:
                     self.items.append(item)
 
@@ -299,7 +302,8 @@ def _whole_message(parts: Object) -> Object:
     message = {"role": "assistant", "content": None, **_whole_object(parts)}
     calls = message.get("tool_calls")
     for call in calls or []:
-        call.pop("index", None)
+        if not isinstance(call, msgspec.Raw):  # it had no index
+            call.pop("index", None)
     if not message["content"]:
         message["content"] = None if calls or message.get("function_call") else ""
     return message
@@ -316,3 +320,79 @@ def _decoded(data: bytes) -> Object:
     if not isinstance(decoded, dict):
         raise UnreadableAnswer
     return decoded
+
+
+def _encoded(value: Any) -> bytes:
+    """Encode a value in steps, between which other threads run."""
+    parts: list[bytes] = []
+    _encode(value, parts)
+    return b"".join(parts)
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    """Encode a part of one piece."""
+    try:
+        return msgspec.Raw(msgspec.json.encode(value))
+    except UnicodeEncodeError:
+        return msgspec.Raw(_encoded(value))
+
+
+def _encode(value: Any, parts: list[bytes]) -> None:
+    match value:
+        case dict():
+            parts.append(b"{")
+            for key, item in value.items():
+                parts += (_encoded_text(key), b":")
+                _encode(item, parts)
+                parts.append(b",")
+            _close(parts, b"}")
+        case list():
+            parts.append(b"[")
+            for start in range(0, len(value), _STEP):
+                _encode_items(value[start : start + _STEP], parts)
+            _close(parts, b"]")
+        case str():
+            _encode_text(value, parts)
+        case _:
+            parts.append(msgspec.json.encode(value))
+
+
+def _encode_items(items: list[Any], parts: list[bytes]) -> None:
+    """Encode items of a list, each with a comma behind it; as one, if they are many."""
+    if len(items) == _STEP:
+        with suppress(UnicodeEncodeError):
+            parts += (msgspec.json.encode(items)[1:-1], b",")
+            return
+    for item in items:
+        _encode(item, parts)
+        parts.append(b",")
+
+
+def _close(parts: list[bytes], end: bytes) -> None:
+    """End an object or a list, whose last item has a comma behind it."""
+    if parts[-1] == b",":
+        parts.pop()
+    parts.append(end)
+
+
+def _encode_text(text: str, parts: list[bytes]) -> None:
+    parts.append(b'"')
+    for start in range(0, len(text), _LONG):
+        parts.append(_encoded_text(text[start : start + _LONG])[1:-1])
+    parts.append(b'"')
+
+
+def _encoded_text(text: str) -> bytes:
+    try:
+        return msgspec.json.encode(text)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_repaired(text))
+
+
+def _repaired(text: str) -> str:
+    """Join halves of characters, since some servers cut them in two; replace single ones."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

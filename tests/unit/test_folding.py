@@ -138,6 +138,35 @@ def test_a_character_that_a_server_cut_in_two_is_whole() -> None:
     assert body["choices"][0]["message"]["content"] == "😀"
 
 
+HALF: dict[str, Any] = {"\ud83d": ["\ud83d", {"x": "\ude00"}], "name": "\ud83d"}
+REPAIRED = {"\ufffd": ["\ufffd", {"x": "\ufffd"}], "name": "\ufffd"}
+
+
+def test_half_characters_are_replaced_wherever_they_are() -> None:
+    many = [HALF] * 20
+    body = folded([chunk({**delta(**HALF), "logprobs": {"content": many}}, **HALF)])
+    (choice,) = body["choices"]
+    assert body["name"] == "\ufffd"
+    assert body["\ufffd"] == REPAIRED["\ufffd"]
+    assert choice["message"] == {"role": "assistant", "content": "", **REPAIRED}
+    assert choice["logprobs"]["content"] == [REPAIRED] * 20
+    assert folded([event("message_start", message=HALF)], MessageFold())["name"] == "\ufffd"
+    assert folded([event("response.completed", response=HALF)], ResponseFold()) == REPAIRED
+
+
+@pytest.mark.parametrize("number", [0, 1, 15, 16, 17, 33])
+def test_lists_of_any_length_are_whole(number: int) -> None:
+    items = [{"a": [], "b": {}, "c": [[1]], "d": "é\n"} for _ in range(number)]
+    value = {"items": items, "n": 2**70, "f": 1.5, "none": None}
+    assert folded([event("response.completed", response=value)], ResponseFold()) == value
+
+
+def test_calls_without_an_index_are_whole() -> None:
+    calls = [whole_call("a", "f", "1"), whole_call("b", "f", "2")]
+    body = folded([chunk(delta(tool_calls=[one])) for one in calls])
+    assert body["choices"][0]["message"]["tool_calls"] == calls
+
+
 def test_a_long_answer_is_folded() -> None:
     pieces = [chunk(delta(content="0123456789"))] * 100_000  # copying the text each time: 50 GB
     assert len(folded(pieces)["choices"][0]["message"]["content"]) == 1_000_000

@@ -33,7 +33,7 @@ async def queue(redis: Redis, seal: Seal, clock: Clock) -> WholeLine:
     )
     line = WholeLine(redis, seal, config, stopped_clock=True)
     await line.presences.show_front_end("front")
-    await has_worker(redis, seal)
+    await has_worker(redis, seal, stopped_clock=True)
     return line
 
 

@@ -225,7 +225,7 @@ async def test_no_lease_is_reclaimed_for_a_lease_period_after_a_disturbance(
 ) -> None:
     queue = WholeLine(redis, seal, QUICK, stopped_clock=True)
     clock = await Clock.at_redis_time(redis)
-    await has_worker(redis, seal)
+    await has_worker(redis, seal, stopped_clock=True)
     await enqueue(queue, "job")
     (claimed,) = await claim(queue)
     await clock.advance(QUICK.lease * 1.5)  # no calls: a partition, or a frozen Redis
@@ -382,7 +382,7 @@ async def test_a_job_whose_front_end_forgets_its_deadline_is_ended(
     config = settings.Queue(lease=QUICK.lease, heartbeat=QUICK.heartbeat, max_wait=0.1)
     line = WholeLine(redis, seal, config, stopped_clock=True)
     clock = await Clock.at_redis_time(redis)
-    await has_worker(redis, seal)
+    await has_worker(redis, seal, stopped_clock=True)
     await enqueue(line, "job")
     await clock.advance(0.3)
     assert await line.overdue(60.0) == []

@@ -45,13 +45,14 @@ async def enqueue(queue: WholeLine, id: str, key: str = "key", **more: Any) -> A
 
 async def claim(queue: WholeLine, want: int = 10, worker: str = "w") -> list[Claim]:
     """Claim as a worker does: again and again, until there is something or the line has settled."""
-    while True:
-        await present(queue)
-        claims = await queue.claim(worker, want)
-        at, since = await queue.redis.hmget("gateway:pulse", ["at", "since"])  # type: ignore[misc]  # redis-py: sync or async
-        if claims or int(at) - int(since) >= queue.settling:
-            return claims
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(60):  # a clock that was stopped while the line settles
+        while True:
+            await present(queue)
+            claims = await queue.claim(worker, want)
+            at, since = await queue.redis.hmget("gateway:pulse", ["at", "since"])  # type: ignore[misc]  # redis-py: sync or async
+            if claims or int(at) - int(since) >= queue.settling:
+                return claims
+            await asyncio.sleep(0.02)
 
 
 async def finish(queue: WholeLine, claim: Claim) -> bool:
@@ -91,12 +92,20 @@ def ids(claims: list[Claim]) -> list[str]:
     return [c.id for c in claims]
 
 
-async def has_worker(redis: Redis, seal: Seal, upstream: settings.Upstream | None = None) -> None:
+async def has_worker(
+    redis: Redis,
+    seal: Seal,
+    upstream: settings.Upstream | None = None,
+    *,
+    stopped_clock: bool = False,
+) -> None:
     """Register a worker that stays alive for long, so that jobs are accepted and claimed.
 
     In an empty Redis, nothing is claimed for two heartbeats.
     """
-    steady = WholeLine(redis, seal, settings.Queue(lease=60, heartbeat=20), upstream)
+    config = settings.Queue(lease=60, heartbeat=20)
+    # Under the clock of the test: else the time between the two may look like a disturbance.
+    steady = WholeLine(redis, seal, config, upstream, stopped_clock=stopped_clock)
     await steady.offer_main()
     await steady.renew(Presence("steady", VERSION, seal.fingerprint, 100), [])
     await redis.hincrby("gateway:pulse", "since", -3_600_000)  # type: ignore[misc]  # redis-py: sync or async

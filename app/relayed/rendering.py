@@ -7,6 +7,7 @@ errors and `[DONE]` have none, as in `app/openai/sse.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from app.openai.answers import QueuePlace
 from app.openai.dialect import RenderOptions
@@ -14,13 +15,22 @@ from app.openai.errors import ApiError, JobFailed
 from app.openai.sse import Messages
 from app.relayed.folding import Fold, UnreadableAnswer
 from app.relayed.form import Form
-from wire.events import Complete, Event, Failed, Piece
+from runtime.large import work_on
+from wire.events import Complete, Event, Failed, Piece, size_of
+
+MAX_FOLDED = 32 * 1024 * 1024
+"""Bytes of the events of a whole answer."""
 
 UNNAMED = ("", "message")
 """Names of events that need no line of their own in a stream."""
 
 _UNREADABLE = Failed(
     "upstream_error", "The upstream's answer cannot be read.", code="unreadable_answer"
+)
+_TOO_LONG = Failed(
+    "upstream_error",
+    "The upstream's answer is too long for a single body. Set `stream` to true.",
+    code="answer_too_long",
 )
 
 
@@ -35,12 +45,22 @@ class RelayedRendering:
         self._form = form
         self._options = options
         self._fold = fold
+        self._folded = 0
         self._messages = Messages(
             form.head.id, numbered=options.numbered, after=options.resume_after
         )
 
     async def add(self, events: list[Event]) -> bytes:
         """Add events; return the messages that show them to a streaming client."""
+        if self._fold is None:
+            return self._add_all(events)
+        size = sum(map(size_of, events))
+        self._folded += size
+        if self._folded > MAX_FOLDED:
+            return self._fail(_TOO_LONG)
+        return await work_on(size, partial(self._add_all, events))
+
+    def _add_all(self, events: list[Event]) -> bytes:
         rendered = []
         for event in events:
             match event:
@@ -101,6 +121,6 @@ class RelayedRendering:
         """
         assert self._fold is not None  # noqa: S101 - only called for an answer that is folded
         try:
-            return self._fold.body()
+            return await work_on(self._folded, self._fold.body)
         except UnreadableAnswer:
             raise JobFailed(_UNREADABLE) from None

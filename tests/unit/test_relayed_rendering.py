@@ -154,6 +154,20 @@ async def test_a_whole_answer_that_cannot_be_read_fails() -> None:
     assert answer.failure.http_status == 502
 
 
+async def test_a_whole_answer_has_a_limit_and_a_stream_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.relayed.rendering.MAX_FOLDED", 5000)
+    pieces: list[Event] = [Piece(b'{"choices":[]}' + b" " * 2000)]
+    whole, stream = body_of("chat/completions"), rendering("chat/completions")
+    failures = []
+    for _ in range(3):
+        await whole.add(pieces)
+        await stream.add(pieces)
+        failures.append((whole.failure and whole.failure.code, stream.failure))
+    assert failures == [(None, None), (None, None), ("answer_too_long", None)]
+
+
 async def test_an_error_as_text_has_an_item_or_block_of_its_own() -> None:
     response = rendering("responses", errors_as_text=True)
     created = Piece(b'{"response":{"id":"r"}}', "response.created")

@@ -156,7 +156,6 @@ def raw(gateway: Gateway, sent: bytes, *, end: bool = False) -> bytes:
     ("sent", "status"),
     [
         (b"this is not http\r\n\r\n", 400),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"GET healthz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /a\x00b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /healthz HTTP/9.9\r\n\r\n", 400),

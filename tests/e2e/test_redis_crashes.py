@@ -106,6 +106,7 @@ def test_a_redis_that_is_emptied_settles_and_says_so_and_no_slot_is_held_twice(
             assert client.begun.wait(60)
         with redis.Redis.from_url(gateway.redis.url) as operator:
             operator.flushall()
+            until(lambda: operator.exists("gateway:upstream:main"), 60, "no worker serves it")
         found = until(lambda: settling(gateway), 60, "it does not settle")
         assert 0 < float(found) <= 4
         new = [pool.submit(first_forecasts, gateway, f"new-{n}") for n in range(3)]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
 import pytest
 
-import settings
-from local.llama import PYTHON, READY
 from local.llama.tokens import CALL_BIAS, ENDLESS_BIAS
-from runtime import children
+from tests.support.llama import Llama, needs_llama
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="`make test` installs it into .llama")
+pytestmark = needs_llama
 
 TOOL = {
     "type": "function",
@@ -31,25 +28,15 @@ TOOL = {
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a server with two slots, which knows its key."""
-    arguments = ["--port", "0", "--slots", "2", "--api-key", "k"]
-    with subprocess.Popen(
-        [str(PYTHON), "-m", "local.llama", *arguments],
-        cwd=settings.HERE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=children.die_with_parent(),
-    ) as process:
-        try:
-            assert process.stdout is not None
-            ready = READY.fullmatch(process.stdout.readline().strip())
-            assert ready
-            with httpx.Client(base_url=ready[1], timeout=30.0) as client:
-                client.headers["authorization"] = "Bearer k"
-                yield client
-        finally:
-            process.kill()
+    log = tmp_path_factory.mktemp("llama") / "log"
+    with (
+        Llama(log, "--api-key", "k", context=8192) as llama,
+        httpx.Client(base_url=llama.url, timeout=30.0) as client,
+    ):
+        client.headers["authorization"] = "Bearer k"
+        yield client
 
 
 def chat(client: httpx.Client, **fields: object) -> Mapping[str, Any]:

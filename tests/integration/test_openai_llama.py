@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -13,10 +12,9 @@ import msgspec
 import pytest
 
 import settings
-from local.llama import PYTHON, READY
 from local.llama.tokens import CALL_BIAS, ENDLESS_BIAS
-from runtime import children
 from settings.credentials import Secret
+from tests.support.llama import Llama, needs_llama
 from wire import VERSION
 from wire.events import Complete, Event, Piece, Started
 from wire.jobs import ApiPath, RelayedJob
@@ -25,7 +23,7 @@ from workers.openai.server import OpenAiServer, open_openai
 from workers.openai.survey import Survey
 from workers.upstream import UpstreamBusy, UpstreamError
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="`make test` installs it into .llama")
+pytestmark = needs_llama
 
 KEY = "sk-llama"
 MESSAGES = [{"role": "user", "content": "Hello, \u4e16\u754c!"}]
@@ -40,23 +38,11 @@ FIXED = {"temperature": 0, "seed": 1, "cache_prompt": False, "max_tokens": 40}
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server with two slots, whose answers take some seconds if they may."""
-    options = ["--port", "0", "--slots", "2", "--layers", "16", "--api-key", KEY]
-    with subprocess.Popen(
-        [str(PYTHON), "-m", "local.llama", *options],
-        cwd=settings.HERE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=children.die_with_parent(),
-    ) as process:
-        try:
-            assert process.stdout is not None
-            ready = READY.fullmatch(process.stdout.readline().strip())
-            assert ready
-            yield ready[1]
-        finally:
-            process.kill()
+    log = tmp_path_factory.mktemp("llama") / "log"
+    with Llama(log, "--layers", "16", "--api-key", KEY, context=8192) as llama:
+        yield llama.url
 
 
 @asynccontextmanager

@@ -23,14 +23,17 @@ needs_llama = pytest.mark.skipif(
 
 
 class Llama:
-    """A server with a few slots and a tiny random model, `tiny-llama`, on a port that it keeps."""
+    """A server with a few slots and a tiny random model, `tiny-llama`, on a port that it keeps.
+
+    `options` are further ones of `local.llama`.
+    """
 
     process: subprocess.Popen[bytes]
 
-    def __init__(self, log: Path, *, slots: int = 2, context: int = 65_536) -> None:
+    def __init__(self, log: Path, *options: str, slots: int = 2, context: int = 65_536) -> None:
         self._log = log
         self._port = free_port()
-        self._arguments = ["--slots", str(slots), "--context", str(context)]
+        self._arguments = ["--slots", str(slots), "--context", str(context), *options]
         self.url = f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Llama:

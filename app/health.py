@@ -117,6 +117,8 @@ def _lesser(
             "the upstream fails for everyone; requests are refused until the next attempt, in"
             f" {snapshot.open_for:.0f} s"
         )
+    if workers and not snapshot.served:
+        yield "no worker has described its upstream yet"
     if repairs:
         yield f"the line was recently found damaged and repaired, places: {repairs}"
     if any(worker.version != VERSION for worker in workers):

@@ -37,7 +37,7 @@ UNRENEWED = Failed(
 )
 
 RETRY = 0.25
-"""Seconds between two tries to renew while Redis is unreachable."""
+"""Seconds between the beginnings of two tries to renew while Redis is unreachable."""
 
 
 class Leases:
@@ -101,10 +101,11 @@ class Leases:
                 async with asyncio.timeout(min(self._beat, left) if self._attempts else self._beat):
                     await self._renew()
                 self._good_from(asked)
-                pause = self._beat - (time.monotonic() - asked)
+                pause = self._beat
             if outage.is_for_everyone:
                 self._good_from(asked)  # once Redis serves again, it waits that long
-            await asyncio.sleep(max(pause, 0.0))
+            # At once if that time has passed already: this process was frozen, or Redis was.
+            await asyncio.sleep(max(asked + pause - time.monotonic(), 0.0))
 
     def _give_up_all(self) -> None:
         self.stop_all("lost")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +10,7 @@ import pytest
 import redis
 
 from tests.support.bots import Ask, Client, is_torn_and_says_so, is_whole
-from tests.support.gateway import Gateway, frozen, until
+from tests.support.gateway import Gateway, frozen, status, until
 
 RECOVERY = 10.0
 """Seconds after a crash within which slots are free again and affected clients have an error."""
@@ -95,9 +94,10 @@ def test_a_worker_frozen_past_its_leases_closes_its_conversations_when_it_contin
     assert torn.begun.wait(60)
     with frozen(gateway.workers[0]):
         told = torn.result()
+        until(lambda: status(f"{gateway.url}/readyz") == 503, 60, "it is taken for alive")
     assert told.error == "worker_lost"
     gateway.wait_idle()
-    gateway.workers[0].send_signal(signal.SIGCONT)
+    gateway.wait_ready()
     assert is_whole(ask(3).result(), 3)
     assert gateway.workers[0].poll() is None
 

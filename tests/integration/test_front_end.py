@@ -374,6 +374,10 @@ async def test_readiness_lists_the_missing_parts(
     seal: Seal,
     config: settings.Settings,
 ) -> None:
+    await redis.delete("gateway:upstream:main")
+    response = await front.get("/readyz")
+    assert response.status_code == 200
+    assert response.json()["reasons"] == ["no worker has described its upstream yet"]
     await WholeLine(redis, seal, config.queue).presences.remove_worker("steady")
     response = await front.get("/readyz")
     assert response.status_code == 503

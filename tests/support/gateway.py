@@ -129,10 +129,10 @@ class Gateway:
         return self.workers[-1]
 
     def wait_ready(self, timeout: float = 60.0) -> None:
-        """Wait until every front end says that it is ready."""
+        """Wait until every front end is ready, and a worker serves each of its upstreams."""
 
         def ready() -> bool:
-            return all(status(f"{url}/readyz") == 200 for url in self.urls)
+            return all(serves_requests(url) for url in self.urls)
 
         until(ready, timeout, "a front end is not ready")
 
@@ -252,6 +252,15 @@ def status(url: str) -> int:
         return error.code
     except OSError:
         return 0
+
+
+def serves_requests(url: str) -> bool:
+    """True if a front end is ready, and workers have described all of its upstreams."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+            return "has described" not in answer.read().decode()
+    except OSError:
+        return False
 
 
 def post(url: str, body: object) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
 
+import pytest
 from redis.exceptions import ConnectionError, TimeoutError
 
 import settings
@@ -21,11 +22,12 @@ from wire.seal import Seal
 from wire.stream.channel import Channel, PublishingLine
 from wire.stream.outbox import Outbox
 from workers.attempt import Attempt
-from workers.leases import MARGIN, Leases
+from workers.leases import MARGIN, RETRY, Leases
 
 CONFIG = settings.Queue(lease=1.2, heartbeat=0.2)
 REFUSED = ConnectionError("Error 111 connecting to 127.0.0.1:1. Connection refused.")
 CUT_OFF = TimeoutError("Timeout reading from socket")
+NO_ANSWER = TimeoutError("Nothing is received")
 
 
 class RenewingQueue:
@@ -36,7 +38,10 @@ class RenewingQueue:
 
     async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
         """See `wire.line.worker.WorkerLine.renew`."""
-        if fault := self._fault():
+        fault = self._fault()
+        if fault is NO_ANSWER:
+            await asyncio.sleep(60)
+        if fault:
             raise fault
         return []
 
@@ -95,6 +100,20 @@ def test_a_worker_that_is_cut_off_closes_before_its_leases_end() -> None:
     after = stopped_after(lambda now: CUT_OFF)
     assert after is not None
     assert after < CONFIG.lease
+
+
+def test_a_try_to_renew_that_got_no_answer_in_time_is_followed_by_another_at_once() -> None:
+    """Its worker may have been frozen meanwhile: until it is present again, nobody is served."""
+    tries: list[float] = []
+
+    def fault(now: float) -> Exception:
+        tries.append(now)
+        return NO_ANSWER
+
+    after = stopped_after(fault)
+    assert after is not None
+    assert after < CONFIG.lease
+    assert tries[1] == pytest.approx(max(CONFIG.heartbeat, RETRY))
 
 
 def test_conversations_go_on_while_redis_is_down_for_everyone() -> None:

@@ -19,7 +19,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """The line at one time. `accounts` counts those that cannot be used in full, by reason.
 
     `open_for` is the number of seconds until the upstream is tried again, None if its circuit is
-    closed; `settling` the number of seconds until jobs are claimed again after a disturbance.
+    closed; `settling` the number of seconds until jobs are claimed again after a disturbance;
+    `served` the number of upstreams that live workers have described.
     """
 
     sorts: dict[str, SortSnapshot]
@@ -27,6 +28,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     workers: int
     open_for: float | None = None
     settling: float = 0.0
+    served: int = 0
 
 
 TakeSnapshot = Callable[[], Awaitable[Snapshot]]

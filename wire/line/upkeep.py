@@ -87,7 +87,7 @@ class UpkeepLine(LineView):
 
     async def snapshot(self) -> Snapshot:
         """Count jobs, leases, accounts and workers."""
-        sorts, accounts, workers, open_for, settling = await self._run("snapshot", self._gap)
+        sorts, accounts, workers, open_for, settling, served = await self._run("snapshot", self._gap)
         resting, parked, limited = accounts
         return Snapshot(
             {sort.decode(): SortSnapshot(*numbers) for sort, *numbers in sorts},
@@ -95,4 +95,5 @@ class UpkeepLine(LineView):
             workers,
             None if open_for < 0 else open_for / 1000,
             settling / 1000,
+            served,
         )

@@ -52,11 +52,14 @@ function upstreams.failures(name)
   return tonumber(redis.call('HGET', keys.upstream(name), 'failures') or math.huge)
 end
 
+-- True if a live worker serves an upstream and has described it.
+function upstreams.is_served(name) return offered_to(name) > 0 and upstreams.record(name) ~= nil end
+
 -- Upstreams of a lane that live workers serve.
 function upstreams.live(lane)
   local found = {}
   for _, name in ipairs(redis.call('SMEMBERS', keys.servers(lane))) do
-    if offered_to(name) > 0 and upstreams.record(name) then found[#found + 1] = name end
+    if upstreams.is_served(name) then found[#found + 1] = name end
   end
   return found
 end

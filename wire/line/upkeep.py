@@ -87,7 +87,9 @@ class UpkeepLine(LineView):
 
     async def snapshot(self) -> Snapshot:
         """Count jobs, leases, accounts and workers."""
-        sorts, accounts, workers, open_for, settling, served = await self._run("snapshot", self._gap)
+        sorts, accounts, workers, open_for, settling, served = await self._run(
+            "snapshot", self._gap
+        )
         resting, parked, limited = accounts
         return Snapshot(
             {sort.decode(): SortSnapshot(*numbers) for sort, *numbers in sorts},

@@ -1,22 +1,54 @@
-"""Keys of clients: which ones may use upstreams that are asked with the gateway's credential.
+"""Callers: who sent a request, and which upstreams they may use.
 
 Where keys are passed through, the upstream judges them.
 """
 
 from __future__ import annotations
 
-from sanic import Request
+from collections.abc import Callable, Coroutine, Mapping
 
-from app.http.body import given_bearer, read_bearer
+import msgspec
+from sanic import HTTPResponse, Request
+
+from app.http.body import given_bearer
 from app.openai.errors import Unauthorized
 from settings import Settings
 from settings.client_access import client_access
+from wire.jobs import fingerprint
+from wire.keyring import IssuedKey
 
 ANONYMOUS = "no key"
-"""The key of all requests without one, together. No bearer has a space."""
+"""The identity of all callers without a key, together. No bearer has a space."""
 
 _MISSING = "Missing API key. Send a key of this gateway as `Authorization: Bearer <key>`."
 _WRONG = "Incorrect API key. Ask the operator of this gateway for one."
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Sender of a request.
+
+    `identity` keeps its jobs and items apart from those of others. `bearer` is its token for
+    Pandora-Next, "" if it has none. `issued` is the record of its gateway key, if it has one.
+    """
+
+    identity: str
+    bearer: str
+    issued: IssuedKey | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Its name in logs, `queue.weights` and usage: 16 hex digits."""
+        return self.issued.id if self.issued else fingerprint(self.identity)
+
+    def weight(self, weights: Mapping[str, float]) -> float:
+        """Return its part of the slots: that of its gateway key, or else of `queue.weights`."""
+        if self.issued:
+            return self.issued.weight
+        return weights.get(self.fingerprint, 1.0) if weights else 1.0
+
+
+OfCaller = Callable[[Request, Caller], Coroutine[None, None, HTTPResponse | None]]
+"""Handler of requests whose caller is known."""
 
 
 def passes_keys_through(config: Settings) -> bool:
@@ -30,7 +62,7 @@ def has_shared_upstreams(config: Settings) -> bool:
 
 
 class Auth:
-    """Admission of the clients of shared upstreams.
+    """Admission of clients.
 
     `host` is the address on which the front end listens, by default `server.host`.
 
@@ -47,27 +79,46 @@ class Auth:
         """A warning for the operator, or empty."""
         return self._access.note
 
-    def key(self, request: Request) -> str:
-        """Return the key of a request for a shared upstream.
+    async def caller(self, request: Request) -> Caller:
+        """Return the caller of a request, from its headers alone.
 
         Raises:
-            Unauthorized: it may not use one.
+            Unauthorized: it may use no upstream.
         """
-        given = given_bearer(request)
-        if self._access.any_key:
-            return given or ANONYMOUS
-        if not given:
+        if given := given_bearer(request):
+            return Caller(given, given)
+        if not self._is_shared:
+            raise Unauthorized
+        if not self._access.any_key:
             raise Unauthorized(_MISSING)
-        if not self._access.admits(given):
-            raise Unauthorized(_WRONG)
-        return given
+        return Caller(ANONYMOUS, "")
 
-    def own_or_shared_key(self, request: Request) -> str:
-        """Return the key of a request under which its jobs were put in line.
+    def check_shared(self, caller: Caller) -> None:
+        """Check that a caller may use the shared upstreams.
 
         Raises:
-            Unauthorized: there is no key, and one is needed.
+            Unauthorized: it may not.
         """
-        if self._is_shared:
-            return given_bearer(request) or self.key(request)
-        return read_bearer(request)
+        if not self._access.any_key and not self._access.admits(caller.identity):
+            raise Unauthorized(_WRONG)
+
+    def check_own(self, caller: Caller) -> None:
+        """Check that a caller may use Pandora-Next.
+
+        Raises:
+            Unauthorized: it may not.
+        """
+        if not caller.bearer:
+            raise Unauthorized
+
+    def of_own(
+        self, handler: OfCaller
+    ) -> Callable[..., Coroutine[None, None, HTTPResponse | None]]:
+        """Make a feature of a handler of requests for Pandora-Next."""
+
+        async def feature(request: Request) -> HTTPResponse | None:
+            caller = await self.caller(request)
+            self.check_own(caller)
+            return await handler(request, caller)
+
+        return feature

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 from sanic import Request
 
+from app.auth import Caller
 from app.delivery import PreparedRequest, rendering_options
 from app.files.attachments import Attachments, Resources
 from app.http.body import SMALL, ReceivedBody
@@ -73,10 +74,11 @@ class AnswerForm(msgspec.Struct, frozen=True):
 class PreparedChat(msgspec.Struct, frozen=True):
     """All that is kept of a chat, besides its job, until its answer has been rendered.
 
-    `call_rules` are for reading tool calls, `headers` those of the answer.
+    `owner` is the identity of its caller, `call_rules` are for reading tool calls, `headers` those
+    of the answer.
     """
 
-    bearer: str
+    owner: str
     form: AnswerForm
     answer: AnswerMaker
     prompt_tokens: int
@@ -105,7 +107,7 @@ class Chats:
         self._items = items
 
     async def prepare(
-        self, request: Request, bearer: str, received: ReceivedBody, resources: Resources
+        self, request: Request, caller: Caller, received: ReceivedBody, resources: Resources
     ) -> PreparedRequest:
         """Prepare a request for the line.
 
@@ -113,20 +115,20 @@ class Chats:
             ApiError: it is invalid, or too large for now.
         """
         try:
-            return await self._prepare(request, bearer, received, resources)
+            return await self._prepare(request, caller, received, resources)
         except ApiError as failure:
             self._dialect.renamed(failure)
             raise
 
     async def _prepare(
-        self, request: Request, bearer: str, received: ReceivedBody, resources: Resources
+        self, request: Request, caller: Caller, received: ReceivedBody, resources: Resources
     ) -> PreparedRequest:
         # Bodies with files in them are large: nothing of one outlives this call except the result.
         body = received.take()
         size = len(body)
         decoded = await work_on(size, partial(self._dialect.decode, body))
         answer, kept_bytes, ignored = decoded.answer, decoded.memory, decoded.ignored
-        found = await self._items.find(bearer, decoded.references)
+        found = await self._items.find(caller.identity, decoded.references)
         size += found.size
         chat = await work_on(size, partial(decoded.chat, found.messages))
         del decoded, found
@@ -152,7 +154,7 @@ class Chats:
             version=VERSION,
             id=new_job_id(self._dialect.id_prefix),
             family=family,
-            bearer=bearer,
+            bearer=caller.bearer,
             messages=said.messages,
             gpt=self._models.gpt(form.model),
             offloaded=await self._offload(said.encoded, attached, resources),
@@ -160,10 +162,9 @@ class Chats:
         )
         tokens = await prompt_tokens(said.prompt) if said.prompt else 0
         rules, headers = emulation.call_rules, emulation.headers(self._dialect.field)
-        sealed = seal_job(
-            self._seal, job, kept_bytes + form.memory + (rules.memory if rules else 0)
-        )
-        kept = PreparedChat(bearer, form, answer, tokens, scheduling, rules, headers)
+        kept_bytes += form.memory + (rules.memory if rules else 0)
+        sealed = seal_job(self._seal, job, caller, kept_bytes)
+        kept = PreparedChat(caller.identity, form, answer, tokens, scheduling, rules, headers)
         render = partial(self._rendering, request, kept)
         return PreparedRequest(sealed, scheduling, form.stream, render)
 
@@ -233,7 +234,7 @@ class ChatRendering:
     async def add(self, events: list[Event]) -> bytes:
         """Add events, and store the items that end with them."""
         rendered = self._answer.add(self._links.add_to(events))
-        await self._items.store(self._chat.bearer, self._answer.ended_items())
+        await self._items.store(self._chat.owner, self._answer.ended_items())
         return rendered
 
     def comment(self, place: QueuePlace | None) -> bytes:

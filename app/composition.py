@@ -117,7 +117,8 @@ def build_server(
         for path, dialect in DIALECTS.items():
             handlers[path] = Chats(dialect, config, seal, models, attachments, items)
         handlers["messages/count_tokens"] = TokenCounts(MESSAGES, config.compat)
-        features["images/generations"] = ImageGenerations(config, seal, line, models, media, budget)
+        images = ImageGenerations(config, seal, line, models, media, budget)
+        features["images/generations"] = auth.of_own(images)
     for path in get_args(ApiPath) if upstreams.are_configured else handlers:
         own = handlers.get(path)
         features[path] = ModelRoute(path, own, router, delivery, attachments)

@@ -45,9 +45,9 @@ class Idempotency(msgspec.Struct, frozen=True):
         return Idempotency(f"{self.key}\n{number}", self.digest)
 
 
-def key_name(seal: Seal, bearer: str, key: str) -> str:
-    """Return the name in Redis of a bearer's idempotency key."""
-    return seal.name("idempotency", f"{bearer} {key}")
+def key_name(seal: Seal, identity: str, key: str) -> str:
+    """Return the name in Redis of a caller's idempotency key."""
+    return seal.name("idempotency", f"{identity} {key}")
 
 
 async def read_idempotency(

@@ -10,7 +10,8 @@ from itertools import count
 import msgspec
 from sanic import HTTPResponse, Request
 
-from app.http.body import read_bearer, read_body
+from app.auth import Caller
+from app.http.body import read_body
 from app.http.budget import MemoryBudget, Reservation
 from app.http.json_answer import json
 from app.http.links import MediaLinks
@@ -52,7 +53,7 @@ class PreparedImages(msgspec.Struct, frozen=True):
     request: ImagesRequest
     family: Family
     gpt: str
-    bearer: str
+    caller: Caller
     scheduling: Scheduling
 
 
@@ -123,7 +124,7 @@ class ImageGenerations:
         self._media = media
         self._budget = budget
 
-    async def __call__(self, request: Request) -> HTTPResponse | None:
+    async def __call__(self, request: Request, caller: Caller) -> HTTPResponse | None:
         """Answer one request, with as many turns as `n` images take.
 
         If a turn fails after it made images, or a later turn makes none, the answer has those
@@ -133,12 +134,13 @@ class ImageGenerations:
             ApiError: there is no image.
         """
         with self._budget.reservation() as reservation:
-            prepared = await self._prepare(request, reservation)
+            prepared = await self._prepare(request, caller, reservation)
         drawing = self._draw(prepared, MediaLinks(request, self._config.server))
         return await send_with_keepalive(request, drawing, self._config.stream)
 
-    async def _prepare(self, request: Request, reservation: Reservation) -> PreparedImages:
-        bearer = read_bearer(request)
+    async def _prepare(
+        self, request: Request, caller: Caller, reservation: Reservation
+    ) -> PreparedImages:
         body = (await read_body(request, self._config.server, reservation)).take()
         images = await work_on(len(body), partial(decode_images, body))
         limit = self._config.images.max_n
@@ -147,7 +149,7 @@ class ImageGenerations:
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
         scheduling = read_scheduling(request, images.user, None, idempotency)
         gpt = self._models.gpt(images.model) if images.model else ""
-        return PreparedImages(images, self._family(images.model), gpt, bearer, scheduling)
+        return PreparedImages(images, self._family(images.model), gpt, caller, scheduling)
 
     async def _draw(self, prepared: PreparedImages, links: MediaLinks) -> HTTPResponse:
         request = prepared.request
@@ -189,12 +191,12 @@ class ImageGenerations:
             version=VERSION,
             id=new_job_id("img-"),
             family=prepared.family,
-            bearer=prepared.bearer,
+            bearer=prepared.caller.bearer,
             messages=[Message("user", prompt)],
             gpt=prepared.gpt,
             copies=prepared.request.wants_base64,
         )
-        return seal_job(self._seal, job, lane="images")
+        return seal_job(self._seal, job, prepared.caller, lane="images")
 
     async def _drawn(self, image: Image, request: ImagesRequest) -> DrawnImage:
         if not request.wants_base64:

@@ -42,12 +42,12 @@ class Items:
         """True if the operator wants items to be stored."""
         return self._stored.lifetime > 0
 
-    async def store(self, bearer: str, items: Mapping[str, ChatMessage]) -> None:
+    async def store(self, owner: str, items: Mapping[str, ChatMessage]) -> None:
         """Store items by their ids. Raises nothing: the answer itself does not need them."""
         if not items or not self.are_stored:
             return
         try:
-            await self._stored.put(bearer, {k: msgspec.msgpack.encode(v) for k, v in items.items()})
+            await self._stored.put(owner, {k: msgspec.msgpack.encode(v) for k, v in items.items()})
         except REDIS_ERRORS as error:
             logger.warning(
                 "items of a response could not be stored: %s",
@@ -55,7 +55,7 @@ class Items:
                 extra={"event": "items_not_stored", "items": len(items)},
             )
 
-    async def find(self, bearer: str, references: Mapping[str, str]) -> FoundItems:
+    async def find(self, owner: str, references: Mapping[str, str]) -> FoundItems:
         """Return the items with these ids, each with the path of its reference, that there are.
 
         Raises:
@@ -68,7 +68,7 @@ class Items:
         if not self.are_stored:
             raise UnsupportedParameter(_NOT_STORED, param=next(iter(references.values())))
         try:
-            found = await self._stored.get(bearer, references, MOST_BYTES)
+            found = await self._stored.get(owner, references, MOST_BYTES)
         except REDIS_ERRORS:
             raise LineUnavailable from None
         size = sum(map(len, found.values()))

@@ -12,13 +12,14 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
+from app.auth import Caller
 from app.batches import Batches
 from app.idempotency import key_name
 from app.openai.errors import ApiError, JobFailed, LineUnavailable, clash_error, refusal_error
 from app.scheduling import BANDS, SHARES, Scheduling
 from settings import Settings
 from wire.events import Event, Failed
-from wire.jobs import ChatJob, RelayedJob, encode_job, fingerprint, is_pool
+from wire.jobs import ChatJob, RelayedJob, encode_job, is_pool
 from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
 from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.scripts import WrongVersionError
@@ -49,9 +50,9 @@ DETACHMENTS = 100
 """Readers that are detached together: each may cancel a job, which takes Redis up to 0.1 ms."""
 
 
-def line_key(seal: Seal, bearer: str) -> str:
-    """Return the name in Redis of the key that a bearer is."""
-    return seal.name("account", bearer)
+def line_key(seal: Seal, identity: str) -> str:
+    """Return the name in Redis of the key of a caller."""
+    return seal.name("account", identity)
 
 
 async def finish_if_waiting(
@@ -70,15 +71,14 @@ async def finish_if_waiting(
 class SealedJob(msgspec.Struct):
     """A job as it is enqueued. While it waits, little else is kept of a request.
 
-    `family` is the kind of model. `bearer` is the client's key; `shared` if the job runs on an
-    account of the gateway's own instead of the key's. `body` is the encoded and sealed job; `bytes`
-    is the size of that, of the job's blobs, and of what else is kept. `slots` is the number of
-    slots that it takes.
+    `family` is the kind of model. `shared` if the job runs on an account of the gateway's own
+    instead of its caller's. `body` is the encoded and sealed job; `bytes` is the size of that, of
+    the job's blobs, and of what else is kept. `slots` is the number of slots that it takes.
     """
 
     id: str
     family: str
-    bearer: str
+    caller: Caller
     body: bytes
     bytes: int
     lane: str = "chat"
@@ -86,18 +86,22 @@ class SealedJob(msgspec.Struct):
     slots: int = 1
 
 
-def seal_job(seal: Seal, job: ChatJob, kept: int = 0, lane: str = "chat") -> SealedJob:
+def seal_job(
+    seal: Seal, job: ChatJob, caller: Caller, kept: int = 0, lane: str = "chat"
+) -> SealedJob:
     """Encode and seal a job. `kept` is the size of all else of the request that is kept."""
     body = seal.seal(encode_job(job), f"job {job.id}")
     size = len(body) + job.blob_bytes + kept
-    return SealedJob(job.id, job.family, job.bearer, body, size, lane)
+    return SealedJob(job.id, job.family, caller, body, size, lane)
 
 
-def seal_relayed(seal: Seal, job: RelayedJob, key: str, lane: str, slots: int = 1) -> SealedJob:
-    """Encode and seal a job that is relayed. `key` is that of its client."""
+def seal_relayed(
+    seal: Seal, job: RelayedJob, caller: Caller, lane: str, slots: int = 1
+) -> SealedJob:
+    """Encode and seal a job that is relayed."""
     body = seal.seal(encode_job(job), f"job {job.id}")
     size = len(body) + job.blob_bytes
-    return SealedJob(job.id, job.model, key, body, size, lane, shared=True, slots=slots)
+    return SealedJob(job.id, job.model, caller, body, size, lane, shared=True, slots=slots)
 
 
 class Line:
@@ -167,7 +171,7 @@ class Line:
             extra={
                 "event": "job_in_line",
                 "job": reply.job,
-                "key": fingerprint(job.bearer),
+                "key": job.caller.fingerprint,
                 "position": place.place if place else "attached",
             },
         )
@@ -210,17 +214,17 @@ class Line:
 
     def _new_job(self, job: SealedJob, scheduling: Scheduling) -> NewJob:
         """Describe a job to the line."""
-        queue = self.config.queue
+        queue, caller = self.config.queue, job.caller
         new = NewJob(
             id=job.id,
             lane=job.lane,
             family=job.family,
-            key=line_key(self._seal, job.bearer),
+            key=line_key(self._seal, caller.identity),
             front_end=self._front_end_id,
-            own_slots=0 if job.shared else self._own_slots(job.bearer),
+            own_slots=0 if job.shared else self._own_slots(caller.bearer),
             slots=job.slots,
-            user=self._seal.name("user", f"{job.bearer} {scheduling.tier} {scheduling.user}"),
-            weight=queue.weights.get(fingerprint(job.bearer), 1.0) if queue.weights else 1.0,
+            user=self._seal.name("user", f"{caller.identity} {scheduling.tier} {scheduling.user}"),
+            weight=caller.weight(queue.weights),
             tier=SHARES[scheduling.tier],
             band=BANDS[scheduling.tier] if queue.strict_priority else 0.0,
             bytes=job.bytes,
@@ -228,7 +232,7 @@ class Line:
         )
         if (same := scheduling.idempotency) is None:
             return new
-        key = key_name(self._seal, job.bearer, same.key)
+        key = key_name(self._seal, caller.identity, same.key)
         return replace(new, idem=key, digest=same.digest, resumes=same.resumes)
 
     def _own_slots(self, bearer: str) -> int:

@@ -9,8 +9,7 @@ from urllib.parse import unquote
 from sanic import HTTPResponse, Request
 
 import settings
-from app.auth import Auth
-from app.http.body import given_bearer
+from app.auth import Auth, Caller
 from app.http.json_answer import json
 from app.openai.answers import Model, ModelList
 from app.openai.errors import ModelNotFound, Unauthorized
@@ -122,8 +121,9 @@ class ModelEntries:
             Unauthorized: it may use none.
             LineUnavailable: Redis was unreachable since the start.
         """
-        shared = await self._shared(request)
-        own = self._models.all(await self._unavailable(request))
+        caller = await self._caller(request)
+        shared = await self._shared(caller)
+        own = self._models.all(await self._unavailable(caller))
         models = [*shared.values(), *(model for model in own if model.id not in shared)]
         return json(ModelList(data=models))
 
@@ -137,17 +137,27 @@ class ModelEntries:
         name = unquote(name).removesuffix("/")  # of a client that ends its URLs with a slash
         if not name:
             return await self.list(request)
-        if model := (await self._shared(request)).get(name):
+        caller = await self._caller(request)
+        if model := (await self._shared(caller)).get(name):
             return json(model)
-        return json(self._models.one(name, await self._unavailable(request)))
+        return json(self._models.one(name, await self._unavailable(caller)))
 
-    async def _shared(self, request: Request) -> dict[str, Model]:
+    async def _caller(self, request: Request) -> Caller | None:
+        """The client, or None if it may see no more than the models of Pandora-Next."""
+        try:
+            return await self._auth.caller(request)
+        except Unauthorized:
+            if not self._models.all():
+                raise
+            return None
+
+    async def _shared(self, caller: Caller | None) -> dict[str, Model]:
         """The models of shared upstreams by their names. Without a key for them: none, if there
         are others."""
-        if not self._upstreams.are_configured:
+        if not self._upstreams.are_configured or caller is None:
             return {}
         try:
-            self._auth.key(request)
+            self._auth.check_shared(caller)
         except Unauthorized:
             if not self._models.all():
                 raise
@@ -159,15 +169,11 @@ class ModelEntries:
             for name in upstream.about.models
         }
 
-    async def _unavailable(self, request: Request) -> set[str]:
+    async def _unavailable(self, caller: Caller | None) -> set[str]:
         """The GPTs that cannot be used with the client's bearer, if it sends one."""
         if not self._models.gpts:
             return set()
         try:
-            bearer = given_bearer(request)
-        except Unauthorized:
-            bearer = ""
-        try:
-            return await self._gpts.missed(bearer, self._models.gpts)
+            return await self._gpts.missed(caller.bearer if caller else "", self._models.gpts)
         except REDIS_ERRORS:
             return set()

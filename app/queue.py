@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 from sanic import HTTPResponse, Request
 
-from app.auth import Auth
+from app.auth import Auth, Caller
 from app.http.json_answer import json
 from app.idempotency import key_name
 from app.line import finish_if_waiting, line_key
@@ -58,7 +58,7 @@ class QueueEntries:
             LineUnavailable: Redis is unreachable.
         """
         with _redis_needed():
-            job = await self._find(self._auth.own_or_shared_key(request), unquote(id))
+            job = await self._find(await self._auth.caller(request), unquote(id))
         entry = QueueEntry(id=job.id, state=job.state)
         if job.position is not None and job.wait is not None:
             entry = QueueEntry(
@@ -68,10 +68,10 @@ class QueueEntries:
 
     async def cancel(self, request: Request, id: str) -> HTTPResponse:
         """Cancel a waiting or running job, or delete its answer. Raises like `show`."""
-        bearer = self._auth.own_or_shared_key(request)
-        key = line_key(self._seal, bearer)
+        caller = await self._auth.caller(request)
+        key = line_key(self._seal, caller.identity)
         with _redis_needed():
-            job = await self._find(bearer, unquote(id))
+            job = await self._find(caller, unquote(id))
             # Its state may change at any time between these calls, and its readers must be sent
             # an ending.
             while await finish_if_waiting(self._line, self._seal, job.id, key, CANCELLED):
@@ -79,9 +79,9 @@ class QueueEntries:
                     break
         return json(Cancellation(id=job.id))
 
-    async def _find(self, bearer: str, name: str) -> JobStatus:
-        named = key_name(self._seal, bearer, name)
-        job = await self._line.status(name, line_key(self._seal, bearer), named)
+    async def _find(self, caller: Caller, name: str) -> JobStatus:
+        named = key_name(self._seal, caller.identity, name)
+        job = await self._line.status(name, line_key(self._seal, caller.identity), named)
         if job is None:
             raise NotFound("No such request in the queue for this bearer.")
         return job

@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 from sanic import Request
 
+from app.auth import Caller
 from app.delivery import PreparedRequest, Rendering, rendering_options
 from app.files.attachments import Attachments, Resources
 from app.http.body import ReceivedBody
@@ -23,17 +24,17 @@ from app.upstreams import SharedLane
 from settings import Settings
 from store.blobs import LARGE
 from wire import VERSION
-from wire.jobs import ApiPath, RelayedJob, fingerprint
+from wire.jobs import ApiPath, RelayedJob
 from wire.seal import Seal
 
 _COUNTS = "`n`, `n_cmpl`, `best_of` and the number of prompts"
 
 
 class Asked(msgspec.Struct):
-    """A request that a shared upstream can answer, and the key of its client."""
+    """A request that a shared upstream can answer."""
 
     path: ApiPath
-    key: str
+    caller: Caller
     lane: SharedLane
     call: RelayedRequest
     body: ReceivedBody
@@ -76,13 +77,13 @@ class Relay:
             id=new_job_id(ID_PREFIXES[path]),
             path=path,
             model=call.model,
-            key=fingerprint(asked.key),
+            key=asked.caller.fingerprint,
             body=b"" if is_long else bytes(body),
             offloaded=await self._attachments.offload(body, 0, resources) if is_long else None,
             choices=call.choices,
         )
         form = RelayedForm(path, call.model, call.is_streamed, call.include_usage)
-        sealed = seal_relayed(self._seal, job, asked.key, asked.lane.name, call.slots)
+        sealed = seal_relayed(self._seal, job, asked.caller, asked.lane.name, call.slots)
         render = partial(self._rendering, request, form, scheduling)
         return PreparedRequest(sealed, scheduling, form.stream, render)
 

@@ -7,10 +7,10 @@ from typing import Protocol
 
 from sanic import HTTPResponse, Request
 
-from app.auth import Auth
+from app.auth import Auth, Caller
 from app.delivery import Delivery, PreparedRequest
 from app.files.attachments import Attachments, Resources
-from app.http.body import ReceivedBody, read_bearer, read_body
+from app.http.body import ReceivedBody, read_body
 from app.relay import Asked, Relay
 from app.relayed.requests import decode_relayed, sort_of
 from app.upstreams import SharedUpstreams
@@ -23,7 +23,7 @@ class OwnHandler(Protocol):
     """Handler of requests for the upstream to which each client brings its own key."""
 
     async def prepare(
-        self, request: Request, bearer: str, received: ReceivedBody, resources: Resources
+        self, request: Request, caller: Caller, received: ReceivedBody, resources: Resources
     ) -> PreparedRequest | HTTPResponse:
         """Prepare a request for the line, or answer it. Raises ApiError."""
 
@@ -48,19 +48,19 @@ class Router:
         Raises:
             ApiError: it is invalid, or there is no model for it.
         """
+        caller = await self._auth.caller(request)
         if own is None:
-            self._auth.key(request)  # before it may send a large body
-        elif not self._upstreams.are_configured:
-            read_bearer(request)
+            self._auth.check_shared(caller)  # before it may send a large body
         body = await read_body(request, self._config.server, resources.reservation)
-        asked = await self._asked(request, path, own, body)
+        asked = await self._asked(caller, path, own, body)
         if asked is not None:
             return await self._relay.prepare(request, asked, resources)
         assert own is not None  # noqa: S101 - or it would have been asked of a shared upstream
-        return await own.prepare(request, read_bearer(request), body, resources)
+        self._auth.check_own(caller)
+        return await own.prepare(request, caller, body, resources)
 
     async def _asked(
-        self, request: Request, path: ApiPath, own: OwnHandler | None, body: ReceivedBody
+        self, caller: Caller, path: ApiPath, own: OwnHandler | None, body: ReceivedBody
     ) -> Asked | None:
         """Return the request for a shared upstream; None if it is for `own`."""
         if not self._upstreams.are_configured:
@@ -73,7 +73,8 @@ class Router:
             if own is not None:
                 return None
             lane = await self._upstreams.lane_of_any(sort, call.model)
-        return Asked(path, self._auth.key(request), lane, call, body)
+        self._auth.check_shared(caller)
+        return Asked(path, caller, lane, call, body)
 
 
 class ModelRoute:

@@ -8,6 +8,7 @@ from sanic import HTTPResponse, Request
 
 import settings
 from app.anthropic.answers import TokenCount
+from app.auth import Caller
 from app.files.attachments import Resources
 from app.http.body import SMALL, ReceivedBody
 from app.http.json_answer import json
@@ -32,7 +33,7 @@ class TokenCounts:
         self._compat = compat
 
     async def prepare(
-        self, request: Request, bearer: str, received: ReceivedBody, resources: Resources
+        self, request: Request, caller: Caller, received: ReceivedBody, resources: Resources
     ) -> HTTPResponse:
         """Answer a request.
 

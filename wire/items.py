@@ -1,6 +1,6 @@
 """Items of responses that are stored for a limited time, since later requests may refer to them.
 
-Sealed, and named by the bearer and the id of the item, so that another bearer does not find them.
+Sealed, and named by its owner and the id of the item, so that another caller does not find them.
 All of them together have a maximum size: the oldest ones are removed first.
 """
 
@@ -39,7 +39,7 @@ class StoredItems:
         self._put = load(redis, _SCRIPTS, modules(seal.fingerprint))["put"]
         self._bounds = f"gateway:items:{seal.fingerprint}", f"gateway:item-bytes:{seal.fingerprint}"
 
-    async def put(self, bearer: str, items: Mapping[str, bytes]) -> None:
+    async def put(self, owner: str, items: Mapping[str, bytes]) -> None:
         """Store items by their ids, up to `MOST_AT_ONCE`; their time begins anew."""
         described: list[str | bytes | int] = []
         left = MOST_AT_ONCE
@@ -47,17 +47,17 @@ class StoredItems:
             left -= len(item)
             if left < 0:
                 break
-            key = self._key(bearer, id)
+            key = self._key(owner, id)
             described += key, self._seal.seal(item, key)
         if described:
             await self._put(self._bounds, [self.lifetime, self._max_bytes, *described])
 
-    async def get(self, bearer: str, ids: Iterable[str], most: int) -> dict[str, bytes]:
+    async def get(self, owner: str, ids: Iterable[str], most: int) -> dict[str, bytes]:
         """Return the items that there are, by their ids; no further ones after `most` bytes."""
         found: dict[str, bytes] = {}
         rest = iter(ids)
         while sum(map(len, found.values())) <= most and (some := list(islice(rest, _AT_ONCE))):
-            keys = [self._key(bearer, id) for id in some]
+            keys = [self._key(owner, id) for id in some]
             boxes = await self._redis.mget(keys)
             for id, key, box in zip(some, keys, boxes, strict=True):
                 if box is not None and (item := self._open(box, key)) is not None:
@@ -70,5 +70,5 @@ class StoredItems:
         except SealError:
             return None  # damaged, and so of no use
 
-    def _key(self, bearer: str, id: str) -> str:
-        return f"gateway:item:{self._seal.name('item', f'{bearer} {id}')}"
+    def _key(self, owner: str, id: str) -> str:
+        return f"gateway:item:{self._seal.name('item', f'{owner} {id}')}"

@@ -40,19 +40,10 @@ class ReceivedBody:
         return content
 
 
-def read_bearer(request: Request) -> str:
+def given_bearer(request: Request) -> str:
     """Return the bearer, which is the client's upstream token or its key of the gateway.
 
-    Raises:
-        Unauthorized: there is none, or the header does not have the form `Bearer <token>`.
-    """
-    if not (bearer := given_bearer(request)):
-        raise Unauthorized
-    return bearer
-
-
-def given_bearer(request: Request) -> str:
-    """Return the bearer, or the key in the header of Anthropic's clients; "" without both.
+    Anthropic's clients send it in a header of their own. Without both headers it is "".
 
     Raises:
         Unauthorized: it does not have the form of one.

@@ -19,6 +19,7 @@ from wire import VERSION
 from wire.gpts import GptInfos
 from wire.items import StoredItems
 from wire.jobs import Attachment, ChatJob, encode_job
+from wire.keyring import Keyring
 from wire.line.admission import Refused
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
@@ -253,6 +254,7 @@ async def scenes(
     await gpts.miss("bearer", "g-2")
     await UploadedFiles(redis, seal, ttl=60.0).put("bearer", FILE, Uploaded("file-1", "a", "", 1))
     await StoredItems(redis, seal, settings.Responses()).put("bearer", {"msg_1": b"item"})
+    await Keyring(redis).new("bot", {})
     await step()
     return seen
 

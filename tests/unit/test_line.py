@@ -9,6 +9,7 @@ import pytest
 
 import settings
 from app import line as line_module
+from app.auth import Caller
 from app.line import ENQUEUES, Line, SealedJob
 from app.openai.errors import LineUnavailable
 from app.scheduling import Scheduling
@@ -47,7 +48,7 @@ class Subscribed:
 
 
 def job(number: int) -> SealedJob:
-    return SealedJob(f"job-{number}", "gpt_4_s", f"{number}", b"sealed", 6)
+    return SealedJob(f"job-{number}", "gpt_4_s", Caller(f"{number}", ""), b"sealed", 6)
 
 
 def busy_line() -> tuple[Line, BusyRedis]:

@@ -238,20 +238,27 @@ def auth(*keys: str, credential: str = "", host: str = "127.0.0.1") -> Auth:
     return Auth(settings.Settings(server=server, upstream=main, auth=settings.Auth(keys=hashes)))
 
 
-def test_where_nobody_is_refused_a_request_needs_no_key() -> None:
+async def shared_key(auth: Auth, request: Request) -> str:
+    """Return the identity of a request for a shared upstream."""
+    caller = await auth.caller(request)
+    auth.check_shared(caller)
+    return caller.identity
+
+
+async def test_where_nobody_is_refused_a_request_needs_no_key() -> None:
     anybody = auth()
-    assert anybody.key(asking()) == ANONYMOUS
-    assert anybody.key(asking(authorization="Bearer k")) == "k"
-    assert anybody.key(asking(x_api_key="k")) == "k"
+    assert await shared_key(anybody, asking()) == ANONYMOUS
+    assert await shared_key(anybody, asking(authorization="Bearer k")) == "k"
+    assert await shared_key(anybody, asking(x_api_key="k")) == "k"
 
 
-def test_with_a_list_of_keys_others_are_refused() -> None:
+async def test_with_a_list_of_keys_others_are_refused() -> None:
     some = auth("one", credential="ours", host="0.0.0.0")
-    assert some.key(asking(authorization="Bearer one")) == "one"
-    assert some.key(asking(x_api_key="one")) == "one"
+    assert await shared_key(some, asking(authorization="Bearer one")) == "one"
+    assert await shared_key(some, asking(x_api_key="one")) == "one"
     for wrong in (asking(), asking(authorization="Bearer two"), asking(authorization="one")):
         with pytest.raises(Unauthorized):
-            some.key(wrong)
+            await shared_key(some, wrong)
 
 
 def test_a_credential_that_anybody_could_use_is_refused() -> None:

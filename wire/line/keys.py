@@ -41,6 +41,10 @@ lane = Key("gateway:lane:{lane}")
 promises = Key("gateway:promises:{lane}")
 outside = Key("gateway:outside:{lane}")
 
+# Gateway keys: their records.
+issued = Key("gateway:issued:{id}")
+keyring = Key("gateway:keyring")
+
 # Keys: who asks.
 key = Key("gateway:key:{key}")
 waits = Key("gateway:waits:{key}")

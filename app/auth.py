@@ -79,6 +79,11 @@ class Auth:
         """A warning for the operator, or empty."""
         return self._access.note
 
+    @property
+    def needs_key(self) -> bool:
+        """True if a request without a key is always refused."""
+        return not (self._is_shared and self._access.any_key)
+
     async def caller(self, request: Request) -> Caller:
         """Return the caller of a request, from its headers alone.
 

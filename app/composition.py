@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import get_args
 
 from app.anthropic.rendering import MESSAGES
@@ -25,6 +26,9 @@ from app.openai.chunks import CHATS
 from app.openai.completions import COMPLETIONS
 from app.openai.dialect import Dialect
 from app.openai.responses.rendering import RESPONSES
+from app.openapi.description import describe
+from app.openapi.documents import Documents
+from app.openapi.operations import operations
 from app.queue import QueueEntries
 from app.relay import Relay
 from app.routing import ModelRoute, OwnHandler, Router
@@ -126,12 +130,18 @@ def build_server(
     gpts = GptInfos(redis, seal, config.gpts.refresh)
     entries = ModelEntries(models if handlers else ModelCatalog.empty(), gpts, upstreams, auth)
     v1 = f"{config.server.api_prefix}/v1"
-    routes = (
+    routes = [
         *_feature_routes(v1, features),
         *_lookup_routes(v1, entries, QueueEntries(shared_line, seal, auth)),
         *_operator_routes(health, metrics),
         *_media_routes(media, config.stream.send_timeout),
+    ]
+    described = operations(handlers, relayed=upstreams.are_configured)
+    # It describes itself, too: it is made once all routes are known.
+    describing = partial(
+        describe, routes, described, config.server.public_url, needs_key=auth.needs_key
     )
+    routes += _document_routes(config.server.api_prefix, Documents(describing))
 
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
@@ -176,6 +186,13 @@ def _operator_routes(health: Health, metrics: MetricsExporter) -> list[Route]:
         Route("healthz", _READ, "/healthz", health.alive),
         Route("readyz", _READ, "/readyz", health.ready),
         Route("metrics", _READ, "/metrics", metrics),
+    ]
+
+
+def _document_routes(prefix: str, documents: Documents) -> list[Route]:
+    return [
+        Route("openapi", _READ, f"{prefix}/openapi.json", documents.description),
+        Route("docs", _READ, f"{prefix}/docs", documents.page),
     ]
 
 

@@ -58,7 +58,7 @@ class FrontEndServer:
         fail_all: Callable[[str, str], None],
     ) -> None:
         self._config = config
-        self._routes = tuple(routes)
+        self.routes = tuple(routes)
         self._health = health
         self._running = running
         self._fail_all = fail_all
@@ -81,9 +81,9 @@ class FrontEndServer:
         """Add the routes, the error handler and the listeners to an app."""
         queue, stream = self._config.queue, self._config.stream
         longest = queue.longest_wait + self._config.longest_answer + stream.keepalive_interval
-        served = Served(f"{self._config.server.api_prefix}/v1", [r.path for r in self._routes])
+        served = Served(f"{self._config.server.api_prefix}/v1", [r.path for r in self.routes])
         configure(app, longest, self._config.server, served)
-        for route in self._routes:
+        for route in self.routes:
             handler = self._counted(route.handler) if route.is_feature else route.handler
             app.route(
                 route.path,

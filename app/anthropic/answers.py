@@ -20,17 +20,15 @@ class MessageUsage(msgspec.Struct, frozen=True):
     cache_read_input_tokens: int = 0
 
 
-class AnswerText(msgspec.Struct, frozen=True):
+class AnswerText(msgspec.Struct, frozen=True, tag="text"):
     """A text."""
 
-    type: Literal["text"] = "text"
     text: str = ""
 
 
-class ToolUseBlock(msgspec.Struct, frozen=True, kw_only=True):
+class ToolUseBlock(msgspec.Struct, frozen=True, kw_only=True, tag="tool_use"):
     """A call of a tool. `input` is a JSON object."""
 
-    type: Literal["tool_use"] = "tool_use"
     id: str
     name: str
     input: msgspec.Raw = msgspec.Raw(b"{}")

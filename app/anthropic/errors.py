@@ -44,7 +44,11 @@ class MessageError(msgspec.Struct, frozen=True, kw_only=True):
 
 def message_status(failure: ApiError) -> int:
     """Return the HTTP status of an error: our 503 is another number here."""
-    status = failure.http_status
+    return status_here(failure.http_status)
+
+
+def status_here(status: int) -> int:
+    """Return the HTTP status of an error that has this one in OpenAI's dialects."""
     return OVERLOADED if status == LineUnavailable.status else status
 
 

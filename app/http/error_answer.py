@@ -27,4 +27,9 @@ def error_answer(request: Request | None, failure: ApiError) -> HTTPResponse:
 
 
 def _is_message(request: Request | None) -> bool:
-    return request is not None and _MESSAGES.search(request.path) is not None
+    return request is not None and is_message_path(request.path)
+
+
+def is_message_path(path: str) -> bool:
+    """Return True for a path of Anthropic's dialect."""
+    return _MESSAGES.search(path) is not None

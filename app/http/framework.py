@@ -34,6 +34,12 @@ from runtime.logs import describe_traceback
 
 logger = logging.getLogger(__name__)
 
+EXPOSED = (
+    "x-request-id, retry-after, x-should-retry, x-queue-id, x-queue-position, x-queue-eta,"
+    " x-ignored-parameters, x-format-warning"
+)
+"""Headers of answers that pages may read."""
+
 DEPARTURES = 20
 """Clients that disconnect in one turn of the event loop: to end a request takes up to 0.3 ms."""
 
@@ -137,10 +143,7 @@ def _add_cors_headers(
         return
     response.headers["access-control-allow-origin"] = "*" if "*" in allowed else origin
     response.headers["vary"] = "origin"
-    response.headers["access-control-expose-headers"] = (
-        "x-request-id, retry-after, x-should-retry, x-queue-id, x-queue-position, x-queue-eta,"
-        " x-ignored-parameters, x-format-warning"
-    )
+    response.headers["access-control-expose-headers"] = EXPOSED
     if request.method == "OPTIONS":
         response.headers["access-control-allow-methods"] = "GET, POST, DELETE, OPTIONS"
         # Listed one by one, since a wildcard does not cover Authorization.

@@ -313,6 +313,9 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
 
 assert set(_OF_FAULT) == set(get_args(Fault))  # noqa: S101 - a new fault needs an entry
 
+FAULT_STATUSES = frozenset((status, code) for status, _, code in _OF_FAULT.values())
+"""Status and default code of all faults."""
+
 _OF_REFUSAL: dict[RefusalReason, tuple[type[ApiError], str | None]] = {
     "key_refused": (KeyRefused, None),
     "queue_full": (LineFull, None),

@@ -150,7 +150,8 @@ class StreamOptions(msgspec.Struct, frozen=True):
 
 AtLeastOne = Annotated[int, Meta(ge=1)]
 Stop = Annotated[str, Meta(max_length=LONGEST_STOP)]
-Tools = Annotated[list[msgspec.Raw], Meta(max_length=MOST_TOOLS)]
+RawObject = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
+Tools = Annotated[list[RawObject], Meta(max_length=MOST_TOOLS)]
 """Definitions of tools, decoded only once their size is known to be small (`tools.py`)."""
 
 

@@ -23,6 +23,9 @@ _LIST = re.compile(rb"\s*\[")
 _LIST_OF_TOKENS = re.compile(rb"\s*\[\s*-?\d")
 
 
+RawList = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "array"})]
+
+
 class RelayedRequest(msgspec.Struct, frozen=True):
     """The fields of every dialect. `stream` is null or missing for a whole answer."""
 
@@ -81,14 +84,18 @@ class _Optioned(RelayedRequest, frozen=True):
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
-class _Chat(_Optioned, frozen=True, kw_only=True):
-    messages: msgspec.Raw
+class RelayedChat(_Optioned, frozen=True, kw_only=True):
+    """The fields of `POST /v1/chat/completions` that the gateway reads."""
+
+    messages: RawList
 
     def check(self) -> None:
         _check_list(self.messages, "messages")
 
 
-class _Completion(_Optioned, frozen=True):
+class RelayedCompletion(_Optioned, frozen=True):
+    """The fields of `POST /v1/completions` that the gateway reads."""
+
     prompt: msgspec.Raw = msgspec.Raw(b'""')
 
     @property
@@ -99,7 +106,9 @@ class _Completion(_Optioned, frozen=True):
         _count_prompts(self.prompt)
 
 
-class _Response(RelayedRequest, frozen=True):
+class RelayedResponse(RelayedRequest, frozen=True):
+    """The fields of `POST /v1/responses` that the gateway reads."""
+
     background: bool | None = None
     safety_identifier: Name | None = None
 
@@ -113,13 +122,17 @@ class _Response(RelayedRequest, frozen=True):
             raise UnsupportedParameter(message, param="background")
 
 
-class _Metadata(msgspec.Struct, frozen=True):
+class RelayedMetadata(msgspec.Struct, frozen=True):
+    """Data about the request."""
+
     user_id: Name | None = None
 
 
-class _Message(RelayedRequest, frozen=True, kw_only=True):
-    messages: msgspec.Raw
-    metadata: _Metadata | None = None
+class RelayedMessage(RelayedRequest, frozen=True, kw_only=True):
+    """The fields of `POST /v1/messages` that the gateway reads."""
+
+    messages: RawList
+    metadata: RelayedMetadata | None = None
 
     @property
     def user_name(self) -> str | int | None:
@@ -129,14 +142,18 @@ class _Message(RelayedRequest, frozen=True, kw_only=True):
         _check_list(self.messages, "messages")
 
 
-class _Count(_Message, frozen=True, kw_only=True):
+class RelayedCount(RelayedMessage, frozen=True, kw_only=True):
+    """The fields of `POST /v1/messages/count_tokens` that the gateway reads."""
+
     @property
     def is_streamed(self) -> bool:
         return False
 
 
-class _Embeddings(RelayedRequest, frozen=True, kw_only=True):
-    input: msgspec.Raw
+class RelayedEmbeddings(RelayedRequest, frozen=True, kw_only=True):
+    """The fields of `POST /v1/embeddings` that the gateway reads."""
+
+    input: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["string", "array"]})]
 
     @property
     def is_streamed(self) -> bool:
@@ -147,13 +164,13 @@ class _Embeddings(RelayedRequest, frozen=True, kw_only=True):
             raise BadRequest("`input` must be a string or a list.", param="input")
 
 
-_BODIES: dict[ApiPath, type[RelayedRequest]] = {
-    "chat/completions": _Chat,
-    "completions": _Completion,
-    "responses": _Response,
-    "messages": _Message,
-    "messages/count_tokens": _Count,
-    "embeddings": _Embeddings,
+BODIES: dict[ApiPath, type[RelayedRequest]] = {
+    "chat/completions": RelayedChat,
+    "completions": RelayedCompletion,
+    "responses": RelayedResponse,
+    "messages": RelayedMessage,
+    "messages/count_tokens": RelayedCount,
+    "embeddings": RelayedEmbeddings,
 }
 
 ID_PREFIXES: dict[ApiPath, str] = {
@@ -179,7 +196,7 @@ def decode_relayed(path: ApiPath, body: Body) -> RelayedRequest:
         BadRequest: the body is not JSON, or one of these fields is not of its type.
         BodyTooLarge: it is too large apart from its files.
     """
-    request = decode_body(_BODIES[path], body, RELAYED_FILES)
+    request = decode_body(BODIES[path], body, RELAYED_FILES)
     request.check()
     return request
 

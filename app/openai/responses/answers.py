@@ -29,21 +29,19 @@ class OutputText(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: list[None] = []
 
 
-class OutputMessage(msgspec.Struct, frozen=True, kw_only=True):
+class OutputMessage(msgspec.Struct, frozen=True, kw_only=True, tag="message"):
     """A message of the output."""
 
     id: str
-    type: Literal["message"] = "message"
     status: ItemStatus = "in_progress"
     role: Literal["assistant"] = "assistant"
     content: list[OutputText] = []
 
 
-class OutputCall(msgspec.Struct, frozen=True, kw_only=True):
+class OutputCall(msgspec.Struct, frozen=True, kw_only=True, tag="function_call"):
     """A function call of the output."""
 
     id: str
-    type: Literal["function_call"] = "function_call"
     status: ItemStatus = "in_progress"
     call_id: str
     name: str
@@ -51,11 +49,10 @@ class OutputCall(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str = ""
 
 
-class OutputCustomCall(msgspec.Struct, frozen=True, kw_only=True):
+class OutputCustomCall(msgspec.Struct, frozen=True, kw_only=True, tag="custom_tool_call"):
     """A call of a custom tool in the output."""
 
     id: str
-    type: Literal["custom_tool_call"] = "custom_tool_call"
     status: ItemStatus = "in_progress"
     call_id: str
     name: str

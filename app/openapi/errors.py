@@ -1,0 +1,95 @@
+"""Errors of each operation, as answers by their status. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from app.anthropic.errors import MessageError, status_here
+from app.openai import errors
+from app.openai.errors import FAULT_STATUSES, ApiError, ErrorObject
+from app.openapi.headers import REQUEST_ID, RETRY_AFTER, SHOULD_RETRY, Header
+from app.openapi.schemas import Schema, Schemas
+
+Kinds = tuple[type[ApiError], ...]
+
+ANYWHERE: Kinds = (
+    errors.BadRequest,
+    errors.TlsToPlainPort,
+    errors.RequestTimeout,
+    errors.BodyTooLarge,
+    errors.HeadersTooLarge,
+    errors.InternalError,
+    errors.LineUnavailable,
+    errors.TooManyConnections,
+)
+OF_A_KEY: Kinds = (errors.Unauthorized,)
+OF_A_BODY: Kinds = (
+    *OF_A_KEY,
+    errors.UnsupportedParameter,
+    errors.UnsupportedEncoding,
+    errors.ModelNotFound,
+    errors.TooManyLargeRequests,
+)
+IN_LINE: Kinds = (
+    *OF_A_BODY,
+    errors.KeyRefused,
+    errors.AnswerLost,
+    errors.IdempotencyMismatch,
+    errors.LineFull,
+    errors.WaitTooLong,
+    errors.ModelCapped,
+    errors.NoWorker,
+    errors.CircuitOpen,
+    errors.JobFailed,
+)
+OTHERWISE: Kinds = (errors.NotFound, errors.MethodNotAllowed)
+"""Errors for a path or method that is not served, and so of no operation."""
+
+_JOB = "The job ended without a complete answer"
+_RELAYED = {
+    "4XX": "The model server refused the request. Status and error are its own.",
+    "501": "The model server does not support the request. The error is its own.",
+}
+
+
+def error_answers(
+    kinds: Iterable[type[ApiError]], schemas: Schemas, *, relayed: bool, anthropic: bool
+) -> dict[str, Schema]:
+    """Return the answers to failed requests by their status.
+
+    `relayed`: the errors of a model server are among them. `anthropic`: they are in that dialect.
+    """
+    causes: dict[str, list[str]] = defaultdict(list)
+    for status, cause in _causes((*ANYWHERE, *kinds)):
+        causes[str(status_here(status) if anthropic else status)].append(cause)
+    texts = {status: "\n".join(given) for status, given in sorted(causes.items())}
+    body = schemas.answer(MessageError if anthropic else ErrorObject)
+    return {
+        status: error_answer(text, body)
+        for status, text in (texts | (_RELAYED if relayed else {})).items()
+    }
+
+
+def error_answer(text: str, body: Schema) -> Schema:
+    """Return the description of an answer that is an error."""
+    return {
+        "description": text,
+        "headers": header_references((REQUEST_ID, RETRY_AFTER, SHOULD_RETRY)),
+        "content": {"application/json": {"schema": body}},
+    }
+
+
+def header_references(headers: Iterable[Header]) -> Schema:
+    """Return references to headers among the components."""
+    return {header.name: {"$ref": f"#/components/headers/{header.id}"} for header in headers}
+
+
+def _causes(kinds: Iterable[type[ApiError]]) -> Iterable[tuple[int, str]]:
+    for kind in kinds:
+        if kind is errors.JobFailed:
+            for status, code in sorted(FAULT_STATUSES):
+                yield status, f"`{code}`: {_JOB}."
+        else:
+            code = f"`{kind.code}`: " if kind.code else ""
+            yield kind.status, f"{code}{kind.__doc__}"

@@ -16,6 +16,7 @@ from settings import Settings
 from settings.client_access import client_access
 from wire.jobs import fingerprint
 from wire.keyring import IssuedKey
+from wire.usage import PASSTHROUGH
 
 ANONYMOUS = "no key"
 """The identity of all callers without a key, together. No bearer has a space."""
@@ -29,16 +30,23 @@ class Caller(msgspec.Struct, frozen=True):
 
     `identity` keeps its jobs and items apart from those of others. `bearer` is its token for
     Pandora-Next, "" if it has none. `issued` is the record of its gateway key, if it has one.
+    `is_listed` if its key is one of `auth.keys`.
     """
 
     identity: str
     bearer: str
     issued: IssuedKey | None = None
+    is_listed: bool = False
 
     @property
     def fingerprint(self) -> str:
         """Its name in logs, `queue.weights` and usage: 16 hex digits."""
         return self.issued.id if self.issued else fingerprint(self.identity)
+
+    @property
+    def book(self) -> str:
+        """The name under which its usage is counted. The upstream judges all other keys."""
+        return self.fingerprint if self.issued or self.is_listed else PASSTHROUGH
 
     def weight(self, weights: Mapping[str, float]) -> float:
         """Return its part of the slots: that of its gateway key, or else of `queue.weights`."""
@@ -91,7 +99,8 @@ class Auth:
             Unauthorized: it may use no upstream.
         """
         if given := given_bearer(request):
-            return Caller(given, given)
+            is_listed = not self._access.any_key and self._access.admits(given)
+            return Caller(given, given, is_listed=is_listed)
         if not self._is_shared:
             raise Unauthorized
         if not self._access.any_key:
@@ -104,7 +113,7 @@ class Auth:
         Raises:
             Unauthorized: it may not.
         """
-        if not self._access.any_key and not self._access.admits(caller.identity):
+        if not self._access.any_key and not caller.is_listed:
             raise Unauthorized(_WRONG)
 
     def check_own(self, caller: Caller) -> None:

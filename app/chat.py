@@ -163,7 +163,7 @@ class Chats:
         tokens = await prompt_tokens(said.prompt) if said.prompt else 0
         rules, headers = emulation.call_rules, emulation.headers(self._dialect.field)
         kept_bytes += form.memory + (rules.memory if rules else 0)
-        sealed = seal_job(self._seal, job, caller, kept_bytes)
+        sealed = seal_job(self._seal, job, caller, form.model, kept_bytes)
         kept = PreparedChat(caller.identity, form, answer, tokens, scheduling, rules, headers)
         render = partial(self._rendering, request, kept)
         return PreparedRequest(sealed, scheduling, form.stream, render)

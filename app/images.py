@@ -196,7 +196,8 @@ class ImageGenerations:
             gpt=prepared.gpt,
             copies=prepared.request.wants_base64,
         )
-        return seal_job(self._seal, job, prepared.caller, lane="images")
+        model = prepared.request.model or self._config.models.gpt_4_s[0]
+        return seal_job(self._seal, job, prepared.caller, model, lane="images")
 
     async def _drawn(self, image: Image, request: ImagesRequest) -> DrawnImage:
         if not request.wants_base64:

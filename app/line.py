@@ -71,9 +71,10 @@ async def finish_if_waiting(
 class SealedJob(msgspec.Struct):
     """A job as it is enqueued. While it waits, little else is kept of a request.
 
-    `family` is the kind of model. `shared` if the job runs on an account of the gateway's own
-    instead of its caller's. `body` is the encoded and sealed job; `bytes` is the size of that, of
-    the job's blobs, and of what else is kept. `slots` is the number of slots that it takes.
+    `family` is the kind of model, `model` the client's name for it. `shared` if the job runs on an
+    account of the gateway's own instead of its caller's. `body` is the encoded and sealed job;
+    `bytes` is the size of that, of the job's blobs, and of what else is kept. `slots` is the number
+    of slots that it takes.
     """
 
     id: str
@@ -84,15 +85,18 @@ class SealedJob(msgspec.Struct):
     lane: str = "chat"
     shared: bool = False
     slots: int = 1
+    model: str = ""
 
 
 def seal_job(
-    seal: Seal, job: ChatJob, caller: Caller, kept: int = 0, lane: str = "chat"
+    seal: Seal, job: ChatJob, caller: Caller, model: str, kept: int = 0, lane: str = "chat"
 ) -> SealedJob:
-    """Encode and seal a job. `kept` is the size of all else of the request that is kept."""
+    """Encode and seal a job. `model` is the client's name for its model, `kept` the size of all
+    else of the request that is kept.
+    """
     body = seal.seal(encode_job(job), f"job {job.id}")
     size = len(body) + job.blob_bytes + kept
-    return SealedJob(job.id, job.family, caller, body, size, lane)
+    return SealedJob(job.id, job.family, caller, body, size, lane, model=model)
 
 
 def seal_relayed(
@@ -101,7 +105,8 @@ def seal_relayed(
     """Encode and seal a job that is relayed."""
     body = seal.seal(encode_job(job), f"job {job.id}")
     size = len(body) + job.blob_bytes
-    return SealedJob(job.id, job.model, caller, body, size, lane, shared=True, slots=slots)
+    sealed = SealedJob(job.id, job.model, caller, body, size, lane, model=job.model)
+    return replace(sealed, shared=True, slots=slots)
 
 
 class Line:
@@ -229,6 +234,10 @@ class Line:
             band=BANDS[scheduling.tier] if queue.strict_priority else 0.0,
             bytes=job.bytes,
             max_wait=scheduling.max_wait,
+            book=job.caller.book,
+            model=job.model,
+            units=self.config.usage.units_of(job.model),
+            usage_days=self.config.usage.keep_days,
         )
         if (same := scheduling.idempotency) is None:
             return new

@@ -241,6 +241,21 @@ class Metrics(Section, frozen=True):
         self._normalize("token", bearer)
 
 
+Units = Annotated[float, Meta(ge=0, le=1_000_000)]
+
+
+class Usage(Section, frozen=True):
+    """`units` are those of the upstream that a request for a model costs, by the model's name."""
+
+    units: dict[str, Units] = field(default_factory=lambda: {"gpt-3.5-turbo": 4.0})
+    default_units: Units = 14.0
+    keep_days: Annotated[int, Meta(ge=1, le=10_000)] = 92
+
+    def units_of(self, model: str) -> float:
+        """Return the units that one request for a model costs."""
+        return self.units.get(model, self.default_units)
+
+
 class Models(Section, frozen=True):
     gpt_4_s: tuple[Name, ...] = ("gpt-4-s", "gpt-4")
     gpt_4_mobile: tuple[Name, ...] = ("gpt-4-mobile",)
@@ -356,6 +371,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     stream: Stream = field(default_factory=Stream)
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
+    usage: Usage = field(default_factory=Usage)
     models: Models = field(default_factory=Models)
     gpts: Gpts = field(default_factory=Gpts)
     conversation: Conversation = field(default_factory=Conversation)

@@ -5,6 +5,6 @@ worker claims it and publishes its events (`events`, `stream`). The front end re
 reads those of lost messages from the job's log. `upkeep` repairs both.
 """
 
-VERSION = 3
+VERSION = 4
 """Version of every message and key here. Roles of different versions must not share a Redis
 database: one that finds data of another version does not start (`wire.line.scripts.upgrade`)."""

@@ -200,7 +200,12 @@ def decode_job(body: bytes) -> Job:
         msgspec.MsgspecError: not a job of this version.
     """
     job = _decoder.decode(body)
-    if job.version not in (1, 2, VERSION):  # the same fields, of a job that waited for an upgrade
+    if job.version not in (
+        1,
+        2,
+        3,
+        VERSION,
+    ):  # the same fields, of a job that waited for an upgrade
         raise msgspec.ValidationError(f"job of version {job.version}, this worker speaks {VERSION}")
     return job
 

@@ -24,6 +24,7 @@ from wire.line.admission import Refused
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.upkeep.reconciler import reconcile
+from wire.usage import Tokens
 from workers.opening import serve_pandora
 from workers.pandora.deletions import ConversationRecord, Deletions
 from workers.pandora.files.uploaded import Uploaded, UploadedFiles
@@ -110,7 +111,7 @@ async def scenes(
         seen.extend(await look(redis))
 
     # One runs, one has a seat, one waits in line, one is named by its client.
-    await enqueue(queue, "runs")
+    await enqueue(queue, "runs", book="0123456789abcdef", model="gpt-4", units=14.0)
     [runs] = await claim(queue)
     await enqueue(queue, "in-line")
     await enqueue(queue, "has-a-seat", key="other")
@@ -120,7 +121,7 @@ async def scenes(
     await queue.stop_logging(runs)
     await queue.detach("runs", "front", enough=True)
     await step()
-    assert await queue.finish(runs.id, runs.attempt, "done", b"entry", {})
+    assert await queue.finish(runs.id, runs.attempt, "done", b"entry", {}, tokens=Tokens(1, 2))
     for claimed in await claim(queue):
         if claimed.id == "named":
             await queue.detach("named", "front")  # its grace begins

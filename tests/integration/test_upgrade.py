@@ -4,6 +4,7 @@
 `line_of_version_2.json` from ce4c429: all keys except metrics and the records of the finished job.
 In the former two keys run a job of the chat lane, in the latter three; one runs an image. In the
 latter one account cools down, one may not use a family, and one may hold fewer conversations.
+`line_of_version_3.json` is from 1243366: two keys run a job each, and two jobs of each wait.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from settings.redis_url import redis_url
 from tests.support.line import ENTRY, LASTING, claim, enqueue, field, finish, has_worker, now
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire import VERSION
+from wire.jobs import decode_job
 from wire.line.scripts import Scripts, WrongVersionError, upgrade
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.upkeep.reconciler import reconcile
+from wire.usage import Tokens
 from workers.opening import serve_pandora
 from workers.worker import Worker
 
@@ -49,6 +52,7 @@ RECORDED = recorded("line_of_436ec32.json")
 RECORDED_AT = 1795844579000
 JOBS = jobs_in(RECORDED)
 OF_VERSION_2 = recorded("line_of_version_2.json")
+OF_VERSION_3 = recorded("line_of_version_3.json")
 WAITING = {id: job for id, job in JOBS.items() if job["state"] == "waiting"}
 
 
@@ -198,6 +202,31 @@ async def test_no_job_of_version_2_is_lost_and_its_caps_and_pauses_hold(
     assert await redis.get("gateway:bytes") == b"0"
     old = ["gateway:leases:chat", "gateway:leases:images", "gateway:breaker"]
     assert await redis.exists(*old) == 0
+
+
+async def test_jobs_of_version_3_run_and_are_not_counted_as_usage(redis: Redis, seal: Seal) -> None:
+    await write_recorded(redis, OF_VERSION_3)
+    queue = WholeLine(redis, seal, LASTING, settings.Upstream(max_concurrency=3))
+    await queue.presences.show_front_end("front")
+    await has_worker(redis, seal, settings.Upstream(max_concurrency=3))
+    assert await redis.get("gateway:version") == str(VERSION).encode()
+    assert await reconcile(queue, 60) == 0, "nothing is to be repaired"
+    left = jobs_in(OF_VERSION_3)
+    for id in ("a-0", "b-0"):
+        attempt = int(await field(redis, f"gateway:job:{id}", "attempt") or 0)
+        del left[id]
+        assert await queue.finish(id, attempt, "done", ENTRY, {}, tokens=Tokens(1, 1))
+    came = []
+    while left:
+        for each in await claim(queue):
+            job = decode_job(seal.open(each.body, f"job {each.id}"))
+            assert job.version == 3
+            came.append(job.id)
+            await finish(queue, each)
+            del left[each.id]
+    assert [id for id in came if id.startswith("a")] == ["a-1", "a-2"]
+    assert [id for id in came if id.startswith("b")] == ["b-1", "b-2"]
+    assert await redis.keys("gateway:usage:*") == []
 
 
 async def test_an_upgrade_happens_once_and_an_empty_redis_only_gets_the_version(

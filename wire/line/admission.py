@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from wire.usage import PASSTHROUGH
+
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     """Description of a new job. Keys, users and idempotency keys are HMACs.
@@ -21,6 +23,10 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     seconds. `idem` is its idempotency key and `digest` identifies the request under that key.
     `resumes`: its client has received part of the answer, so another job would be useless to it.
     `accepted`: it was admitted before, and lost by Redis.
+
+    Its usage is counted under `book`, the fingerprint of a key of this gateway or else
+    "passthrough", and under `model`, the name that the client used, and kept for `usage_days`. It
+    costs `units` of the upstream.
     """
 
     id: str
@@ -41,6 +47,10 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     resumes: bool = False
     accepted: bool = False
+    book: str = PASSTHROUGH
+    model: str = ""
+    units: float = 0.0
+    usage_days: int = 92
 
 
 class Accepted(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from wire.line.offers import LiveUpstream, lanes_of
 from wire.line.scripts import Scripts
 from wire.line.status import JobStatus
 from wire.line.view import LineView, UnknownReply, front_ends, known_word
+from wire.usage import encode_model
 
 Cancelled = Literal[
     "cancelled",  # it was waiting, and is cancelled
@@ -171,5 +172,6 @@ def _for_redis(job: NewJob) -> dict[str, object]:
         "max_wait": min(job.max_wait, 1e9) * 1000,
         # Clients and servers choose the names of models. That of a lane is encoded, and a worker
         # has offered it: so the names of Redis keys stay sound, and service times few.
+        "model": encode_model(job.model),
         "family": job.family if job.own_slots else job.lane.partition(":")[2] or "any",
     }

@@ -80,6 +80,8 @@ nudge = Key("gateway:nudge:{fingerprint}")
 # The line as a whole.
 later = Key("gateway:later")
 service = Key("gateway:service")
+usage = Key("gateway:usage:{day}")
+spent = Key("gateway:spent:{key}:{period}")
 bytes_ = Key("gateway:bytes")
 pulse = Key("gateway:pulse")
 metrics = Key("gateway:metrics")

@@ -15,6 +15,7 @@ from wire.line.limits import gap
 from wire.line.presence import Presences
 from wire.line.scripts import Scripts
 from wire.line.status import FinalState
+from wire.usage import NO_TOKENS, Tokens
 
 
 class UnknownReply(Exception):
@@ -42,14 +43,17 @@ class LineView:
         *,
         reason: str = "",
         upstream_failed: bool = False,
+        tokens: Tokens = NO_TOKENS,
     ) -> bool:
         """Finish a running job: log `entry`, free its slot, publish a frame to each front end.
 
         `reason` is the word under which the ending is counted, the state by default.
         `upstream_failed`: any other job would have failed too; this counts towards the circuit
-        breaker. False if this attempt is not running any more: it has been finished or requeued.
+        breaker. `tokens` are those that it used. False if this attempt is not running any more: it
+        has been finished or requeued.
         """
-        ending = (state, reason or state, int(upstream_failed), entry)
+        used = (tokens.input, tokens.output)
+        ending = (state, reason or state, *used, int(upstream_failed), entry)
         return bool(await self._run("finish", id, attempt, *ending, *channel_frames(frames)))
 
     async def finish_waiting(

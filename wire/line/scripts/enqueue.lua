@@ -1,4 +1,4 @@
--- needs: admission, channels, clock, durations, fairness, forecast, hash, jobs, keys, lanes, line, metrics, strangers
+-- needs: admission, channels, clock, durations, fairness, forecast, hash, jobs, keys, lanes, line, metrics, strangers, usage
 -- Admit a new job to the line, or refuse it. ARGV: the job and the limits, as msgpack; its sealed request.
 -- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch'} | {'lost'} |
 -- {'refused', reason, retry time in ms from now, 0 if the client should not retry by itself}.
@@ -53,10 +53,12 @@ end
 -- A strict band goes before all others of its key; settings.toml says which jobs that starves.
 job.line_tag = fairness.users_next_tag(key, job.user, job.slots / job.tier) + job.band
 strangers.keep(key, job.stranger and limits.longest + 10 * durations.MINUTE or durations.DAY)
+usage.request(job)
 redis.call('HSET', keys.job(id), 'state', 'waiting', 'lane', lane, 'key', key, 'family', job.family,
   'user', job.user, 'tier', job.tier, 'weight', job.weight, 'line_tag', job.line_tag,
   'readers', job.front_end .. '/' .. id, 'band', job.band, 'arrived', clock.now,
-  'deadline', clock.now + limits.longest, 'bytes', job.bytes, 'attempt', 0, 'crashes', 0, 'body', body)
+  'deadline', clock.now + limits.longest, 'bytes', job.bytes, 'attempt', 0, 'crashes', 0, 'body', body,
+  'book', job.book, 'model', job.model, 'units', job.units, 'usage_days', job.usage_days)
 if job.account then redis.call('HSET', keys.job(id), 'account', key) end
 if job.slots > 1 then redis.call('HSET', keys.job(id), 'slots', job.slots) end
 if job.promised then redis.call('HSET', keys.job(id), 'promised', 1) end

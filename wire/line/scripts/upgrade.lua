@@ -2,6 +2,8 @@
 -- Convert what an older release wrote; note the version of the data. ARGV: the version of this release.
 -- Returns the version of the data, which may be another one.
 --
+-- Version 3: nothing was counted as usage. Its jobs run as before, and are not counted.
+--
 -- Version 2: a key and its account had one record, and all jobs ran at one upstream.
 --
 -- Release 436ec32 and older have no version. Users' tags were ms of slot time and are jobs now. The waiting
@@ -11,8 +13,9 @@
 local version = ARGV[1]
 
 local found = redis.call('GET', keys.version)
-if found and found ~= '2' then return tonumber(found) end
+if found and found ~= '2' and found ~= '3' then return tonumber(found) end
 redis.call('SET', keys.version, version)
+if found == '3' then return tonumber(version) end
 
 local MAIN = 'main' -- the only upstream of an older release
 local STEP = 0.001  -- as in `fairness`

@@ -1,4 +1,4 @@
--- needs: channels, clock, durations, fairness, hash, keys, lanes, line, metrics, precedence, service, strangers, upstreams
+-- needs: channels, clock, durations, fairness, hash, keys, lanes, line, metrics, precedence, service, strangers, upstreams, usage
 -- Changes of a job's state: finished, requeued, cancelled; and its readers.
 local jobs = {}
 
@@ -10,11 +10,12 @@ function jobs.keep(id, idem, ms)
   redis.call('PEXPIRE', keys.log(id), math.max(ms, durations.FINISHED))
 end
 
--- Finish a job; each job finishes once. `reason` is 'done', 'cancelled' or the fault. Its request is
--- deleted at once, its log soon; the jobs that wait behind it move up.
-function jobs.finish(id, state, reason)
+-- Finish a job; each job finishes once. `reason` is 'done', 'cancelled' or the fault, `tokens` those that it used, as
+-- `usage.ending` says. Its request is deleted at once, its log soon; the jobs that wait behind it move up.
+function jobs.finish(id, state, reason, tokens)
   local job = hash.some(keys.job(id), 'lane', 'key', 'family', 'account', 'upstream', 'slots', 'leased', 'user', 'tier',
-    'line_tag', 'band', 'bytes', 'attempt', 'claimed', 'published', 'enough', 'idem', 'keep')
+    'line_tag', 'band', 'bytes', 'attempt', 'claimed', 'published', 'enough', 'idem', 'keep', 'slot_ms', 'book', 'model',
+    'units', 'usage_days')
   local lane, sort, key, family = job.lane, lanes.sort(job.lane), job.key, job.family
   if state == 'cancelled' and job.enough then state, reason = 'done', 'done' end
   redis.call('HSET', keys.job(id), 'state', state)
@@ -39,6 +40,7 @@ function jobs.finish(id, state, reason)
   if held then fairness.pay(lane, key, family, slots, took, upstreams.others_wait(job.upstream, lane, key)) end
   if took > 0 then precedence.count_slot_time(job.upstream, sort, took) end
   metrics.count('gateway_endings_total', {lane = sort, reason = reason})
+  usage.ending(job, reason, took * (job.leased or 1) + (job.slot_ms or 0), tokens)
   if held then -- else it only waited in its key's line: no seat and no slot is free
     local queued = line.fill_seats(key)
     if queued[lane] then fairness.advance_tag(queued[lane], lane, key) end
@@ -65,10 +67,11 @@ end
 -- that is being cancelled: its readers wait for an ending.
 function jobs.requeue(id, reason, not_before)
   local job = hash.some(keys.job(id), 'lane', 'key', 'family', 'account', 'upstream', 'slots', 'leased',
-    'line_tag', 'deadline')
+    'line_tag', 'deadline', 'claimed')
   local lane, key = job.lane, job.key
   metrics.count('gateway_retries_total', {lane = lanes.sort(lane), reason = reason})
   redis.call('HSET', keys.job(id), 'state', 'waiting')
+  redis.call('HINCRBY', keys.job(id), 'slot_ms', (clock.now - (job.claimed or clock.now)) * (job.leased or 1))
   redis.call('HDEL', keys.job(id), 'worker', 'claimed', 'upstream', 'leased')
   if job.account ~= key then redis.call('HDEL', keys.job(id), 'account') end -- the next claim chooses one
   line.remove(id, job)

@@ -52,7 +52,7 @@ def configure(
     app.ctx.connections = limited_connections(server)
     app.ctx.departures = Pacer(DEPARTURES)
     app.config.update(
-        # Sanic counts from the last byte sent; our own deadlines are long before this one.
+        # Sanic counts from the head of an answer; our own deadlines are long before this one.
         RESPONSE_TIMEOUT=round(longest_answer + 3600),
         REQUEST_TIMEOUT=server.header_timeout,
         REQUEST_MAX_SIZE=SMALL,  # the routes of features read their bodies themselves

@@ -11,6 +11,8 @@ import logging
 from typing import cast
 
 from sanic import Request
+from sanic.exceptions import RequestCancelled
+from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 
 from app.http.access_log import entry_of
@@ -48,11 +50,13 @@ class ResponseStream:
     async def send(self, data: bytes) -> None:
         """Send some bytes; the first time, the status and the headers before them."""
         self._entry.sent += len(data)
-        if len(data) <= PIECE:
-            await self._send(data)
-        else:
-            for at in range(0, len(data), PIECE):
-                await self._send(data[at : at + PIECE])
+        # Runs for every token, so it does as little as possible: with empty buffers, sending cannot
+        # block.
+        is_free = len(data) <= PIECE and not self._transport.get_write_buffer_size()
+        if is_free and self._send_chunk(data):
+            return
+        for at in range(0, max(len(data), 1), PIECE):
+            await self._send(data[at : at + PIECE])
 
     def forget_headers(self) -> None:
         """Free the headers of the request and, once they are sent, of the response.
@@ -67,12 +71,22 @@ class ResponseStream:
         """End the response."""
         await self._send(None)
 
+    def _send_chunk(self, data: bytes) -> bool:
+        """Send a piece as Sanic does in the end, in one call instead of five that are awaited.
+
+        Returns False, and sends nothing, unless the head of an answer in chunks has been sent.
+        """
+        http = self._response.stream
+        if not (
+            data and isinstance(http, Http) and http.response_func == http.http1_response_chunked
+        ):
+            return False
+        if self._transport.is_closing():
+            raise RequestCancelled
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
     async def _send(self, data: bytes | None) -> None:
-        # Runs for every token, so it does as little as possible: with empty buffers, sending cannot
-        # block.
-        if not self._transport.get_write_buffer_size():
-            await self._response.send(data, end_stream=data is None)
-            return
         timer = self._loop.call_later(self._timeout, self._abort)
         try:
             await self._response.send(data, end_stream=data is None)

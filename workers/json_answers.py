@@ -40,17 +40,17 @@ class JsonAnswers:
     def __init__(self, upstream: Upstream[ChatJob]) -> None:
         self._upstream = upstream
 
-    async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
-        """See `Upstream.answer`. Yields signs of life until the answer is complete."""
-        if job.json is None:
-            async with aclosing(self._upstream.answer(job)) as batches:
-                async for batch in batches:
-                    yield batch
-            return
+    def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
+        """See `Upstream.answer`. Yields signs of life until a JSON answer is complete."""
+        return self._upstream.answer(job) if job.json is None else self._checked(job, job.json)
+
+    async def _checked(
+        self, job: ChatJob, form: JsonAnswer
+    ) -> AsyncGenerator[Sequence[Event], None]:
         first = _Reply()
         async for nothing in first.read(self._upstream, job):
             yield nothing
-        checked = await first.check(job.json)
+        checked = await first.check(form)
         if checked.problem in (None, "not_checked") or first.done != Done("stop"):
             yield first.events(checked)
             return
@@ -65,7 +65,7 @@ class JsonAnswers:
         except (UpstreamBusy, UpstreamError):
             yield first.events(checked)
             return
-        again = await second.check(job.json)
+        again = await second.check(form)
         better = again.problem != "invalid_json" or checked.problem == "invalid_json"
         yield first.events(again if better and again.text.strip() else checked)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
-import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -137,8 +137,9 @@ class Delivery:
             return encoded_json(body, ticket.headers | dict(rendering.headers))
 
     async def _stream(self, request: Request, rendering: Rendering, ticket: Ticket) -> None:
+        clock = asyncio.get_running_loop().time
         # Until something is sent, a failure can still have its own status.
-        events = await ticket.events(self._config.grace)
+        events = await ticket.events(clock() + self._config.grace)
         first = await _add(rendering, ticket, events)
         # Some dialects begin an answer to show an error in it.
         if rendering.failure and (not rendering.begun or isinstance(events[0], Failed)):
@@ -150,22 +151,22 @@ class Delivery:
         stream.forget_headers()
         interval = self._config.keepalive_interval
         # The first one early, by chance: else those who came together would ask together forever.
-        due = time.monotonic() + interval * random.random()  # noqa: S311 - not a secret
+        due = clock() + interval * random.random()  # noqa: S311 - not a secret
         while not (rendering.is_complete or rendering.failure):
             try:
-                events = await ticket.events(max(0.0, due - time.monotonic()))
+                events = await ticket.events(due)
                 rendered = await _add(rendering, ticket, events)
                 # Events that this client is not shown must not delay its keep-alive.
-                if not rendered and time.monotonic() >= due:
+                if not rendered and clock() >= due:
                     rendered = await _keepalive(kind, rendering, ticket)
-                    due = time.monotonic() + interval
+                    due = clock() + interval
             except ApiError as error:
                 log_failure(request, error)
                 await stream.send(rendering.error(error))
                 break
             if rendered:
                 await stream.send(rendered)
-                due = time.monotonic() + interval
+                due = clock() + interval
         if rendering.failure:
             log_failure(request, rendering.failure)
         if rendering.is_complete:

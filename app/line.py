@@ -340,17 +340,14 @@ class Ticket:
         """True once a part of the answer has been received."""
         return self._reply.begun
 
-    async def events(self, timeout: float | None = None) -> list[Event]:
-        """Return the next events, at least one; none after `timeout` seconds.
+    async def events(self, until: float = math.inf) -> list[Event]:
+        """Return the next events, at least one; none at the time `until` of the loop's clock.
 
         Raises:
             JobFailed: the job did not start in time and has been finished.
         """
-        until = None if timeout is None else _now() + timeout
         while True:
-            soonest = until
-            if not self.begun and (until is None or self._deadline < until):
-                soonest = self._deadline
+            soonest = until if self.begun else min(until, self._deadline)
             events = await self._reply.events(soonest)
             if events or soonest == until:
                 return events

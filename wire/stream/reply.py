@@ -6,6 +6,7 @@ I/O; `wire.stream.inbox` delivers to it, and `wire.stream.healing` reads what is
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 
@@ -54,6 +55,7 @@ class Reply:
 
     def close(self) -> None:
         """Receive no more events."""
+        self.unread.close()
         self.on_abandoned = None  # it refers to the owner of this reply: a cycle
         if self._on_closed is not None:
             self._on_closed(self)
@@ -68,7 +70,7 @@ class Reply:
         """True if events are known to exist that have not arrived."""
         return self._next < self._known
 
-    def events(self, until: float | None = None) -> Coroutine[None, None, list[Event]]:
+    def events(self, until: float = math.inf) -> Coroutine[None, None, list[Event]]:
         """Wait for the next events, at least one, as `Unread.take` does.
 
         Nothing follows an ending: do not call this again after it.

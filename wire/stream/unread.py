@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
+from runtime.alarm import Alarm
 from wire.events import Delta, Event, size_of
 
 MOST = 1000
@@ -23,24 +25,26 @@ class Unread:
         """Bytes of the events that arrived while others were unread."""
         self._max_backlog = max_backlog
         self._arrived: asyncio.Future[None] | None = None
+        self._alarm = Alarm(self._wake)
 
-    async def take(self, until: float | None = None) -> list[Event]:
+    def close(self) -> None:
+        """Note that no more events are taken."""
+        self._alarm.stop()
+
+    async def take(self, until: float = math.inf) -> list[Event]:
         """Return the events that have arrived since the last call, one to `MOST` of them.
 
-        Waits for one; `until` a time on the loop's clock, if that is given, and then returns none.
+        Waits for one, `until` a time on the loop's clock at most, and then returns none.
         """
-        # Runs once for every token of every stream: a bare future and timer are a fifth of what
+        # Runs once for every token of every stream: a bare future and an alarm are a fifth of what
         # asyncio's Event and timeout cost here.
         if not self.events:
-            loop = asyncio.get_running_loop()
-            self._arrived = loop.create_future()
-            timer = loop.call_at(until, self._wake) if until is not None else None
+            self._arrived = asyncio.get_running_loop().create_future()
+            self._alarm.set(until)
             try:
                 await self._arrived
             finally:
                 self._arrived = None
-                if timer is not None:
-                    timer.cancel()
         if len(self.events) > MOST or self.backlog > MOST_BYTES:
             return await self._take_some()
         events, self.events = self.events, []

@@ -3,6 +3,8 @@
 This process listens, and starts `server.processes` front ends (`app/front_end.py`), which serve.
 SIGHUP replaces them: new ones start, from the code and the settings of that time, and once they are
 ready, the former ones finish their answers and exit.
+
+`python -m app keys` issues and revokes gateway keys instead; see `python -m app keys --help`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import sys
 
 import settings
+from app import keys
 from app.http.sockets import address, listen, passed_by_systemd
 from app.supervision import supervision
 from app.supervisor import Supervisor
@@ -26,7 +29,9 @@ logger = logging.getLogger("app")
 
 
 def main() -> None:
-    """Read the settings and serve."""
+    """Read the settings and serve, or carry out a command."""
+    if sys.argv[1:2] == ["keys"]:
+        return keys.main(sys.argv[2:])
     parse_no_arguments("app", __doc__)
     try:
         config = load()

@@ -1,21 +1,23 @@
 """Callers: who sent a request, and which upstreams they may use.
 
-Where keys are passed through, the upstream judges them.
+Where keys are passed through, the upstream judges them; `settings/client_access.py` has the rules.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Mapping
 
 import msgspec
 from sanic import HTTPResponse, Request
 
 from app.http.body import given_bearer
-from app.openai.errors import Unauthorized
+from app.key_lookup import KeyLookup
+from app.openai.errors import ModelNotFound, Unauthorized
 from settings import Settings
-from settings.client_access import client_access
+from settings.client_access import ClientAccess
 from wire.jobs import fingerprint
-from wire.keyring import IssuedKey
+from wire.keyring import PREFIX, IssuedKey
 from wire.usage import PASSTHROUGH
 
 ANONYMOUS = "no key"
@@ -23,6 +25,11 @@ ANONYMOUS = "no key"
 
 _MISSING = "Missing API key. Send a key of this gateway as `Authorization: Bearer <key>`."
 _WRONG = "Incorrect API key. Ask the operator of this gateway for one."
+_REVOKED = "This API key has been revoked. Ask the operator of this gateway for another one."
+_EXPIRED = "This API key has expired. Ask the operator of this gateway for another one."
+_NO_MODEL = (
+    "This API key can use none of the models of this URL. See GET /v1/models for its models."
+)
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -70,42 +77,49 @@ def has_shared_upstreams(config: Settings) -> bool:
 
 
 class Auth:
-    """Admission of clients.
+    """Admission of clients. `lookup` finds the records of gateway keys."""
 
-    `host` is the address on which the front end listens, by default `server.host`.
-
-    Raises:
-        SettingsError: anybody could use the credential of an upstream.
-    """
-
-    def __init__(self, config: Settings, host: str = "") -> None:
-        self._access = client_access(config, host)
+    def __init__(self, config: Settings, access: ClientAccess, lookup: KeyLookup) -> None:
+        upstreams = config.upstreams.values()
+        self._access = access
+        self._lookup = lookup
         self._is_shared = has_shared_upstreams(config)
-
-    @property
-    def note(self) -> str:
-        """A warning for the operator, or empty."""
-        return self._access.note
+        self._has_pool = any(one.kind == "pandora" and one.has_credential for one in upstreams)
 
     @property
     def needs_key(self) -> bool:
         """True if a request without a key is always refused."""
-        return not (self._is_shared and self._access.any_key)
+        access = self._access
+        return not access.any_key or (access.passes_through and not self._is_shared)
 
     async def caller(self, request: Request) -> Caller:
         """Return the caller of a request, from its headers alone.
 
         Raises:
             Unauthorized: it may use no upstream.
+            LineUnavailable: its key cannot be checked, as Redis is unreachable.
         """
-        if given := given_bearer(request):
-            is_listed = not self._access.any_key and self._access.admits(given)
+        access, given = self._access, given_bearer(request)
+        is_listed = access.lists(given)
+        if access.has_gateway_keys and given.startswith(PREFIX) and not is_listed:
+            return await self._issued(given)
+        if access.passes_through and (given or not self._is_shared):
+            if not given:
+                raise Unauthorized
             return Caller(given, given, is_listed=is_listed)
-        if not self._is_shared:
-            raise Unauthorized
-        if not self._access.any_key:
-            raise Unauthorized(_MISSING)
-        return Caller(ANONYMOUS, "")
+        if not (access.any_key or is_listed):
+            raise Unauthorized(_WRONG if given else _MISSING)
+        return Caller(given or ANONYMOUS, "", is_listed=is_listed)
+
+    async def _issued(self, key: str) -> Caller:
+        record = await self._lookup.find(key)
+        if record is None:
+            raise Unauthorized(_WRONG)
+        if record.revoked:
+            raise Unauthorized(_REVOKED)
+        if record.has_expired(time.time()):
+            raise Unauthorized(_EXPIRED)
+        return Caller(f"gw {record.id}", "", record)
 
     def check_shared(self, caller: Caller) -> None:
         """Check that a caller may use the shared upstreams.
@@ -113,17 +127,23 @@ class Auth:
         Raises:
             Unauthorized: it may not.
         """
-        if not self._access.any_key and not caller.is_listed:
+        if not (caller.issued or caller.is_listed or self._access.any_key):
             raise Unauthorized(_WRONG)
 
     def check_own(self, caller: Caller) -> None:
-        """Check that a caller may use Pandora-Next.
+        """Check that a caller may use Pandora-Next: with its own token, or on the operator's
+        accounts.
 
         Raises:
             Unauthorized: it may not.
+            ModelNotFound: no gateway key may.
         """
-        if not caller.bearer:
+        if caller.bearer:
+            return
+        if caller.issued is None and self._access.passes_through:
             raise Unauthorized
+        if not self._has_pool:
+            raise ModelNotFound(_NO_MODEL, param="model")
 
     def of_own(
         self, handler: OfCaller

@@ -18,10 +18,12 @@ from app.heartbeat import Heartbeat
 from app.http.budget import MemoryBudget
 from app.images import ImageGenerations
 from app.items import Items
+from app.key_lookup import KeyLookup
 from app.line import Line
 from app.media import MediaDownloads
 from app.metrics import MetricsExporter
 from app.models import ModelCatalog, ModelEntries
+from app.no_keys import NoKeys
 from app.openai.chunks import CHATS
 from app.openai.completions import COMPLETIONS
 from app.openai.dialect import Dialect
@@ -37,12 +39,14 @@ from app.token_counts import TokenCounts
 from app.upstreams import SharedUpstreams
 from runtime.tasks import background
 from settings import Settings
+from settings.client_access import client_access
 from store.blobs import Blobs, open_blobs
 from store.media import Media, open_media
 from store.sweeping import keep_sweeping
 from wire.gpts import GptInfos
 from wire.items import StoredItems
 from wire.jobs import ApiPath
+from wire.keyring import Keyring
 from wire.line.front_end import FrontEndLine
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
@@ -81,8 +85,8 @@ def build_server(
     """Build the server of one front end, which listens on `host`, by default `server.host`.
 
     Raises:
-        SettingsError: the media store in the settings cannot be used, or anybody could use the
-            gateway's credential.
+        SettingsError: the media store in the settings cannot be used, or `auth.mode` does not suit
+            the upstreams.
     """
     redis = redis or connect(config.redis.role_url)
     media = media or open_media(config.media, config.directory)
@@ -111,8 +115,11 @@ def build_server(
     attachments = Attachments(config.files, blobs, media, budget)
     items = Items(StoredItems(redis, seal, config.responses))
     models = ModelCatalog(config.models, config.custom)
-    auth = Auth(config, host)
-    health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed, upstreams, auth.note)
+    keyring = Keyring(redis)
+    access = client_access(config, host)
+    auth = Auth(config, access, KeyLookup(keyring.get))
+    no_keys = NoKeys(access, keyring.count)
+    health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed, upstreams, no_keys)
     router = Router(config, upstreams, auth, Relay(config, seal, attachments))
     delivery = Delivery(line)
     handlers: dict[ApiPath, OwnHandler] = {}
@@ -149,6 +156,7 @@ def build_server(
             keep_reaping(upkeep, seal, config.queue.heartbeat),
             keep_reconciling(upkeep, config.queue.heartbeat),
             keep_version(upkeep, config.queue.heartbeat),
+            no_keys.keep_logging(),
             keep_sweeping(media.sweep, "images and files", SWEEP_INTERVAL),
             keep_sweeping(blobs.sweep, "blobs of jobs", SWEEP_INTERVAL),
         )

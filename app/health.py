@@ -10,6 +10,7 @@ from sanic import HTTPResponse, Request
 
 from app.heartbeat import Heartbeat
 from app.http.json_answer import json
+from app.no_keys import NoKeys
 from app.upstreams import SharedUpstreams
 from wire import VERSION
 from wire.line.presence import Presence
@@ -34,7 +35,7 @@ class Health:
     """Health of one front end. It is not ready while `is_stopping`.
 
     `fingerprint` is that of its secret, `subscribed` set while it receives events from Redis,
-    `note` a warning about its settings, or empty.
+    `no_keys` looks for gateway keys.
     """
 
     def __init__(
@@ -44,14 +45,14 @@ class Health:
         heartbeat: Heartbeat,
         subscribed: asyncio.Event,
         upstreams: SharedUpstreams,
-        note: str = "",
+        no_keys: NoKeys,
     ) -> None:
         self.is_stopping = False
         self._line = line
         self._fingerprint = fingerprint
         self._heartbeat = heartbeat
         self._upstreams = upstreams
-        self._note = note
+        self._no_keys = no_keys
         self.subscribed = subscribed
 
     async def alive(self, _: Request) -> HTTPResponse:
@@ -74,6 +75,7 @@ class Health:
                 workers = await self._line.presences.workers()
                 repairs = await self._line.repairs()
                 snapshot = await self._line.snapshot()
+                no_keys = await self._no_keys.warning()
         except WrongVersionError as error:
             fatal.append(str(error))
         except REDIS_ERRORS as error:
@@ -83,8 +85,9 @@ class Health:
             fatal += self._fatal(ours)
             lesser += _lesser(ours, len(workers) - len(ours), repairs, snapshot)
             lesser += self._upstreams.troubles()
-        if self._note:
-            lesser.append(self._note)
+            lesser += [no_keys] if no_keys else []
+        if note := self._no_keys.note:
+            lesser.append(note)
         if self.is_stopping:
             fatal.append("this front end is stopping")
         return fatal, lesser

@@ -84,7 +84,7 @@ class SharedUpstreams:
             if upstream.kind == "openai"
         }
         auth = config.auth
-        self._judges_keys = bool(auth.keys or auth.keys_file or auth.open)
+        self._judges_keys = bool(auth.keys or auth.keys_file or auth.open or auth.mode == "keys")
         self._with_credential = frozenset(
             name for name, upstream in config.upstreams.items() if upstream.has_credential
         )

@@ -16,7 +16,7 @@ import aiohttp
 
 import settings
 from local import sample
-from local.instructions import a_model, instructions, takes_any_key
+from local.instructions import a_model, can_be_tried, instructions
 from local.redis import EmbeddedRedis, EmbeddedRedisError
 from local.role import TAIL, Role, indented
 from local.terminal import LocalError, say
@@ -71,12 +71,13 @@ class LocalGateway:
         say(f"ready after {time.monotonic() - begun:.1f} s")
         model = await self._show_that_it_works()
         started = self._upstream.name if self._upstream else ""
-        say(instructions(self._api_url, model or "MODEL", self._config, started))
+        redis = self._redis.url if self._redis else ""
+        say(instructions(self._api_url, model or "MODEL", self._config, started, redis))
         await asyncio.Event().wait()
 
     async def _show_that_it_works(self) -> str:
         """Ask a sample question, if any key will do; return a model that clients may use."""
-        if self._upstream is None and not takes_any_key(self._config):
+        if not can_be_tried(self._config, self._upstream.name if self._upstream else ""):
             return a_model(self._config)
         model = await sample.first_model(self._api_url)
         if not model:

@@ -8,6 +8,7 @@ import shlex
 import settings
 from local.sample import KEY, request
 from local.upstreams import LLAMA, SIMULATOR
+from settings.client_access import client_access
 
 _OWN_SERVER = """\
 To use your own server, such as llama.cpp, Ollama or vLLM, start it with:
@@ -29,13 +30,16 @@ request has a grammar. {_OWN_SERVER}""",
 }
 
 
-def instructions(api_url: str, model: str, config: settings.Settings, started: str) -> str:
+def instructions(
+    api_url: str, model: str, config: settings.Settings, started: str, redis_url: str = ""
+) -> str:
     """Explain how to use the gateway that serves `api_url`.
 
-    `started` is the name of the model server that was started for it, or empty.
+    `started` is the name of the model server that was started for it, or empty; `redis_url` that of
+    the Redis that was started for it, or empty.
     """
     body = json.dumps(request(model, "Hello!"), ensure_ascii=False)
-    key = KEY if started or takes_any_key(config) else "$KEY"
+    key = KEY if can_be_tried(config, started) else "$KEY"
     return f"""
 The gateway serves {api_url}. Try it:
 
@@ -43,14 +47,15 @@ The gateway serves {api_url}. Try it:
     -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
     -d {shlex.quote(body)}
 
-{_TEXTS.get(started) or _about_key(config)}
+{_about_key(config, started, redis_url)}{_TEXTS.get(started, "")}
 Ctrl-C stops it."""
 
 
-def takes_any_key(config: settings.Settings) -> bool:
-    """Return True if any key will do: no upstream judges it, and no list of keys does."""
-    listed = config.auth.keys or config.auth.keys_file
-    return not listed and all(each.kind == "openai" for each in config.upstreams.values())
+def can_be_tried(config: settings.Settings, started: str) -> bool:
+    """Return True if any key will do: the gateway does not judge it, and no upstream does, or only
+    a simulator."""
+    shared = all(each.kind == "openai" for each in config.upstreams.values())
+    return client_access(config).any_key and (bool(started) or shared)
 
 
 def a_model(config: settings.Settings) -> str:
@@ -62,9 +67,19 @@ def a_model(config: settings.Settings) -> str:
     return next(iter(names), "")
 
 
-def _about_key(config: settings.Settings) -> str:
-    if takes_any_key(config):
-        return "Any key works, since the server is not asked with the client's.\n"
-    if config.auth.keys or config.auth.keys_file:
-        return "$KEY is a key whose SHA-256 is in auth.keys or auth.keys_file.\n"
-    return "$KEY is a token that your Pandora-Next server accepts.\n"
+def _about_key(config: settings.Settings, started: str, redis_url: str) -> str:
+    if can_be_tried(config, started):
+        return (
+            "" if started else "Any key works, since the server is not asked with the client's.\n"
+        )
+    access = client_access(config)
+    if not access.has_gateway_keys:
+        return "$KEY is a token that your Pandora-Next server accepts.\n"
+    listed = config.auth.keys or config.auth.keys_file
+    other = "a key whose SHA-256 is in auth.keys or auth.keys_file, or " if listed else ""
+    environ = f"GATEWAY__REDIS__URL={redis_url} " if redis_url else ""
+    return f"""\
+$KEY is {other}a gateway key. To issue one:
+
+  {environ}.venv/bin/python -m app keys new my-bot
+"""

@@ -85,9 +85,13 @@ class Server(Section, frozen=True):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
-class Auth(Section, frozen=True):
-    """Hashes of the keys that clients may use; see `settings/client_access.py`."""
+AuthMode = Literal["passthrough", "keys", "both"]
 
+
+class Auth(Section, frozen=True):
+    """The keys that clients may use; see `settings/client_access.py`."""
+
+    mode: Literal["", "passthrough", "keys", "both"] = ""
     keys: tuple[str, ...] = ()
     keys_file: str = ""
     open: bool = False
@@ -96,6 +100,12 @@ class Auth(Section, frozen=True):
         self._normalize("keys", lambda keys: tuple(map(key_hash, keys)))
         if self.open and (self.keys or self.keys_file):
             raise ValueError("open: expected false, as auth.keys or auth.keys_file is set")
+        if self.mode == "keys" and self.open:
+            raise ValueError('open: expected false, as auth.mode is "keys"')
+        if self.mode == "passthrough" and (self.keys or self.keys_file):
+            raise ValueError(
+                'mode: expected "keys" or "both", as auth.keys or auth.keys_file is set'
+            )
 
 
 class Redis(Section, frozen=True):
@@ -167,6 +177,11 @@ class Upstream(Section, frozen=True):
     def has_credential(self) -> bool:
         """True if the upstream is asked with a credential of the gateway's own."""
         return bool(self.credential or self.credential_file)
+
+    @property
+    def takes_tokens(self) -> bool:
+        """True if it is asked with the tokens that clients bring."""
+        return self.kind == "pandora" and not self.has_credential
 
     def require_base_url(self) -> str:
         """Return `base_url`; `make run` sets an empty one before it starts the roles.

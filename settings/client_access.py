@@ -1,7 +1,14 @@
 """Admission of clients by their keys, so that a gateway is never an open relay by accident.
 
-An upstream that is asked with the gateway's own credential does not judge the clients' keys. So
-the gateway has to, unless nobody else can reach it or its operator says that anybody may.
+An upstream that is asked with the operator's own credential does not judge the clients' keys, so
+the gateway has to. `auth.mode` says which ones it takes:
+
+- passthrough: any. The bearer of a client is its token for Pandora-Next.
+- keys: gateway keys, and those listed in `auth.keys`.
+- both: bearers that begin with `gw-` are gateway keys, all others are passed through.
+
+Without a mode it follows from the upstreams. Then any key may come although the gateway has a
+credential if nobody else can reach it, or if its operator says so with `auth.open`.
 """
 
 from __future__ import annotations
@@ -10,7 +17,7 @@ import hashlib
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from settings import Auth, Settings, SettingsError
+from settings import Auth, AuthMode, Settings, SettingsError
 from settings.changing_file import ChangingFile
 from settings.credentials import key_hash
 
@@ -18,23 +25,44 @@ OPEN = "auth.open is true: anyone who can connect may use the credential of the 
 
 
 class ClientAccess:
-    """Decision over the clients' keys. `note` is a warning for the log and `/readyz`, or empty."""
+    """Decision over the clients' keys.
 
-    def __init__(self, keys: Callable[[], frozenset[str]] | None, note: str = "") -> None:
-        self._keys = keys
+    `any_key`: shared upstreams may be used with any key. `note` is a warning for the log and
+    `/readyz`, or empty.
+    """
+
+    def __init__(
+        self,
+        mode: AuthMode,
+        listed: Callable[[], frozenset[str]] = frozenset,
+        *,
+        any_key: bool = False,
+        note: str = "",
+    ) -> None:
+        self._mode = mode
+        self._listed = listed
+        self.any_key = any_key
         self.note = note
 
     @property
-    def any_key(self) -> bool:
-        """True if clients may use any key."""
-        return self._keys is None
+    def has_gateway_keys(self) -> bool:
+        """True if bearers that begin with `gw-` are gateway keys."""
+        return self._mode != "passthrough"
 
-    def admits(self, key: str) -> bool:
-        """Return True if a client may use this key."""
-        if self._keys is None:
-            return True
+    @property
+    def passes_through(self) -> bool:
+        """True if other bearers are passed through to Pandora-Next."""
+        return self._mode != "keys"
+
+    @property
+    def needs_gateway_keys(self) -> bool:
+        """True if only gateway keys are admitted, as no other key is listed."""
+        return not (self.any_key or self.passes_through or self._listed())
+
+    def lists(self, key: str) -> bool:
+        """Return True if the settings list this key."""
         digest = hashlib.sha256(key.encode(errors="replace")).hexdigest()
-        return not self._keys().isdisjoint((digest, digest[:16]))
+        return not self._listed().isdisjoint((digest, digest[:16]))
 
 
 def client_access(config: Settings, host: str = "") -> ClientAccess:
@@ -43,21 +71,21 @@ def client_access(config: Settings, host: str = "") -> ClientAccess:
     `host` is the address on which it listens, by default `server.host`.
 
     Raises:
-        SettingsError: anybody could use the credential of an upstream, or `auth.keys_file` cannot
-            be read.
+        SettingsError: `auth.mode` does not suit the upstreams, or `auth.keys_file` cannot be read.
     """
-    auth, host = config.auth, host or config.server.host
-    if auth.keys or auth.keys_file:
-        return ClientAccess(_listed(auth))
-    guarded = [name for name, upstream in config.upstreams.items() if upstream.has_credential]
-    if not guarded or is_loopback(host):
-        return ClientAccess(None)
-    if auth.open:
-        return ClientAccess(None, OPEN)
-    raise SettingsError(
-        f"auth.keys: not set, so anyone who can connect to {host} could use the credential of the"
-        f" upstream {guarded[0]}. Set auth.keys or auth.keys_file to the SHA-256 hashes of the keys"
-        ' that clients may use, or server.host to "127.0.0.1", or auth.open to true'
+    auth = config.auth
+    mode = auth.mode or _derived(config)
+    _check(mode, config)
+    listed, is_listed = _listed(auth), bool(auth.keys or auth.keys_file)
+    guarded = [one for one in config.upstreams.values() if one.has_credential]
+    everybody = auth.open or (not auth.mode and is_loopback(host or config.server.host))
+    if mode == "passthrough":
+        return ClientAccess(mode, any_key=True)
+    return ClientAccess(
+        mode,
+        listed,
+        any_key=not is_listed and (everybody or (mode == "both" and not guarded)),
+        note=OPEN if auth.open and guarded else "",
     )
 
 
@@ -67,6 +95,38 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _derived(config: Settings) -> AuthMode:
+    """Return the mode of settings without one."""
+    upstreams = config.upstreams.values()
+    if all(one.takes_tokens for one in upstreams):
+        return "passthrough"
+    is_listed = config.auth.keys or config.auth.keys_file
+    if not is_listed and not any(one.has_credential for one in upstreams):
+        return "passthrough"
+    return "both" if any(one.takes_tokens for one in upstreams) else "keys"
+
+
+def _check(mode: AuthMode, config: Settings) -> None:
+    """Raise SettingsError if a mode does not suit the upstreams."""
+    guarded = [name for name, one in config.upstreams.items() if one.has_credential]
+    takers = [name for name, one in config.upstreams.items() if one.takes_tokens]
+    if mode == "passthrough" and guarded:
+        raise SettingsError(
+            f'auth.mode: expected "keys" or "both", as anyone could use your credential of the'
+            f" upstream {guarded[0]} otherwise"
+        )
+    if mode == "keys" and takers:
+        raise SettingsError(
+            f'auth.mode: expected "passthrough" or "both", as clients bring their own tokens of the'
+            f" upstream {takers[0]}"
+        )
+    if mode == "both" and len(takers) == len(config.upstreams):
+        raise SettingsError(
+            'auth.mode: expected "passthrough", as there is no upstream that a gateway key could'
+            f" use: clients bring their own tokens of the upstream {takers[0]}"
+        )
 
 
 def _listed(auth: Auth) -> Callable[[], frozenset[str]]:

@@ -54,7 +54,7 @@ class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
 
     id: Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    name: Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=100)]
     created: Time
     expires: Time = 0
     revoked: Time = 0

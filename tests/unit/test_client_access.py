@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from msgspec.structs import replace
 
 from app.http.sockets import host, listen
 from local.redis import free_port
@@ -24,21 +26,85 @@ def digest(key: str) -> str:
 def test_any_key_is_admitted_if_no_upstream_has_a_credential() -> None:
     access = client_access(Settings())
     assert access.any_key
-    assert access.admits("anything")
+    assert not access.lists("anything")
     assert not access.note
 
 
-def test_a_gateway_that_would_be_an_open_relay_does_not_start() -> None:
-    config = Settings(others={"gpu_b": GUARDED})
-    with pytest.raises(SettingsError) as caught:
-        client_access(config)
-    assert str(caught.value) == (
-        "auth.keys: not set, so anyone who can connect to 0.0.0.0 could use the credential of the"
-        " upstream gpu_b. Set auth.keys or auth.keys_file to the SHA-256 hashes of the keys that"
-        ' clients may use, or server.host to "127.0.0.1", or auth.open to true'
-    )
-    with pytest.raises(SettingsError):
-        client_access(Settings(upstream=GUARDED, server=Server(host="::1")), host="10.0.0.1")
+def test_a_gateway_that_would_be_an_open_relay_takes_only_gateway_keys() -> None:
+    here = Server(host="::1")
+    for access in (
+        client_access(Settings(others={"gpu_b": GUARDED})),
+        client_access(Settings(upstream=GUARDED, server=here), host="10.0.0.1"),
+    ):
+        assert access.needs_gateway_keys
+        assert not access.any_key
+        assert not access.lists("anything")
+
+
+TOKENS = Upstream(base_url="http://p")
+UNGUARDED = Upstream(kind="openai", base_url="http://b")
+LISTED = ("2bb80d537b1da3e3",)
+
+
+@pytest.mark.parametrize(
+    ("mode", "upstreams", "keys", "gateway_keys", "passes_through", "any_key"),
+    [
+        ("", [TOKENS], (), False, True, True),
+        ("", [TOKENS], LISTED, False, True, True),
+        ("", [UNGUARDED], (), False, True, True),
+        ("", [TOKENS, UNGUARDED], (), False, True, True),
+        ("", [UNGUARDED], LISTED, True, False, False),
+        ("", [GUARDED], (), True, False, False),
+        ("", [TOKENS, GUARDED], (), True, True, False),
+        ("", [TOKENS, UNGUARDED], LISTED, True, True, False),
+        ("passthrough", [TOKENS, UNGUARDED], (), False, True, True),
+        ("keys", [UNGUARDED], (), True, False, False),
+        ("keys", [GUARDED], LISTED, True, False, False),
+        ("both", [UNGUARDED], (), True, True, True),
+        ("both", [TOKENS, GUARDED], (), True, True, False),
+    ],
+)
+def test_the_mode_follows_from_the_upstreams_unless_it_is_set(
+    mode: Literal["", "passthrough", "keys", "both"],
+    upstreams: list[Upstream],
+    keys: tuple[str, ...],
+    gateway_keys: bool,
+    passes_through: bool,
+    any_key: bool,
+) -> None:
+    others = {f"u{number}": upstream for number, upstream in enumerate(upstreams)}
+    access = client_access(Settings(others=others, auth=Auth(mode=mode, keys=keys)))
+    assert access.has_gateway_keys is gateway_keys
+    assert access.passes_through is passes_through
+    assert access.any_key is any_key
+
+
+@pytest.mark.parametrize(
+    ("mode", "upstream", "message"),
+    [
+        ("passthrough", GUARDED, 'expected "keys" or "both", as anyone could use your credential'),
+        ("keys", TOKENS, 'expected "passthrough" or "both", as clients bring their own tokens'),
+        ("both", TOKENS, 'expected "passthrough", as there is no upstream that a gateway key'),
+    ],
+)
+def test_a_mode_that_does_not_suit_the_upstreams_is_refused(
+    mode: Literal["passthrough", "keys", "both"], upstream: Upstream, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"^auth\.mode: {message}.* upstream box"):
+        client_access(Settings(others={"box": upstream}, auth=Auth(mode=mode)))
+
+
+def test_a_mode_that_contradicts_another_setting_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^open: expected false"):
+        Auth(mode="keys", open=True)
+    with pytest.raises(ValueError, match=r'^mode: expected "keys" or "both"'):
+        Auth(mode="passthrough", keys=LISTED)
+
+
+def test_the_mode_keys_holds_for_this_machine_too() -> None:
+    local = Settings(upstream=GUARDED, server=Server(host="127.0.0.1"), auth=Auth(mode="keys"))
+    assert client_access(local).needs_gateway_keys
+    assert not client_access(replace(local, auth=Auth(mode="keys", keys=LISTED))).needs_gateway_keys
 
 
 def test_it_starts_for_this_machine_alone_or_if_the_operator_opens_it() -> None:
@@ -53,8 +119,7 @@ def test_the_address_of_a_socket_counts_whatever_the_settings_say() -> None:
     """That of systemd may listen on every interface, and `server.host` has no effect then."""
     with listen(Server(host="0.0.0.0", port=free_port())) as everywhere:
         local = Settings(upstream=GUARDED, server=Server(host="127.0.0.1"))
-        with pytest.raises(SettingsError, match=r"connect to 0\.0\.0\.0 could use"):
-            client_access(local, host(everywhere))
+        assert not client_access(local, host(everywhere)).any_key
     with listen(Server(host="localhost", port=free_port())) as here:
         assert client_access(Settings(upstream=GUARDED), host(here)).any_key
 
@@ -64,7 +129,7 @@ def test_only_keys_with_a_listed_hash_are_admitted(host: str) -> None:
     auth = Auth(keys=(digest("one").upper(), digest("two")[:16]))
     access = client_access(Settings(upstream=GUARDED, auth=auth, server=Server(host=host)))
     assert not access.any_key
-    assert [access.admits(key) for key in ("one", "two", "three", "", digest("one"))] == [
+    assert [access.lists(key) for key in ("one", "two", "three", "", digest("one"))] == [
         *(True, True),
         *(False, False, False),
     ]
@@ -75,10 +140,10 @@ def test_the_file_of_keys_is_read_again_when_it_changes(tmp_path: Path) -> None:
     file.write_text(f"# bots\n{digest('one')}  -\n\n{digest('two')[:16]} # of Ann\n")
     auth = Auth(keys=(digest("zero"),), keys_file=str(file))
     access = client_access(Settings(upstream=GUARDED, auth=auth))
-    assert [access.admits(key) for key in ("zero", "one", "two", "three")] == [True] * 3 + [False]
+    assert [access.lists(key) for key in ("zero", "one", "two", "three")] == [True] * 3 + [False]
     file.write_text(digest("three"))
     os.utime(file, ns=(1, 1))
-    assert [access.admits(key) for key in ("zero", "one", "three")] == [True, False, True]
+    assert [access.lists(key) for key in ("zero", "one", "three")] == [True, False, True]
 
 
 def test_a_file_that_contains_keys_instead_of_hashes_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 import local.llama
 import local.sample
-from local.instructions import a_model, instructions, takes_any_key
+from local.instructions import a_model, can_be_tried, instructions
 from local.upstreams import LLAMA, SIMULATOR, choose
 from settings import Auth, Settings, Upstream
 
@@ -49,16 +49,29 @@ def test_a_llama_server_takes_the_place_of_the_first_upstream() -> None:
         (Settings(upstream=PANDORA), False, "a token that your Pandora-Next server accepts"),
         (Settings(upstream=OPENAI, auth=LISTED), False, "a key whose SHA-256 is in auth.keys"),
         (Settings(upstream=PANDORA, others={"a": OPENAI}), False, "a token that your Pandora"),
+        (Settings(upstream=OPENAI, auth=Auth(mode="keys")), False, "-m app keys new my-bot"),
     ],
 )
 def test_the_instructions_name_the_key_that_is_needed(
     config: Settings, any_key: bool, about_the_key: str
 ) -> None:
-    assert takes_any_key(config) is any_key
+    assert can_be_tried(config, started="") is any_key
     printed = instructions("http://127.0.0.1:50011/v1", "qwen3-8b", config, started="")
     assert about_the_key in printed
     assert ("Bearer any-key" in printed) is any_key
     assert '"model": "qwen3-8b"' in printed
+
+
+def test_the_command_for_keys_names_the_redis_that_was_started() -> None:
+    """It is on a free port, which nobody knows."""
+    config = Settings(upstream=Upstream(kind="openai"), auth=Auth(mode="keys"))
+    assert not can_be_tried(config, SIMULATOR)
+    printed = instructions("http://a/v1", "m", config, SIMULATOR, "redis://127.0.0.1:1/0")
+    assert "GATEWAY__REDIS__URL=redis://127.0.0.1:1/0 .venv/bin/python -m app keys new" in printed
+    assert "Bearer $KEY" in printed
+    anybody = instructions("http://a/v1", "m", Settings(), SIMULATOR, "redis://127.0.0.1:1/0")
+    assert "redis://" not in anybody
+    assert "Bearer any-key" in anybody
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import settings
 from app.openai import errors
 from tests.support.defaults import defaults
 
-TWICE = ("README", "docs/clients", "docs/settings", "docs/operating", "docs/upstreams")
+TWICE = ("README", "docs/clients", "docs/settings", "docs/operating", "docs/upstreams", "docs/keys")
 """The pages that are in both languages."""
 PAGES = sorted([*settings.HERE.glob("*.md"), *(settings.HERE / "docs").glob("*.md")])
 

@@ -14,6 +14,7 @@ from sanic import Request
 import settings
 from app.auth import ANONYMOUS, Auth
 from app.http.error_answer import error_answer
+from app.key_lookup import KeyLookup
 from app.metrics import upstream_metrics
 from app.openai.errors import (
     ApiError,
@@ -28,6 +29,7 @@ from app.openai.errors import (
     Unauthorized,
 )
 from app.upstreams import SharedUpstreams
+from settings.client_access import client_access
 from settings.credentials import Secret, key_hash
 from wire.about import About, Trouble, encode_about
 from wire.events import Failed
@@ -235,7 +237,12 @@ def auth(*keys: str, credential: str = "", host: str = "127.0.0.1") -> Auth:
     main = settings.Upstream(kind="openai", base_url="http://a", credential=Secret(credential))
     hashes = tuple(key_hash(fingerprint(key)) for key in keys)
     server = settings.Server(host=host)
-    return Auth(settings.Settings(server=server, upstream=main, auth=settings.Auth(keys=hashes)))
+    config = settings.Settings(server=server, upstream=main, auth=settings.Auth(keys=hashes))
+    return Auth(config, client_access(config), KeyLookup(no_record))
+
+
+async def no_record(id: str) -> None:
+    return None
 
 
 async def shared_key(auth: Auth, request: Request) -> str:
@@ -261,9 +268,11 @@ async def test_with_a_list_of_keys_others_are_refused() -> None:
             await shared_key(some, wrong)
 
 
-def test_a_credential_that_anybody_could_use_is_refused() -> None:
-    with pytest.raises(settings.SettingsError):
-        auth(credential="ours", host="0.0.0.0")
+async def test_a_credential_is_open_to_nobody_without_a_gateway_key() -> None:
+    guarded = auth(credential="ours", host="0.0.0.0")
+    for wrong in (asking(), asking(authorization="Bearer k"), asking(x_api_key="gw-made-up")):
+        with pytest.raises(Unauthorized):
+            await shared_key(guarded, wrong)
 
 
 @pytest.mark.parametrize(

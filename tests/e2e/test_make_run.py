@@ -279,15 +279,26 @@ def test_in_front_of_a_server_with_openais_api_its_first_model_is_asked() -> Non
         children.stop(server, 5.0)
 
 
-def test_a_credential_without_keys_for_clients_prevents_the_start() -> None:
+def test_a_credential_is_open_to_gateway_keys_alone_which_the_printed_command_issues() -> None:
     run = Run(
         GATEWAY__SERVER__HOST="0.0.0.0",
         GATEWAY__UPSTREAM__KIND="openai",
         GATEWAY__UPSTREAM__BASE_URL="http://127.0.0.1:9",
         GATEWAY__UPSTREAM__CREDENTIAL="sk-hush",
     )
-    assert run.wait_for_end() == 1
-    assert run.printed.startswith("auth.keys: not set, so anyone who can connect to 0.0.0.0")
+    try:
+        printed = run.wait_for(READY)
+        command = re.search(r"^  (GATEWAY__REDIS__URL=\S+ \S+ -m app keys new \S+)$", printed, re.M)
+        assert command
+        assert "note: no gateway key has been issued in this Redis" in printed
+        words = ["env", *command[1].split()]
+        issued = subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
+        models = f"http://127.0.0.1:{run.port}/v1/models"
+        for key, status in (("sk-1", 401), ("gw-1", 401), (issued.stdout.decode().strip(), 200)):
+            answer = httpx.get(models, headers={"authorization": f"Bearer {key}"})
+            assert answer.status_code == status
+    finally:
+        run.close()
 
 
 @ends("interrupted")

@@ -42,8 +42,9 @@ setup: $(RUN)
 run: $(RUN) $(if $(filter llama,$(UPSTREAM)),$(LLAMA)/.installed)
 	@$(BIN)/python -m local $(if $(UPSTREAM),--upstream $(UPSTREAM))
 
+# Tests start hundreds of processes: each is compiled once, whatever the environment says.
 test: $(DEV) $(CLIENTS)/.installed $(LLAMA)/.installed
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 clients: $(DEV) $(CLIENTS)/.apps-installed $(CLIENTS)/.web-installed
 	@$(BIN)/python tests/clients/apps.py

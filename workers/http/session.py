@@ -6,33 +6,11 @@ from collections.abc import Sequence
 
 import aiohttp
 import yarl
-from aiohttp_socks import (
-    ProxyConnectionError,
-    ProxyConnector,
-    ProxyError,
-    ProxyTimeoutError,
-    ProxyType,
-)
 
 from settings.urls import ProxyUrl
 
 KEEPALIVE = 15.0
 """Seconds that an idle connection is kept."""
-
-
-class _SocksConnector(ProxyConnector):
-    """Fails as aiohttp does. The library's own error is of no kind that its callers catch."""
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[aiohttp.tracing.Trace],
-        timeout: aiohttp.ClientTimeout,
-    ) -> aiohttp.connector.Connection:
-        try:
-            return await super().connect(req, traces, timeout)
-        except (ProxyError, ProxyConnectionError, ProxyTimeoutError):
-            raise aiohttp.ClientConnectionError("the SOCKS proxy failed") from None
 
 
 def open_session(
@@ -52,15 +30,9 @@ def open_session(
     if connector is not None:
         pass
     elif proxy and proxy.scheme == "socks5":
-        connector = _SocksConnector(
-            host=proxy.host,
-            port=proxy.port,
-            proxy_type=ProxyType.SOCKS5,
-            username=proxy.access.username,
-            password=proxy.access.password,
-            limit=0,
-            keepalive_timeout=keepalive,
-        )
+        from workers.http.socks import socks_connector  # here: most workers start without
+
+        connector = socks_connector(proxy, keepalive)
     else:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=keepalive)
         if proxy:

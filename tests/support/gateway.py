@@ -207,8 +207,6 @@ class Gateway:
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "GATEWAY_SECRET": "the secret of the tests",
-            # Else each process reads all the certificates of this machine: 60 ms of computing.
-            "SSL_CERT_FILE": os.devnull,
             **settings,
         }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -90,9 +91,13 @@ def _vocabulary() -> str:
 
 def load(redis: Redis, folder: Path, modules: Mapping[str, str]) -> dict[str, AsyncScript]:
     """The scripts of a folder, by name, each linked with the modules that it needs."""
-    return {
-        name: redis.register_script(link(script, modules)) for name, script in read(folder).items()
-    }
+    linked = _linked(folder, tuple(modules.items()))
+    return {name: redis.register_script(script) for name, script in linked.items()}
+
+
+@cache
+def _linked(folder: Path, modules: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return {name: link(script, dict(modules)) for name, script in read(folder).items()}
 
 
 class Scripts:

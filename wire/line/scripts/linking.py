@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 
 _NEEDS = "-- needs: "
@@ -63,29 +64,42 @@ def _ordered(script: str, modules: Mapping[str, str]) -> list[str]:
 
 def _reached(script: str, modules: Mapping[str, str]) -> dict[str, str]:
     """The modules without the functions that the script does not reach."""
-    # The text before the first function; then of each its text, its name, and the text after it.
-    pieces = {name: _FUNCTION.split(source + "\n") for name, source in modules.items()}
+    pieces = {name: _split(source) for name, source in modules.items()}
     functions = {
         (module, name): text
         for module, split in pieces.items()
         for text, name in zip(split[1::3], split[2::3], strict=True)
     }
+    owners: dict[str, list[str]] = {}
+    for owner, name in functions:
+        owners.setdefault(name, []).append(owner)
     unread = [("", script), *((module, "".join(split[::3])) for module, split in pieces.items())]
     reached: set[tuple[str, str]] = set()
     while unread:
         module, text = unread.pop()
-        words = set(_WORD.findall(_COMMENT.sub("", text)))
         used = {
             (owner, name)
-            for owner, name in functions.keys() - reached
-            if name in words and ("." in name or owner == module)
+            for name in owners.keys() & _words(text)
+            for owner in owners[name]
+            if "." in name or owner == module
         }
+        unread += ((owner, functions[owner, name]) for owner, name in used - reached)
         reached |= used
-        unread += ((owner, functions[owner, name]) for owner, name in used)
     return {module: "".join(_kept(module, split, reached)) for module, split in pieces.items()}
 
 
-def _kept(module: str, split: list[str], reached: set[tuple[str, str]]) -> Iterator[str]:
+@cache
+def _split(module: str) -> tuple[str, ...]:
+    """The text before the first function; then of each its text, its name, and the text after."""
+    return tuple(_FUNCTION.split(module + "\n"))
+
+
+@cache
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(_COMMENT.sub("", text)))
+
+
+def _kept(module: str, split: tuple[str, ...], reached: set[tuple[str, str]]) -> Iterator[str]:
     yield split[0]
     for text, name, after in zip(split[1::3], split[2::3], split[3::3], strict=True):
         yield (text if (module, name) in reached else "") + after

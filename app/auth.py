@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 
 import msgspec
+from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
 from app.http.body import given_bearer
 from app.key_lookup import KeyLookup
 from app.openai.errors import ModelNotFound, Unauthorized
-from settings import Settings
+from settings import Bot, Settings
 from settings.client_access import ClientAccess
 from wire.jobs import fingerprint
 from wire.keyring import PREFIX, IssuedKey
@@ -60,6 +61,23 @@ class Caller(msgspec.Struct, frozen=True):
         if self.issued:
             return self.issued.weight
         return weights.get(self.fingerprint, 1.0) if weights else 1.0
+
+    def may_use(self, model: str) -> bool:
+        """Return True if its gateway key, if it has one, is for this model."""
+        return not self.issued or not self.issued.models or model in self.issued.models
+
+    def check_model(self, model: str) -> None:
+        """Check that it may use a model, by the name that clients use.
+
+        Raises:
+            ModelNotFound: its gateway key is for others.
+        """
+        if not self.may_use(model):
+            raise ModelNotFound(f"The model `{model[:100]}` does not exist.", param="model")
+
+    def bot(self, config: Bot) -> Bot:
+        """Return the settings of `[bot]` for it."""
+        return replace(config, **self.issued.bot) if self.issued else config
 
 
 OfCaller = Callable[[Request, Caller], Coroutine[None, None, HTTPResponse | None]]

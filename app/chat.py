@@ -74,11 +74,10 @@ class AnswerForm(msgspec.Struct, frozen=True):
 class PreparedChat(msgspec.Struct, frozen=True):
     """All that is kept of a chat, besides its job, until its answer has been rendered.
 
-    `owner` is the identity of its caller, `call_rules` are for reading tool calls, `headers` those
-    of the answer.
+    `call_rules` are for reading tool calls, `headers` those of the answer.
     """
 
-    owner: str
+    caller: Caller
     form: AnswerForm
     answer: AnswerMaker
     prompt_tokens: int
@@ -132,11 +131,12 @@ class Chats:
         size += found.size
         chat = await work_on(size, partial(decoded.chat, found.messages))
         del decoded, found
+        caller.check_model(chat.model)
         emulation = emulate(chat, self._config.compat, ignored)
         chat = replace(chat, tools=None, functions=None, response_format=None)  # views of the body
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
         del body
-        scheduling = read_scheduling(request, chat.user, chat.service_tier, idempotency)
+        scheduling = read_scheduling(request, caller, chat.user, chat.service_tier, idempotency)
         if size > SMALL:
             texts = await work_on(size, partial(memory, chat.messages))
             await resources.reservation.grow(texts)
@@ -164,7 +164,7 @@ class Chats:
         rules, headers = emulation.call_rules, emulation.headers(self._dialect.field)
         kept_bytes += form.memory + (rules.memory if rules else 0)
         sealed = seal_job(self._seal, job, caller, form.model, kept_bytes)
-        kept = PreparedChat(caller.identity, form, answer, tokens, scheduling, rules, headers)
+        kept = PreparedChat(caller, form, answer, tokens, scheduling, rules, headers)
         render = partial(self._rendering, request, kept)
         return PreparedRequest(sealed, scheduling, form.stream, render)
 
@@ -186,7 +186,9 @@ class Chats:
             stores_items=self._items.are_stored,
             prompt_tokens=chat.prompt_tokens,
         )
-        reader = AnswerReader(self._config.bot, form.stops, form.token_limit, rules)
+        reader = AnswerReader(
+            chat.caller.bot(self._config.bot), form.stops, form.token_limit, rules
+        )
         answer = chat.answer(id, form.model, accepted_at(id), reader, options)
         links = MediaLinks(request, self._config.server)
         return ChatRendering(self._dialect, chat, answer, links, self._items)
@@ -234,7 +236,7 @@ class ChatRendering:
     async def add(self, events: list[Event]) -> bytes:
         """Add events, and store the items that end with them."""
         rendered = self._answer.add(self._links.add_to(events))
-        await self._items.store(self._chat.owner, self._answer.ended_items())
+        await self._items.store(self._chat.caller.identity, self._answer.ended_items())
         return rendered
 
     def comment(self, place: QueuePlace | None) -> bytes:

@@ -147,9 +147,9 @@ class ImageGenerations:
         if images.n is not None and not 1 <= images.n <= limit:
             raise BadRequest(f"`n` must be between 1 and {limit}.", param="n")
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
-        scheduling = read_scheduling(request, images.user, None, idempotency)
+        scheduling = read_scheduling(request, caller, images.user, None, idempotency)
         gpt = self._models.gpt(images.model) if images.model else ""
-        return PreparedImages(images, self._family(images.model), gpt, caller, scheduling)
+        return PreparedImages(images, self._family(images.model, caller), gpt, caller, scheduling)
 
     async def _draw(self, prepared: PreparedImages, links: MediaLinks) -> HTTPResponse:
         request = prepared.request
@@ -178,10 +178,11 @@ class ImageGenerations:
         answer = ImagesAnswer(accepted_at(headers["x-queue-id"]), data, "\n".join(replies))
         return json(answer, headers=headers)
 
-    def _family(self, model: str | None) -> Family:
+    def _family(self, model: str | None, caller: Caller) -> Family:
         if model is not None:
+            caller.check_model(model)
             return self._models.family(model, large=True)
-        if not self._config.models.gpt_4_s:
+        if not any(map(caller.may_use, self._config.models.gpt_4_s)):
             raise ModelNotFound("`model` must name a model that can draw.", param="model")
         return "gpt_4_s"
 

@@ -125,6 +125,8 @@ class ModelEntries:
         shared = await self._shared(caller)
         own = self._models.all(await self._unavailable(caller))
         models = [*shared.values(), *(model for model in own if model.id not in shared)]
+        if caller is not None:
+            models = [model for model in models if caller.may_use(model.id)]
         return json(ModelList(data=models))
 
     async def show(self, request: Request, name: str) -> HTTPResponse:
@@ -138,6 +140,8 @@ class ModelEntries:
         if not name:
             return await self.list(request)
         caller = await self._caller(request)
+        if caller is not None:
+            caller.check_model(name)
         if model := (await self._shared(caller)).get(name):
             return json(model)
         return json(self._models.one(name, await self._unavailable(caller)))

@@ -19,7 +19,7 @@ from app.relayed.form import Head
 from app.relayed.forms import FORMS
 from app.relayed.rendering import RelayedRendering
 from app.relayed.requests import ID_PREFIXES, RelayedRequest
-from app.scheduling import Scheduling, read_scheduling
+from app.scheduling import Scheduling, bounded_tier, read_scheduling
 from app.upstreams import SharedLane
 from settings import Settings
 from store.blobs import LARGE
@@ -70,7 +70,9 @@ class Relay:
             raise BadRequest(_too_many(asked.lane), param="n")
         body = asked.body.take()
         idempotency = await read_idempotency(request.headers, request.path, body, self._seal)
-        scheduling = read_scheduling(request, call.user_name, call.service_tier, idempotency)
+        scheduling = read_scheduling(
+            request, asked.caller, call.user_name, call.service_tier, idempotency
+        )
         is_long = len(body) > LARGE
         job = RelayedJob(
             version=VERSION,
@@ -81,6 +83,7 @@ class Relay:
             body=b"" if is_long else bytes(body),
             offloaded=await self._attachments.offload(body, 0, resources) if is_long else None,
             choices=call.choices,
+            tier=bounded_tier(call.service_tier, scheduling),
         )
         form = RelayedForm(path, call.model, call.is_streamed, call.include_usage)
         sealed = seal_relayed(self._seal, job, asked.caller, asked.lane.name, call.slots)

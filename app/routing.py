@@ -74,6 +74,7 @@ class Router:
                 return None
             lane = await self._upstreams.lane_of_any(sort, call.model)
         self._auth.check_shared(caller)
+        caller.check_model(call.model)
         return Asked(path, caller, lane, call, body)
 
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 from sanic import Request
 
+from app.auth import Caller
 from app.idempotency import Idempotency
 from app.openai.errors import BadRequest
 
@@ -41,18 +42,30 @@ class Scheduling(msgspec.Struct, frozen=True):
 
 def read_scheduling(
     request: Request,
+    caller: Caller,
     user: str | int | None,
     service_tier: str | None,
     idempotency: Idempotency | None,
 ) -> Scheduling:
     """Read the parameters from a request's headers and its body's `user` and `service_tier`.
 
+    The gateway key of its caller bounds the tier and the maximum wait.
+
     Raises:
         BadRequest: `X-Max-Wait` is not a number of seconds.
     """
     tier = service_tier if service_tier in SHARES else "default"
     max_wait = _max_wait(request.headers.get("x-max-wait"))
+    if issued := caller.issued:
+        tier = min(tier, issued.priority, key=list(SHARES).index)
+        max_wait = max_wait if issued.max_wait is None else min(max_wait, issued.max_wait)
     return Scheduling("" if user is None else str(user), tier, max_wait, idempotency)
+
+
+def bounded_tier(asked: str | None, scheduling: Scheduling) -> str:
+    """Return the `service_tier` that goes upstream in place of the one that a client asked for, ""
+    if it may have that."""
+    return scheduling.tier if asked in SHARES and asked != scheduling.tier else ""
 
 
 def _max_wait(header: str | None) -> float:

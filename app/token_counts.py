@@ -41,15 +41,16 @@ class TokenCounts:
             ApiError: it is invalid, or too large for now.
         """
         try:
-            return json(TokenCount(await self._count(received.take(), resources)))
+            return json(TokenCount(await self._count(caller, received.take(), resources)))
         except ApiError as failure:
             self._dialect.renamed(failure)
             raise
 
-    async def _count(self, body: bytearray, resources: Resources) -> int:
+    async def _count(self, caller: Caller, body: bytearray, resources: Resources) -> int:
         size = len(body)
         decoded = await work_on(size, partial(self._dialect.decode, body))
         chat = await work_on(size, partial(decoded.chat, {}))
+        caller.check_model(chat.model)
         if size > SMALL:
             texts = await work_on(size, partial(memory, chat.messages))
             await resources.reservation.grow(texts)

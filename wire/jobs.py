@@ -169,6 +169,8 @@ class RelayedJob(msgspec.Struct, frozen=True, array_like=True, tag="relayed"):
     body: bytes
     offloaded: Offloaded | None = None
     choices: int = 1
+    tier: str = ""
+    """The `service_tier` that goes upstream in place of the client's, if its key bounds that."""
 
     @property
     def blob_keys(self) -> list[str]:

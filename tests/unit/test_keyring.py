@@ -77,6 +77,13 @@ def test_its_words_are_those_of_the_settings_and_the_tiers() -> None:
     assert get_args(Priority) == tuple(SHARES)
 
 
+def test_a_caller_has_the_settings_of_bot_that_its_key_overrides() -> None:
+    config = settings.Bot(bing_reference=True)
+    issued = Caller("gw", "", RECORD.changed({"bot": {"enabled": True, "bing_reference": False}}))
+    assert issued.bot(config) == settings.Bot(enabled=True)
+    assert Caller("sk-1", "sk-1").bot(config) == config
+
+
 def test_a_caller_is_named_by_its_key_and_weighs_as_its_record_says() -> None:
     heavy = Caller(f"gw {RECORD.id}", "", RECORD.changed({"weight": 3}))
     assert heavy.fingerprint == RECORD.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from workers.openai.request import prepare
 CHAT: ApiPath = "chat/completions"
 
 
-def sent(path: ApiPath, body: object, **options: bool) -> dict[str, object]:
+def sent(path: ApiPath, body: object, **options: Any) -> dict[str, object]:
     members = json.loads(prepare(path, json.dumps(body).encode(), "theirs", **options).body)
     assert isinstance(members, dict)
     return members
@@ -61,7 +62,9 @@ def test_the_options_of_the_stream_are_merged() -> None:
 def test_some_members_are_the_operators() -> None:
     body = {"id_slot": 1, "service_tier": "priority", "user": "u"}
     assert sent("embeddings", body) == {"user": "u", "model": "theirs"}
-    assert "service_tier" in sent("embeddings", body, pass_service_tier=True)
+    assert sent("embeddings", body, pass_service_tier=True)["service_tier"] == "priority"
+    assert sent("embeddings", body, pass_service_tier=True, tier="flex")["service_tier"] == "flex"
+    assert "service_tier" not in sent("embeddings", body, tier="flex")
 
 
 def test_half_characters_go_upstream() -> None:

@@ -32,8 +32,13 @@ class Request(msgspec.Struct, frozen=True):
     streamed: bool
 
 
-def prepare(path: ApiPath, body: bytes, model: str, *, pass_service_tier: bool = False) -> Request:
+def prepare(
+    path: ApiPath, body: bytes, model: str, *, pass_service_tier: bool = False, tier: str = ""
+) -> Request:
     """Make the request to send for a client's body. `model` is the server's own name.
+
+    `tier` is the `service_tier` in place of the client's, if that is passed at all and its key
+    bounds it.
 
     Raises:
         msgspec.DecodeError: the body is not a JSON object.
@@ -44,13 +49,15 @@ def prepare(path: ApiPath, body: bytes, model: str, *, pass_service_tier: bool =
         masked = mask_surrogates(body)
         if masked is None:
             raise
-        request = prepare(path, masked, model, pass_service_tier=pass_service_tier)
+        request = prepare(path, masked, model, pass_service_tier=pass_service_tier, tier=tier)
         return replace(request, body=unmask_surrogates(request.body))
     members["model"] = Raw(_encode(model))
     # It would wait for one slot of llama.cpp, even while others are free.
     members.pop("id_slot", None)
     if not pass_service_tier:
         members.pop("service_tier", None)
+    elif tier:
+        members["service_tier"] = Raw(_encode(tier))
     streamed = path in _STREAMED
     if streamed:
         members["stream"] = _TRUE

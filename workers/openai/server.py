@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import aiohttp
 import msgspec
@@ -144,13 +145,10 @@ class OpenAiServer:
 
     async def _prepare(self, job: RelayedJob) -> Request:
         model = self._models.get(job.model, job.model)
-        tier = self._config.pass_service_tier
+        passes = self._config.pass_service_tier
+        call = partial(prepare, job.path, job.body, model, pass_service_tier=passes, tier=job.tier)
         try:
-            if len(job.body) <= _LARGE:
-                return prepare(job.path, job.body, model, pass_service_tier=tier)
-            return await asyncio.to_thread(
-                prepare, job.path, job.body, model, pass_service_tier=tier
-            )
+            return call() if len(job.body) <= _LARGE else await asyncio.to_thread(call)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             message = "The request body is not a JSON object. Send one."
             raise UpstreamError(Failed("bad_request", message, status=400)) from None

@@ -1,0 +1,207 @@
+"""Requests with gateway keys, over HTTP: a real Redis, a scripted server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from msgspec.structs import replace
+
+import settings
+from local.redis import EmbeddedRedis
+from settings.redis_url import redis_url
+from tests.support.line import LASTING
+from tests.support.requests import CHAT
+from tests.support.sanic_adapter import Client
+from tests.support.scripted import ScriptedUpstream
+from wire.about import About, encode_about
+from wire.events import Complete, Event, Piece, Started
+from wire.jobs import RelayedJob, lane_name
+from wire.keyring import IssuedKey, Keyring
+from wire.line.offers import Offer
+from wire.redis.client import Redis, connect
+from wire.seal import Seal
+from workers.served import ServedUpstream, Surveyed
+from workers.upstream import Upstream
+from workers.worker import Worker
+
+MESSAGES = "/v1/messages"
+BODY = {"model": "small", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
+SHARED = settings.Upstream(kind="openai", base_url="http://gpu", first_event_timeout=30.0)
+SETTINGS = settings.Settings(
+    queue=LASTING,
+    stream=settings.Stream(grace=0.2, keepalive_interval=0.1),
+    auth=settings.Auth(mode="keys"),
+    others={"gpu": SHARED},
+)
+HELLO: list[Event] = [
+    Started("m"),
+    Piece(
+        b'{"object":"chat.completion.chunk","choices":'
+        b'[{"index":0,"delta":{"content":"hello"},"finish_reason":"stop"}]}'
+    ),
+    Complete(b""),
+]
+
+
+@pytest.fixture
+def config() -> settings.Settings:
+    """A gateway that takes only gateway keys, with one shared upstream."""
+    return SETTINGS
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The front end asks for upstreams and keys again and again."""
+    monkeypatch.setattr("app.upstreams.INTERVAL", 0.02)
+    monkeypatch.setattr("app.key_lookup.FRESH", 0.0)
+
+
+@pytest.fixture
+def keyring(redis: Redis) -> Keyring:
+    return Keyring(redis)
+
+
+@pytest.fixture
+async def worker(
+    redis: Redis,
+    redis_server: EmbeddedRedis,
+    seal: Seal,
+    upstream: ScriptedUpstream,
+    config: settings.Settings,
+) -> AsyncIterator[Worker]:
+    """A worker that serves two models, with one slot."""
+    offer = Offer(
+        upstream="gpu",
+        own_accounts=False,
+        max_concurrency=1,
+        accounts={"gpu": 1},
+        lanes=[lane_name("chat", name) for name in ("small", "large")],
+        about=encode_about(About("openai", ["small", "large"])),
+    )
+
+    async def survey() -> Surveyed:
+        return Surveyed(offer)
+
+    scripted = cast(Upstream[RelayedJob], upstream)
+    served = ServedUpstream("gpu", SHARED, RelayedJob, scripted, survey, (1.0, 30.0))
+    client = connect(redis_url(redis_server.url))
+    worker = Worker("relaying", client, seal, [served], config)
+    upstream.script = (HELLO,)
+    main = asyncio.create_task(worker.main())
+    yield worker
+    worker.drain()
+    await main
+    await client.aclose()
+
+
+class Bot:
+    """A client with a key of its own."""
+
+    def __init__(self, client: Client, key: str, record: IssuedKey) -> None:
+        self.id = record.id
+        self._client = client
+        self._headers = {"authorization": f"Bearer {key}", "x-keepalive": "off"}
+
+    async def get(self, path: str) -> Any:
+        return await self._client.get(path, headers=self._headers)
+
+    async def ask(self, path: str = CHAT, **fields: object) -> Any:
+        return await self._client.post(path, json=BODY | fields, headers=self._headers)
+
+
+async def bot(keyring: Keyring, client: Client, **fields: object) -> Bot:
+    """A bot whose front end knows the upstream."""
+    made = Bot(client, *await keyring.new("bot", fields))
+    async with asyncio.timeout(30):
+        while (await made.get("/v1/models")).json()["data"] == []:
+            await asyncio.sleep(0.05)
+    return made
+
+
+async def test_only_gateway_keys_are_answered(client: Client, keyring: Keyring) -> None:
+    mine = await bot(keyring, client)
+    assert (await mine.ask()).json()["choices"][0]["message"]["content"] == "hello"
+    for headers in ({}, {"authorization": "Bearer sk-1"}, {"x-api-key": "gw-made-up"}):
+        for path, code in ((CHAT, "invalid_api_key"), (MESSAGES, None)):
+            refused = await client.post(path, json=BODY, headers=headers)
+            assert refused.status_code == 401
+            assert refused.json()["error"].get("code") == code
+        assert (await client.get("/v1/models", headers=headers)).status_code == 401
+        assert (await client.get("/v1/queue/some", headers=headers)).status_code == 401
+
+
+async def test_a_key_is_for_its_models_alone(client: Client, keyring: Keyring) -> None:
+    both, small = await bot(keyring, client), await bot(keyring, client, models=["small", "none"])
+    listed = [
+        [model["id"] for model in (await each.get("/v1/models")).json()["data"]]
+        for each in (both, small)
+    ]
+    assert listed == [["small", "large"], ["small"]]
+    assert (await both.get("/v1/models/large")).status_code == 200
+    assert (await small.ask()).status_code == 200
+    for refused in (
+        await small.get("/v1/models/large"),
+        await small.ask(model="large"),
+        await small.ask(model="none"),
+    ):
+        assert refused.status_code == 404
+        assert refused.json()["error"]["code"] == "model_not_found"
+    anthropic = await small.ask(MESSAGES, model="large")
+    assert anthropic.json()["error"]["type"] == "not_found_error"
+
+
+async def test_what_goes_upstream_is_bounded_by_the_key(
+    client: Client, keyring: Keyring, upstream: ScriptedUpstream
+) -> None:
+    calm = await bot(keyring, client, priority="flex")
+    assert (await calm.ask(service_tier="priority")).status_code == 200
+    assert (await calm.ask(service_tier="flex")).status_code == 200
+    jobs = [cast(RelayedJob, job) for job in upstream.asked]
+    assert [job.tier for job in jobs] == ["flex", ""]
+    assert [job.key for job in jobs] == [calm.id, calm.id]
+
+
+async def test_a_job_has_the_weight_of_its_key(
+    client: Client, keyring: Keyring, redis: Redis
+) -> None:
+    heavy = await bot(keyring, client, weight=2.5)
+    job = (await heavy.ask()).headers["x-queue-id"]
+    assert await redis.hget(f"gateway:job:{job}", "weight") == b"2.5"  # type: ignore[misc]  # redis-py: sync or async
+
+
+async def test_an_expired_key_is_refused(client: Client, keyring: Keyring) -> None:
+    old = await bot(keyring, client)
+    await keyring.set(old.id, {"expires": 1})
+    refused = await old.ask()
+    assert refused.status_code == 401
+    assert "expired" in refused.json()["error"]["message"]
+
+
+async def test_jobs_of_one_key_are_hidden_from_others(client: Client, keyring: Keyring) -> None:
+    mine, other = await bot(keyring, client), await bot(keyring, client)
+    job = (await mine.ask()).headers["x-queue-id"]
+    assert (await mine.get(f"/v1/queue/{job}")).json()["state"] == "done"
+    assert (await other.get(f"/v1/queue/{job}")).status_code == 404
+
+
+async def test_a_front_end_without_any_key_says_so(client: Client, keyring: Keyring) -> None:
+    async def reasons() -> list[str]:
+        answer = await client.get("/readyz")
+        assert answer.status_code == 200
+        return [reason for reason in answer.json()["reasons"] if "gateway key" in reason]
+
+    assert len(await reasons()) == 1
+    await keyring.new("bot", {})
+    assert await reasons() == []
+
+
+@pytest.mark.parametrize("config", [replace(SETTINGS, auth=settings.Auth(mode="both"))])
+async def test_with_both_other_keys_are_answered_too(client: Client, keyring: Keyring) -> None:
+    await bot(keyring, client)
+    for headers in ({}, {"authorization": "Bearer sk-1"}):
+        assert (await client.post(CHAT, json=BODY, headers=headers)).status_code == 200
+    made_up = await client.post(CHAT, json=BODY, headers={"authorization": "Bearer gw-1"})
+    assert made_up.status_code == 401

@@ -18,13 +18,15 @@ LLAMA := .llama
 # There while packages are being installed, and so after a command that was killed meanwhile.
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: help setup run test clients chaos check english bench format lock clean
+.PHONY: help setup run test fuzz clients chaos check english bench format lock clean
 
 help:
 	@echo "make setup    install what 'make run' needs, into $(VENV)"
 	@echo "make run      run the whole gateway here; Ctrl-C stops it (UPSTREAM=llama: with a real"
 	@echo "              llama.cpp server, whose tiny model is random, instead of the simulator)"
 	@echo "make test     run all tests"
+	@echo "make fuzz     feed made-up input to all that reads input of strangers, for a minute each"
+	@echo "              (FUZZ_SECONDS=300: five; SURFACE=sse: only one, by its file in tests/fuzz)"
 	@echo "make clients  run apps (6 GB) against the gateway, Open WebUI in Chromium among them"
 	@echo "make chaos    kill parts of a gateway at random while it serves (SEED=1: the same plan"
 	@echo "              again; UPSTREAM=openai: in front of an OpenAI-compatible server)"
@@ -45,6 +47,10 @@ run: $(RUN) $(if $(filter llama,$(UPSTREAM)),$(LLAMA)/.installed)
 # Tests start hundreds of processes: each is compiled once, whatever the environment says.
 test: $(DEV) $(CLIENTS)/.installed $(LLAMA)/.installed
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+fuzz: $(DEV)
+	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(BIN)/python -m pytest --override-ini \
+		faulthandler_timeout=0 tests/fuzz$(if $(SURFACE),/test_$(SURFACE).py)
 
 clients: $(DEV) $(CLIENTS)/.apps-installed $(CLIENTS)/.web-installed
 	@$(BIN)/python tests/clients/apps.py

@@ -65,6 +65,8 @@ def may_name(host: str, allowed: Iterable[Network] = ()) -> bool:
         host = "127.0.0.1"
     try:
         host = socket.inet_ntoa(socket.inet_aton(host))  # 127.1, 0x7f000001 and the like
+    except ValueError:  # NUL, or half a character: no name has one
+        return False
     except OSError:
         if ":" not in host:
             return True  # a name

@@ -71,6 +71,6 @@ class ChangingFile(Generic[T]):
         """Return a value that differs after each change, also of a symbolic link's target."""
         try:
             found = os.stat(self._path)
-        except OSError:
+        except (OSError, ValueError):  # there is none, or there is a NUL in the path
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns

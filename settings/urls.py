@@ -24,10 +24,18 @@ class ProxyUrl(msgspec.Struct, frozen=True):
     access: Access = Access()
 
 
+def read_url(text: str, *, encoded: bool = False) -> yarl.URL:
+    """Parse a URL. `encoded`: it is kept as it is spelt. Raises nothing but ValueError."""
+    try:
+        return yarl.URL(text, encoded=encoded)
+    except IndexError:  # which yarl 1.25 raises for `http://[::1]@`
+        raise ValueError("not a URL") from None
+
+
 def proxy_url(text: str) -> ProxyUrl:
     """Parse the URL of a proxy."""
     try:
-        url = yarl.URL(text)
+        url = read_url(text)
     except ValueError:
         url = yarl.URL()
     # An unencoded "/", "?" or "#" in the password would begin one of these.
@@ -50,7 +58,7 @@ def http_url(text: str) -> str:
     if not text:
         return ""
     try:
-        url = yarl.URL(text)
+        url = read_url(text)
     except ValueError:
         url = yarl.URL()
     if url.scheme not in ("http", "https") or not url.host or url.explicit_port == 0:

@@ -11,6 +11,8 @@ from urllib.parse import quote, urljoin
 
 import yarl
 
+from settings.urls import read_url
+
 _HOST = re.compile(r"[^/?#]*")
 _INVALID = re.compile(r"[^!#-;=?-\[\]-_a-~]+")
 """Spaces, control characters, quotes, angle brackets, backslashes, and all beyond ASCII."""
@@ -23,9 +25,11 @@ def parse_url(text: str) -> yarl.URL:
         ValueError: it is not an http(s) URL.
     """
     text = text.strip()
-    parsed = yarl.URL(text)
+    parsed = read_url(text)
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.explicit_port == 0:
         raise ValueError("not an http(s) URL")
+    if _INVALID.search(parsed.raw_authority):
+        raise ValueError("not a host")
     _, _, behind_scheme = text.partition("://")
     path = _INVALID.sub(_encoded, _HOST.sub("", behind_scheme, count=1).partition("#")[0])
     if not path.startswith("/"):

@@ -312,9 +312,9 @@ def _whole_message(parts: Object) -> Object:
 def _decoded(data: bytes) -> Object:
     try:
         decoded = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         try:
-            decoded = json.loads(data)  # takes surrogates
+            decoded = json.loads(data.decode(errors="replace"))  # takes surrogates
         except ValueError:
             raise UnreadableAnswer from None
     if not isinstance(decoded, dict):

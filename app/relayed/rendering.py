@@ -63,6 +63,8 @@ class RelayedRendering:
     def _add_all(self, events: list[Event]) -> bytes:
         rendered = []
         for event in events:
+            if self.failure is not None:
+                break
             match event:
                 case Piece():
                     rendered.append(self._add(event))

@@ -144,5 +144,5 @@ class ResponseForm(Form):
 def _server_id(data: bytes) -> str:
     try:
         return msgspec.json.decode(data, type=_Created).response.id
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""

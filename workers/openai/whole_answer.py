@@ -23,9 +23,10 @@ def read_whole(body: bytes, model: str, secrets: Sequence[str] = ()) -> list[Eve
     """
     try:
         members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+        named = read_text(members.get("model", NULL))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UpstreamError(BROKEN_OFF, passing=True) from None
     if says(members.get("error", NULL)):
         error = read_error(body).without(secrets)
         raise judge(error.status or 500, error)
-    return [Started(read_text(members.get("model", NULL)) or model), Piece(body), Complete()]
+    return [Started(named or model), Piece(body), Complete()]

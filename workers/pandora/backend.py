@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 import yarl
 
+from settings.urls import read_url
 from workers.http.body import salvage
 from workers.http.unreachable import reaching
 from workers.pandora.referrals import Referrals
@@ -145,7 +146,7 @@ class Backend:
         """
         with reaching():
             async with asyncio.timeout(self.connect_timeout):
-                address = yarl.URL(url, encoded=True)
+                address = read_url(url, encoded=True)
                 return await self._referrals.session(address).ws_connect(
                     address,
                     protocols=(protocol,),
@@ -164,7 +165,7 @@ class Backend:
         connect_timeout: float | None = None,
     ) -> aiohttp.ClientResponse:
         is_path = target.startswith("/")
-        url = yarl.URL(self._root + target if is_path else target, encoded=True)
+        url = read_url(self._root + target if is_path else target, encoded=True)
         session = self._session if is_path else self._referrals.session(url)
         authorization = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         response = await session.request(

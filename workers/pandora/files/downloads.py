@@ -149,7 +149,10 @@ def by_file_server(url: str, rules: settings.Media) -> str:
     if not rules.use_pandora_file_server or rules.use_oaiusercontent_url:
         return url
     server = urlsplit(rules.pandora_file_server)
-    return urlunsplit(urlsplit(url)._replace(scheme=server.scheme, netloc=server.netloc))
+    try:
+        return urlunsplit(urlsplit(url)._replace(scheme=server.scheme, netloc=server.netloc))
+    except ValueError:
+        return url  # not a URL: the request for it will fail
 
 
 def _refused(code: str) -> RefusedError:

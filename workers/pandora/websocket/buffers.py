@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from wire.events import OVERHEAD
 from workers.pandora.websocket.frames import Piece
 
 EARLY_BYTES = 1024 * 1024
@@ -77,6 +78,7 @@ class AnswerBuffers:
         self._buffers: dict[str, AnswerBuffer] = {}
         self._early: dict[str, list[Piece] | None] = {}  # None: overflowed
         self._early_bytes = 0
+        self._early_lost = False  # there were pieces of more answers than are kept
 
     @property
     def empty(self) -> bool:
@@ -86,15 +88,16 @@ class AnswerBuffers:
     def claim(self, id: str) -> AnswerBuffer:
         """Return a buffer for a response or conversation id, with the pieces that arrived early."""
         buffer = self._buffers[id] = AnswerBuffer()
-        for name in self._names(id):
+        names = self._names(id)
+        for name in names:
             early = self._early.pop(name)
             if early is None:
                 buffer.mark_lost()
                 continue
             for piece in early:
-                self._early_bytes -= len(piece.body)
+                self._early_bytes -= _size(piece)
                 buffer.put(piece.body, last=piece.last)
-        if self._lost:
+        if self._lost or (self._early_lost and not names):
             buffer.mark_lost()
         return buffer
 
@@ -116,6 +119,7 @@ class AnswerBuffers:
         """Drop early pieces: no POST is under way any more."""
         self._early.clear()
         self._early_bytes = 0
+        self._early_lost = False
 
     def mark_lost(self) -> None:
         """Mark every answer as lost: the socket is gone."""
@@ -132,13 +136,22 @@ class AnswerBuffers:
         ]
 
     def _keep(self, piece: Piece) -> None:
+        if piece.response_id not in self._early:
+            # Once one is not kept, none is: it might be the rest of such an answer.
+            self._early_lost = self._early_lost or len(self._early) >= EARLY_ANSWERS
+            if self._early_lost:
+                return
         kept = self._early.setdefault(piece.response_id, [])
         if kept is None:
             return
-        self._early_bytes += len(piece.body)
-        if self._early_bytes > EARLY_BYTES or len(self._early) > EARLY_ANSWERS:
+        self._early_bytes += _size(piece)
+        if self._early_bytes > EARLY_BYTES:
             # An answer with a gap would be worse than none.
-            self._early_bytes -= sum(len(one.body) for one in (*kept, piece))
+            self._early_bytes -= sum(map(_size, (*kept, piece)))
             self._early[piece.response_id] = None
         else:
             kept.append(piece)
+
+
+def _size(piece: Piece) -> int:
+    return OVERHEAD + len(piece.body)

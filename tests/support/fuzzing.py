@@ -157,7 +157,7 @@ def bodies(draw: st.DrawFn, samples: Sequence[Json]) -> bytes:
 
 
 def encoded(value: Json, *, ascii: bool = True) -> bytes:
-    """Encode a value, also one that is not JSON, as servers in JavaScript and Python do."""
+    """Encode a value as some servers do, even if JSON has no form for it."""
     return json.dumps(value, ensure_ascii=ascii).encode(errors="surrogatepass")
 
 

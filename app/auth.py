@@ -19,7 +19,7 @@ from settings import Bot, Settings
 from settings.client_access import ClientAccess
 from wire.jobs import fingerprint
 from wire.keyring import PREFIX, IssuedKey
-from wire.usage import PASSTHROUGH
+from wire.line.usage import PASSTHROUGH
 
 ANONYMOUS = "no key"
 """The identity of all callers without a key, together. No bearer has a space."""

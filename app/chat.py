@@ -28,7 +28,7 @@ from app.openai.messages import given_files, memory, to_messages
 from app.openai.reading import AnswerReader
 from app.openai.requests import ChatRequest
 from app.openai.tool_calls import CallRules
-from app.openai.usage import Prompt, prompt_tokens, summarize_prompt, usage
+from app.openai.usage import usage
 from app.scheduling import Scheduling, read_scheduling
 from runtime.large import work_on
 from settings import Settings
@@ -37,6 +37,7 @@ from wire import VERSION
 from wire.events import Event
 from wire.jobs import Attachment, ChatJob, Message, Offloaded, encode_messages
 from wire.seal import Seal
+from wire.tokens.prompt import Prompt, prompt_tokens, summarize_prompt
 
 FORMAT_WARNING = "x-format-warning"
 """Header of an answer that is not streamed, with the code of its warning."""

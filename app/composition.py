@@ -98,8 +98,9 @@ def build_server(
     scripts = Scripts(redis, seal.fingerprint)
     shared_line = FrontEndLine(scripts, config.queue)
     upkeep = UpkeepLine(scripts, config.queue)
+    channel = RedisChannel(redis)
     inbox = Inbox(
-        RedisChannel(redis),
+        channel,
         shared_line,
         seal,
         id,
@@ -153,7 +154,7 @@ def build_server(
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
         upkeep_tasks = background(
-            keep_reaping(upkeep, seal, config.queue.heartbeat),
+            keep_reaping(upkeep, channel, seal, config.queue.heartbeat),
             keep_reconciling(upkeep, config.queue.heartbeat),
             keep_version(upkeep, config.queue.heartbeat),
             no_keys.keep_logging(),

@@ -19,10 +19,10 @@ from app.health import Health
 from app.http.framework import configure
 from app.http.unserved import Served
 from app.openai.errors import LineUnavailable
-from app.openai.tokens import encoding
 from runtime.tasks import find_error
 from settings import Settings
 from wire.line.scripts import WrongVersionError
+from wire.tokens.text import encoding
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from app.openai.emulation import emulate
 from app.openai.errors import ApiError
 from app.openai.messages import given_files, memory, to_messages
 from app.openai.requests import ChatRequest
-from app.openai.usage import Prompt, prompt_tokens, summarize_prompt
 from runtime.large import work_on
 from wire.jobs import Attachment
+from wire.tokens.prompt import Prompt, prompt_tokens, summarize_prompt
 
 _FILE = Attachment("", "", 0, "")
 """In place of every file. Files are not counted, so none is fetched or read."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from wire.line.claims import Claim
 from wire.stream.publication import Publication
+from wire.tokens.job import JobTokens
 
 Stop = Literal[
     "cancel",  # no reader is left
@@ -29,6 +30,8 @@ class Attempt:
         """True if the job's key is a pool, once the request has been read."""
         self.blob_keys: list[str] = []
         """The job's blobs, once the request has been read."""
+        self.tokens: JobTokens | None = None
+        """Counts the job's tokens, once the request has been read."""
         self._conversation: asyncio.Task[object] | None = None
 
     def bind(self, conversation: asyncio.Task[object]) -> None:

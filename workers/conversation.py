@@ -11,6 +11,7 @@ from runtime.alarm import Alarm
 from wire.events import Ending, Failed
 from wire.stream.outbox import Outbox
 from wire.stream.publication import Publication
+from wire.tokens.job import JobTokens
 from workers.upstream import J, Upstream, UpstreamError
 
 _NOT_BEGUN = "The upstream did not begin to answer in time. Retry the request."
@@ -24,8 +25,11 @@ async def hold_conversation(
     upstream: Upstream[J],
     outbox: Outbox,
     limits: settings.Upstream,
+    tokens: JobTokens,
 ) -> Ending:
     """Publish the upstream's answer and return its ending, which is not published.
+
+    What is published is added to `tokens`.
 
     Raises:
         UpstreamBusy: nothing was published; the job should wait and be tried again.
@@ -46,6 +50,7 @@ async def hold_conversation(
                 if isinstance(last, Ending):
                     ending, events = last, events[:-1]
                 await outbox.publish(publication, events)
+                tokens.add(events)
                 # Empty batches also arrive while a file uploads.
                 begun = publication.begun
                 patience = limits.idle_timeout if begun else limits.first_event_timeout

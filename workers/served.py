@@ -19,6 +19,7 @@ from wire.line.worker import WorkerLine
 from wire.redis.outage import REDIS_ERRORS
 from wire.stream.outbox import Outbox
 from wire.stream.publication import Publication
+from wire.tokens.job import JobTokens
 from workers.conversation import hold_conversation
 from workers.upstream import Upstream, UpstreamBusy
 
@@ -65,7 +66,9 @@ class ServedUpstream(Generic[K]):
         self._refused_us = False
         self._changed = False
 
-    async def converse(self, job: Job, publication: Publication, outbox: Outbox) -> Ending:
+    async def converse(
+        self, job: Job, publication: Publication, outbox: Outbox, tokens: JobTokens
+    ) -> Ending:
         """Hold a job's conversation; see `hold_conversation`.
 
         Raises:
@@ -74,7 +77,9 @@ class ServedUpstream(Generic[K]):
         if not isinstance(job, self._kind):
             raise msgspec.ValidationError(f"the upstream {self.name} has no jobs of this kind")
         try:
-            return await hold_conversation(job, publication, self._upstream, outbox, self.limits)
+            return await hold_conversation(
+                job, publication, self._upstream, outbox, self.limits, tokens
+            )
         except UpstreamBusy as busy:
             if busy.refused_us:
                 self._note_credential(refused=True)

@@ -24,6 +24,7 @@ from store.blobs import Blobs
 from store.objects import StoreError
 from wire.events import Ending, Failed
 from wire.line.claims import Claim, Requeued
+from wire.line.usage import NO_TOKENS
 from wire.line.worker import WorkerLine
 from wire.redis.outage import REDIS_ERRORS, retry
 from wire.redis.trouble import trouble
@@ -193,8 +194,15 @@ class Settlement:
         self, attempt: Attempt, ending: Ending, *, upstream_failed: bool = False
     ) -> None:
         """Finish a job, if this attempt is the current one."""
+        publication = attempt.publication
+        used = attempt.tokens if publication.begun else None
+        tokens = await used.count(ending) if used else NO_TOKENS
         call = partial(
-            self._outbox.finish, attempt.publication, ending, upstream_failed=upstream_failed
+            self._outbox.finish,
+            publication,
+            ending,
+            upstream_failed=upstream_failed,
+            tokens=tokens,
         )
         # The front end removes them too, if it lives. Another attempt would need them.
         if not await self._insist(attempt, call):

@@ -38,6 +38,7 @@ from wire.redis.trouble import trouble
 from wire.seal import Seal
 from wire.stream.channel import RedisChannel
 from wire.stream.outbox import Outbox
+from wire.tokens.job import JobTokens
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
 from wire.upkeep.version import keep_version
@@ -73,7 +74,8 @@ class Worker:
         self.id = id
         scripts = Scripts(redis, seal.fingerprint)
         self.line = WorkerLine(scripts, config.queue)
-        self.outbox = Outbox(RedisChannel(redis), self.line, seal, config.queue.max_log_bytes)
+        self._channel = RedisChannel(redis)
+        self.outbox = Outbox(self._channel, self.line, seal, config.queue.max_log_bytes)
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
         max_jobs = config.workers.max_jobs
         presence = Presence(id, VERSION, seal.fingerprint, max_jobs, tuple(self._upstreams))
@@ -100,7 +102,7 @@ class Worker:
         upkeep = background(
             self.leases.keep(),
             self._listen(),
-            keep_reaping(self._upkeep, self._seal, heartbeat),
+            keep_reaping(self._upkeep, self._channel, self._seal, heartbeat),
             keep_reconciling(self._upkeep, heartbeat),
             keep_version(self._upkeep, heartbeat),
             *(one.keep_offering(self.line, heartbeat) for one in self._upstreams.values()),
@@ -225,7 +227,8 @@ class Worker:
             request = await self._blobs.restore(request)
             attempt.blob_keys += request.blob_keys
         upstream = self._upstreams[claim.upstream]
-        return await upstream.converse(request, attempt.publication, self.outbox)
+        attempt.tokens = JobTokens(request)
+        return await upstream.converse(request, attempt.publication, self.outbox, attempt.tokens)
 
     async def _drain(self) -> None:
         running = {"worker": self.id, "running": len(self.tasks)}

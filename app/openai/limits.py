@@ -2,7 +2,7 @@
 
 Text is added piece by piece and returned as soon as it is certain to be within the limits. However
 it is split, the result is the same as limiting the whole text at once: the text is cut before the
-first stop sequence to complete, then after `tokens` tokens, counted as in `app/openai/tokens.py`.
+first stop sequence to complete, then after `tokens` tokens, counted as in `wire/tokens/text.py`.
 
 *Stop sequences.* Text that may be the beginning of one is held back: always the end of the text,
 and always shorter than the longest sequence.

@@ -14,10 +14,10 @@ from typing import Literal
 
 from app.openai.limits import AnswerLimits, StopSequences
 from app.openai.text import AnswerText
-from app.openai.tokens import encoding
 from app.openai.tool_calls import CallRules, ToolCall, ToolCallReader
 from settings import Bot
 from wire.events import Delta, Done, Event, Failed, Finish, FormatMissed, Started
+from wire.tokens.text import encoding
 
 FinishReason = Finish | Literal["tool_calls"]
 Piece = str | ToolCall

@@ -24,7 +24,6 @@ from app.openai.errors import ApiError
 from app.openai.messages import given_files, memory, to_messages
 from app.openai.requests import ChatMessage, ChatRequest, decode_images
 from app.openai.responses.rendering import RESPONSES
-from app.openai.usage import prompt_tokens, summarize_prompt
 from app.relayed.requests import decode_relayed
 from tests.support.fuzzing import Json, bodies, encoded, fuzzed
 from wire import VERSION
@@ -40,6 +39,7 @@ from wire.jobs import (
     encode_job,
 )
 from wire.seal import Seal
+from wire.tokens.prompt import prompt_tokens, summarize_prompt
 from workers.json_check import check_json
 from workers.openai.request import prepare
 

@@ -14,6 +14,7 @@ from tests.support.line import QUICK, claim, field, finish, has_worker, new, pre
 from wire.line.admission import Accepted, Attached, Clash, NewJob
 from wire.redis.client import Redis
 from wire.seal import Seal
+from wire.stream.channel import RedisChannel
 from wire.upkeep.reaper import reap
 
 GRACE = 1.0
@@ -148,7 +149,7 @@ async def test_an_answer_cut_by_a_satisfied_reader_is_not_kept_if_its_worker_die
     async with asyncio.timeout(5):
         while await waits_or_runs(queue, "job"):
             await queue.presences.show_front_end("front")
-            await reap(queue, seal)
+            await reap(queue, RedisChannel(queue.redis), seal)
             await clock.advance(0.05)
     assert isinstance(await queue.enqueue(named("anew"), b"body"), Accepted)
 

@@ -21,10 +21,10 @@ from wire.items import StoredItems
 from wire.jobs import Attachment, ChatJob, encode_job
 from wire.keyring import Keyring
 from wire.line.admission import Refused
+from wire.line.usage import Tokens
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.upkeep.reconciler import reconcile
-from wire.usage import Tokens
 from workers.opening import serve_pandora
 from workers.pandora.deletions import ConversationRecord, Deletions
 from workers.pandora.files.uploaded import Uploaded, UploadedFiles

@@ -8,8 +8,8 @@ import pytest
 
 import settings
 from benchmarks.line import WholeLine
-from tests.support.line import QUICK, claim, enqueue, enqueue_chat
-from wire.events import Started
+from tests.support.line import QUICK, claim, enqueue, enqueue_chat, field
+from wire.events import Delta, Started
 from wire.jobs import fingerprint
 from wire.redis.client import Redis
 from wire.seal import Seal
@@ -17,6 +17,8 @@ from wire.stream.channel import RedisChannel
 from wire.stream.outbox import Outbox
 from wire.stream.publication import Publication
 from wire.upkeep import reaper
+
+NUMBERS = ["requests", "ended:worker_lost", "input_tokens", "output_tokens", "units"]
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ async def failure(queue: WholeLine, seal: Seal, caplog: pytest.LogCaptureFixture
     """Reap until a failure is logged; return its job, key and reason."""
     async with asyncio.timeout(30):
         while not (found := [r for r in caplog.records if hasattr(r, "reason")]):
-            await reaper.reap(queue, seal)
+            await reaper.reap(queue, RedisChannel(queue.redis), seal)
             await queue.presences.show_front_end("front")
             await asyncio.sleep(QUICK.heartbeat)
     [record] = found
@@ -42,9 +44,13 @@ async def test_a_lost_workers_answer_is_logged_with_its_key(
     (claimed,) = await claim(queue)
     outbox = Outbox(RedisChannel(redis), queue, seal, settings.Queue().max_log_bytes)
     async with outbox.running():
-        await outbox.publish(Publication(claimed), [Started("m")])
+        await outbox.publish(Publication(claimed), [Started("m"), Delta("Hello there")])
         said = await failure(queue, seal, caplog)
     assert said == ["job_failed", "job", fingerprint("bearer"), "worker_lost"]
+    # The tokens are those of its log.
+    [day] = await redis.keys("gateway:usage:*")
+    counted = {name: await field(redis, day.decode(), f"passthrough  {name}") for name in NUMBERS}
+    assert counted == dict(zip(NUMBERS, [b"1", b"1", b"3", b"2", b"14"], strict=True))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import httpx
@@ -22,8 +23,9 @@ from tests.support.sanic_adapter import Client
 from tests.support.scripted import ScriptedUpstream
 from wire.about import About, Trouble, encode_about
 from wire.events import Complete, Event, Failed, Piece, Started
-from wire.jobs import RelayedJob, Sort, lane_name, lane_of_any
+from wire.jobs import RelayedJob, Sort, fingerprint, lane_name, lane_of_any
 from wire.line.offers import Offer
+from wire.line.usage import read_usage, total
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from workers.served import ServedUpstream, Surveyed
@@ -371,6 +373,23 @@ async def test_with_a_list_of_keys_others_are_refused(client: Client) -> None:
         for path in (CHAT, MESSAGES):
             assert (await client.post(path, json=BODY, headers=headers)).status_code == 401
         assert (await client.get("/v1/models", headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize("config", [replace(SETTINGS, auth=LISTED)])
+async def test_the_usage_of_a_listed_key_is_what_the_server_tells_for_each_model(
+    client: Client, upstream: ScriptedUpstream, redis: Redis
+) -> None:
+    told = b'{"choices":[],"usage":{"prompt_tokens":700,"completion_tokens":90}}'
+    upstream.script = ([*HELLO[:-1], Complete(told)],)
+    for _ in range(2):
+        assert (await client.post(CHAT, json=BODY, headers=BEARER)).status_code == 200
+    today = datetime.now(UTC).date()
+    used = await read_usage(redis, today - timedelta(days=1), today)
+    assert {(use.book, use.model) for use in used} == {(fingerprint("abc"), MODEL)}
+    numbers = total(used.values())
+    assert numbers.pop("slot_ms", 0) >= 0
+    expected = {"ended:done": 2, "input_tokens": 1400, "output_tokens": 180, "units": 28}
+    assert numbers == {"requests": 2, **expected}
 
 
 async def test_without_a_list_a_request_needs_no_key(client: Client) -> None:

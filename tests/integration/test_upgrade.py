@@ -27,10 +27,10 @@ from tests.support.scripted import HELLO, ScriptedUpstream
 from wire import VERSION
 from wire.jobs import decode_job
 from wire.line.scripts import Scripts, WrongVersionError, upgrade
+from wire.line.usage import Tokens
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.upkeep.reconciler import reconcile
-from wire.usage import Tokens
 from workers.opening import serve_pandora
 from workers.worker import Worker
 

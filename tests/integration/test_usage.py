@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,16 +10,20 @@ import pytest
 import settings
 from benchmarks.line import STOPPED_CLOCK, WholeLine
 from tests.support.line import ENTRY, FRAMES, LASTING, claim, enqueue, has_worker
+from tests.support.requests import BEARER, BODY, CHAT
+from tests.support.sanic_adapter import Client
 from wire.line.claims import Claim
 from wire.line.scripts import modules
 from wire.line.scripts.linking import link
+from wire.line.usage import Numbers, Tokens, Use, read_usage, total
 from wire.redis.client import Redis
 from wire.seal import Seal
-from wire.usage import Tokens
 
+WORDS = (("input", "prompt"), ("output", "completion"))
 KEY = "0123456789abcdef"
 BOOKED: dict[str, Any] = {"book": KEY, "model": "gpt-4 (beta)", "units": 14.0}
 COUNTED = f"{KEY} gpt-4%20%28beta%29"
+DAY = "2026-02-28"
 LATE = datetime(2026, 2, 28, 23, 59, 50, tzinfo=UTC).timestamp()
 
 
@@ -34,7 +38,7 @@ async def queue(redis: Redis, seal: Seal) -> WholeLine:
     return line
 
 
-async def of_day(redis: Redis, day: str = "2026-02-28", start: str = COUNTED) -> dict[str, float]:
+async def of_day(redis: Redis, day: str = DAY, start: str = COUNTED) -> dict[str, float]:
     """The numbers of one day whose fields begin with these words."""
     fields = await redis.hgetall(f"gateway:usage:{day}")  # type: ignore[misc]  # redis-py: sync or async
     return {
@@ -162,3 +166,35 @@ async def test_scripts_know_what_a_key_has_spent_and_the_day_of_any_year(redis: 
     spent_in = redis.register_script(link(ask, linked))
     assert await spent_in(args=[KEY, "units", "month"]) == b"4.5"
     assert await spent_in(args=[KEY, "units", "day"]) == b"0"
+
+
+async def test_numbers_are_read_by_day_key_and_model(queue: WholeLine, redis: Redis) -> None:
+    await enqueue(queue, "one", **BOOKED)
+    await enqueue(queue, "two", model="gpt 4")
+    await queue.set_clock(LATE + 10)
+    await queue.cancel("one")
+    february, march = date(2026, 2, 28), date(2026, 3, 1)
+    expected: dict[Use, Numbers] = {
+        Use(february, KEY, "gpt-4 (beta)"): {"requests": 1},
+        Use(february, "passthrough", "gpt 4"): {"requests": 1},
+        Use(march, KEY, "gpt-4 (beta)"): {"ended:cancelled": 1},
+    }
+    assert await read_usage(redis, february, march) == expected
+    assert list(await read_usage(redis, march, march)) == [Use(march, KEY, "gpt-4 (beta)")]
+    assert await read_usage(redis, march, february) == {}
+    assert total(expected.values()) == {"requests": 2, "ended:cancelled": 1}
+
+
+async def test_a_chat_is_counted_with_the_tokens_that_its_answer_names(
+    client: Client, redis: Redis
+) -> None:
+    answer = await client.post(CHAT, json=BODY, headers=BEARER)
+    told = answer.json()["usage"]
+    today = datetime.now(UTC).date()
+    used = await read_usage(redis, today - timedelta(days=1), today)
+    [use] = {(use.book, use.model) for use in used}
+    assert use == ("passthrough", BODY["model"])
+    numbers = total(used.values())
+    assert numbers.pop("slot_ms", 0) >= 0
+    tokens = {f"{name}_tokens": told[f"{word}_tokens"] for name, word in WORDS}
+    assert numbers == {"requests": 1, "ended:done": 1, "units": 14} | tokens

@@ -219,7 +219,7 @@ async def test_the_ending_of_a_dead_workers_job_reaches_every_front_end(
             await outbox.publish(Publication(claimed), [Started("m")])
             async with asyncio.timeout(30):
                 while not (reply.ended and late.ended):
-                    await reap(queue, seal)
+                    await reap(queue, RedisChannel(queue.redis), seal)
                     await queue.presences.show_front_end("other")
                     await asyncio.sleep(QUICK.heartbeat)
             for one in (reply, late):
@@ -343,7 +343,7 @@ async def test_the_failure_of_a_dead_workers_job_is_published_although_the_log_i
         said = await overfill(tight, queue, answer)
         async with asyncio.timeout(30):
             while not reply.ended:
-                await reap(queue, seal)
+                await reap(queue, RedisChannel(queue.redis), seal)
                 await queue.presences.show_front_end("front")
                 await asyncio.sleep(QUICK.heartbeat)
         events = await everything(reply)

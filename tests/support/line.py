@@ -115,7 +115,7 @@ async def enqueue_chat(queue: WholeLine, seal: Seal, id: str) -> None:
     """Enqueue a job that a worker can read."""
     job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [])
     body = seal.seal(encode_job(job), f"job {id}")
-    assert isinstance(await queue.enqueue(new(id), body), Accepted)
+    assert isinstance(await queue.enqueue(new(id, units=14.0), body), Accepted)
 
 
 async def serve(queue: WholeLine, *offers: Offer, slots: int = 100, worker: str = "w") -> None:

@@ -11,9 +11,9 @@ import settings
 from app.openai.emulation import emulate
 from app.openai.messages import given_files, memory, to_messages
 from app.openai.requests import ChatMessage, TextPart, decode_chat
-from app.openai.usage import summarize_prompt
 from tests.support.work import lines_of_code
 from wire.jobs import Attachment, Message
+from wire.tokens.prompt import summarize_prompt
 
 TEXT = {"type": "text", "text": "a"}
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}

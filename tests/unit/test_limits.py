@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from app.openai import limits
 from app.openai.limits import AnswerLimits
-from app.openai.tokens import count, encoding
 from wire.events import Finish
+from wire.tokens.text import count, encoding
 
 # Few letters, so that stop sequences do occur, overlap and begin without ending.
 LETTERS = st.text("abc\n", max_size=40)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from wire.usage import PASSTHROUGH
+from wire.line.usage import PASSTHROUGH
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,8 +22,8 @@ from wire.line.limits import Limits
 from wire.line.offers import LiveUpstream, lanes_of
 from wire.line.scripts import Scripts
 from wire.line.status import JobStatus
+from wire.line.usage import encode_model
 from wire.line.view import LineView, UnknownReply, front_ends, known_word
-from wire.usage import encode_model
 
 Cancelled = Literal[
     "cancelled",  # it was waiting, and is cancelled

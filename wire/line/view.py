@@ -15,7 +15,7 @@ from wire.line.limits import gap
 from wire.line.presence import Presences
 from wire.line.scripts import Scripts
 from wire.line.status import FinalState
-from wire.usage import NO_TOKENS, Tokens
+from wire.line.usage import NO_TOKENS, Tokens
 
 
 class UnknownReply(Exception):

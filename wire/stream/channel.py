@@ -14,6 +14,7 @@ from typing import Protocol
 from wire.line import keys
 from wire.line.claims import Claim
 from wire.line.status import FinalState
+from wire.line.usage import NO_TOKENS, Tokens
 from wire.redis.client import Redis
 from wire.redis.subscription import Subscription
 
@@ -72,6 +73,7 @@ class PublishingLine(Protocol):
         *,
         reason: str = "",
         upstream_failed: bool = False,
+        tokens: Tokens = NO_TOKENS,
     ) -> bool:
         """See `LineView.finish`."""
         ...

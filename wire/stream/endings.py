@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from wire.events import UNNUMBERED, Batch, Ending, Failed
 from wire.line.claims import StalledJob
 from wire.line.status import FinalState
+from wire.line.usage import Tokens
 from wire.line.view import LineView
 from wire.seal import Seal
 from wire.stream import log
@@ -25,14 +26,18 @@ def end_state(ending: Ending) -> FinalState:
     return "done"
 
 
-async def finish_stalled(line: LineView, seal: Seal, job: StalledJob, failed: Failed) -> bool:
+async def finish_stalled(
+    line: LineView, seal: Seal, job: StalledJob, failed: Failed, tokens: Tokens
+) -> bool:
     """Finish a job whose worker is gone. False: it has been finished, or it goes on after all."""
     # Its worker knows how many events were published, we do not.
     batch = Batch(job.id, job.attempt, UNNUMBERED, [failed])
     entry, frames = log.seal_entry(seal, batch), seal_frames(seal, job.front_ends, batch)
     state = end_state(failed)
     reason = "cancelled" if state == "cancelled" else "worker_lost"
-    return await line.finish(job.id, job.attempt, state, entry, frames, reason=reason)
+    return await line.finish(
+        job.id, job.attempt, state, entry, frames, reason=reason, tokens=tokens
+    )
 
 
 async def finish_waiting(

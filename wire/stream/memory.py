@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from wire.line import keys
 from wire.line.claims import Claim
 from wire.line.status import FinalState
+from wire.line.usage import NO_TOKENS, Tokens
 
 
 class MemorySubscription:
@@ -95,8 +96,9 @@ class MemoryLine:
         *,
         reason: str = "",
         upstream_failed: bool = False,
+        tokens: Tokens = NO_TOKENS,
     ) -> bool:
-        """See `wire.line.view.LineView.finish`. Neither states nor reasons are kept."""
+        """See `wire.line.view.LineView.finish`. Of the job, nothing else is kept."""
         if self._current.get(id) != attempt:
             return False
         self._current[id] = None

@@ -26,6 +26,7 @@ from contextlib import AbstractAsyncContextManager
 from runtime.tasks import background
 from wire.events import Batch, Ending, Event, Failed
 from wire.line import keys
+from wire.line.usage import NO_TOKENS, Tokens
 from wire.redis.outage import Outage
 from wire.seal import Seal
 from wire.stream import log
@@ -97,11 +98,16 @@ class Outbox:
         self._open.add(publication)
 
     async def finish(
-        self, publication: Publication, ending: Ending, *, upstream_failed: bool = False
+        self,
+        publication: Publication,
+        ending: Ending,
+        *,
+        upstream_failed: bool = False,
+        tokens: Tokens = NO_TOKENS,
     ) -> bool:
         """Publish the rest of an attempt and its ending, and free its slot.
 
-        False if the attempt was not the current one any more. `upstream_failed` as in
+        False if the attempt was not the current one any more. `upstream_failed` and `tokens` as in
         `LineView.finish`.
 
         Raises:
@@ -122,6 +128,7 @@ class Outbox:
             seal_frames(self._seal, publication.front_ends, last),
             reason=ending.fault if isinstance(ending, Failed) else "",
             upstream_failed=upstream_failed,
+            tokens=tokens,
         )
 
     def abandon(self, publication: Publication, failed: Failed) -> None:

@@ -40,7 +40,8 @@ function jobs.finish(id, state, reason, tokens)
   if held then fairness.pay(lane, key, family, slots, took, upstreams.others_wait(job.upstream, lane, key)) end
   if took > 0 then precedence.count_slot_time(job.upstream, sort, took) end
   metrics.count('gateway_endings_total', {lane = sort, reason = reason})
-  usage.ending(job, reason, took * (job.leased or 1) + (job.slot_ms or 0), tokens)
+  local slot_ms = took * (job.leased or 1) + (job.slot_ms or 0)
+  usage.ending(job, reason, slot_ms, sort ~= 'images' and tokens or nil)
   if held then -- else it only waited in its key's line: no seat and no slot is free
     local queued = line.fill_seats(key)
     if queued[lane] then fairness.advance_tag(queued[lane], lane, key) end

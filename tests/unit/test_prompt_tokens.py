@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from app.openai.usage import summarize_prompt
 from wire.jobs import Attachment, Message
+from wire.tokens.prompt import summarize_prompt
 
 FILE = Attachment("a.pdf", "application/pdf", 1, "0" * 64)
 

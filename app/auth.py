@@ -18,7 +18,7 @@ from app.openai.errors import ModelNotFound, Unauthorized
 from settings import Bot, Settings
 from settings.client_access import ClientAccess
 from wire.jobs import fingerprint
-from wire.keyring import PREFIX, IssuedKey
+from wire.keyring import PREFIX, IssuedKey, identity
 from wire.line.usage import PASSTHROUGH
 
 ANONYMOUS = "no key"
@@ -137,7 +137,7 @@ class Auth:
             raise Unauthorized(_REVOKED)
         if record.has_expired(time.time()):
             raise Unauthorized(_EXPIRED)
-        return Caller(f"gw {record.id}", "", record)
+        return Caller(identity(record.id), "", record)
 
     def check_shared(self, caller: Caller) -> None:
         """Check that a caller may use the shared upstreams.

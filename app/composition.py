@@ -116,7 +116,7 @@ def build_server(
     attachments = Attachments(config.files, blobs, media, budget)
     items = Items(StoredItems(redis, seal, config.responses))
     models = ModelCatalog(config.models, config.custom)
-    keyring = Keyring(redis)
+    keyring = Keyring(redis, seal)
     access = client_access(config, host)
     auth = Auth(config, access, KeyLookup(keyring.get))
     no_keys = NoKeys(access, keyring.count)

@@ -14,6 +14,7 @@ from sanic import HTTPResponse, Request
 import settings
 from app.files.attachments import Resources
 from app.http.access_log import log_failure
+from app.http.allowance import allowance_headers
 from app.http.json_answer import encoded_json
 from app.http.keepalive import StreamKeepalive, stream_keepalive
 from app.http.stream import SSE_HEADERS, ResponseStream
@@ -110,7 +111,7 @@ class Delivery:
             ApiError: the request failed before anything was sent.
         """
         if not prepared.stream:
-            whole = self._whole(prepared, resources)
+            whole = self._whole(request, prepared, resources)
             return await send_with_keepalive(request, whole, self._config)
         with await self._submit(prepared, resources) as ticket:
             await _discard_unneeded(prepared, ticket, resources)
@@ -125,7 +126,9 @@ class Delivery:
             resources.blob_keys.clear()
         return ticket
 
-    async def _whole(self, prepared: PreparedRequest, resources: Resources) -> HTTPResponse:
+    async def _whole(
+        self, request: Request, prepared: PreparedRequest, resources: Resources
+    ) -> HTTPResponse:
         with await self._submit(prepared, resources) as ticket:
             await _discard_unneeded(prepared, ticket, resources)
             rendering = prepared.render(ticket.id)
@@ -134,7 +137,7 @@ class Delivery:
                 if rendering.failure:
                     raise rendering.failure
             body = await rendering.whole()
-            return encoded_json(body, ticket.headers | dict(rendering.headers))
+            return encoded_json(body, _headers(request, ticket) | dict(rendering.headers))
 
     async def _stream(self, request: Request, rendering: Rendering, ticket: Ticket) -> None:
         clock = asyncio.get_running_loop().time
@@ -144,7 +147,7 @@ class Delivery:
         # Some dialects begin an answer to show an error in it.
         if rendering.failure and (not rendering.begun or isinstance(events[0], Failed)):
             raise rendering.failure
-        headers = SSE_HEADERS | ticket.headers | dict(rendering.headers)
+        headers = SSE_HEADERS | _headers(request, ticket) | dict(rendering.headers)
         stream = await ResponseStream.begin(request, self._config.send_timeout, headers)
         kind = stream_keepalive(request, self._config)
         await stream.send(first or await _keepalive(kind, rendering, ticket, at_once=True))
@@ -172,6 +175,10 @@ class Delivery:
         if rendering.is_complete:
             await stream.send(await rendering.ending())
         await stream.end()
+
+
+def _headers(request: Request, ticket: Ticket) -> dict[str, str]:
+    return ticket.headers | allowance_headers(request, ticket.allowance)
 
 
 async def _discard_unneeded(

@@ -11,6 +11,7 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from app.auth import Caller
+from app.http.allowance import allowance_headers
 from app.http.body import read_body
 from app.http.budget import MemoryBudget, Reservation
 from app.http.json_answer import json
@@ -78,7 +79,7 @@ class ImageTurn:
         """
         reply, own_text = AnswerText(Bot()), AnswerText(_TEXT_ONLY)
         with await line.submit(job, scheduling) as ticket:
-            self.headers = ticket.headers
+            self.headers = ticket.headers | allowance_headers(None, ticket.allowance)
             while True:
                 for event in links.add_to(await ticket.events()):
                     match event:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import re
 import sys
 import time
@@ -34,6 +35,7 @@ from wire.keyring import (
 from wire.redis.client import connect
 from wire.redis.outage import REDIS_ERRORS
 from wire.redis.trouble import trouble
+from wire.seal import Seal, load_secret
 
 
 class KeysError(Exception):
@@ -157,9 +159,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _run(config: Settings, given: argparse.Namespace) -> None:
+    seal = Seal(load_secret(config.directory, os.environ))
     redis = connect(config.redis.role_url, connections=2)
     try:
-        await _COMMANDS[given.command](Keyring(redis), given)
+        await _COMMANDS[given.command](Keyring(redis, seal), given)
     finally:
         await redis.aclose()
     if given.command == "new" and not client_access(config).has_gateway_keys:

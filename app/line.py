@@ -20,7 +20,7 @@ from app.scheduling import BANDS, SHARES, Scheduling
 from settings import Settings
 from wire.events import Event, Failed
 from wire.jobs import ChatJob, RelayedJob, encode_job, is_pool
-from wire.line.admission import Accepted, Admission, Attached, Clash, NewJob, Refused
+from wire.line.admission import Accepted, Admission, Allowance, Attached, Clash, NewJob, Refused
 from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.scripts import WrongVersionError
 from wire.line.status import JobStatus
@@ -150,6 +150,7 @@ class Line:
         Raises:
             LineUnavailable: Redis is unreachable, or too slow.
             KeyRefused, LineFull, WaitTooLong, ModelCapped: the job was refused.
+            KeyRevoked, RateLimited, QuotaSpent: the gateway key may have no job now.
             NoWorker, CircuitOpen: so is every job for now.
             IdempotencyMismatch, AnswerLost: its idempotency key leads to no answer for it.
         """
@@ -238,6 +239,7 @@ class Line:
             model=job.model,
             units=self.config.usage.units_of(job.model),
             usage_days=self.config.usage.keep_days,
+            issued=caller.issued.id if caller.issued else "",
         )
         if (same := scheduling.idempotency) is None:
             return new
@@ -331,7 +333,7 @@ class Ticket:
         self, _: type[BaseException] | None, error: BaseException | None, __: object
     ) -> None:
         if isinstance(error, ApiError):
-            error.job = self.id
+            error.job, error.allowance = self.id, self.allowance
         self.detach()
         self._reply.close()
 
@@ -358,6 +360,11 @@ class Ticket:
         if failed := await self._line.give_up_waiting(self.id, self._key, self._lane):
             raise JobFailed(failed)
         self._deadline += self._line.config.longest_start
+
+    @property
+    def allowance(self) -> Allowance | None:
+        """Requests that the key may still make, if that is limited and this one was counted."""
+        return self.place.allowance if self.place else None
 
     def detach(self, *, enough: bool = False) -> None:
         """Stop following the job. Returns immediately; runs in the background.

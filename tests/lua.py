@@ -20,6 +20,7 @@ from wire.line.scripts.linking import LinkError, link, needs
 FOLDERS = (
     HERE / "wire/line/scripts",
     HERE / "wire/item_scripts",
+    HERE / "wire/keyring_scripts",
     HERE / "workers/pandora/deletion_scripts",
 )
 GLOBALS = {

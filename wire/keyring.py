@@ -14,7 +14,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -23,9 +24,13 @@ from msgspec.structs import asdict, replace
 from settings import CountOrZero, SecondsOrZero, Weight
 from wire.jobs import fingerprint
 from wire.line import keys
+from wire.line.scripts import load, modules
 from wire.redis.client import Redis
+from wire.seal import Seal
 
 logger = logging.getLogger(__name__)
+
+_SCRIPTS = Path(__file__).parent / "keyring_scripts"
 
 PREFIX = "gw-"
 """Beginning of every gateway key."""
@@ -107,11 +112,22 @@ class NoSuchKeyError(Exception):
         super().__init__(f"There is no gateway key with the id {id}.")
 
 
-class Keyring:
-    """All gateway keys. Every method raises `REDIS_ERRORS` if Redis cannot be used."""
+def identity(id: str) -> str:
+    """Return the identity of the callers with a gateway key. It is not the key itself, so it can be
+    computed from a record."""
+    return f"gw {id}"
 
-    def __init__(self, redis: Redis) -> None:
+
+class Keyring:
+    """All gateway keys. Every method raises `REDIS_ERRORS` if Redis cannot be used.
+
+    A change of limits holds at once, also for jobs that wait already.
+    """
+
+    def __init__(self, redis: Redis, seal: Seal) -> None:
         self._redis = redis
+        self._seal = seal
+        self._store_record = load(redis, _SCRIPTS, modules(seal.fingerprint))["store"]
 
     async def new(self, name: str, fields: Mapping[str, object]) -> tuple[str, IssuedKey]:
         """Issue a key, with values of some fields; return it and its record.
@@ -122,7 +138,7 @@ class Keyring:
         key = PREFIX + secrets.token_urlsafe(32)
         bare = IssuedKey(id=fingerprint(key), sha256=_digest(key), name=name, created=_now())
         record = bare.changed(fields)
-        await self._put(record)
+        await self._store(b"", record)
         return key, record
 
     async def get(self, id: str) -> IssuedKey | None:
@@ -171,35 +187,28 @@ class Keyring:
         """
         added = 0
         for record in records:
-            if await self._redis.set(keys.issued(record.id), _encoded(record), nx=True):
+            if await self._store(b"", record):
                 added += 1
             elif record.revoked:
                 await self._change(record.id, partial(_revoked, at=record.revoked))
-            await self._redis.sadd(keys.keyring, record.id)  # type: ignore[misc]  # redis-py: sync or async
         return added
-
-    async def _put(self, record: IssuedKey) -> None:
-        pipeline: Any = self._redis.pipeline()
-        pipeline.set(keys.issued(record.id), _encoded(record))
-        await pipeline.sadd(keys.keyring, record.id).execute()
 
     async def _change(self, id: str, change: Callable[[IssuedKey], IssuedKey]) -> IssuedKey:
         """Replace a record by what `change` makes of it, unless another change comes first; then
         begin again."""
-
-        async def replaced(pipeline: Any) -> IssuedKey:
-            record = _readable(id, await pipeline.get(keys.issued(id)))
-            if record is None:
+        while True:
+            present = await self._redis.get(keys.issued(id))
+            record = _readable(id, present)
+            if present is None or record is None:
                 raise NoSuchKeyError(id)
             changed = change(record)
-            pipeline.multi()
-            pipeline.set(keys.issued(id), _encoded(changed))
-            return changed
+            if await self._store(present, changed):
+                return changed
 
-        result: IssuedKey = await self._redis.transaction(
-            replaced, keys.issued(id), value_from_callable=True
-        )
-        return result
+    async def _store(self, present: bytes, record: IssuedKey) -> bool:
+        """Store a record in place of the present one, b"" for none; False if that is another."""
+        key = self._seal.name("account", identity(record.id))
+        return bool(await self._store_record(args=[record.id, present, _encoded(record), key]))
 
 
 def _revoked(record: IssuedKey, at: int) -> IssuedKey:

@@ -15,6 +15,7 @@ from sanic.response import BaseHTTPResponse, empty
 
 import settings
 from app.http.access_log import entry_of, log_failure
+from app.http.allowance import NAMES as ALLOWANCE_HEADERS
 from app.http.body import SMALL
 from app.http.connection import UNPARSED, GatewayHttp
 from app.http.connections import limited_connections
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 EXPOSED = (
     "x-request-id, retry-after, x-should-retry, x-queue-id, x-queue-position, x-queue-eta,"
-    " x-ignored-parameters, x-format-warning"
+    " x-ignored-parameters, x-format-warning, " + ", ".join(ALLOWANCE_HEADERS)
 )
 """Headers of answers that pages may read."""
 

@@ -5,7 +5,8 @@
      |   `- UnsupportedParameter
      |- ImageGenerateFail     400  the upstream drew nothing
      |- Unauthorized          401
-     |   `- KeyRefused            the upstream refused this key before
+     |   |- KeyRefused            the upstream refused this key before
+     |   `- KeyRevoked            the gateway key is not valid any more
      |- ModelNotFound         404
      |- NotFound              404
      |- ItemNotFound          404  an item that a request refers to is not stored
@@ -19,7 +20,11 @@
      |- LineFull              429  our limit: too many requests are waiting
      |   |- WaitTooLong
      |   |- TooManyLargeRequests   too many large ones arrive at once
+     |   |- KeyFull                too many of this key
      |   `- ModelCapped            the upstream's limit
+     |- RateLimited           429  the limit of a gateway key
+     |   `- TooManyWrongKeys       or of an address
+     |- QuotaSpent            429  the budget of a gateway key
      |- LineUnavailable       503  our fault: Redis is unreachable, or this front end is stopping
      |   |- TooManyConnections
      |   |- NoWorker
@@ -34,12 +39,14 @@ from __future__ import annotations
 
 import math
 import random
-from typing import ClassVar, get_args
+from typing import ClassVar, Literal, get_args
 
 import msgspec
 
 from wire.events import Failed, Fault
-from wire.line.admission import Clash, RefusalReason, Refused
+from wire.line.admission import Allowance, Clash, RefusalReason, Refused
+
+Late = Literal["", "key", "address"]
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -66,6 +73,11 @@ class ApiError(Exception):
     retry_after: float | None = None
     retry: bool = True
     """False to keep an SDK from retrying by itself where the status alone would make it."""
+    allowance: Allowance | None = None
+    """Requests that the client's key may still make, if that is limited."""
+    late: ClassVar[Late] = ""
+    """The answer is delayed for clients that keep coming with the same key, or from the same
+    address."""
     job: str = ""
     """Id of the failed job, as in the logs of workers."""
 
@@ -142,10 +154,15 @@ class Unauthorized(ApiError):
 
     status = 401
     code = "invalid_api_key"
+    late: ClassVar[Late] = "address"
 
 
 class KeyRefused(Unauthorized):
     """Incorrect API key. The upstream refused this key less than a minute ago."""
+
+
+class KeyRevoked(Unauthorized):
+    """Incorrect API key. It was revoked or has expired. Ask the operator for another one."""
 
 
 class ModelNotFound(ApiError):
@@ -233,8 +250,14 @@ class LineFull(ApiError):
     code = "queue_full"
 
 
+class KeyFull(LineFull):
+    """Too many requests of this key are waiting."""
+
+    late: ClassVar[Late] = "key"
+
+
 class WaitTooLong(LineFull):
-    """The expected wait is longer than this gateway, or X-Max-Wait, allows."""
+    """The expected wait is longer than this gateway, this key or X-Max-Wait allows."""
 
     code = "wait_too_long"
 
@@ -257,6 +280,30 @@ class ModelCapped(LineFull):
     """This account has reached its upstream limit for this model."""
 
     code = "model_cap_exceeded"
+
+
+class RateLimited(ApiError):
+    """Rate limit reached for requests per minute of this key."""
+
+    status = 429
+    type = "requests"
+    code = "rate_limit_exceeded"
+    late: ClassVar[Late] = "key"
+
+
+class TooManyWrongKeys(RateLimited):
+    """Too many requests with a wrong key, or without one, from this address. Check the API key."""
+
+    late: ClassVar[Late] = "address"
+
+
+class QuotaSpent(ApiError):
+    """You exceeded the current quota of this key. Ask the operator of this gateway for more."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    late: ClassVar[Late] = "key"
 
 
 class LineUnavailable(ApiError):
@@ -317,12 +364,12 @@ FAULT_STATUSES = frozenset((status, code) for status, _, code in _OF_FAULT.value
 """Status and default code of all faults."""
 
 _OF_REFUSAL: dict[RefusalReason, tuple[type[ApiError], str | None]] = {
+    "key_revoked": (KeyRevoked, None),
+    "rate_limited": (RateLimited, None),
+    "budget_spent": (QuotaSpent, None),
     "key_refused": (KeyRefused, None),
     "queue_full": (LineFull, None),
-    "key_full": (
-        LineFull,
-        "Too many requests of this key are waiting.",
-    ),
+    "key_full": (KeyFull, None),
     "too_many_bytes": (
         LineFull,
         "The waiting requests are too large in total.",
@@ -340,8 +387,9 @@ def refusal_error(refusal: Refused) -> ApiError:
     """Map a refused admission to the error that the client gets."""
     kind, message = _OF_REFUSAL[refusal.reason]
     failure = kind(message)
-    failure.retry_after = refusal.retry_after
+    failure.retry_after = refusal.retry_after or None
     failure.retry = refusal.kept and refusal.retry_after <= LONGEST_RETRY
+    failure.allowance = refusal.allowance
     return failure
 
 

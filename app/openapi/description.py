@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import get_args
 
-from app.http.error_answer import is_message_path
+from app.http.dialect import is_message_path
 from app.openapi.errors import OTHERWISE, error_answers, header_references
 from app.openapi.headers import (
+    ANTHROPIC_LIMITS,
     EMULATED,
     ETAG,
     IF_NONE_MATCH,
     IN_LINE,
     LAST_EVENT_ID,
+    OPENAI_LIMITS,
     REQUEST_ID,
     RETRY_AFTER,
     SCHEDULING,
@@ -27,7 +29,10 @@ from app.server import Route
 VERSION = "3.1.0"
 
 _PARAMETERS = (*SCHEDULING, LAST_EVENT_ID, IF_NONE_MATCH)
-_HEADERS = (REQUEST_ID, RETRY_AFTER, SHOULD_RETRY, ETAG, *IN_LINE, *EMULATED)
+_HEADERS = (
+    *(REQUEST_ID, RETRY_AFTER, SHOULD_RETRY, ETAG, *IN_LINE, *EMULATED),
+    *(*OPENAI_LIMITS, *ANTHROPIC_LIMITS),
+)
 _KEY: list[Schema] = [{"bearer": []}, {"x-api-key": []}]
 _PART = re.compile(r"<(\w+)(?::\w+)?>")
 

@@ -23,7 +23,7 @@ ANYWHERE: Kinds = (
     errors.LineUnavailable,
     errors.TooManyConnections,
 )
-OF_A_KEY: Kinds = (errors.Unauthorized,)
+OF_A_KEY: Kinds = (errors.Unauthorized, errors.TooManyWrongKeys)
 OF_A_BODY: Kinds = (
     *OF_A_KEY,
     errors.UnsupportedParameter,
@@ -34,9 +34,13 @@ OF_A_BODY: Kinds = (
 IN_LINE: Kinds = (
     *OF_A_BODY,
     errors.KeyRefused,
+    errors.KeyRevoked,
     errors.AnswerLost,
     errors.IdempotencyMismatch,
+    errors.RateLimited,
+    errors.QuotaSpent,
     errors.LineFull,
+    errors.KeyFull,
     errors.WaitTooLong,
     errors.ModelCapped,
     errors.NoWorker,

@@ -92,6 +92,22 @@ IN_LINE = (
     Header("x-queue-position", "Its position when it was put in line. 1 is next.", _COUNT),
     Header("x-queue-eta", "The estimated wait in seconds.", _COUNT),
 )
+OPENAI_LIMITS = (
+    Header("x-ratelimit-limit-requests", "Requests that the key may make in a minute.", _COUNT),
+    Header("x-ratelimit-remaining-requests", "Those that are left.", _COUNT),
+    Header("x-ratelimit-reset-requests", "Time until all are free again, as in `1m0s`.", _TEXT),
+)
+ANTHROPIC_LIMITS = (
+    Header(
+        "anthropic-ratelimit-requests-limit", "Requests that the key may make in a minute.", _COUNT
+    ),
+    Header("anthropic-ratelimit-requests-remaining", "Those that are left.", _COUNT),
+    Header(
+        "anthropic-ratelimit-requests-reset",
+        "Time at which all are free again.",
+        {"type": "string", "format": "date-time"},
+    ),
+)
 EMULATED = (
     Header(IGNORED, "Fields of the request that had no effect.", _TEXT),
     Header(FORMAT_WARNING, "Code of a warning about the JSON of the answer.", _TEXT),

@@ -23,10 +23,12 @@ from app.openai.responses.answers import Response, Sent
 from app.openai.responses.requests import ResponsesRequest
 from app.openapi.errors import IN_LINE, OF_A_BODY, OF_A_KEY, Kinds
 from app.openapi.headers import (
+    ANTHROPIC_LIMITS,
     EMULATED,
     ETAG,
     IF_NONE_MATCH,
     LAST_EVENT_ID,
+    OPENAI_LIMITS,
     SCHEDULING,
     Header,
 )
@@ -169,7 +171,7 @@ _IMAGES = Operation(
     parameters=SCHEDULING,
     body=(ImagesRequest,),
     example={"model": "gpt-4", "prompt": "A lighthouse at night"},
-    replies=(Reply("The images.", {JSON: (ImagesAnswer,)}, IN_LINE_HEADERS),),
+    replies=(Reply("The images.", {JSON: (ImagesAnswer,)}, (*IN_LINE_HEADERS, *OPENAI_LIMITS)),),
     errors=(*IN_LINE, ImageGenerateFail),
 )
 
@@ -292,6 +294,7 @@ def _model_operation(path: ApiPath, call: Call, *, own: bool, relayed: bool) -> 
     answers = [call.answer] if own else []
     is_streamed = bool(call.events)
     is_counted = path == "messages/count_tokens" and not relayed
+    limits = ANTHROPIC_LIMITS if path.startswith("messages") else OPENAI_LIMITS
     content: dict[str, tuple[object, ...]] = {
         JSON: (*answers, *([call.served] if relayed else [])),
     }
@@ -306,7 +309,7 @@ def _model_operation(path: ApiPath, call: Call, *, own: bool, relayed: bool) -> 
             Reply(
                 "The answer.",
                 content | ({SSE: ()} if is_streamed else {}),
-                () if is_counted else (*IN_LINE_HEADERS, *(EMULATED if own else ())),
+                () if is_counted else (*IN_LINE_HEADERS, *limits, *(EMULATED if own else ())),
                 events=call.events,
             ),
         ),

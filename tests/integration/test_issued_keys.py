@@ -60,8 +60,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def keyring(redis: Redis) -> Keyring:
-    return Keyring(redis)
+def keyring(redis: Redis, seal: Seal) -> Keyring:
+    return Keyring(redis, seal)
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from wire.jobs import fingerprint
 from wire.keyring import PREFIX, IssuedKey, Keyring, NoSuchKeyError
 from wire.line import keys
 from wire.redis.client import Redis
+from wire.seal import Seal
 
 
 @pytest.fixture
-def keyring(redis: Redis) -> Keyring:
-    return Keyring(redis)
+def keyring(redis: Redis, seal: Seal) -> Keyring:
+    return Keyring(redis, seal)
 
 
 async def test_a_new_key_is_found_by_itself_and_nothing_else(keyring: Keyring) -> None:

@@ -255,7 +255,8 @@ async def scenes(
     await gpts.miss("bearer", "g-2")
     await UploadedFiles(redis, seal, ttl=60.0).put("bearer", FILE, Uploaded("file-1", "a", "", 1))
     await StoredItems(redis, seal, settings.Responses()).put("bearer", {"msg_1": b"item"})
-    await Keyring(redis).new("bot", {})
+    _, issued = await Keyring(redis, seal).new("bot", {"requests_per_minute": 1})
+    await enqueue(queue, "limited", key="limited", issued=issued.id)
     await step()
     return seen
 

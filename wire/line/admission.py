@@ -22,7 +22,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     their tags. `bytes` is the memory that it takes. `max_wait` is the client's own limit, in
     seconds. `idem` is its idempotency key and `digest` identifies the request under that key.
     `resumes`: its client has received part of the answer, so another job would be useless to it.
-    `accepted`: it was admitted before, and lost by Redis.
+    `accepted`: it was admitted before, and lost by Redis. `issued` is the id of the issued key
+    whose record has the limits of the job, also its `weight` and `key_slots`; "" for other keys.
 
     Its usage is counted under `book`, the fingerprint of a key of this gateway or else
     "passthrough", and under `model`, the name that the client used, and kept for `usage_days`. It
@@ -51,6 +52,18 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     units: float = 0.0
     usage_days: int = 92
+    issued: str = ""
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """Requests that an issued key may make in any minute, and those of them that are left.
+
+    `reset` is the number of seconds until all of them are free again.
+    """
+
+    limit: int
+    remaining: int
+    reset: float
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -58,6 +71,7 @@ class Accepted(msgspec.Struct, frozen=True):
 
     place: int
     wait: float
+    allowance: Allowance | None = None
 
 
 class Attached(msgspec.Struct, frozen=True):
@@ -67,6 +81,9 @@ class Attached(msgspec.Struct, frozen=True):
 
 
 RefusalReason = Literal[
+    "key_revoked",  # the gateway key is not, or no longer, valid
+    "rate_limited",  # the gateway key has made its requests of this minute
+    "budget_spent",  # the gateway key has used up its budget of the day or of the month
     "key_refused",  # the upstream refused this key less than a minute ago
     "queue_full",  # the maximum number of jobs is waiting
     "key_full",  # the maximum number of jobs of this key is waiting
@@ -88,6 +105,7 @@ class Refused(msgspec.Struct, frozen=True):
     reason: RefusalReason
     retry_after: float
     kept: bool = True
+    allowance: Allowance | None = None
 
 
 class Clash(msgspec.Struct, frozen=True):

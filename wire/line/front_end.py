@@ -12,6 +12,7 @@ from wire.line import keys
 from wire.line.admission import (
     Accepted,
     Admission,
+    Allowance,
     Attached,
     Clash,
     NewJob,
@@ -66,18 +67,24 @@ class FrontEndLine(LineView):
         described = msgspec.msgpack.encode(msgspec.structs.asdict(job) | _for_redis(job))
         reply = await self._run("enqueue", described, self._limits, body)
         match reply:
-            case [b"accepted", int(place), int(wait)]:
-                return Accepted(place, wait / 1000)
+            case [b"accepted", int(place), int(wait), *left]:
+                return Accepted(place, wait / 1000, _allowance(left))
             case [b"attached", bytes(id)]:
                 return Attached(id.decode())
-            case [b"refused", bytes(reason), int(wait), int(kept)]:
-                return Refused(cast(RefusalReason, reason.decode()), wait / 1000, bool(kept))
+            case [b"refused", bytes(reason), int(wait), int(kept), *left]:
+                return _refused(reason, wait, kept, left)
             case [b"mismatch" | b"lost" as why]:
                 return Clash("mismatch" if why == b"mismatch" else "lost")
             case [b"known"]:
                 return None
             case _:
                 raise UnknownReply(f"enqueue: {reply!r}")
+
+    async def refusal(self, issued: str) -> Refused | None:
+        """Return the refusal that the next job of an issued key would get now from its limits, if
+        any. Nothing changes."""
+        reason, wait, kept, *left = await self._run("allowance", issued)
+        return _refused(reason, wait, kept, left) if reason else None
 
     async def detach(
         self, id: str, reader: str, *, enough: bool = False, idempotency: str | None = None
@@ -163,6 +170,18 @@ def _upstream(
         about,
         None if open_for < 0 else open_for / 1000,
     )
+
+
+def _refused(reason: bytes, wait: int, kept: int, left: list[int]) -> Refused:
+    return Refused(cast(RefusalReason, reason.decode()), wait / 1000, bool(kept), _allowance(left))
+
+
+def _allowance(left: list[int]) -> Allowance | None:
+    """Decode the end of a reply: nothing, or three numbers."""
+    if not left:
+        return None
+    limit, remaining, reset = left
+    return Allowance(limit, remaining, reset / 1000)
 
 
 def _for_redis(job: NewJob) -> dict[str, object]:

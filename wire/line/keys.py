@@ -41,9 +41,10 @@ lane = Key("gateway:lane:{lane}")
 promises = Key("gateway:promises:{lane}")
 outside = Key("gateway:outside:{lane}")
 
-# Gateway keys: their records.
+# Gateway keys: their records, and the requests of the last minute.
 issued = Key("gateway:issued:{id}")
 keyring = Key("gateway:keyring")
+recent = Key("gateway:recent:{id}")
 
 # Keys: who asks.
 key = Key("gateway:key:{key}")

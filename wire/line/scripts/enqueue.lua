@@ -1,9 +1,17 @@
--- needs: admission, channels, clock, durations, fairness, forecast, hash, jobs, keys, lanes, line, metrics, strangers, usage
+-- needs: admission, allowance, channels, clock, durations, fairness, forecast, hash, jobs, keys, lanes, line, metrics, strangers, usage
 -- Admit a new job to the line, or refuse it. ARGV: the job and the limits, as msgpack; its sealed request.
 -- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch'} | {'lost'} |
--- {'refused', reason, retry time in ms from now, 0 if the client should not retry by itself}.
+-- {'refused', reason, retry time in ms from now, 0 if the client should not retry by itself}. To the reply that
+-- accepts or refuses a job of an issued key with a limit of requests, {..., limit a minute, those left, time in ms
+-- until all are free again} is added.
 local job, limits, body = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2]), ARGV[3]
 local id, lane, key, sort = job.id, job.lane, job.key, lanes.sort(job.lane)
+local issued = nil -- the record of an issued key
+
+local function refuse(reason, wait, retry)
+  metrics.count('gateway_refusals_total', {lane = sort, reason = reason})
+  return {'refused', reason, math.ceil(wait), retry == false and 0 or 1, allowance.left(issued)}
+end
 
 redis.call('SET', keys.front_end(job.front_end), '', 'PX', limits.front_ttl) -- its front end is alive
 if redis.call('EXISTS', keys.job(id)) == 1 then return {'known'} end
@@ -33,6 +41,15 @@ if job.idem then
 end
 if job.resumes then return {'lost'} end
 
+if job.issued ~= '' then
+  issued = allowance.record(job.issued)
+  if not job.accepted then
+    local reason, wait, retry = allowance.refusal(issued)
+    if reason then return refuse(reason, wait, retry) end
+  end
+  if issued then allowance.apply(issued, job, limits) end
+end
+
 local record = keys.key(key)
 redis.call('HSET', record, 'cap', job.key_slots, 'weight', job.weight)
 job.account = job.own_slots > 0 and key or nil -- else the claim chooses one
@@ -45,8 +62,7 @@ if not job.accepted then
   local reason, wait, kept = admission.refusal(job, limits)
   if reason then
     strangers.keep(key, durations.MINUTE)
-    metrics.count('gateway_refusals_total', {lane = sort, reason = reason})
-    return {'refused', reason, math.floor(wait), kept == false and 0 or 1}
+    return refuse(reason, wait, kept)
   end
 end
 
@@ -72,10 +88,11 @@ if job.accepted then
   metrics.count('gateway_repairs_total', {what = 'resubmitted'})
 else
   metrics.count('gateway_jobs_total', {lane = sort})
+  if issued then allowance.count(issued, id) end
 end
 if not job.place then job.place, job.wait = forecast.wait(job, limits) end
 line.count_in(id, lane, key, clock.now + limits.longest)
 line.insert(id, job)
 line.fill_seats(key)
 redis.call('HSET', keys.job(id), 'predicted', job.wait)
-return {'accepted', job.place, job.wait}
+return {'accepted', job.place, job.wait, allowance.left(issued)}

@@ -23,4 +23,13 @@ end
 -- `2026-11`
 function calendar.month() return string.sub(calendar.day(), 1, 7) end
 
+-- Time (ms) until the day ends, and until the month does.
+function calendar.left_of_day() return durations.DAY - clock.now % durations.DAY end
+function calendar.left_of_month()
+  local year, month, day = string.match(calendar.day(), '(%d+)-(%d+)-(%d+)')
+  local is_leap = year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
+  local lengths = {31, is_leap and 29 or 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
+  return (lengths[tonumber(month)] - day) * durations.DAY + calendar.left_of_day()
+end
+
 return calendar

@@ -172,6 +172,12 @@ function line.unseat(key, family)
   unseat(key, function(place) return place.account == key and (not family or family == place.family) end)
 end
 
+-- Give the seats of a key's waiting jobs anew: it may have more or fewer jobs at once than before.
+function line.reseat(key)
+  unseat(key, function() return true end)
+  line.fill_seats(key)
+end
+
 -- Put a job that was requeued into its key's line. One that comes after it there leaves the queue of their lane.
 function line.put_back(id, job)
   unseat(job.key, function(place)

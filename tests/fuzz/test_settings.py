@@ -162,6 +162,32 @@ def test_variables_are_settings_or_are_refused(environ: dict[str, str]) -> None:
         assert meant.startswith("GATEWAY_")
 
 
+_SECRET = st.sampled_from(
+    [
+        "REDIS__URL",
+        "UPSTREAM__PROXY",
+        "UPSTREAM__CREDENTIAL",
+        "METRICS__TOKEN",
+        "GPTS__KEY_FOR_INFO",
+    ]
+)
+_BEFORE = st.sampled_from(
+    ["", " ", "redis://:", "redis://u:", "socks5://u:", "rediss+sentinel://:"]
+)
+_AFTER = st.sampled_from(["", " ", "@h:1", "@h/master", "@", "/@h", "?@h", "#@h:1", "\n", "é@h:1"])
+
+
+@fuzzed(_SECRET, _BEFORE, _AFTER, st.booleans())
+def test_no_secret_is_shown(name: str, before: str, after: str, is_openai: bool) -> None:
+    environ = {f"GATEWAY__{name}": before + CANARY + after}
+    if is_openai:
+        environ |= {"GATEWAY__UPSTREAM__KIND": "openai", "GATEWAY__UPSTREAM__BASE_URL": "http://h"}
+    with written(settings="", gpts="") as directory:
+        found, reason = loaded(environ, directory)
+    assert CANARY not in reason
+    assert CANARY not in repr(found)
+
+
 _URLS = (
     st.builds(
         "".join,

@@ -45,6 +45,16 @@ def test_every_name_in_the_glossary_is_defined_in_its_file() -> None:
         assert not missing, f"{path} does not define {missing}"
 
 
+@pytest.mark.parametrize("page", ["security.md", "security.zh-CN.md"])
+def test_every_test_that_the_page_on_security_names_exists(page: str) -> None:
+    text = (settings.HERE / "docs" / page).read_text(encoding="utf-8")
+    found = re.findall(r"`(tests/[\w/]+\.py)`: ((?:`\w+` ?)+)", text)
+    assert len(found) > 40
+    for path, names in found:
+        missing = set(re.findall(r"\w+", names)) - defined_in(path)
+        assert not missing, f"{path} does not define {missing}"
+
+
 def test_the_diagram_of_a_job_names_scripts_of_the_line() -> None:
     design = (settings.HERE / "docs" / "design.md").read_text(encoding="utf-8")
     diagram = design.partition("## A job\n")[2].split("```")[1]

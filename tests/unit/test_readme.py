@@ -12,7 +12,15 @@ import settings
 from app.openai import errors
 from tests.support.defaults import defaults
 
-TWICE = ("README", "docs/clients", "docs/settings", "docs/operating", "docs/upstreams", "docs/keys")
+TWICE = (
+    "README",
+    "docs/clients",
+    "docs/settings",
+    "docs/operating",
+    "docs/upstreams",
+    "docs/keys",
+    "docs/security",
+)
 """The pages that are in both languages."""
 PAGES = sorted([*settings.HERE.glob("*.md"), *(settings.HERE / "docs").glob("*.md")])
 

@@ -56,6 +56,7 @@ from wire.stream.channel import RedisChannel
 from wire.stream.inbox import Inbox
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
+from wire.upkeep.revocation import keep_ending_revoked
 from wire.upkeep.version import keep_version
 
 SWEEP_INTERVAL = 600.0
@@ -158,6 +159,7 @@ def build_server(
             keep_reconciling(upkeep, config.queue.heartbeat),
             keep_version(upkeep, config.queue.heartbeat),
             no_keys.keep_logging(),
+            keep_ending_revoked(upkeep, seal, keyring, ends_running=config.auth.on_revoke == "end"),
             keep_sweeping(media.sweep, "images and files", SWEEP_INTERVAL),
             keep_sweeping(blobs.sweep, "blobs of jobs", SWEEP_INTERVAL),
         )

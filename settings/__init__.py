@@ -95,6 +95,7 @@ class Auth(Section, frozen=True):
     keys: tuple[str, ...] = ()
     keys_file: str = ""
     open: bool = False
+    on_revoke: Literal["finish", "end"] = "finish"
 
     def __post_init__(self) -> None:
         self._normalize("keys", lambda keys: tuple(map(key_hash, keys)))

@@ -16,6 +16,7 @@ Finish = Literal["stop", "length", "content_filter"]
 
 Fault = Literal[
     "unauthorized",  # the upstream refused the client's bearer
+    "key_revoked",  # the client's gateway key was revoked
     "forbidden",  # the upstream refused the account or the address
     "too_long",  # the upstream found the messages too long
     "bad_file",  # the upstream refused one of the client's files

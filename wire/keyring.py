@@ -12,7 +12,7 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -179,6 +179,15 @@ class Keyring:
             NoSuchKeyError: there is no such record.
         """
         return await self._change(id, partial(_revoked, at=_now()))
+
+    async def revoked(self) -> Sequence[str]:
+        """Return the ids of revoked keys that may have jobs."""
+        found = await self._redis.smembers(keys.revoked)  # type: ignore[misc]  # redis-py: sync or async
+        return [id.decode() for id in found]
+
+    async def forget_revoked(self, id: str) -> None:
+        """Note that a revoked key has no job any more."""
+        await self._redis.srem(keys.revoked, id)  # type: ignore[misc]  # redis-py: sync or async
 
     async def import_(self, records: Iterable[IssuedKey]) -> int:
         """Add records that are missing, and return their number.

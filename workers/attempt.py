@@ -11,6 +11,7 @@ from wire.tokens.job import JobTokens
 
 Stop = Literal[
     "cancel",  # no reader is left
+    "revoked",  # its key was revoked
     "lost",  # its lease is not ours any more: another process settles the job, we must not
     "drain",  # this worker is stopping and its time is up
 ]

@@ -29,7 +29,7 @@ from wire.line.worker import WorkerLine
 from wire.redis.outage import REDIS_ERRORS, retry
 from wire.redis.trouble import trouble
 from wire.seal import Seal, SealError
-from wire.stream.endings import CANCELLED, end_state, finish_waiting
+from wire.stream.endings import CANCELLED, KEY_REVOKED, end_state, finish_waiting
 from wire.stream.outbox import Outbox, Superseded
 from workers.attempt import Attempt
 from workers.served import AnyServed
@@ -104,6 +104,8 @@ class Settlement:
         match attempt.stopped:
             case "cancel":
                 await self.finish(attempt, CANCELLED)
+            case "revoked":
+                await self.finish(attempt, KEY_REVOKED)
             case "drain" if attempt.publication.begun:
                 await self.finish(attempt, STOPPED)
             case "drain":
@@ -188,7 +190,8 @@ class Settlement:
         """Requeue a job, or finish it if it was cancelled meanwhile."""
         result = await self._insist(attempt, partial(requeue, attempt.claim, *args, **kwargs))
         if result == "cancelled":
-            await self.finish(attempt, CANCELLED)
+            revoked = attempt.stopped == "revoked"
+            await self.finish(attempt, KEY_REVOKED if revoked else CANCELLED)
 
     async def finish(
         self, attempt: Attempt, ending: Ending, *, upstream_failed: bool = False

@@ -174,8 +174,8 @@ class Worker:
             self._overtaken.append(command)
             return
         match command:
-            case Cancel():
-                attempt.stop("cancel")
+            case Cancel(revoked=revoked):
+                attempt.stop("revoked" if revoked else "cancel")
             case Attach(front_end=front_end):
                 attempt.publication.attach(front_end)
 

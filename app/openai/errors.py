@@ -343,6 +343,7 @@ class InternalError(ApiError):
 
 _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
     "unauthorized": (401, "invalid_request_error", "invalid_api_key"),
+    "key_revoked": (401, "invalid_request_error", "invalid_api_key"),
     "forbidden": (403, "permission_error", "upstream_forbidden"),
     "too_long": (400, "invalid_request_error", "context_length_exceeded"),
     "bad_file": (400, "invalid_request_error", "file_refused"),

@@ -20,6 +20,7 @@ from wire.about import About, encode_about
 from wire.events import Complete, Event, Piece, Started
 from wire.jobs import RelayedJob, lane_name
 from wire.keyring import IssuedKey, Keyring
+from wire.line import keys
 from wire.line.offers import Offer
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
@@ -57,6 +58,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The front end asks for upstreams and keys again and again."""
     monkeypatch.setattr("app.upstreams.INTERVAL", 0.02)
     monkeypatch.setattr("app.key_lookup.FRESH", 0.0)
+    monkeypatch.setattr("wire.upkeep.revocation.INTERVAL", 0.02)
 
 
 @pytest.fixture
@@ -107,6 +109,30 @@ class Bot:
 
     async def get(self, path: str) -> Any:
         return await self._client.get(path, headers=self._headers)
+
+    async def waiting(self, number: int) -> None:
+        """Return when as many jobs wait."""
+        async with asyncio.timeout(30):
+            while (
+                f'gateway_waiting{{lane="chat"}} {number}.0'
+                not in (await self._client.get("/metrics")).text
+            ):
+                await asyncio.sleep(0.01)
+
+    async def stream(self, path: str, begun: asyncio.Event, **fields: object) -> str:
+        """Return the text of a stream; `begun` is set when the first part of it has arrived."""
+        text = ""
+        async with self._client.session.stream(
+            "POST",
+            self._client.make_url(path),
+            json=BODY | fields | {"stream": True},
+            headers=self._headers | {"x-keepalive": "comment"},
+        ) as response:
+            assert response.status_code == 200
+            async for part in response.aiter_text():
+                text += part
+                begun.set()
+        return text
 
     async def ask(self, path: str = CHAT, **fields: object) -> Any:
         return await self._client.post(path, json=BODY | fields, headers=self._headers)
@@ -205,3 +231,77 @@ async def test_with_both_other_keys_are_answered_too(client: Client, keyring: Ke
         assert (await client.post(CHAT, json=BODY, headers=headers)).status_code == 200
     made_up = await client.post(CHAT, json=BODY, headers={"authorization": "Bearer gw-1"})
     assert made_up.status_code == 401
+
+
+REFUSALS = [
+    (CHAT, "invalid_request_error", "invalid_api_key"),
+    ("/v1/responses", "invalid_request_error", "invalid_api_key"),
+    (MESSAGES, "authentication_error", None),
+]
+
+
+async def test_the_waiting_requests_of_a_revoked_key_end_with_401_in_every_dialect(
+    client: Client, keyring: Keyring, upstream: ScriptedUpstream, redis: Redis
+) -> None:
+    other, gone = await bot(keyring, client), await bot(keyring, client)
+    done = asyncio.Event()
+    upstream.script = (HELLO[:1], done, HELLO[1:])
+    running = asyncio.create_task(other.ask())
+    while not upstream.active:
+        await asyncio.sleep(0.01)
+    begun = [asyncio.Event() for _ in REFUSALS]
+    wholes = [asyncio.create_task(gone.ask(path, input="hi")) for path, *_ in REFUSALS]
+    streams = [
+        asyncio.create_task(gone.stream(path, event, input="hi"))
+        for (path, *_), event in zip(REFUSALS, begun, strict=True)
+    ]
+    for event in begun:
+        await event.wait()
+    await gone.waiting(2 * len(REFUSALS))
+    await keyring.revoke(gone.id)
+    for (_, kind, code), whole in zip(REFUSALS, await asyncio.gather(*wholes), strict=True):
+        assert whole.status_code == 401
+        assert whole.json()["error"]["type"] == kind
+        assert whole.json()["error"].get("code") == code
+    for text in await asyncio.gather(*streams):
+        assert "This API key has been revoked." in text
+        assert "[DONE]" not in text
+    assert (await gone.ask()).status_code == 401
+    done.set()
+    assert (await running).status_code == 200
+    async with asyncio.timeout(30):
+        while await redis.exists(keys.revoked):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("config", "ends"),
+    [
+        (SETTINGS, False),
+        (replace(SETTINGS, auth=settings.Auth(mode="keys", on_revoke="end")), True),
+    ],
+    ids=["finish", "end"],
+)
+async def test_a_running_answer_of_a_revoked_key_finishes_or_ends(
+    client: Client, keyring: Keyring, upstream: ScriptedUpstream, redis: Redis, ends: bool
+) -> None:
+    gone = await bot(keyring, client)
+    done = asyncio.Event()
+    upstream.script = (HELLO[:1], done, HELLO[1:])
+    running = asyncio.create_task(gone.ask())
+    while not upstream.active:
+        await asyncio.sleep(0.01)
+    await keyring.revoke(gone.id)
+    assert (await gone.ask()).status_code == 401
+    if ends:
+        answer = await running
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == "invalid_api_key"
+    else:
+        assert await redis.smembers(keys.revoked) == {gone.id.encode()}  # type: ignore[misc]  # redis-py: sync or async
+    done.set()
+    answer = await running
+    assert answer.status_code == (401 if ends else 200)
+    async with asyncio.timeout(30):
+        while await redis.exists(keys.revoked):
+            await asyncio.sleep(0.01)

@@ -257,6 +257,7 @@ async def scenes(
     await StoredItems(redis, seal, settings.Responses()).put("bearer", {"msg_1": b"item"})
     _, issued = await Keyring(redis, seal).new("bot", {"requests_per_minute": 1})
     await enqueue(queue, "limited", key="limited", issued=issued.id)
+    await Keyring(redis, seal).revoke(issued.id)
     await step()
     return seen
 

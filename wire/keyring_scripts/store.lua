@@ -7,8 +7,9 @@ local id, present, new, key = unpack(ARGV)
 if (redis.call('GET', keys.issued(id)) or '') ~= present then return 0 end
 redis.call('SET', keys.issued(id), new)
 redis.call('SADD', keys.keyring, id)
+local issued = cjson.decode(new)
+if issued.revoked > 0 then redis.call('SADD', keys.revoked, id) end -- front ends end its jobs
 if redis.call('EXISTS', keys.key(key)) == 1 then
-  local issued = cjson.decode(new)
   redis.call('HSET', keys.key(key), 'cap', issued.max_running, 'weight', issued.weight)
   line.reseat(key)
 end

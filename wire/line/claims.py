@@ -9,6 +9,7 @@ import msgspec
 Verdict = Literal[
     "lost",  # the lease is not this worker's any more: another process finishes the job
     "cancel",  # no reader is left: finish it
+    "revoked",  # its key was revoked: finish it
 ]
 """Reason for which a worker has to stop a job that it holds."""
 

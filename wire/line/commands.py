@@ -11,10 +11,11 @@ import msgspec
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
-    """Stop an attempt and finish its job."""
+    """Stop an attempt and finish its job. `revoked`: since its key was revoked."""
 
     job: str
     attempt: int
+    revoked: bool = False
 
 
 class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):

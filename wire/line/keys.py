@@ -45,6 +45,7 @@ outside = Key("gateway:outside:{lane}")
 issued = Key("gateway:issued:{id}")
 keyring = Key("gateway:keyring")
 recent = Key("gateway:recent:{id}")
+revoked = Key("gateway:revoked")
 
 # Keys: who asks.
 key = Key("gateway:key:{key}")

@@ -14,6 +14,10 @@ MAX_CRASHES = 3
 """Number of crashed workers after which a job is not tried again."""
 
 
+AT_ONCE = 1000
+"""Jobs of a revoked key that are looked up in one call."""
+
+
 class UpkeepLine(LineView):
     """The line as every process helps to maintain it, and as health and metrics read it."""
 
@@ -40,6 +44,16 @@ class UpkeepLine(LineView):
         """Waiting jobs whose deadline passed more than `since` seconds ago: ids and front ends."""
         found = await self._run("overdue", round(since * 1000))
         return [(id.decode(), front_ends(readers)) for id, readers in found]
+
+    async def revoke(
+        self, key: str, *, ends_running: bool
+    ) -> tuple[int, list[tuple[str, list[str]]]]:
+        """Have workers end the running jobs of a key, if they have to.
+
+        Returns its waiting jobs, ids and front ends, and the number of its others.
+        """
+        others, *waiting = await self._run("revoke", key, int(ends_running), AT_ONCE)
+        return others, [(id.decode(), front_ends(readers)) for id, readers in waiting]
 
     async def body(self, id: str) -> bytes:
         """Return the sealed request of an unfinished job; b"" if there is none."""

@@ -14,6 +14,7 @@ from wire.stream import log
 from wire.stream.frames import seal_frames
 
 CANCELLED = Failed("cancelled", "The request was cancelled.", "cancelled")
+KEY_REVOKED = Failed("key_revoked", "This API key has been revoked.")
 WAITED_TOO_LONG = Failed(
     "waited_too_long", "The request waited too long. Retry when fewer requests are waiting."
 )

@@ -88,16 +88,16 @@ function jobs.requeue(id, reason, not_before)
 end
 
 -- Finish a waiting job, or have the worker of a running one finish it. Returns 'cancelled', 'running'
--- or 'gone'.
-function jobs.cancel(id)
+-- or 'gone'. `revoked`: since its key was revoked.
+function jobs.cancel(id, revoked)
   local state, worker, attempt = hash.get(keys.job(id), 'state', 'worker', 'attempt')
   if state == 'waiting' then
     jobs.finish(id, 'cancelled', 'cancelled')
     return 'cancelled'
   elseif state == 'running' then
     -- The mark is for the worker's next renewal, in case this message is lost.
-    redis.call('HSET', keys.job(id), 'cancel', 1)
-    channels.command(worker, {'cancel', id, tonumber(attempt)})
+    redis.call('HSET', keys.job(id), 'cancel', revoked and 'revoked' or 1)
+    channels.command(worker, {'cancel', id, tonumber(attempt), revoked == true})
     return 'running'
   end
   return 'gone'

@@ -110,6 +110,13 @@ def test_every_reference_leads_somewhere(kind: str) -> None:
 
 
 @EVERY
+def test_the_description_is_valid_openapi(kind: str) -> None:
+    import schemathesis  # it takes a second, so only here
+
+    schemathesis.openapi.from_dict(description(kind)).validate()
+
+
+@EVERY
 def test_every_part_of_a_path_is_described(kind: str) -> None:
     for path, _, operation in described_operations(kind):
         named = {p["name"] for p in operation["parameters"] if p.get("in") == "path"}

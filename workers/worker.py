@@ -189,7 +189,7 @@ class Worker:
         try:
             if before is not None:
                 await asyncio.wait([before])
-            if not await self._arq.run_claimed(job, number, partial(self._hold, attempt)):
+            if not await self._hold(attempt):
                 await self._settlement.finish(attempt, LOST)
         except REDIS_ERRORS as error:
             # Nothing was begun: its lease expires, and it is requeued.
@@ -205,14 +205,30 @@ class Worker:
                 del self.tasks[job]
             self._wake.set()
 
-    async def _hold(self, attempt: Attempt) -> None:
-        """Hold the conversation of an attempt and settle it."""
+    async def _hold(self, attempt: Attempt) -> bool:
+        """Hold the conversation of an attempt. False: arq did not run the job to its end.
+
+        The conversation begins while arq reads its record of the job from Redis: a client that
+        waits for its first token does not wait for that.
+        """
+        claim = attempt.claim
         conversation = asyncio.create_task(self._converse(attempt))
         attempt.bind(conversation)
+        settle = partial(self._settle, attempt, conversation)
         try:
-            await asyncio.wait([conversation])
+            return await self._arq.run_claimed(claim.id, claim.attempt, settle)
+        except REDIS_ERRORS:
+            if not attempt.publication.begun:
+                raise
+            await settle()  # the answer has begun, so it cannot be tried again
+            return True
         finally:
-            conversation.cancel()  # only has an effect if this task is cancelled itself
+            conversation.cancel()  # only has an effect if it was not settled
+            await asyncio.wait([conversation])
+
+    async def _settle(self, attempt: Attempt, conversation: asyncio.Task[Ending]) -> None:
+        """Wait for the end of a conversation, and settle its attempt."""
+        await asyncio.wait([conversation])
         await self._settlement.settle(attempt, conversation)
 
     async def _converse(self, attempt: Attempt) -> Ending:

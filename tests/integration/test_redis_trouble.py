@@ -19,6 +19,7 @@ from wire.events import Delta, Done, Started
 from wire.redis.client import Redis, connect
 from wire.redis.outage import REDIS_ERRORS
 from wire.redis.trouble import trouble
+from workers.arq import ArqRunner
 
 Impair = Callable[[Redis, EmbeddedRedis], Awaitable[None]]
 
@@ -177,3 +178,24 @@ async def test_an_answer_goes_on_if_redis_refuses_to_write_for_less_than_a_lease
     await redis.config_set("maxmemory", 0)
     more.set()
     assert (await running).json()["choices"][0]["message"]["content"] == "half rest"
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_answer_that_has_begun_goes_on_though_arq_cannot_read_its_record(
+    front: Client, redis: Redis, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The conversation begins meanwhile, so that a first token does not wait for arq."""
+    upstream.script = ([Started("m"), Delta("whole")], [Done("stop")])
+    late = asyncio.Event()
+
+    async def read_late(*_: object) -> bool:
+        while not await redis.keys("gateway:log:*"):
+            await asyncio.sleep(0.001)
+        late.set()
+        raise RedisError("the server went away")
+
+    monkeypatch.setattr(ArqRunner, "run_claimed", read_late)
+    async with asyncio.timeout(30):
+        answer = await front.post(CHAT, json=BODY, headers=BEARER)
+    assert late.is_set()
+    assert answer.json()["choices"][0]["message"]["content"] == "whole"

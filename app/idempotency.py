@@ -47,7 +47,7 @@ class Idempotency(msgspec.Struct, frozen=True):
 
 def key_name(seal: Seal, identity: str, key: str) -> str:
     """Return the name in Redis of a caller's idempotency key."""
-    return seal.name("idempotency", f"{identity} {key}")
+    return seal.owned("idempotency", identity, key)
 
 
 async def read_idempotency(

@@ -71,4 +71,4 @@ class StoredItems:
             return None  # damaged, and so of no use
 
     def _key(self, owner: str, id: str) -> str:
-        return f"gateway:item:{self._seal.name('item', f'{owner} {id}')}"
+        return f"gateway:item:{self._seal.owned('item', owner, id)}"

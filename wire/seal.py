@@ -78,6 +78,16 @@ class Seal:
         """A stable name for a secret value, such as a bearer, that does not reveal the value."""
         return hmac.new(self._secret, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()[:32]
 
+    def owned(self, kind: str, owner: str, value: str) -> str:
+        """A name for a value of an owner, which no value of another owner has.
+
+        An owner is a bearer, which has no space, or a name that has one. The names of the latter
+        are of another kind: else a bearer could be the beginning of such a name.
+        """
+        if " " in owner:
+            return self.name(f"{kind} of", f"{owner}\n{value}")
+        return self.name(kind, f"{owner} {value}")
+
     @property
     def fingerprint(self) -> str:
         """Eight hex digits that distinguish secrets without revealing them."""

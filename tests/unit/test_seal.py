@@ -55,6 +55,16 @@ def test_names_are_stable_and_reveal_nothing() -> None:
     assert ONE.fingerprint == SAME.fingerprint != OTHER.fingerprint
 
 
+def test_no_value_of_an_owner_has_the_name_of_one_of_another() -> None:
+    names = [
+        ONE.owned("item", owner, value)
+        for owner in ("gw", "gw 0123", "gw 0123 a", "other")
+        for value in ("a", "0123 a", "0123\na", "a\n1", "0123 a\n1")
+    ]
+    assert len(set(names)) == len(names)
+    assert ONE.owned("item", "bearer", "a") == ONE.name("item", "bearer a")
+
+
 def test_the_secret_of_the_environment_is_preferred_to_the_file(tmp_path: Path) -> None:
     given = {"GATEWAY_SECRET": " a secret that was given\r\n"}
     assert load_secret(tmp_path, given) == b"a secret that was given"

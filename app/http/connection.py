@@ -41,6 +41,11 @@ TLS_HANDSHAKE = 0x16
 
 _DIGITS = re.compile("[0-9a-fA-F]+")
 _SLASHES = re.compile(rb"/{2,}")
+_INVALID_HEAD = re.compile(rb"\0|(?<!\r)\n|\r(?!\n)|\r\n(?![!#$%&'*+.^_`|~0-9A-Za-z-]+:)")
+"""Lone ends of lines, and names of headers that are no token, such as one with a space behind it.
+
+Sanic would ignore a length in such a header, which another server on the way may have read, and
+would take the body for the next request."""
 
 
 class GatewayRequest(Request[Any, Any]):
@@ -53,6 +58,8 @@ class GatewayRequest(Request[Any, Any]):
     def __init__(
         self, url_bytes: bytes, headers: Header, version: str, method: str, *more: Any, **named: Any
     ) -> None:
+        if _INVALID_HEAD.search(named.get("head", b"")):
+            raise BadRequest("The request has an invalid header.")
         target = b"*" if method == UNPARSED else _single_slashes(url_bytes)
         super().__init__(target, headers, version, method, *more, **named)
         if coding := self.headers.get("transfer-encoding"):

@@ -351,6 +351,37 @@ async def test_a_length_that_servers_read_in_different_ways_is_refused(
     assert (await exchange(front, chunked + chunk))[0] == 400
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "Content-Length : 9",
+            "Content-Length\t: 9",
+            " Content-Length: 9",
+            "X:\r\n Content-Length: 9",
+        ),
+        *("Transfer-Encoding : chunked", "X: a\nContent-Length: 9", "X: a\rContent-Length: 9"),
+        *("X: a\0", "X y: a", ": a", "\0Content-Length: 9", "Content-Length\xa0: 9"),
+    ],
+)
+async def test_a_header_that_servers_read_in_different_ways_is_refused(
+    front: Client, line: str
+) -> None:
+    reader, writer = await connect(front)
+    inner = head("GET", "/v1/models")
+    writer.write(head("POST", CHAT, f"Content-Type: application/json\r\n{line}") + inner)
+    said = await reader.read()
+    assert said.startswith(b"HTTP/1.1 400")
+    assert said.count(b"HTTP/1.1") == 1
+    writer.close()
+
+
+async def test_two_authorization_headers_are_refused(front: Client) -> None:
+    two = head("POST", CHAT, "Connection: close", "Authorization: Bearer b")
+    status, _, said = await exchange(front, two)
+    assert (status, b"more than one" in said) == (401, True)
+
+
 # ----- paths and methods
 
 

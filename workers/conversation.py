@@ -49,8 +49,8 @@ async def hold_conversation(
                 last = events[-1] if events else None
                 if isinstance(last, Ending):
                     ending, events = last, events[:-1]
-                await outbox.publish(publication, events)
                 tokens.add(events)
+                await outbox.publish(publication, events)
                 # Empty batches also arrive while a file uploads.
                 begun = publication.begun
                 patience = limits.idle_timeout if begun else limits.first_event_timeout

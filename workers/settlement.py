@@ -197,12 +197,10 @@ class Settlement:
         self, attempt: Attempt, ending: Ending, *, upstream_failed: bool = False
     ) -> None:
         """Finish a job, if this attempt is the current one."""
-        publication = attempt.publication
-        used = attempt.tokens if publication.begun else None
-        tokens = await used.count(ending) if used else NO_TOKENS
+        tokens = await attempt.tokens.count(ending) if attempt.tokens else NO_TOKENS
         call = partial(
             self._outbox.finish,
-            publication,
+            attempt.publication,
             ending,
             upstream_failed=upstream_failed,
             tokens=tokens,

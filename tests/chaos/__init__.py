@@ -9,6 +9,7 @@ same kind of storm, not the same microseconds.
     clients.py   asks over real HTTP, each client sure of what its answer must be
     storm.py     strikes, brings back what was struck, and watches
     recovery.py  how long it took until all was well again
+    usage.py     what the jobs used, from their own records and logs
     leftovers.py what an idle gateway must not leave in Redis
     verdicts.py  what must hold afterwards
 

@@ -40,6 +40,8 @@ class Told:
     began: float
     ended: float = 0.0
     status: int = 0
+    job: str = ""
+    """The job's id, as soon as the client gets it."""
     text: str = ""
     arrivals: list[float] = field(default_factory=list)
     """Times at which text arrived."""
@@ -164,6 +166,7 @@ async def _ask(http: aiohttp.ClientSession, told: Told) -> None:
     url = f"{told.front.url}/v1/chat/completions"
     async with http.post(url, json=body, headers=headers) as answer:
         told.status = answer.status
+        told.job = answer.headers.get("x-queue-id", "")
         if answer.status != 200:
             _take_refusal(told, await answer.read())
         elif request.stream:

@@ -14,6 +14,7 @@ from tests.chaos.leftovers import leftovers
 from tests.chaos.plan import SECRET, Kind, Request, Upstream
 from tests.chaos.recovery import Recovery, quantile
 from tests.chaos.storm import Storm, Strike
+from tests.chaos.usage import Audit, of_usage
 from tests.support.gateway import Gateway
 
 FRONTS, WORKERS = 2, 3
@@ -129,7 +130,8 @@ def run(seed: int, weather: Weather, directory: Path, upstream: Upstream = "pand
         gateway.reset(echo=True, step=9)
         requests = plan.requests(seed, weather.jobs, _kinds(weather, upstream))
         crowd = Crowd(requests, weather.at_once, gateway.simulator)
-        storm = Storm(gateway, crowd, plan.blows(seed, weather.calm))
+        audit = Audit(gateway.redis.url, gateway.secret)
+        storm = Storm(gateway, crowd, plan.blows(seed, weather.calm), audit)
         began = time.monotonic()
         crowd.start()
         storm.rage()
@@ -139,6 +141,8 @@ def run(seed: int, weather: Weather, directory: Path, upstream: Upstream = "pand
         cleaned = time.monotonic()
         well = _ask_once_more(gateway, crowd)
         left = left or _wait_clean(gateway)
+        audit.look(at_once=True)
+        counted, metrics = audit.counted(), audit.metrics()
         stats = gateway.stats()
         printed = gateway.printed()
     violations = list(storm.oddities)
@@ -151,6 +155,7 @@ def run(seed: int, weather: Weather, directory: Path, upstream: Upstream = "pand
     violations += [f"left behind: {what}" for what in left]
     violations += verdicts.of_upstream(stats, CAP, POOL_CAP)
     violations += verdicts.of_output(printed)
+    violations += of_usage(counted, metrics, audit.jobs, [*well, *crowd.told])
     times = recovery.measure(storm.strikes, storm.samples, crowd.told, CAP)
     if times.p95 > recovery.TARGET:
         violations.append(f"recovery took {times.p95:.1f} s")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from tests.chaos.clients import Crowd, Front
 from tests.chaos.plan import Blow, Target
+from tests.chaos.usage import Audit
 from tests.support.gateway import Gateway, status
 
 TICK = 0.05
@@ -64,7 +65,7 @@ class _Front:
 class Storm:
     """Over a gateway that was started, and its clients."""
 
-    def __init__(self, gateway: Gateway, crowd: Crowd, blows: Iterator[Blow]) -> None:
+    def __init__(self, gateway: Gateway, crowd: Crowd, blows: Iterator[Blow], audit: Audit) -> None:
         self.strikes: list[Strike] = []
         self.samples: list[Sample] = []
         self.oddities: list[str] = []
@@ -72,6 +73,7 @@ class Storm:
         self._gateway = gateway
         self._crowd = crowd
         self._blows = blows
+        self._audit = audit
         self._workers = [_Worker(process) for process in gateway.workers]
         self._stopping: list[subprocess.Popen[bytes]] = []
         self._fronts = [
@@ -217,6 +219,8 @@ class Storm:
     def _look(self) -> None:
         active = self._gateway.stats()["active"]
         self.samples.append(Sample(time.monotonic(), active, self._crowd.open))
+        if self._redis_back_at is None:
+            self._audit.look()
 
 
 def _signal(process: subprocess.Popen[bytes], *, kill: bool) -> None:

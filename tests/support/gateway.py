@@ -40,6 +40,7 @@ class Gateway:
 
     files: Path | None = None
     simulator = ""
+    secret = "the secret of the tests"
 
     def __init__(
         self, directory: Path, *, simulator: tuple[str, ...] | None = (), **overrides: str
@@ -206,7 +207,7 @@ class Gateway:
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
-            "GATEWAY_SECRET": "the secret of the tests",
+            "GATEWAY_SECRET": self.secret,
             **settings,
         }
 

@@ -7,13 +7,13 @@ decoded. Files, images and the output of tools have no tokens.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 
 from runtime.large import work_on
 from wire.events import Complete, Delta, Ending, Event, Piece
 from wire.jobs import ChatJob, Job, RelayedJob
-from wire.line.usage import Tokens
+from wire.line.usage import NO_TOKENS, Tokens
 from wire.tokens.json_text import texts_of
 from wire.tokens.prompt import prompt_tokens, summarize_prompt
 from wire.tokens.text import PER_TOKEN, count_soon
@@ -54,6 +54,7 @@ class JobTokens:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._begun = False
         self._texts: list[str] = []
         self._characters = 0
         self._pieces: list[Piece] = []
@@ -61,8 +62,9 @@ class JobTokens:
         self._bytes = 0
         self._recent: deque[bytes] = deque(maxlen=RECENT)
 
-    def add(self, events: Iterable[Event]) -> None:
+    def add(self, events: Sequence[Event]) -> None:
         """Add the next events."""
+        self._begun = self._begun or bool(events)
         for event in events:
             if isinstance(event, Piece):
                 if self._bytes < MAX_KEPT:
@@ -76,11 +78,13 @@ class JobTokens:
                 self._characters += len(event.text)
 
     async def count(self, ending: Ending | None = None) -> Tokens:
-        """Return the tokens of the request and of the answer so far."""
+        """Return the tokens of the request and of the answer so far; none before it begins."""
+        if not self._begun:
+            return NO_TOKENS
         if isinstance(self._job, ChatJob):
             return Tokens(await _of_chat(self._job), await self._of_texts())
         if self._job.path == "messages/count_tokens":
-            return Tokens()
+            return NO_TOKENS
         pieces = [*(piece.data for piece in self._pieces[:1]), *self._recent]
         if isinstance(ending, Complete):
             pieces.append(ending.usage)

@@ -74,13 +74,14 @@ async def _request(line: UpkeepLine, seal: Seal, id: str) -> Job | None:
 
 async def _logged_tokens(channel: Channel, seal: Seal, id: str, request: Job) -> Tokens:
     """Return the tokens of an answer as far as it is in its log; none if it had not begun."""
-    tokens, after = JobTokens(request), ""
+    tokens, after, seen = JobTokens(request), "", 0
     with contextlib.suppress(SealError, msgspec.MsgspecError):
         while entries := await log.read(channel, seal, id, after):
-            for entry in entries:
-                tokens.add(entry.batch.events)
+            for _, batch in entries:
+                tokens.add(batch.events[max(0, seen - batch.first) :])  # some are logged twice
+                seen = max(seen, batch.first + len(batch.events))
             after = entries[-1].position
-    return await tokens.count() if after else NO_TOKENS
+    return await tokens.count()
 
 
 def _log(sentence: str, reason: str, job: str, request: Job | None) -> None:

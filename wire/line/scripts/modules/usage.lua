@@ -36,16 +36,17 @@ function usage.request(job)
   spend(job.book, 'requests', 1)
 end
 
--- Count the ending of a job: a record with `book`, `model`, `usage_days`, `units` and `published`. Units are charged
--- if the upstream began to answer, or finished. `tokens` are its tokens {in, out}, or nil.
+-- Count the ending of a job: a record with `book`, `model`, `usage_days`, `units` and `published`. Its units and its
+-- `tokens` {in, out}, or nil, count if the upstream began to answer, or finished.
 function usage.ending(job, reason, slot_ms, tokens)
   if not job.book then return end -- an older release enqueued it
   local name, kept = keys.usage(calendar.day()), job.usage_days * durations.DAY
   local function count(what, by)
     if by > 0 then add(name, job.book .. ' ' .. job.model .. ' ' .. what, by, kept) end
   end
-  local input, output = unpack(tokens or {0, 0})
-  local units = (job.published or reason == 'done') and tonumber(job.units) or 0
+  local ran = job.published or reason == 'done'
+  local input, output = unpack(ran and tokens or {0, 0})
+  local units = ran and tonumber(job.units) or 0
   count('ended:' .. reason, 1)
   count('input_tokens', input)
   count('output_tokens', output)

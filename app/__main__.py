@@ -4,7 +4,8 @@ This process listens, and starts `server.processes` front ends (`app/front_end.p
 SIGHUP replaces them: new ones start, from the code and the settings of that time, and once they are
 ready, the former ones finish their answers and exit.
 
-`python -m app keys` issues and revokes gateway keys instead; see `python -m app keys --help`.
+`python -m app keys` issues and revokes gateway keys instead, and `python -m app usage` prints what
+keys have used; see their `--help`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import sys
 
 import settings
-from app import keys
+from app import keys, usage
 from app.http.sockets import address, listen, passed_by_systemd
 from app.supervision import supervision
 from app.supervisor import Supervisor
@@ -27,11 +28,13 @@ from settings.loader import load
 
 logger = logging.getLogger("app")
 
+COMMANDS = {"keys": keys.main, "usage": usage.main}
+
 
 def main() -> None:
     """Read the settings and serve, or carry out a command."""
-    if sys.argv[1:2] == ["keys"]:
-        return keys.main(sys.argv[2:])
+    if command := COMMANDS.get("".join(sys.argv[1:2])):
+        return command(sys.argv[2:])
     parse_no_arguments("app", __doc__)
     try:
         config = load()

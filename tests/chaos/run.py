@@ -60,6 +60,7 @@ class Report:
     strikes: list[Strike]
     recovery: Recovery
     stats: dict[str, int]
+    usage: dict[str, float]
     violations: list[str]
 
     @property
@@ -93,6 +94,7 @@ class Report:
                 )
                 if name in self.stats
             ),
+            "usage: " + ", ".join(f"{name} {n:g}" for name, n in sorted(self.usage.items())),
             f"violations: {len(self.violations)}",
             *(f"  {violation}" for violation in self.violations),
         ]
@@ -167,6 +169,7 @@ def run(seed: int, weather: Weather, directory: Path, upstream: Upstream = "pand
         strikes=storm.strikes,
         recovery=times,
         stats=stats,
+        usage=counted,
         violations=violations,
     )
 

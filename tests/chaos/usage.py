@@ -175,7 +175,7 @@ def of_usage(
 def _of_clients(
     counted: Mapping[str, float], jobs: Mapping[str, Used], told: Sequence[Told]
 ) -> Iterator[str]:
-    """Differences to what the clients asked and were told."""
+    """Differences to the requests and answers of the clients."""
     requests = {each.request.number: each.request for each in told}
     asked_by = {each.job: each.request for each in told if each.job}
     least = most = 0

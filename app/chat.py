@@ -160,6 +160,7 @@ class Chats:
             gpt=self._models.gpt(form.model),
             offloaded=await self._offload(said.encoded, attached, resources),
             json=emulation.json_answer,
+            key=caller.fingerprint,
         )
         tokens = await prompt_tokens(said.prompt) if said.prompt else 0
         rules, headers = emulation.call_rules, emulation.headers(self._dialect.field)

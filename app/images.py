@@ -197,9 +197,10 @@ class ImageGenerations:
             messages=[Message("user", prompt)],
             gpt=prepared.gpt,
             copies=prepared.request.wants_base64,
+            key=prepared.caller.fingerprint,
         )
         model = prepared.request.model or self._config.models.gpt_4_s[0]
-        return seal_job(self._seal, job, prepared.caller, model, lane="images")
+        return seal_job(self._seal, job, prepared.caller, model, sort="images")
 
     async def _drawn(self, image: Image, request: ImagesRequest) -> DrawnImage:
         if not request.wants_base64:

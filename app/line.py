@@ -19,7 +19,15 @@ from app.openai.errors import ApiError, JobFailed, LineUnavailable, clash_error,
 from app.scheduling import BANDS, SHARES, Scheduling
 from settings import Settings
 from wire.events import Event, Failed
-from wire.jobs import ChatJob, RelayedJob, encode_job, is_pool
+from wire.jobs import (
+    ChatJob,
+    RelayedJob,
+    Sort,
+    encode_job,
+    is_pool,
+    lane_name,
+    lane_of_family,
+)
 from wire.line.admission import Accepted, Admission, Allowance, Attached, Clash, NewJob, Refused
 from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.scripts import WrongVersionError
@@ -89,14 +97,16 @@ class SealedJob(msgspec.Struct):
 
 
 def seal_job(
-    seal: Seal, job: ChatJob, caller: Caller, model: str, kept: int = 0, lane: str = "chat"
+    seal: Seal, job: ChatJob, caller: Caller, model: str, kept: int = 0, sort: Sort = "chat"
 ) -> SealedJob:
     """Encode and seal a job. `model` is the client's name for its model, `kept` the size of all
     else of the request that is kept.
     """
     body = seal.seal(encode_job(job), f"job {job.id}")
     size = len(body) + job.blob_bytes + kept
-    return SealedJob(job.id, job.family, caller, body, size, lane, model=model)
+    shared = not job.bearer
+    lane = lane_of_family(sort, job.family) if shared else lane_name(sort)
+    return SealedJob(job.id, job.family, caller, body, size, lane, shared, model=model)
 
 
 def seal_relayed(

@@ -132,11 +132,15 @@ def state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
         leases.add_metric([sort], jobs.leases)
     accounts = GaugeMetricFamily(
         "gateway_accounts",
-        "Accounts that cannot be used in full, by state.",
-        labels=["state"],
+        "Keys' own accounts that cannot be used in full, by state; accounts that keys share, by"
+        " upstream and state.",
+        labels=["upstream", "state"],
     )
     for state, number in snapshot.accounts.items():
-        accounts.add_metric([state], number)
+        accounts.add_metric(["", state], number)
+    for upstream, states in snapshot.shared.items():
+        for state, number in states.items():
+            accounts.add_metric([upstream, state], number)
     workers = GaugeMetricFamily(
         "gateway_workers", "Live workers with the same secret.", snapshot.workers
     )

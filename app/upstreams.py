@@ -13,15 +13,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
 
-from app.openai.errors import REFUSED_US, JobFailed, LineUnavailable, ModelNotFound, NoWorker
+from app.openai.errors import JobFailed, LineUnavailable, ModelNotFound, NoWorker
 from runtime.tasks import background
 from settings import Settings
 from wire.about import About, decode_about
 from wire.events import Failed
 from wire.jobs import Sort, lane_name, lane_of_any
-from wire.line.offers import LiveUpstream
+from wire.line.offers import Aside, LiveUpstream
 from wire.redis.outage import REDIS_ERRORS
-from wire.stream.endings import WAITED_TOO_LONG
+from wire.stream.endings import REFUSED, WAITED_TOO_LONG
 
 logger = logging.getLogger(__name__)
 
@@ -31,21 +31,52 @@ INTERVAL = 1.0
 PATIENCE = 2.0
 """Seconds that a request waits for the first answer, after a start of the front end."""
 
-REFUSED = Failed(
-    "upstream_error",
-    "The upstream refuses the credential of this gateway. Its operator has to correct it.",
-    REFUSED_US,
-)
-
 
 class SharedUpstream(msgspec.Struct, frozen=True):
-    """One shared upstream. `open_for`: seconds until it is tried again, None if it works."""
+    """One shared upstream. `open_for`: seconds until it is tried again, None if it works.
+
+    `accounts` are the slots of its accounts, and `aside` those of them that are set aside.
+    """
 
     name: str
     slots: int
     lanes: frozenset[str]
     about: About
     open_for: float | None = None
+    accounts: dict[str, int] = {}
+    aside: list[Aside] = []
+
+    @property
+    def largest(self) -> int:
+        """Slots of its largest account."""
+        return max(self.accounts.values(), default=self.slots)
+
+    @property
+    def refuses_us(self) -> bool:
+        """True if it refuses all credentials of the operator."""
+        return self.about.trouble == "refused_us" or len(self.aside) == len(self.accounts) > 0
+
+    @property
+    def missing_accounts(self) -> str:
+        """Description of the accounts that are set aside, or empty."""
+        if not self.aside:
+            return ""
+        left = len(self.accounts) - len(self.aside)
+        return (
+            f"{left} of {len(self.accounts)} accounts of upstream {self.name} are left: "
+            + "; ".join(map(_aside, sorted(self.aside, key=lambda each: each.account)))
+        )
+
+
+_REASONS: dict[str, str] = {
+    "token_refused": "token refused",
+    "deactivated": "deactivated",
+}
+
+
+def _aside(account: Aside) -> str:
+    name, reason = account.account.partition("/")[2], account.reason
+    return f"{name}: {_REASONS.get(reason, reason)}, again in {account.seconds:.0f} s"
 
 
 class UpstreamState(msgspec.Struct, frozen=True):
@@ -61,7 +92,8 @@ class UpstreamState(msgspec.Struct, frozen=True):
 class SharedLane(msgspec.Struct, frozen=True):
     """A lane that shared upstreams serve, with the lowest of their limits.
 
-    `max_n` is the largest number of choices of a request, each of which takes one of the `slots`.
+    `max_n` is the largest number of choices of a request, each of which takes one of the `slots` of
+    an account.
     """
 
     name: str
@@ -90,7 +122,9 @@ class SharedUpstreams:
         )
         self._ask = ask
         self._asked = asyncio.Event()
+        self._has_accounts = any(upstream.has_accounts for upstream in config.upstreams.values())
         self._known: list[SharedUpstream] = []
+        self._pools: list[SharedUpstream] = []
         self._withheld: frozenset[str] = frozenset()
 
     @property
@@ -101,7 +135,7 @@ class SharedUpstreams:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow them for as long as the context lasts."""
-        if not self.are_configured:
+        if not (self.are_configured or self._has_accounts):
             yield
             return
         async with background(self._follow()):
@@ -115,6 +149,8 @@ class SharedUpstreams:
             await asyncio.sleep(INTERVAL)
 
     def _learn(self, described: list[SharedUpstream]) -> None:
+        self._pools = [upstream for upstream in described if upstream.about.kind == "pandora"]
+        described = [upstream for upstream in described if upstream.about.kind != "pandora"]
         self._known = [upstream for upstream in described if self._is_safe(upstream)]
         withheld = [upstream for upstream in described if not self._is_safe(upstream)]
         self._withheld = frozenset(upstream.name for upstream in withheld)
@@ -206,17 +242,21 @@ class SharedUpstreams:
                     f"the upstream {state.name} fails for everyone; it gets no job until the next"
                     f" attempt, in {state.open_for:.0f} s"
                 )
+        for upstream in (*self._pools, *self._known):
+            if missing := upstream.missing_accounts:
+                yield missing
 
     def too_late(self, lane: str) -> Failed:
         """Return the ending of a job that waited too long in a lane."""
-        serving = [upstream for upstream in self._known if lane in upstream.lanes]
-        refused = serving and all(one.about.trouble == "refused_us" for one in serving)
+        known = (*self._pools, *self._known)
+        serving = [upstream for upstream in known if lane in upstream.lanes]
+        refused = serving and all(upstream.refuses_us for upstream in serving)
         return REFUSED if refused else WAITED_TOO_LONG
 
 
 def _shared(live: list[LiveUpstream]) -> Iterator[SharedUpstream]:
     for upstream in live:
-        if upstream.own_accounts:
+        if not upstream.accounts:
             continue
         try:
             about = decode_about(upstream.about)
@@ -226,9 +266,16 @@ def _shared(live: list[LiveUpstream]) -> Iterator[SharedUpstream]:
                 extra={"event": "upstream_unreadable", "upstream": upstream.name},
             )
             continue
-        lanes = frozenset(upstream.lanes)
-        slots = upstream.max_concurrency
-        yield SharedUpstream(upstream.name, slots, lanes, about, upstream.open_for)
+        slots = sum(upstream.accounts.values())
+        yield SharedUpstream(
+            upstream.name,
+            min(upstream.max_concurrency or slots, slots),
+            frozenset(upstream.lanes),
+            about,
+            upstream.open_for,
+            upstream.accounts,
+            upstream.aside,
+        )
 
 
 def _lane(known: list[SharedUpstream], name: str) -> SharedLane | None:
@@ -236,4 +283,5 @@ def _lane(known: list[SharedUpstream], name: str) -> SharedLane | None:
     if not serving:
         return None
     most = min(upstream.about.max_n for upstream in serving)
-    return SharedLane(name, most, min(upstream.slots for upstream in serving))
+    slots = min(min(upstream.slots, upstream.largest) for upstream in serving)
+    return SharedLane(name, most, slots)

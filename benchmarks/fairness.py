@@ -199,7 +199,6 @@ async def spread(
     lanes = sorted({lane_name("chat", name) for names in models.values() for name in names})
     offer = Offer(
         upstream="gpu",
-        own_accounts=False,
         max_concurrency=0,
         accounts={"gpu": 2},
         lanes=lanes,

@@ -90,7 +90,6 @@ async def _rounds(
     await queue.offer(
         Offer(
             upstream="gpu",
-            own_accounts=False,
             max_concurrency=0,
             accounts={"gpu": SLOTS},
             lanes=lanes,

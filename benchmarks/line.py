@@ -48,7 +48,6 @@ class WholeLine(FrontEndLine, WorkerLine, UpkeepLine):
         await self.offer(
             Offer(
                 upstream="main",
-                own_accounts=True,
                 max_concurrency=self._upstream.max_concurrency,
                 accounts={},
                 lanes=["chat", "images"],

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, field
 from msgspec.structs import force_setattr
 
+from settings.accounts import Account
 from settings.credentials import Secret, bearer, key_hash
 from settings.networks import PRIVATE, Network
 from settings.redis_url import RedisUrl, ServerUrl
@@ -121,6 +122,8 @@ class Redis(Section, frozen=True):
 
 UpstreamKind = Literal["pandora", "openai"]
 
+_CREDENTIALS = ("credential", "credential_file", "accounts", "accounts_file")
+
 DEFAULTS_OF_KIND: dict[object, dict[str, float]] = {
     "openai": {"max_concurrency": 0, "first_event_timeout": 600.0, "max_duration": 3600.0}
 }
@@ -131,7 +134,8 @@ class Upstream(Section, frozen=True):
     """One upstream: `[upstream]`, or an `[upstreams.NAME]` with all that it inherits.
 
     `models` maps the names that clients use to those of the server; empty, the server is asked.
-    `max_concurrency` 0 means that the server is asked. `credential_file` is an absolute path.
+    `max_concurrency` 0 means that the server is asked. `credential_file` and `accounts_file` are
+    absolute paths.
     """
 
     kind: UpstreamKind = "pandora"
@@ -139,6 +143,8 @@ class Upstream(Section, frozen=True):
     api_prefix: str = ""
     credential: Secret = Secret()
     credential_file: str = ""
+    accounts_file: str = ""
+    accounts: tuple[Account, ...] = ()
     models: dict[str, str] = {}
     proxy: ProxyUrl | None = None
     transport: Literal["auto", "sse", "websocket"] = "auto"
@@ -160,15 +166,18 @@ class Upstream(Section, frozen=True):
             raise ValueError("base_url: expected no user or password; requests bring bearers")
         self._normalize("api_prefix", prefix)
         self._normalize("credential", bearer)
-        if self.credential and self.credential_file:
-            raise ValueError("credential_file: expected only one of this and credential")
+        given = [key for key in _CREDENTIALS if getattr(self, key)]
+        if len(given) > 1:
+            raise ValueError(f"{given[1]}: expected only one of this and {given[0]}")
         if self.kind == "pandora":
             self._check_pandora()
 
     def _check_pandora(self) -> None:
-        if self.has_credential:
+        if self.credential or self.credential_file:
             key = "credential" if self.credential else "credential_file"
-            raise ValueError(f"{key}: expected none, as clients bring the keys of Pandora-Next")
+            raise ValueError(
+                f"{key}: expected none; accounts and accounts_file are for tokens of Pandora-Next"
+            )
         if self.models:
             raise ValueError("models: expected none, as [models] names those of Pandora-Next")
         if not self.max_concurrency:
@@ -176,8 +185,13 @@ class Upstream(Section, frozen=True):
 
     @property
     def has_credential(self) -> bool:
-        """True if the upstream is asked with a credential of the gateway's own."""
-        return bool(self.credential or self.credential_file)
+        """True if the upstream is asked with credentials or accounts of the operator's."""
+        return bool(self.credential or self.credential_file or self.has_accounts)
+
+    @property
+    def has_accounts(self) -> bool:
+        """True if the operator has accounts there that all gateway keys share."""
+        return bool(self.accounts or self.accounts_file)
 
     @property
     def takes_tokens(self) -> bool:

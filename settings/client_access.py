@@ -74,7 +74,7 @@ def client_access(config: Settings, host: str = "") -> ClientAccess:
         SettingsError: `auth.mode` does not suit the upstreams, or `auth.keys_file` cannot be read.
     """
     auth = config.auth
-    mode = auth.mode or _derived(config)
+    mode = auth_mode(config)
     _check(mode, config)
     listed, is_listed = _listed(auth), bool(auth.keys or auth.keys_file)
     guarded = [one for one in config.upstreams.values() if one.has_credential]
@@ -87,6 +87,11 @@ def client_access(config: Settings, host: str = "") -> ClientAccess:
         any_key=not is_listed and (everybody or (mode == "both" and not guarded)),
         note=OPEN if auth.open and guarded else "",
     )
+
+
+def auth_mode(config: Settings) -> AuthMode:
+    """Return `auth.mode`, or the mode that follows from the upstreams."""
+    return config.auth.mode or _derived(config)
 
 
 def is_loopback(host: str) -> bool:

@@ -32,6 +32,7 @@ from settings import (
     SettingsError,
     Upstream,
 )
+from settings.accounts import Account, list_accounts
 from settings.credentials import Secret
 from settings.networks import Network, networks
 from settings.redis_url import RedisUrl, redis_url
@@ -49,8 +50,18 @@ FIELDS = {
 
 _SECTIONS = tuple(section.name for section in fields(Schema))
 _UPSTREAMS = "upstreams"
-_OWN = ("base_url", "credential", "credential_file", "models", "max_concurrency")
+_OWN = (
+    "base_url",
+    "credential",
+    "credential_file",
+    "accounts",
+    "accounts_file",
+    "models",
+    "max_concurrency",
+)
 """Settings that `[upstreams.NAME]` does not inherit from `[upstream]`."""
+_SECRETS: Mapping[str, object] = {"credential": "", "accounts": []}
+"""Settings that are refused in files, unless they have this value."""
 _OF_KIND = frozenset(key for defaults in DEFAULTS_OF_KIND.values() for key in defaults)
 
 
@@ -63,6 +74,7 @@ _PARSERS: Mapping[object, tuple[Any, Callable[[Any], object]]] = {
     RedisUrl | None: (str, lambda text: redis_url(text) if text else None),
     ProxyUrl | None: (str, lambda text: proxy_url(text) if text else None),
     tuple[Network, ...]: (tuple[str, ...], networks),
+    tuple[Account, ...]: (tuple[str, ...], list_accounts),
     dict[str, str]: (list[Name] | dict[Name, Name], _model_names),
 }
 """For types of ours, the type in the file and the function that converts it."""
@@ -155,10 +167,10 @@ def _from_file(path: Path, file: str) -> Iterator[tuple[str, _Given]]:
             name = f"{table}.{key}"
             if _field(name) is None:
                 raise SettingsError(f"{file}: {name}: no such setting{_hint(name, _known(table))}")
-            if key == "credential" and value != "":
+            if key in _SECRETS and value != _SECRETS[key]:
                 raise SettingsError(
                     f"{file}: {name}: expected no secret in this file; name a file that has it in"
-                    f" {table}.credential_file, or set {_variable(name)} in the environment"
+                    f" {name}_file, or set {_variable(name)} in the environment"
                 )
             yield name, _Given(f"{file}: {name}", value)
 
@@ -283,7 +295,8 @@ def _upstream(table: str, given: Mapping[str, _Given], file: str, directory: Pat
     applied = {key: _Given(f"{file}: {table}.{key}", value) for key, value in defaults.items()}
     applied |= {key: each for key, each in given.items() if each.kind in (None, kind)}
     upstream: Upstream = _section(Upstream, table, applied, file)
-    return _absolute(upstream, "credential_file", directory)
+    upstream = _absolute(upstream, "credential_file", directory)
+    return _absolute(upstream, "accounts_file", directory)
 
 
 def _others(given: Mapping[str, _Given], file: str, directory: Path) -> dict[str, Upstream]:

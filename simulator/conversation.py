@@ -55,7 +55,9 @@ class Conversations:
         if asked.choice is not None and known is not None:
             script = known.script
         else:
-            script = _instructed(directive or state.scripts.take(bearer), instructions, rest)
+            script = _instructed(
+                directive or state.scripts.take(bearer, asked.model), instructions, rest
+            )
         if script.error is not None:
             state.accounts.count_error()
             return answer(named(script.error, script.clears_in))

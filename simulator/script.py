@@ -85,9 +85,13 @@ class Script(Speech, frozen=True, forbid_unknown_fields=True):
 
 
 class PostedScript(Script, frozen=True, forbid_unknown_fields=True):
-    """A script from the control endpoint, for one bearer or all, n times or forever."""
+    """A script from the control endpoint, for one bearer or all, n times or forever.
+
+    `model`: for conversations with this model alone.
+    """
 
     bearer: str | None = None
+    model: str | None = None
     times: AtLeastOne | None = None
 
 
@@ -123,16 +127,21 @@ class ScriptBook:
         """Replace the script of its bearer, or the one for everyone."""
         self._scripts[script.bearer] = script
 
-    def take(self, bearer: str) -> Script | None:
+    def take(self, bearer: str, model: str) -> Script | None:
         """Return the script, if any, for the bearer's next conversation, and count it."""
-        whose = bearer if bearer in self._scripts else None
-        script = self._scripts.get(whose)
+        fitting = (whose for whose in (bearer, None) if self._fits(whose, model))
+        whose = next(fitting, None)
+        script = self._scripts.get(whose) if self._fits(whose, model) else None
         if script is not None and script.times is not None:
             if script.times == 1:
                 del self._scripts[whose]
             else:
                 self._scripts[whose] = msgspec.structs.replace(script, times=script.times - 1)
         return script
+
+    def _fits(self, whose: str | None, model: str) -> bool:
+        script = self._scripts.get(whose)
+        return script is not None and script.model in (None, model)
 
     def standing(self, bearer: str | None) -> Script:
         """Return the script that is in force for an account, without counting it.

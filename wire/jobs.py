@@ -86,7 +86,8 @@ class JsonAnswer(msgspec.Struct, frozen=True, array_like=True):
 class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     """A chat request, ready for any upstream.
 
-    Carries the bearer and the prompt in the clear, so it crosses Redis only sealed.
+    Carries the bearer and the prompt in the clear, so it crosses Redis only sealed. The bearer is
+    "" if the job runs on an account of the operator's: its worker puts in the token of that.
     `version` comes first, so that a worker of another version can detect it. `copies` asks for
     images to be copied into our media store even if clients get the upstream's own URLs.
     """
@@ -102,11 +103,8 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     """The blob that holds the messages, if `messages` is empty. See `store.blobs.Blobs.restore`."""
     json: JsonAnswer | None = None
     """The check of the answer, if it has to be JSON."""
-
-    @property
-    def key(self) -> str:
-        """The fingerprint of the client's key."""
-        return fingerprint(self.bearer)
+    key: str = ""
+    """The fingerprint of the client's key; "" in jobs of an older release."""
 
     @property
     def attachments(self) -> list[Attachment]:
@@ -158,7 +156,8 @@ class RelayedJob(msgspec.Struct, frozen=True, array_like=True, tag="relayed"):
     Carries the prompt in the clear, so it crosses Redis only sealed. `body` is the JSON of the
     client, b"" if it is in a blob (`offloaded`). `model` is the name that the client used. `key`
     is the fingerprint of the client's key; the key itself never goes upstream. `choices` is the
-    number of choices in the answer.
+    number of choices in the answer. `bearer` is "" in Redis: its worker puts in the token of the
+    account, if the operator has several.
     """
 
     version: int
@@ -171,6 +170,7 @@ class RelayedJob(msgspec.Struct, frozen=True, array_like=True, tag="relayed"):
     choices: int = 1
     tier: str = ""
     """The `service_tier` that goes upstream in place of the client's, if its key bounds that."""
+    bearer: str = ""
 
     @property
     def blob_keys(self) -> list[str]:
@@ -240,6 +240,19 @@ def lane_of_any(sort: Sort) -> str:
     A model named `*` has another: `lane_name` encodes it.
     """
     return f"{sort}:*"
+
+
+def lane_of_family(sort: Sort, family: Family) -> str:
+    """Return the name of the lane of a family's jobs that run on accounts of the operator's.
+
+    A model named `@gpt_3_5` has another: `lane_name` encodes it.
+    """
+    return f"{sort}:@{family}"
+
+
+def shared_family(lane: str) -> str:
+    """Return the family, in the line, of the jobs of a lane whose accounts all keys share."""
+    return lane.partition(":")[2].removeprefix("@") or "any"
 
 
 def fingerprint(bearer: str) -> str:

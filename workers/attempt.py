@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
+from settings.credentials import Secret
 from wire.line.claims import Claim
 from wire.stream.publication import Publication
 from wire.tokens.job import JobTokens
@@ -27,8 +28,8 @@ class Attempt:
         self.stopped: Stop | None = None
         self.key = ""
         """Fingerprint of the job's key, once the request has been read."""
-        self.of_pool = False
-        """True if the job's key is a pool, once the request has been read."""
+        self.token = Secret()
+        """The token with which the job runs, once the request has been read."""
         self.blob_keys: list[str] = []
         """The job's blobs, once the request has been read."""
         self.tokens: JobTokens | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -11,19 +12,33 @@ import msgspec
 from msgspec.structs import replace
 
 import settings
+from settings.credentials import Secret
 from wire.about import decode_about, encode_about
-from wire.events import Ending
+from wire.events import Ending, Failed
 from wire.jobs import ChatJob, Job, RelayedJob
+from wire.line.claims import Claim
 from wire.line.offers import Offer
 from wire.line.worker import WorkerLine
 from wire.redis.outage import REDIS_ERRORS
+from wire.stream.endings import REFUSED
 from wire.stream.outbox import Outbox
 from wire.stream.publication import Publication
 from wire.tokens.job import JobTokens
+from workers.accounts import PoolAccounts
 from workers.conversation import hold_conversation
-from workers.upstream import Upstream, UpstreamBusy
+from workers.secret_text import without_secret
+from workers.upstream import Upstream, UpstreamBusy, UpstreamError
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K", ChatJob, RelayedJob)
+
+RESTS: dict[settings.UpstreamKind, tuple[float, float]] = {
+    "pandora": (5.0, 60.0),
+    "openai": (1.0, 30.0),
+}
+"""Shortest and longest time in seconds for which a busy account gets no job, by the kind of its
+upstream."""
 
 SURVEY, SURVEY_SOON = 60.0, 5.0
 """Seconds between two surveys of a server, and between those that did not find out all. One follows
@@ -43,9 +58,8 @@ class Surveyed(msgspec.Struct, frozen=True):
 class ServedUpstream(Generic[K]):
     """One upstream, under its name in the settings.
 
-    `kind` is the type of its jobs. `survey` finds out what it offers now. `rests` are the shortest
-    and the longest time in seconds for which an account that is busy there gets no job, unless the
-    upstream names a time itself.
+    `kind` is the type of its jobs. `survey` finds out what it offers now. `accounts` are those of
+    the operator there, if there are any.
     """
 
     def __init__(
@@ -55,16 +69,41 @@ class ServedUpstream(Generic[K]):
         kind: type[K],
         upstream: Upstream[K],
         survey: Callable[[], Awaitable[Surveyed]],
-        rests: tuple[float, float],
+        accounts: PoolAccounts | None = None,
     ) -> None:
         self.name = name
         self.limits = limits
-        self.rests = rests
+        self.accounts = accounts
         self._kind: type[K] = kind
         self._upstream: Upstream[K] = upstream
         self.survey = survey
         self._refused_us = False
         self._changed = False
+
+    @property
+    def rests(self) -> tuple[float, float]:
+        """Shortest and longest time in seconds for which an account that is busy there gets no job,
+        unless the upstream names a time itself.
+        """
+        return RESTS[self.limits.kind]
+
+    def with_token(self, job: Job, claim: Claim) -> Job:
+        """Put in the token of the job's account, if that is one of the operator's.
+
+        Raises:
+            UpstreamBusy: the account is not known here, or not any more.
+        """
+        if claim.on_own_account or claim.account == self.name:
+            return job
+        token = self.accounts.token(claim.account) if self.accounts else Secret()
+        if not token:
+            logger.warning(
+                "the account %s is not in the settings of this worker",
+                claim.account,
+                extra={"event": "account_unknown", "account": claim.account},
+            )
+            raise UpstreamBusy
+        return replace(job, bearer=token.reveal())
 
     async def converse(
         self, job: Job, publication: Publication, outbox: Outbox, tokens: JobTokens
@@ -77,16 +116,24 @@ class ServedUpstream(Generic[K]):
         if not isinstance(job, self._kind):
             raise msgspec.ValidationError(f"the upstream {self.name} has no jobs of this kind")
         try:
-            return await hold_conversation(
+            ending = await hold_conversation(
                 job, publication, self._upstream, outbox, self.limits, tokens
             )
         except UpstreamBusy as busy:
-            if busy.refused_us:
+            if busy.refused_us and self.accounts is None:
                 self._note_credential(refused=True)
+            raise
+        except UpstreamError as error:
+            if not publication.claim.on_own_account:
+                error.failed = without_secret(error.failed, job.bearer)
             raise
         finally:
             if publication.begun:
                 self._note_credential(refused=False)
+        if publication.claim.on_own_account or not isinstance(ending, Failed):
+            return ending
+        # A refusal of our own token is not the client's fault.
+        return REFUSED if ending.fault == "unauthorized" else without_secret(ending, job.bearer)
 
     def _note_credential(self, *, refused: bool) -> None:
         if refused != self._refused_us:
@@ -104,11 +151,15 @@ class ServedUpstream(Generic[K]):
                 # An outage of Redis is logged where leases are renewed.
                 with contextlib.suppress(*REDIS_ERRORS):
                     if found.offer is not None:
-                        await line.offer(self._with_trouble(found.offer))
+                        await line.offer(self._current(found.offer))
                 await asyncio.sleep(heartbeat)
 
-    def _with_trouble(self, offer: Offer) -> Offer:
-        """Add a refusal of our credential: anyone may ask some servers for their models."""
+    def _current(self, offer: Offer) -> Offer:
+        """Add the accounts that there are now, or a refusal of our only credential: anyone may ask
+        some servers for their models.
+        """
+        if self.accounts is not None:
+            return self.accounts.add_to(offer)
         if not self._refused_us:
             return offer
         about = replace(decode_about(offer.about), trouble="refused_us")

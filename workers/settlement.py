@@ -23,7 +23,9 @@ from settings import Settings
 from store.blobs import Blobs
 from store.objects import StoreError
 from wire.events import Ending, Failed
+from wire.jobs import is_pool
 from wire.line.claims import Claim, Requeued
+from wire.line.offers import AsideReason
 from wire.line.usage import NO_TOKENS
 from wire.line.worker import WorkerLine
 from wire.redis.outage import REDIS_ERRORS, retry
@@ -42,6 +44,9 @@ REFUSED_US_PAUSE = 15.0
 
 RETRY_PAUSE, LONGEST_RETRY_PAUSE = 0.5, 10.0
 """Seconds, about, before a job that the upstream failed is tried again: the first time, at most."""
+
+AT_ONCE = 500
+"""Waiting jobs that are looked at in one call."""
 
 OF_ONE_ACCOUNT = ("account_deactivated", "expired_session_key", "token_expired")
 """Codes of refusals that concern one account of a pool. Its other accounts may still answer."""
@@ -130,6 +135,9 @@ class Settlement:
 
     async def _settle_busy(self, attempt: Attempt, busy: UpstreamBusy) -> None:
         claim = attempt.claim
+        if busy.aside and self._upstreams[claim.upstream].accounts:
+            await self._set_aside(attempt, busy.aside, busy.pause)
+            return
         fields = {"job": claim.id, "upstream": claim.upstream}
         if busy.refused_us:
             logger.error(
@@ -153,22 +161,63 @@ class Settlement:
             )
             await self._requeue(attempt, self._line.park, error.capped_for)
             if not claim.on_own_account:
-                return  # another account may take its key's jobs
+                await self._finish_spent(claim, failed)
+                return
             waits = self._config.queue.on_model_cap == "wait"
             within = error.capped_for if waits else math.inf
             await self._finish_waiting(claim.key, claim.family, failed, within)
+            return
+        if not claim.on_own_account and await self._left_to_other_accounts(attempt, failed):
             return
         if error.passing and await self._retried(attempt, error):
             logger.info("a job is tried again", extra=_fields(attempt, failed, "retried"))
             return
         _log_failure(attempt, failed)
-        if failed.fault == "unauthorized" and not (
-            attempt.of_pool and failed.code in OF_ONE_ACCOUNT
-        ):
+        if failed.fault == "unauthorized" and not _is_of_one_account(attempt, failed):
             # Before the seat is free: the next job would fail as well.
             await self._insist(attempt, partial(self._line.refuse, claim))
             await self._finish_waiting(claim.key, None, failed)
         await self.finish(attempt, failed, upstream_failed=error.passing and not error.doubtful)
+
+    async def _left_to_other_accounts(self, attempt: Attempt, failed: Failed) -> bool:
+        """Requeue a job if the upstream refused an account of the operator's. False: it did not."""
+        if failed.fault == "unauthorized" and not _is_of_one_account(attempt, failed):
+            deactivated = failed.code == "account_deactivated"
+            reason: AsideReason = "deactivated" if deactivated else "token_refused"
+            await self._set_aside(attempt, reason, failed.retry_after or 0.0)
+        elif failed.fault in ("unauthorized", "rate_limited"):
+            await self._settle_busy(attempt, UpstreamBusy(failed.retry_after or 0.0))
+        else:
+            return False
+        return True
+
+    async def _set_aside(self, attempt: Attempt, reason: AsideReason, pause: float) -> None:
+        claim = attempt.claim
+        logger.warning(
+            "the upstream refuses an account, which is set aside: %s",
+            claim.account,
+            extra={"event": "account_set_aside", "account": claim.account, "reason": reason},
+        )
+        token = self._seal.name("token", attempt.token.reveal())
+        await self._requeue(attempt, self._line.set_aside, reason, token, pause)
+
+    async def _finish_spent(self, claim: Claim, failed: Failed) -> None:
+        """Fail the waiting jobs of a lane whose models all accounts have used up for longer than
+        these jobs may wait, if the operator wants that.
+
+        If Redis is unreachable they fail later on their own.
+        """
+        if self._config.queue.on_model_cap == "wait":
+            return
+        offset = 0
+        with contextlib.suppress(*REDIS_ERRORS):
+            while True:
+                seen, found = await self._line.spent_jobs(claim.lane, offset, AT_ONCE)
+                if not seen:
+                    return
+                for job, front_ends in found:
+                    await finish_waiting(self._line, self._seal, job, front_ends, failed)
+                offset += seen - len(found)
 
     async def _retried(self, attempt: Attempt, error: UpstreamError) -> bool:
         """Requeue a job to be tried again. False: it must be finished instead."""
@@ -241,6 +290,11 @@ class Settlement:
                 extra={"event": "not_settled", "job": attempt.claim.id, "key": attempt.key},
             )
             return None
+
+
+def _is_of_one_account(attempt: Attempt, failed: Failed) -> bool:
+    """Return True for a refusal of one account of a pool."""
+    return is_pool(attempt.token.reveal()) and failed.code in OF_ONE_ACCOUNT
 
 
 def _log_failure(attempt: Attempt, failed: Failed) -> None:

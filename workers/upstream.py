@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from wire.events import Event, Failed
 from wire.jobs import ChatJob, RelayedJob
+from wire.line.offers import AsideReason
 
 J = TypeVar("J", ChatJob, RelayedJob, contravariant=True)
 
@@ -50,13 +51,17 @@ class UpstreamBusy(Exception):
     """The account can hold no more conversations now: the job should wait and be tried again.
 
     `pause`: seconds for which it should not be tried, 0 if the upstream did not say. `refused_us`:
-    the upstream refused the operator's own credential, which is not the client's fault.
+    the upstream refused the operator's own credential, which is not the client's fault; `aside`:
+    it will refuse that for every job.
     """
 
-    def __init__(self, pause: float = 0.0, *, refused_us: bool = False) -> None:
+    def __init__(
+        self, pause: float = 0.0, *, refused_us: bool = False, aside: AsideReason | None = None
+    ) -> None:
         super().__init__()
         self.pause = pause
         self.refused_us = refused_us
+        self.aside = aside
 
 
 class Upstream(Protocol[J]):

@@ -20,11 +20,12 @@ import msgspec
 
 from runtime.tasks import background
 from settings import Settings
+from settings.credentials import Secret
 from store.blobs import Blobs
 from store.objects import StoreError
 from wire import VERSION
 from wire.events import Ending, Failed
-from wire.jobs import ChatJob, decode_job, is_pool
+from wire.jobs import decode_job, fingerprint
 from wire.line import keys
 from wire.line.commands import Attach, Cancel, Command, decode_command
 from wire.line.presence import Presence
@@ -234,8 +235,7 @@ class Worker:
     async def _converse(self, attempt: Attempt) -> Ending:
         claim = attempt.claim
         request = decode_job(self._seal.open(claim.body, f"job {claim.id}"))
-        attempt.key = request.key
-        attempt.of_pool = isinstance(request, ChatJob) and is_pool(request.bearer)
+        attempt.key = request.key or fingerprint(request.bearer)
         attempt.blob_keys = request.blob_keys
         if request.offloaded is not None:
             if self._blobs is None:
@@ -243,6 +243,8 @@ class Worker:
             request = await self._blobs.restore(request)
             attempt.blob_keys += request.blob_keys
         upstream = self._upstreams[claim.upstream]
+        request = upstream.with_token(request, claim)
+        attempt.token = Secret(request.bearer)
         attempt.tokens = JobTokens(request)
         return await upstream.converse(request, attempt.publication, self.outbox, attempt.tokens)
 

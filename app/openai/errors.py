@@ -45,6 +45,7 @@ import msgspec
 
 from wire.events import Failed, Fault
 from wire.line.admission import Allowance, Clash, RefusalReason, Refused
+from wire.stream.endings import REFUSED_US
 
 Late = Literal["", "key", "address"]
 
@@ -333,6 +334,12 @@ class CircuitOpen(LineUnavailable):
     code = "upstream_unavailable"
 
 
+class NoAccount(LineUnavailable):
+    """The upstream accounts of this gateway cannot be used now; new requests are paused."""
+
+    code = "no_account"
+
+
 class InternalError(ApiError):
     """The gateway had an internal error. Its log has details under the id in `x-request-id`."""
 
@@ -377,6 +384,7 @@ _OF_REFUSAL: dict[RefusalReason, tuple[type[ApiError], str | None]] = {
     ),
     "wait_too_long": (WaitTooLong, None),
     "model_capped": (ModelCapped, None),
+    "no_account": (NoAccount, None),
     "no_worker": (NoWorker, None),
     "circuit_open": (CircuitOpen, None),
 }
@@ -402,9 +410,6 @@ def clash_error(clash: Clash) -> ApiError:
 _TOO_LONG = (
     "This model's maximum context length is exceeded. Please reduce the length of the messages."
 )
-
-REFUSED_US = "upstream_refused_us"
-"""Code of a request whose deadline passed while the upstream refused the gateway's credential."""
 
 LONGEST_RETRY = 60.0
 """Seconds. Official SDKs ignore a longer `Retry-After` and retry at once."""

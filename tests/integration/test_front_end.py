@@ -32,6 +32,7 @@ from wire.jobs import Message
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from workers.opening import serve_pandora
+from workers.served import RESTS
 from workers.upstream import UpstreamBusy, UpstreamError
 from workers.worker import Worker
 
@@ -235,7 +236,7 @@ async def test_a_bug_in_an_upstream_is_a_500_and_the_worker_goes_on(
 async def test_a_job_of_a_busy_account_is_retried_without_its_client_noticing(
     client: Client, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.opening.PANDORA_RESTS", (0.3, 60.0))
+    monkeypatch.setitem(RESTS, "pandora", (0.3, 60.0))
     upstream.script = (UpstreamBusy(),)
     asking = asyncio.create_task(client.post(CHAT, json=BODY, headers=BEARER))
     while not upstream.asked:

@@ -77,7 +77,6 @@ async def worker(
     """A worker that serves two models, with one slot."""
     offer = Offer(
         upstream="gpu",
-        own_accounts=False,
         max_concurrency=1,
         accounts={"gpu": 1},
         lanes=[lane_name("chat", name) for name in ("small", "large")],
@@ -88,7 +87,7 @@ async def worker(
         return Surveyed(offer)
 
     scripted = cast(Upstream[RelayedJob], upstream)
-    served = ServedUpstream("gpu", SHARED, RelayedJob, scripted, survey, (1.0, 30.0))
+    served = ServedUpstream("gpu", SHARED, RelayedJob, scripted, survey)
     client = connect(redis_url(redis_server.url))
     worker = Worker("relaying", client, seal, [served], config)
     upstream.script = (HELLO,)

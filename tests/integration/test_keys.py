@@ -221,6 +221,8 @@ async def scenes(
     (first,) = await queue.claim("w", 10, ["gpu"])
     await step()
     assert await queue.retry(first, 0.01, 0.01, 5) == "requeued"
+    (other,) = await queue.claim("w", 10, ["box"])
+    assert await queue.set_aside(other, "deactivated", "") == "requeued"
     await step()
 
     # A real worker, with arq's own keys; images.

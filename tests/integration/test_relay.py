@@ -96,7 +96,6 @@ async def worker(
         lanes += map(lane_of_any, sorts)
     offer = Offer(
         upstream="gpu",
-        own_accounts=False,
         max_concurrency=2,
         accounts={"gpu": 2},
         lanes=lanes,
@@ -107,7 +106,7 @@ async def worker(
         return Surveyed(offer)
 
     scripted = cast(Upstream[RelayedJob], upstream)
-    served = ServedUpstream("gpu", SHARED, RelayedJob, scripted, survey, (1.0, 30.0))
+    served = ServedUpstream("gpu", SHARED, RelayedJob, scripted, survey)
     client = connect(redis_url(redis_server.url))
     worker = Worker("relaying", client, seal, [served], config, blobs)
     upstream.script = (HELLO,)

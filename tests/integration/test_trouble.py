@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -18,14 +18,15 @@ from settings.redis_url import redis_url
 from tests.support.line import LASTING, QUICK, claim, enqueue, field, finish, has_worker, new, now
 from tests.support.requests import BODY, CHAT, messages, said
 from tests.support.sanic_adapter import Client
-from tests.support.scripted import HELLO, ScriptedUpstream
-from wire.events import Delta, Event, Failed, Started
+from tests.support.scripted import HELLO, Judged, ScriptedUpstream
+from wire.events import Delta, Failed, Started
 from wire.jobs import ChatJob
 from wire.line.admission import Accepted, Refused
 from wire.line.claims import Claim
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from workers.opening import serve_pandora
+from workers.served import RESTS
 from workers.upstream import UpstreamError
 from workers.worker import Worker
 
@@ -41,24 +42,6 @@ CONFIG = settings.Settings(
 )
 
 
-class Judged(ScriptedUpstream):
-    """Upstream that answers each attempt as `judge` says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.judge: Callable[[ChatJob], Any] = lambda job: HELLO
-
-    async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
-        self.script = (self.judge(job),)
-        async for events in super().answer(job):
-            yield events
-
-    def first(self, count: int, error: Exception) -> None:
-        """Fail the given number of attempts, then answer."""
-        begun = len(self.asked)
-        self.judge = lambda job: error if len(self.asked) < begun + count else HELLO
-
-
 @pytest.fixture
 def upstream() -> Judged:
     return Judged()
@@ -72,7 +55,7 @@ def config() -> settings.Settings:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.settlement.RETRY_PAUSE", 0.05)
-    monkeypatch.setattr("workers.opening.PANDORA_RESTS", (0.3, 60.0))
+    monkeypatch.setitem(RESTS, "pandora", (0.3, 60.0))
 
 
 @pytest.fixture

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-import settings
 from benchmarks.line import WholeLine
 from tests.support.line import ENTRY, ids, new, serve, shared
+from tests.support.shared_lanes import Clock, calm_line, enqueue, fill, finish, take
 from wire import VERSION
-from wire.jobs import lane_name, lane_of_any
+from wire.jobs import lane_name, lane_of_any, lane_of_family
 from wire.line.admission import Accepted, Refused
 from wire.line.claims import Claim
 from wire.line.offers import LiveUpstream, Offer
@@ -21,54 +20,11 @@ from wire.redis.client import Redis
 from wire.seal import Seal
 
 PRESENCE = Presence("w", VERSION, "fingerprint", 100, ("main", "gpu"))
-CALM = settings.Queue(lease=1e5, heartbeat=1e4, max_waiting=10_000, max_waiting_per_key=1000)
-"""No time that passes in a test is a disturbance."""
-START = 1_700_000_000.0
 
 
 @pytest.fixture
 async def queue(redis: Redis, seal: Seal) -> WholeLine:
-    """A line without upstreams, undisturbed, whose clock stands still."""
-    line = WholeLine(redis, seal, CALM, stopped_clock=True)
-    await line.set_clock(START)
-    await line.renew(replace(PRESENCE, upstreams=()), [])
-    await redis.hincrby("gateway:pulse", "since", -1_000_000_000)  # type: ignore[misc]  # redis-py: sync or async
-    return line
-
-
-async def enqueue(queue: WholeLine, id: str, key: str, lane: str, **more: Any) -> Accepted:
-    job = new(id, key, lane=lane, own_slots=0, **more)
-    admission = await queue.enqueue(job, b"body")
-    assert isinstance(admission, Accepted), admission
-    return admission
-
-
-async def fill(queue: WholeLine, lane: str, *keys: str, count: int = 40) -> None:
-    for n in range(count):
-        for key in keys:
-            await enqueue(queue, f"{key}-{lane}-{n}", key, lane)
-
-
-async def take(queue: WholeLine, *upstreams: str, limit: int = 100) -> list[Claim]:
-    return await queue.claim("w", limit, upstreams)
-
-
-async def finish(queue: WholeLine, *claims: Claim) -> None:
-    for claim in claims:
-        await queue.begin(claim, ENTRY, {})
-        assert await queue.finish(claim.id, claim.attempt, "done", ENTRY, {})
-
-
-class Clock:
-    """The stopped clock of a line."""
-
-    def __init__(self, queue: WholeLine) -> None:
-        self.queue = queue
-        self.now = START
-
-    async def advance(self, seconds: float) -> None:
-        self.now += seconds
-        await self.queue.set_clock(self.now)
+    return await calm_line(redis, seal)
 
 
 async def served(queue: WholeLine, jobs: int, *offers: Offer, length: float = 10.0) -> list[Claim]:
@@ -428,11 +384,17 @@ async def test_a_heartbeat_that_changes_nothing_touches_no_lane(
 
 
 async def test_front_ends_see_what_workers_say_of_their_upstreams(queue: WholeLine) -> None:
-    lanes = [lane_name("chat", "a model: 7B"), lane_of_any("chat"), lane_name("embeddings")]
-    assert lanes == ["chat:a%20model%3A%207B", "chat:*", "embeddings"]
+    lanes = [
+        lane_name("chat", "a model: 7B"),
+        lane_of_any("chat"),
+        lane_of_family("chat", "gpt_3_5"),
+    ]
+    assert lanes == ["chat:a%20model%3A%207B", "chat:*", "chat:@gpt_3_5"]
     assert lane_name("chat", "*") == "chat:%2A", "a model of that name is not every model"
+    assert lane_name("chat", "@gpt_3_5") == "chat:%40gpt_3_5"
     await serve(queue, shared("gpu", *lanes, max_concurrency=2))
-    assert await queue.upstreams() == [LiveUpstream("gpu", False, 2, sorted(lanes), b"about", None)]
+    expected = LiveUpstream("gpu", 2, sorted(lanes), {"gpu": 2}, b"about", None, [])
+    assert await queue.upstreams() == [expected]
 
 
 async def test_a_batch_of_embeddings_never_holds_up_a_chat(queue: WholeLine) -> None:

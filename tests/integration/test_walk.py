@@ -23,6 +23,7 @@ import settings
 from benchmarks.line import WholeLine
 from tests.support.line import shared
 from wire import VERSION
+from wire.jobs import shared_family
 from wire.line.admission import Accepted, Attached, Clash, NewJob, Refused
 from wire.line.claims import Claim, Requeued
 from wire.line.presence import Presence
@@ -40,7 +41,6 @@ CONFIG = settings.Queue(
     lease=60,  # so long that Redis, whose own clock goes on, expires nothing during a walk
     heartbeat=20,
 )
-UPSTREAM = settings.Upstream(max_concurrency=6, circuit_failures=4)
 CAPS = {"a": 1, "b": 3, "c": 2, "d": 1}
 """Slots of each key's own account."""
 KEY_CAPS = {"a": 0, "b": 0, "c": 2, "d": 0}
@@ -48,15 +48,25 @@ KEY_CAPS = {"a": 0, "b": 0, "c": 2, "d": 0}
 LANES: list[str] = ["chat", "images"]
 FAMILIES: list[str] = ["gpt_4_s", "gpt_3_5"]
 FRONTS = ["f1", "f2", "f3"]
+POOL_LANES = ["chat:@gpt_4_s", "images:@gpt_4_s"]
 SHARED = [
+    shared(
+        "main",
+        *LANES,
+        *POOL_LANES,
+        accounts=["main/one", "main/two"],
+        max_concurrency=6,
+        circuit_failures=4,
+    ),
     shared("gpu", "chat:a", "chat:b", accounts=["gpu_1", "gpu_2"], max_concurrency=3),
     shared("box", "chat:a", "embeddings:e", slots=3),
 ]
-"""Upstreams whose accounts all keys share; both offer the model `a`."""
+"""Upstreams with accounts that all keys share. Two of them offer the model `a`; jobs of the first
+run there, or on accounts of their keys' own, within one cap."""
 ACCOUNTS = {name: slots for offer in SHARED for name, slots in offer.accounts.items()}
-SERVED = {"main": LANES} | {offer.upstream: offer.lanes for offer in SHARED}
-SHARED_LANES = sorted({lane for offer in SHARED for lane in offer.lanes})
-MOST = {"main": UPSTREAM.max_concurrency, "gpu": 3, "box": 3}
+SERVED = {offer.upstream: offer.lanes for offer in SHARED}
+SHARED_LANES = sorted({lane for offer in SHARED for lane in offer.lanes if ":" in lane})
+MOST = {"main": 6, "gpu": 3, "box": 3}
 WORKERS = {"w1": ("main", "gpu"), "w2": ("main", "gpu", "box"), "w3": ("box",)}
 
 
@@ -90,6 +100,8 @@ class Walk:
         self.numbers = count(1)
         self.holders: dict[str, str] = {}
         self.taken: Counter[str] = Counter()
+        self.tokens: dict[str, str] = {}
+        """Names of the tokens of shared accounts, if they have changed."""
 
     async def begin(self) -> None:
         await self.pass_time(0)
@@ -114,14 +126,14 @@ class Walk:
         key = self.random.choice([None, None, "k1", "k2", "k3"])
         account = self.random.choice(list(CAPS))
         id = f"job-{next(self.numbers)}"
-        own = self.random.random() < 0.5
+        own = self.random.random() < 0.4
         lane = self.random.choice(LANES if own else SHARED_LANES)
         new = NewJob(
             id=id,
             key=account,
             front_end=self.random.choice([f for f in FRONTS if self.alive[f]] or FRONTS),
             lane=lane,
-            family=self.random.choice(FAMILIES) if own else lane.partition(":")[2],
+            family=self.random.choice(FAMILIES) if own else shared_family(lane),
             own_slots=CAPS[account] if own else 0,
             key_slots=KEY_CAPS[account],
             slots=1 if own else self.random.choice([1, 1, 1, 2]),  # no more than an account has
@@ -183,6 +195,7 @@ class Walk:
             job.claim = claim
             self.taken["claimed"] += 1
             self.taken[claim.upstream] += 1
+            self.taken[claim.account] += 1
         running = [job.claim for job in self.open() if job.claim]
         for key, held in Counter(each.key for each in running).items():
             assert held <= (KEY_CAPS[key] or held)
@@ -202,19 +215,21 @@ class Walk:
         ]
         for offer in SHARED:
             name = offer.upstream
-            embedding = held.get(f"gateway:leases:{name}:embeddings", {})
-            taken = len(embedding) + len(held.get(f"gateway:leases:{name}:chat", {}))
+            sorts = ("embeddings", "chat", "images")
+            embedding, *others = (held.get(f"gateway:leases:{name}:{sort}", {}) for sort in sorts)
+            taken = len(embedding) + sum(map(len, others))
             if taken >= MOST[name] or name not in upstreams or f"gateway:breaker:{name}" in held:
                 continue
             if max(queued, default=1) > 1:
                 continue  # the slots may be kept free for a job that needs several
             for account, slots in offer.accounts.items():
-                learned = float(held[f"gateway:account:{account}"].get("learned", slots))
+                record = held[f"gateway:account:{account}"]
+                learned = 1.0 if "aside" in record else float(record.get("learned", slots))
                 here = len(held.get(f"gateway:holds:{account}", ()))
                 if here >= max(1, int(learned)) or f"account {account}" in later:
                     continue
-                for lane in offer.lanes:
-                    parked = f"family {account} {lane}" in later
+                for lane in filter(SHARED_LANES.__contains__, offer.lanes):
+                    parked = f"family {account} {lane.partition(':')[2]}" in later
                     if parked or (
                         lane.startswith("embeddings") and len(embedding) >= MOST[name] - 1
                     ):
@@ -226,7 +241,7 @@ class Walk:
 
     def accounts_of(self, claim: Claim) -> list[str]:
         """The accounts on which a job may run at its upstream."""
-        if claim.upstream == "main":
+        if ":" not in claim.lane:
             return [claim.key]
         return [
             name for offer in SHARED if offer.upstream == claim.upstream for name in offer.accounts
@@ -261,7 +276,15 @@ class Walk:
             lambda: self.queue.park(claim, self.random.choice([5, 100, 1000])),
             lambda: self.queue.retry(claim, 2, 10, 3, doubtful=self.random.random() < 0.3),
             lambda: self.queue.requeue(claim),
+            lambda: self.queue.set_aside(
+                claim,
+                "token_refused",
+                self.tokens.get(claim.account, ""),
+                self.random.choice([0, 9]),
+            ),
         ]
+        if claim.on_own_account:
+            calls.pop()
         which = self.random.randrange(len(calls))
         said = await calls[which]()
         job = self.jobs[claim.id]
@@ -332,9 +355,9 @@ class Walk:
         await self.queue.presences.show_front_end(front)
 
     async def renew(self) -> None:
-        await self.queue.offer_main()
         for offer in SHARED:
-            await self.queue.offer(offer)
+            tokens = {name: self.tokens.get(name, "") for name in offer.accounts}
+            await self.queue.offer(msgspec.structs.replace(offer, tokens=tokens))
         for worker, alive in self.workers.items():
             held = [job.claim for job in self.open() if job.claim and self.holder(job) == worker]
             presence = Presence(worker, VERSION, self.fingerprint, 10, WORKERS[worker])
@@ -342,6 +365,13 @@ class Walk:
                 job = self.jobs[id]
                 assert verdict == "cancel"
                 assert job.withdrawn or not self.is_read(job)
+
+    async def token_changes(self) -> None:
+        account = self.random.choice(list(ACCOUNTS))
+        self.tokens[account] = str(next(self.numbers))
+        await self.renew()
+        later = await self.scores("gateway:later")
+        assert not [what for what in later if what.split()[1] == account], "it is used again"
 
     async def worker_stops(self) -> None:
         """A worker dies with all its leases: perhaps the last one that serves an upstream."""
@@ -501,10 +531,10 @@ class Walk:
 
         places: defaultdict[str, list[str]] = defaultdict(list)
         for name, key in (
-            ("queue", r"arq:queue:([\w:]+):\w+"),
-            ("line", r"gateway:line:([\w:]+)"),
+            ("queue", r"arq:queue:([\w:@]+):\w+"),
+            ("line", r"gateway:line:([\w:@]+)"),
             ("running", r"gateway:running:(\w+)"),
-            ("holds", r"gateway:holds:(\w+)"),
+            ("holds", r"gateway:holds:([\w/]+)"),
         ):
             for of, ids in members(key).items():
                 for id in ids:
@@ -546,7 +576,7 @@ class Walk:
 
         queued = members(r"gateway:queued:(\w+)")
         running = members(r"gateway:running:(\w+)")
-        lines = members(r"gateway:line:([\w:]+)")
+        lines = members(r"gateway:line:([\w:@]+)")
         leases = members(r"gateway:leases:(\w+:\w+)")
         seats_left: dict[str, bool] = {}
         for key, most in KEY_CAPS.items():
@@ -561,7 +591,7 @@ class Walk:
             assert number <= (most or number)
             seats_left[key] = not most or number < most
             for lane in SHARED_LANES:
-                name = f"{key}:{lane}:{lane.partition(':')[2]}"
+                name = f"{key}:{lane}:{shared_family(lane)}"
                 stands = any(open_jobs[id].new.lane == lane for id in its)
                 assert stands or not seats_left[key] or not lines.get(name), (
                     "a key has no job in the queue of a lane, and one waits for that"
@@ -649,7 +679,7 @@ class Walk:
             assert sum(len(of) for name, of in leased.items() if name.startswith(upstream)) <= most
         for account, most in (CAPS | ACCOUNTS).items():
             assert len(slots.get(account, ())) <= most
-        queues = (re.fullmatch(r"arq:queue:([\w:]+):\w+", key) for key in held)
+        queues = (re.fullmatch(r"arq:queue:([\w:@]+):\w+", key) for key in held)
         assert held.get(f"gateway:ready:{self.fingerprint}", set()) == {q[1] for q in queues if q}
 
     async def follow(self, records: dict[str, dict[str, str]]) -> None:
@@ -693,7 +723,7 @@ class Walk:
         left = await self.snapshot()
         assert int(left.get("gateway:bytes", 0)) == 0
         expected = (
-            r"gateway:(job|log|key|account|users|precedence|breaker|upstream|serves|servers|accounts|lane|promised|promises|outside|idem|front|worker"
+            r"gateway:(job|log|key|account|users|precedence|breaker|upstream|serves|servers|accounts|lane|promised|promises|outside|idem|front|worker|usage"
             r"):.*"
         )
         expected += (
@@ -717,6 +747,7 @@ STEPS: dict[Callable[[Walk], Awaitable[None]], int] = {
     Walk.front_dies: 2,
     Walk.front_comes_back: 3,
     Walk.renew: 4,
+    Walk.token_changes: 2,
     Walk.worker_dies: 3,
     Walk.worker_stops: 1,
     Walk.worker_starts: 2,
@@ -730,12 +761,12 @@ STEPS: dict[Callable[[Walk], Awaitable[None]], int] = {
 async def test_in_any_sequence_of_operations_a_job_is_in_one_place_and_finishes_once(
     redis: Redis, seal: Seal, seed: int
 ) -> None:
-    queue = WholeLine(redis, seal, CONFIG, UPSTREAM, stopped_clock=True)
+    queue = WholeLine(redis, seal, CONFIG, stopped_clock=True)
     walk = Walk(redis, queue, seal, seed)
     await walk.begin()
     took: list[str] = []
     try:
-        for _ in range(200):
+        for _ in range(250):
             (step,) = walk.random.choices(list(STEPS), list(STEPS.values()))
             took.append(step.__name__)
             await step(walk)
@@ -744,5 +775,6 @@ async def test_in_any_sequence_of_operations_a_job_is_in_one_place_and_finishes_
     except BaseException:
         print(seed, took[-30:])
         raise
+    assert walk.taken["main/one"] + walk.taken["main/two"]
     for what in ("main", "gpu", "box", "ended done", "ended failed", "ended cancelled"):
         assert walk.taken[what], f"a walk in which nothing was {what} shows little"

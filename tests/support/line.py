@@ -134,7 +134,6 @@ def shared(
     names = accounts or [upstream]
     return Offer(
         upstream=upstream,
-        own_accounts=False,
         max_concurrency=more.pop("max_concurrency", 0),
         accounts=dict.fromkeys(names, slots),
         lanes=list(lanes),

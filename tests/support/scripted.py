@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
 
 from wire.events import Delta, Done, Event, Started
 from wire.jobs import ChatJob
@@ -42,3 +43,21 @@ class ScriptedUpstream:
                     yield step
         finally:
             self.active -= 1
+
+
+class Judged(ScriptedUpstream):
+    """Upstream that answers each attempt as `judge` says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.judge: Callable[[ChatJob], Any] = lambda job: HELLO
+
+    async def answer(self, job: ChatJob) -> AsyncGenerator[Sequence[Event], None]:
+        self.script = (self.judge(job),)
+        async for events in super().answer(job):
+            yield events
+
+    def first(self, count: int, error: Exception) -> None:
+        """Fail the given number of attempts, then answer."""
+        begun = len(self.asked)
+        self.judge = lambda job: error if len(self.asked) < begun + count else HELLO

@@ -39,7 +39,12 @@ STORED = {
     b'gateway_wait_seconds_bucket{lane="chat",le="+Inf"}': b"1",
     b'gateway_wait_seconds_sum{lane="chat"}': b"1208.25",
 }
-SNAPSHOT = Snapshot({"chat": SortSnapshot(9, 4, 3)}, {"resting": 2, "parked": 1}, workers=3)
+SNAPSHOT = Snapshot(
+    {"chat": SortSnapshot(9, 4, 3)},
+    {"resting": 2, "parked": 1},
+    workers=3,
+    shared={"main": {"aside": 2, "ready": 3}},
+)
 
 
 def shown() -> list[Metric]:
@@ -72,7 +77,8 @@ def test_the_exposition_can_be_parsed_in_both_formats(accepted: str) -> None:
     assert value(families, "gateway_waiting", lane="chat") == 9
     assert value(families, "gateway_running", lane="chat") == 4
     assert value(families, "gateway_leases", lane="chat") == 3
-    assert value(families, "gateway_accounts", state="parked") == 1
+    assert value(families, "gateway_accounts", upstream="", state="parked") == 1
+    assert value(families, "gateway_accounts", upstream="main", state="aside") == 2
     assert value(families, "gateway_workers") == 3
     assert value(families, "gateway_jobs_total", lane="chat") == 12
     assert value(families, "gateway_endings_total", lane="chat", reason="done") == 7

@@ -8,10 +8,11 @@ import pytest
 
 from tests.support.recorded_openai import recording
 from wire.events import Failed
-from workers.openai.error_object import MAX_MESSAGE, MAX_TEXT, NOT_SHOWN, ErrorObject, read_error
+from workers.openai.error_object import MAX_MESSAGE, MAX_TEXT, ErrorObject, read_error
 from workers.openai.judgement import OUT_OF_MONEY, Refusal, judge
 from workers.openai.pause import read_duration, read_pause
 from workers.retry_after import LONGEST
+from workers.secret_text import NOT_SHOWN
 from workers.upstream import UpstreamBusy, UpstreamError
 
 

@@ -161,7 +161,13 @@ def test_the_environment_overrides_the_file_by_the_declared_type(load_toml: Load
         ),
         (
             "[upstream]\ncredential_file = 'a'",
-            "upstream.credential_file: expected none, as clients bring the keys of Pandora-Next",
+            "upstream.credential_file: expected none; accounts and accounts_file are for tokens of"
+            " Pandora-Next",
+        ),
+        (
+            "[upstreams.a]\naccounts = ['sk-hush']",
+            "upstreams.a.accounts: expected no secret in this file; name a file that has it in"
+            " upstreams.a.accounts_file, or set GATEWAY__UPSTREAMS__A__ACCOUNTS in the environment",
         ),
         (
             "[upstreams.a]\ncredential = 'sk-hush'",

@@ -57,7 +57,7 @@ def live(
     lanes = [lane_name("chat", model) for model in models]
     if any_model:
         lanes.append(lane_of_any("chat"))
-    return LiveUpstream(name, False, slots, lanes, encode_about(about), None)
+    return LiveUpstream(name, slots, lanes, {name: slots}, encode_about(about), None, [])
 
 
 class Asked:

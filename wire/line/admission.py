@@ -90,6 +90,7 @@ RefusalReason = Literal[
     "too_many_bytes",  # unfinished jobs use the maximum of memory
     "wait_too_long",  # the forecast exceeds the gateway's limit, or the client's
     "model_capped",  # the account has used up this family of models for now
+    "no_account",  # all accounts that could run it are set aside
     "no_worker",  # no worker is alive
     "circuit_open",  # the upstream fails for every account
 ]

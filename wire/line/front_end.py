@@ -8,6 +8,7 @@ from typing import Literal, cast, get_args
 import msgspec
 
 import settings
+from wire.jobs import shared_family
 from wire.line import keys
 from wire.line.admission import (
     Accepted,
@@ -20,7 +21,7 @@ from wire.line.admission import (
     Refused,
 )
 from wire.line.limits import Limits
-from wire.line.offers import LiveUpstream, lanes_of
+from wire.line.offers import Aside, LiveUpstream, read_description
 from wire.line.scripts import Scripts
 from wire.line.status import JobStatus
 from wire.line.usage import encode_model
@@ -155,20 +156,22 @@ class FrontEndLine(LineView):
 
 def _upstream(
     name: bytes,
-    own_accounts: int,
     max_concurrency: int,
     described: bytes,
     about: bytes,
     open_for: int,
+    aside: list[tuple[bytes, bytes, int]],
 ) -> LiveUpstream:
     """Decode one row of the reply of `upstreams.lua`."""
+    found = read_description(described)
     return LiveUpstream(
         name.decode(),
-        bool(own_accounts),
         max_concurrency,
-        lanes_of(described),
+        sorted(found.lanes),
+        found.accounts,
         about,
         None if open_for < 0 else open_for / 1000,
+        [Aside(each.decode(), reason.decode(), ms / 1000) for each, reason, ms in aside],
     )
 
 
@@ -192,5 +195,5 @@ def _for_redis(job: NewJob) -> dict[str, object]:
         # Clients and servers choose the names of models. That of a lane is encoded, and a worker
         # has offered it: so the names of Redis keys stay sound, and service times few.
         "model": encode_model(job.model),
-        "family": job.family if job.own_slots else job.lane.partition(":")[2] or "any",
+        "family": job.family if job.own_slots else shared_family(job.lane),
     }

@@ -65,6 +65,7 @@ COUNTERS = (
         | {
             "reason": (
                 "account_busy",
+                "account_refused",
                 "handed_back",
                 "worker_lost",
                 "model_capped",

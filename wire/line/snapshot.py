@@ -16,7 +16,8 @@ class SortSnapshot(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The line at one time. `accounts` counts those that cannot be used in full, by reason.
+    """The line at one time. `accounts` counts keys' own that cannot be used in full, by reason;
+    `shared` all accounts that keys share, by upstream and state.
 
     `open_for` is the number of seconds until the upstream is tried again, None if its circuit is
     closed; `settling` the number of seconds until jobs are claimed again after a disturbance;
@@ -29,6 +30,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     open_for: float | None = None
     settling: float = 0.0
     served: int = 0
+    shared: dict[str, dict[str, int]] = {}
 
 
 TakeSnapshot = Callable[[], Awaitable[Snapshot]]

@@ -10,6 +10,9 @@ from wire.line.claims import StalledJob
 from wire.line.snapshot import Snapshot, SortSnapshot
 from wire.line.view import LineView, front_ends
 
+SHARED = ("aside", "resting", "parked", "ready")
+"""States of an account that keys share, in the order of `snapshot.lua`."""
+
 MAX_CRASHES = 3
 """Number of crashed workers after which a job is not tried again."""
 
@@ -101,7 +104,7 @@ class UpkeepLine(LineView):
 
     async def snapshot(self) -> Snapshot:
         """Count jobs, leases, accounts and workers."""
-        sorts, accounts, workers, open_for, settling, served = await self._run(
+        sorts, accounts, workers, open_for, settling, served, shared = await self._run(
             "snapshot", self._gap
         )
         resting, parked, limited = accounts
@@ -112,4 +115,5 @@ class UpkeepLine(LineView):
             None if open_for < 0 else open_for / 1000,
             settling / 1000,
             served,
+            {name.decode(): dict(zip(SHARED, of, strict=True)) for name, *of in shared},
         )

@@ -17,7 +17,7 @@ import settings
 from wire.line import keys
 from wire.line.claims import Claim, Requeued, Verdict
 from wire.line.limits import reserves
-from wire.line.offers import Offer
+from wire.line.offers import AsideReason, Offer
 from wire.line.presence import Presence
 from wire.line.scripts import Scripts
 from wire.line.view import LineView, channel_frames, front_ends, known_word
@@ -127,9 +127,31 @@ class WorkerLine(LineView):
     async def park(self, claim: Claim, wait: float) -> Requeued:
         """Requeue a job and park its family of models for its account, for `wait` seconds.
 
-        For an account that keys share, the lane of the job is parked.
+        For an account that keys share, the model of the job's lane is parked.
         """
         return await self._requeue("park", claim, round(wait * 1000))
+
+    async def set_aside(
+        self, claim: Claim, reason: AsideReason, token: str, pause: float = 0.0
+    ) -> Requeued:
+        """Requeue a job and set its account aside, which all keys share.
+
+        `token` is the name of the token that was used: an account that has another one by now is
+        not set aside. `pause` is the time in seconds, 0 for 1 min, doubling to 1 h until an answer
+        begins.
+        """
+        return await self._requeue("set_aside", claim, reason, token, round(pause * 1000))
+
+    async def spent_jobs(
+        self, lane: str, offset: int, number: int
+    ) -> tuple[int, list[tuple[str, list[str]]]]:
+        """Return waiting jobs of a lane whose time is over before an account can run them again.
+
+        All shared accounts have used up its models. Looks at a `number` of waiting jobs after the
+        first `offset`, and returns how many there were, and ids and front ends of those found.
+        """
+        seen, found = await self._run("spent_jobs", lane, offset, number)
+        return seen, [(id.decode(), front_ends(readers)) for id, readers in found]
 
     async def retry(
         self, claim: Claim, wait: float, longest: float, limit: int, *, doubtful: bool = False
@@ -143,7 +165,7 @@ class WorkerLine(LineView):
         times = (round(wait * 1000), round(longest * 1000))
         return await self._requeue("retry", claim, *times, limit, int(doubtful))
 
-    async def _requeue(self, script: str, claim: Claim, *args: int) -> Requeued:
+    async def _requeue(self, script: str, claim: Claim, *args: int | str) -> Requeued:
         reply = await self._run(script, claim.id, claim.attempt, *args)
         return cast(Requeued, known_word(reply, get_args(Requeued)))
 

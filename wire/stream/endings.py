@@ -19,6 +19,15 @@ WAITED_TOO_LONG = Failed(
     "waited_too_long", "The request waited too long. Retry when fewer requests are waiting."
 )
 
+REFUSED_US = "upstream_refused_us"
+"""Code of a failure because the upstream refuses the credential of the operator."""
+
+REFUSED = Failed(
+    "upstream_error",
+    "The upstream refuses the credential of this gateway. Its operator has to correct it.",
+    REFUSED_US,
+)
+
 
 def end_state(ending: Ending) -> FinalState:
     """Return the final state of a job with this ending."""

@@ -21,9 +21,10 @@ from wire.events import OVERHEAD, Complete, Event, Failed, Piece, Started
 from workers.http.sse import EventParser, EventTooLargeError, ServerSentEvent
 from workers.openai import error_object
 from workers.openai.dialects.dialect import Dialect
-from workers.openai.error_object import NOT_SHOWN, ErrorObject, read_error
+from workers.openai.error_object import ErrorObject, read_error
 from workers.openai.judgement import Refusal, failure, judge
 from workers.openai.surrogates import mask_surrogates, unmask_surrogates
+from workers.secret_text import NOT_SHOWN
 from workers.upstream import BROKEN_OFF, NO_ANSWER, UpstreamError
 
 MAX_HELD = 256 * 1024

@@ -74,8 +74,11 @@ class Connection:
             total=None, connect=connect_timeout, sock_connect=connect_timeout
         )
 
-    async def post(self, path: ApiPath, request: Request) -> aiohttp.ClientResponse:
-        """Send a request; the response is to be closed by the caller.
+    async def post(
+        self, path: ApiPath, request: Request, token: str = ""
+    ) -> aiohttp.ClientResponse:
+        """Send a request, with a token in place of our credential if there is one; the response is
+        to be closed by the caller.
 
         A connection that was kept and breaks without an answer says nothing about the server, so
         the request is sent again at once.
@@ -86,7 +89,7 @@ class Connection:
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream" if request.streamed else "application/json",
-            **self._headers(path),
+            **self._headers(path, token),
         }
         url = self.addresses.api(path)
         while True:
@@ -121,14 +124,14 @@ class Connection:
         except UnreachableError:
             return Found()
 
-    def secrets(self) -> list[str]:
+    def secrets(self, token: str = "") -> list[str]:
         """Return the texts that no client may see: our credential and the server's address."""
-        return list(filter(None, (self._credential().reveal(), *self.addresses.texts)))
+        return list(filter(None, (token or self._credential().reveal(), *self.addresses.texts)))
 
-    def _headers(self, path: str) -> dict[str, str]:
+    def _headers(self, path: str, token: str = "") -> dict[str, str]:
         # A compressor in between would hold tokens back.
         headers = {"Accept-Encoding": "identity"}
-        credential = self._credential().reveal()
+        credential = token or self._credential().reveal()
         if credential:
             headers["Authorization"] = f"Bearer {credential}"
         if path.startswith("messages"):

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
+from workers.secret_text import NOT_SHOWN, shows
+
 MAX_MESSAGE = 4000
 """Characters of a server's message that are passed on."""
 
@@ -19,13 +21,11 @@ MAX_TEXT = 500
 """Characters that are passed on of a text that is not an error object."""
 
 _MAX_NAME = 200  # of a type, a parameter or a code
-_PART = 8  # characters of a secret that tell something of it
 
 MAX_ERROR = 64 * 1024
 """Bytes of an error that are read."""
 
 TOO_LARGE = "The upstream sent more than this gateway reads: its answer is too large."
-NOT_SHOWN = "The upstream reported an error whose message cannot be shown."
 
 STATUSES = {
     "authentication_error": 401,
@@ -62,7 +62,7 @@ class ErrorObject(msgspec.Struct, frozen=True):
         They are searched before they are cut: a secret across the cut would be passed on in part.
         """
         texts = (self.message, self.kind, self.param, self.code)
-        if any(_shows(text, secret) for text in texts if text for secret in secrets):
+        if any(shows(text, secret) for text in texts if text for secret in secrets):
             return ErrorObject(NOT_SHOWN, status=self.status, is_json=self.is_json)
         return replace(
             self,
@@ -135,13 +135,6 @@ def _name(value: object) -> str | None:
 
 def _cut(name: str | None) -> str | None:
     return name and name[:_MAX_NAME]
-
-
-def _shows(text: str, secret: str) -> bool:
-    """Return True if a text contains a secret, or ends within one, since its server has cut it."""
-    return secret in text or any(
-        text.endswith(secret[:length]) for length in range(_PART, len(secret))
-    )
 
 
 def _status(code: object) -> int:

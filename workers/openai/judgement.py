@@ -2,7 +2,7 @@
 
 | Status | Consequence |
 |---|---|
-| 401, 403 | our credential was refused: the job waits |
+| 401, 403 | our credential was refused: the job waits, or runs on another account |
 | 402, or 429 for lack of money | the account may not use the model for a while |
 | other 429, 529, 503 of a server that is full or loading | the job waits in its old place |
 | 407, 408, 425, other 5xx, 500 that is not JSON | it is down: the job is tried again |
@@ -59,7 +59,9 @@ def judge(status: int, error: ErrorObject, pause: float | None = None, path: str
     """
     match status:
         case 401 | 403:
-            return UpstreamBusy(pause or 0.0, refused_us=True)
+            return UpstreamBusy(
+                pause or 0.0, refused_us=True, aside="token_refused" if status == 401 else None
+            )
         case 402 | 429 if status == 402 or _is_about_money(error):
             failed = Failed("rate_limited", _NO_MONEY, error.code or "insufficient_quota")
             return UpstreamError(failed, capped_for=max(pause or 0.0, OUT_OF_MONEY))

@@ -17,6 +17,7 @@ from runtime.pacing import Pacing
 from settings.upstream_credential import open_credential
 from wire.events import Event, Failed
 from wire.jobs import RelayedJob
+from workers.accounts import PoolAccounts
 from workers.http.body import HttpBody
 from workers.http.session import open_session
 from workers.http.unreachable import UnreachableError
@@ -34,6 +35,9 @@ from workers.upstream import UpstreamBusy, UpstreamError
 _LARGE, _LARGE_MESSAGE = 1024 * 1024, 64 * 1024
 """Bytes of a whole body, and of a message, that are read in a thread: the event loop goes on."""
 
+_MOST_ASKED = 10
+"""Accounts that are tried at once for a survey, until the server accepts one."""
+
 _TAIL_TIMEOUT = 5.0
 """Seconds that the usage and the end of an answer may come after its finish."""
 
@@ -41,24 +45,36 @@ logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_openai(name: str, config: settings.Upstream) -> AsyncIterator[OpenAiServer]:
+async def open_openai(
+    name: str, config: settings.Upstream, accounts: PoolAccounts | None = None
+) -> AsyncIterator[OpenAiServer]:
     """Open a server with the connections to it. `name` is that of the upstream.
 
     Raises:
         SettingsError: its credential cannot be read.
     """
     async with open_session(config.proxy, keepalive=KEEPALIVE, traces=[trace_reuse()]) as session:
-        credential = open_credential(name, config)
+        credential = accounts.asking if accounts else open_credential(name, config)
         base_url = config.require_base_url()
         connection = Connection(session, base_url, credential, config.connect_timeout)
-        yield OpenAiServer(name, config, connection)
+        yield OpenAiServer(name, config, connection, accounts)
 
 
 class OpenAiServer:
-    """An `Upstream` for relayed jobs. `anomalies` counts harmless oddities by name."""
+    """An `Upstream` for relayed jobs. `anomalies` counts harmless oddities by name.
 
-    def __init__(self, name: str, config: settings.Upstream, connection: Connection) -> None:
+    `accounts` are those of the operator, if there are any: each job brings the token of one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: settings.Upstream,
+        connection: Connection,
+        accounts: PoolAccounts | None = None,
+    ) -> None:
         self.anomalies: Counter[str] = Counter()
+        self._accounts = accounts
         self._table = "upstream" if name == settings.MAIN else f"upstreams.{name}"
         self._config = config
         self._connection = connection
@@ -70,10 +86,10 @@ class OpenAiServer:
         request = await self._prepare(job)
         async with self._posted(job, request) as body:
             if not request.streamed:
-                yield await self._read_whole(request, body)
+                yield await self._read_whole(job, request, body)
                 return
             dialect = dialect_of(job.path, job.choices)
-            answer = Answer(dialect, request.model, self._connection.secrets())
+            answer = Answer(dialect, request.model, self._connection.secrets(job.bearer))
             pacing, tail = Pacing(), _Tail(body)
             while not answer.over:
                 data = await (tail.read() if answer.finished else body.read())
@@ -94,6 +110,11 @@ class OpenAiServer:
     async def survey(self) -> Survey:
         """Ask the server for its models and slots."""
         survey = await survey_server(self._connection, self._config, self._surveyed)
+        for _ in range(min(self._accounts.number, _MOST_ASKED) - 1 if self._accounts else 0):
+            if self._accounts is None or not survey.trouble:
+                break
+            self._accounts.ask_with_next()
+            survey = await survey_server(self._connection, self._config, self._surveyed)
         self._models = survey.models
         if survey != self._surveyed:
             self._surveyed = survey
@@ -138,7 +159,7 @@ class OpenAiServer:
 
     def _log_refused_us(self) -> None:
         logger.error(
-            "the upstream refuses the gateway's own credential: check %s.credential",
+            "the upstream refuses the gateway's own credentials: check %s.credential or .accounts",
             self._table,
             extra={"event": "upstream_refused_us"},
         )
@@ -157,7 +178,7 @@ class OpenAiServer:
     async def _posted(self, job: RelayedJob, request: Request) -> AsyncIterator[HttpBody]:
         """The body of the answer to a request. An unread rest of it ends it at the server."""
         try:
-            response = await self._connection.post(job.path, request)
+            response = await self._connection.post(job.path, request, job.bearer)
         except UnreachableError as error:
             logger.warning(
                 "the upstream could not be reached (%s.base_url)",
@@ -174,23 +195,25 @@ class OpenAiServer:
             await body.close()
 
     async def _refusal(self, job: RelayedJob, response: aiohttp.ClientResponse) -> Refusal:
-        error = read_error(await read_error_body(response)).without(self._connection.secrets())
+        secrets = self._connection.secrets(job.bearer)
+        error = read_error(await read_error_body(response)).without(secrets)
         refusal = judge(response.status, error, read_pause(response.headers), job.path)
         logger.info(
             "the upstream refused a request",
             extra={"event": "upstream_refused", "job": job.id, "status": response.status},
         )
-        if isinstance(refusal, UpstreamBusy) and refusal.refused_us:
+        if isinstance(refusal, UpstreamBusy) and refusal.refused_us and not job.bearer:
             self._log_refused_us()
         return refusal
 
-    async def _read_whole(self, request: Request, body: HttpBody) -> list[Event]:
+    async def _read_whole(self, job: RelayedJob, request: Request, body: HttpBody) -> list[Event]:
         content = bytearray()
         while data := await body.read():
             content += data
             if len(content) > MAX_WHOLE:
                 raise UpstreamError(TOO_LARGE)
-        arguments = bytes(content), request.model, self._connection.secrets()
+        secrets = self._connection.secrets(job.bearer)
+        arguments = bytes(content), request.model, secrets
         if len(content) <= _LARGE:
             return read_whole(*arguments)
         return await asyncio.to_thread(read_whole, *arguments)

@@ -73,14 +73,16 @@ end
 
 local claimed, all = {}, openings.at({unpack(ARGV, 5)})
 while true do
-  local opening, sort, lane, account = openings.next(all)
+  local opening, sort, lane = openings.next(all)
   if not opening then break end
   local job = pop(opening.upstream, sort, lane)
-  local leased = job and openings.take(opening, sort, account, tonumber(job.slots or 1))
-  if leased then
-    claimed[#claimed + 1] = start(opening, sort, lane, account and account.name, leased, job)
-  elseif job then
-    queue.add(lane, job.key, job.id, job.tag) -- until as many slots are free as it needs
+  if job then
+    local leased, account = openings.take(opening, sort, lane, tonumber(job.slots or 1))
+    if leased then
+      claimed[#claimed + 1] = start(opening, sort, lane, account, leased, job)
+    else
+      queue.add(lane, job.key, job.id, job.tag) -- until as many slots are free as it needs
+    end
   else
     openings.skip(opening, sort, lane)
   end

@@ -1,4 +1,4 @@
--- needs: channels, durations, keys, lanes, upstreams
+-- needs: accounts, channels, durations, keys, lanes, upstreams
 -- Describe an upstream that a worker serves; repeated at every heartbeat. The lanes and accounts that an earlier
 -- description had are removed if this one does not have them. A lane whose jobs no other upstream would run is kept
 -- until they have ended: the server itself answers them, with an error if it has lost their model.
@@ -49,15 +49,33 @@ local function serve(offered)
   return serving, leaving
 end
 
--- Slots reserved for each sort of these lanes, and 1 if there are several lanes of a sort.
+-- Slots reserved for each sort of these lanes, 1 if there are several lanes of a sort, and 1 if some are of keys' own
+-- accounts.
 local function by_sort(serving, reserves)
-  local found, several = {}, 0
+  local found, several, own = {}, 0, 0
   for _, lane in ipairs(serving) do
     local sort = lanes.sort(lane)
     if found[sort] then several = 1 end
+    if lanes.is_own(lane) then own = 1 end
     found[sort] = reserves[sort]
   end
-  return found, several
+  return found, several, own
+end
+
+-- Describe the shared accounts: an account whose token has changed is used again. `tokens` are their names.
+local function describe_accounts(caps, tokens, serving)
+  local names, families = {}, {}
+  for _, lane in ipairs(serving) do families[lanes.model(lane) or ''] = true end
+  for account, cap in pairs(caps) do
+    names[#names + 1] = account
+    local token, former = tokens[account] or '', redis.call('HGET', keys.account(account), 'token')
+    if former and former ~= token then
+      accounts.wake(account, families)
+      changed = true
+    end
+    redis.call('HSET', keys.account(account), 'cap', cap, 'token', token)
+  end
+  hold(keys.accounts(name), names, function() return false end)
 end
 
 -- An upstream may have thousands of lanes: most heartbeats change none of them.
@@ -65,16 +83,11 @@ local former, left = unpack(redis.call('HMGET', keys.upstream(name), 'described'
 if former ~= described or left == '1' then
   local offer = cmsgpack.unpack(described)
   local serving, leaving = serve(offer.lanes)
-  local reserves, several = by_sort(serving, offer.reserves)
-  redis.call('HSET', keys.upstream(name), 'own', offer.own and 1 or 0, 'max_concurrency', offer.max_concurrency,
+  local reserves, several, own = by_sort(serving, offer.reserves)
+  redis.call('HSET', keys.upstream(name), 'own', own, 'max_concurrency', offer.max_concurrency,
     'failures', offer.failures, 'reserves', cmsgpack.pack(reserves), 'several', several, 'described', described,
     'leaving', leaving)
-  local shared = {}
-  for account, cap in pairs(offer.accounts) do
-    shared[#shared + 1] = account
-    redis.call('HSET', keys.account(account), 'cap', cap)
-  end
-  hold(keys.accounts(name), shared, function() return false end)
+  describe_accounts(offer.accounts, offer.tokens, serving)
 end
 redis.call('HSET', keys.upstream(name), 'about', about)
 redis.call('PEXPIRE', keys.upstream(name), 10 * durations.MINUTE)

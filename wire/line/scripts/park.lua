@@ -1,4 +1,4 @@
--- needs: accounts, breaker, clock, hash, jobs, keys, line
+-- needs: accounts, breaker, clock, hash, jobs, keys, lanes, line
 -- An account may not use this family of models for some time: the job is requeued in its old place,
 -- and all jobs of the family wait, or run on other accounts. ARGV: id, attempt, time (ms). Returns as `requeue.lua`.
 local id, attempt, wait = unpack(ARGV)
@@ -14,7 +14,7 @@ if account == key then
   accounts.park(account, family, until_)
   line.unseat(key, family)
 else
-  accounts.park(account, lane, until_) -- of a shared account, each model has a lane
+  accounts.park(account, lanes.model(lane), until_)
 end
 jobs.requeue(id, 'model_capped')
 return 'requeued'

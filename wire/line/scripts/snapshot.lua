@@ -1,8 +1,9 @@
--- needs: clock, keys, pulse, upstreams, vocabulary
--- Numbers of jobs, accounts and workers now. Returns {{sort, waiting, running, leases}, ...}, {accounts
--- that cool down, families that are parked, accounts that may hold fewer}, workers, time until the first circuit
--- closes if those of all upstreams are open (ms; 0: a probe may be sent; -1: not all are open), time for which the
--- line settles (ms), upstreams that live workers serve. ARGV: gap (ms).
+-- needs: accounts, clock, keys, pulse, upstreams, vocabulary
+-- Numbers of jobs, accounts and workers now. Returns {{sort, waiting, running, leases}, ...}, {keys' own accounts
+-- that cool down, families that are parked for them, accounts that may hold fewer}, workers, time until the first
+-- circuit closes if those of all upstreams are open (ms; 0: a probe may be sent; -1: not all are open), time for which
+-- the line settles (ms), upstreams that live workers serve, {{upstream with shared accounts, how many of them are set
+-- aside, else cool down, else are parked for some model, else are ready}, ...}. ARGV: gap (ms).
 local names, sorts, soonest, served = upstreams.all(), {}, nil, 0
 for i, sort in ipairs(vocabulary.sorts) do
   local running, all = 0, 0
@@ -16,11 +17,32 @@ for _, name in ipairs(names) do
   soonest = math.min(soonest or math.huge, upstreams.open_for(name) or -1)
   if upstreams.is_served(name) then served = served + 1 end
 end
-local resting, parked = 0, 0
+
+local later = {account = {}, family = {}} -- how often each account comes there
 for _, entry in ipairs(redis.call('ZRANGEBYSCORE', keys.later, clock.now, '+inf')) do
-  if string.find(entry, '^account ') then resting = resting + 1 end
-  if string.find(entry, '^family ') then parked = parked + 1 end
+  local kind, account = string.match(entry, '^(%a+) (%S+)')
+  if later[kind] then later[kind][account] = (later[kind][account] or 0) + 1 end
 end
+local shared = {}
+for _, name in ipairs(names) do
+  local aside, resting, parked, ready = 0, 0, 0, 0
+  for _, account in ipairs(upstreams.accounts(name)) do
+    if accounts.aside_until(account) > clock.now then
+      aside = aside + 1
+    elseif later.account[account] then
+      resting = resting + 1
+    elseif later.family[account] then
+      parked = parked + 1
+    else
+      ready = ready + 1
+    end
+    later.account[account], later.family[account] = nil, nil
+  end
+  if aside + resting + parked + ready > 0 then shared[#shared + 1] = {name, aside, resting, parked, ready} end
+end
+local resting, parked = 0, 0
+for _, number in pairs(later.account) do resting = resting + number end
+for _, number in pairs(later.family) do parked = parked + number end
 return {sorts, {resting, parked, redis.call('SCARD', keys.limited)},
   redis.call('ZCOUNT', keys.workers, clock.now, '+inf'), soonest or -1, pulse.settling(tonumber(ARGV[1])),
-  served}
+  served, shared}

@@ -1,13 +1,22 @@
--- needs: hash, keys, upstreams
--- All upstreams that workers have described lately: {{name, 1 if jobs run on their keys' own accounts, max_concurrency,
--- its description as msgpack, what front ends are to know, time for which its circuit stays open in ms, or -1}, ...}.
+-- needs: accounts, clock, hash, keys, upstreams
+-- All upstreams that workers have described lately: {{name, max_concurrency, its description as msgpack, what front ends
+-- are to know, time for which its circuit stays open in ms, or -1, {{account, reason, time in ms for which it is set
+-- aside}, ...}}, ...}.
+local function set_aside(name)
+  local found = {}
+  for _, account in ipairs(upstreams.accounts(name)) do
+    local left = accounts.aside_until(account) - clock.now
+    if left > 0 then found[#found + 1] = {account, redis.call('HGET', keys.account(account), 'aside'), left} end
+  end
+  return found
+end
+
 local found = {}
 for _, name in ipairs(upstreams.all()) do
-  local own, max_concurrency, described, about =
-    hash.get(keys.upstream(name), 'own', 'max_concurrency', 'described', 'about')
+  local max_concurrency, described, about = hash.get(keys.upstream(name), 'max_concurrency', 'described', 'about')
   if described then
-    found[#found + 1] = {name, tonumber(own), tonumber(max_concurrency), described, about,
-      upstreams.open_for(name) or -1}
+    found[#found + 1] = {name, tonumber(max_concurrency), described, about, upstreams.open_for(name) or -1,
+      set_aside(name)}
   end
 end
 return found

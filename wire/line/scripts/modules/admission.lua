@@ -110,8 +110,10 @@ function admission.refusal(job, limits)
   local reason, retry = no_upstream(lane, limits)
   if reason then return reason, retry end
 
-  local capped = upstreams.parked_until(job) - clock.now
-  if capped > 0 and (limits.refuse_capped or capped > limits.longest) then return 'model_capped', capped end
+  local until_, aside = upstreams.spent_until(job)
+  local spent = until_ - clock.now
+  if spent > 0 and aside then return 'no_account', spent end
+  if spent > 0 and (limits.refuse_capped or spent > limits.longest) then return 'model_capped', spent end
 
   local certain
   job.place, job.wait, certain = forecast.wait(job, limits)

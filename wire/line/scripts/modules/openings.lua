@@ -1,26 +1,30 @@
--- needs: accounts, breaker, keys, precedence, upstreams
+-- needs: accounts, breaker, lanes, precedence, upstreams
 -- Free slots of the upstreams that a claim is for, and the choice among them.
 local openings = {}
 
--- Accounts of an upstream that take jobs now, with their free slots.
+-- Shared accounts of an upstream that are not set aside, with the slots that each has, and has free now; and the sums
+-- of both.
 local function shared_accounts(upstream)
-  local found, free = {}, 0
-  for _, name in ipairs(redis.call('SMEMBERS', keys.accounts(upstream))) do
-    local account = {name = name, cap = accounts.cap(name), free = accounts.free(name)}
-    if account.free > 0 and not accounts.is_cooling(name) then
-      found[#found + 1], free = account, free + account.free
+  local found, sum, free = {}, 0, 0
+  for _, name in ipairs(upstreams.accounts(upstream)) do
+    local cap, aside = accounts.cap(name)
+    local cooling = accounts.is_cooling(name)
+    if not (aside and cooling) then
+      local account = {name = name, cap = cap, free = cooling and 0 or math.max(0, accounts.free(name, cap))}
+      found[#found + 1], sum, free = account, sum + cap, free + account.free
     end
   end
-  return found, free
+  return found, sum, free
 end
 
--- Free slots of an upstream: their number, those that are held by sort, lanes with jobs by sort, its accounts
--- unless jobs run on their keys' own, and `probes`, if the next job is a probe. nil if there are none. `most` are
--- the jobs that the worker has room for.
+-- Free slots of an upstream: their number, those that are held by sort, lanes with jobs by sort, its shared
+-- accounts, and `probes`, if the next job is a probe. nil if there are none. `most` are the jobs that the worker has
+-- room for.
 local function of(upstream, most)
   local record = upstreams.record(upstream)
   if not record then return end
-  local opening = {upstream = upstream, cap = upstreams.cap(upstream), running = 0, held = {}}
+  local shared, sum, free = shared_accounts(upstream)
+  local opening = {upstream = upstream, cap = upstreams.cap(upstream, sum), running = 0, held = {}, accounts = shared}
   for sort in pairs(record.reserves) do
     opening.held[sort] = upstreams.running(upstream, sort)
     opening.running = opening.running + opening.held[sort]
@@ -31,12 +35,8 @@ local function of(upstream, most)
     opening.probes = true
     if open > 0 or breaker.probe(upstream) then return end
   end
+  if not record.own then opening.free = math.min(opening.free, free) end
   if opening.free <= 0 then return end
-  if not record.own then
-    local free
-    opening.accounts, free = shared_accounts(upstream)
-    opening.free = math.min(opening.free, free)
-  end
   opening.free = math.min(opening.free, most)
   opening.ready = upstreams.ready(upstream)
   return opening
@@ -49,16 +49,27 @@ function openings.at(wants)
   return found
 end
 
--- The account with the largest part of its slots free, for a job of this lane; nil if there is none.
-local function account_for(opening, lane)
+-- The account with the largest part of its slots free, for a job of this lane; nil if there is none. `least`: it
+-- has at least that many slots.
+local function account_for(opening, lane, least)
   local best
   for _, account in ipairs(opening.accounts) do
-    if account.free > 0 and (not best or account.free * best.cap > best.free * account.cap)
-        and not accounts.is_parked(account.name, lane) then
+    if account.free > 0 and account.cap >= least
+        and (not best or account.free * best.cap > best.free * account.cap)
+        and not accounts.is_parked(account.name, lanes.model(lane)) then
       best = account
     end
   end
   return best
+end
+
+-- Slots of the largest account that may run jobs of this lane, if it has some free.
+local function largest(opening, lane)
+  local most = 0
+  for _, account in ipairs(opening.accounts) do
+    if not accounts.is_parked(account.name, lanes.model(lane)) then most = math.max(most, account.cap) end
+  end
+  return most
 end
 
 -- Look no more at a lane: none of its jobs can run at this upstream now.
@@ -70,8 +81,8 @@ function openings.skip(opening, sort, lane)
   opening.ready[sort] = #left > 0 and left or nil
 end
 
--- The slot that is given away next: its opening, the sort and lane of its job, and the account unless the job
--- runs on its key's own. The upstream that holds the smallest part of its slots goes first.
+-- The slot that is given away next: its opening, and the sort and lane of its job. The upstream that holds the
+-- smallest part of its slots goes first.
 function openings.next(all)
   while true do
     local best
@@ -86,25 +97,31 @@ function openings.next(all)
       best.free = 0
     else
       local lane = precedence.next_lane(best.upstream, sort, best.ready[sort])
-      local account = best.accounts and account_for(best, lane)
-      if account or not best.accounts then return best, sort, lane, account end
+      if lanes.is_own(lane) or account_for(best, lane, 1) then return best, sort, lane end
       openings.skip(best, sort, lane)
     end
   end
 end
 
--- Take slots for a job that needs several: their number; nil if not all are free. A job that needs more than the
--- upstream was seen to allow, or has by now, gets as many as it needs when no other runs there.
-function openings.take(opening, sort, account, needed)
-  needed = account and needed or 1
-  if math.min(needed, opening.cap) > opening.free or account and math.min(needed, account.cap) > account.free then
+-- Take the slots that a job of a lane needs: their number, and the account unless it is the key's own; nil if not
+-- all are free. They are those of one account. A job that needs more than any account, or the upstream, has by now
+-- gets as many as it needs when no other runs there.
+function openings.take(opening, sort, lane, needed)
+  local own, account = lanes.is_own(lane), nil
+  if own then
+    needed = 1
+  else
+    account = account_for(opening, lane, needed > 1 and math.min(needed, largest(opening, lane)) or 1)
+  end
+  if math.min(needed, opening.cap) > opening.free
+      or not own and (not account or math.min(needed, account.cap) > account.free) then
     opening.free = 0 -- the others are kept free for this job
     return
   end
   opening.running, opening.held[sort] = opening.running + needed, opening.held[sort] + needed
   opening.free = opening.probes and 0 or opening.free - needed
   if account then account.free = account.free - needed end
-  return needed
+  return needed, account and account.name
 end
 
 return openings

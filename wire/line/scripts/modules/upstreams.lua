@@ -1,7 +1,7 @@
 -- needs: accounts, clock, hash, keys, lanes
 -- Upstreams, as the workers describe them: their accounts, the lanes that they serve, and their slots, for all
--- jobs and for those of one sort. All upstreams of a lane run its jobs on keys' own accounts, or all on shared
--- ones.
+-- jobs and for those of one sort. An upstream may serve lanes of keys' own accounts, lanes of shared accounts, or
+-- both, within one cap.
 local upstreams = {}
 
 local LEAVES = {embeddings = 1} -- slots that a sort leaves free, beyond its reserve, where others are served
@@ -10,8 +10,8 @@ local LEAVES = {embeddings = 1} -- slots that a sort leaves free, beyond its res
 local offered
 local records = {}
 
--- Record of an upstream: `own`, if jobs run on their keys' own accounts; its `cap`, 0 if its accounts
--- alone have caps; the `reserves` of its sorts; `several`, if it has several lanes of a sort. Or nil.
+-- Record of an upstream: its `cap`, 0 if its accounts alone have caps; the `reserves` of its sorts; `several`, if it
+-- has several lanes of a sort; `own`, if some of its lanes are of keys' own accounts. Or nil.
 function upstreams.record(name)
   if records[name] == nil then
     local own, cap, reserves, several =
@@ -81,13 +81,19 @@ local function taking(lane)
   return found
 end
 
--- Earliest time (ms) that `when` finds for one of an upstream's shared accounts and a lane; 0 if it has none.
+-- Names of the accounts of an upstream that all keys share.
+function upstreams.accounts(name) return redis.call('SMEMBERS', keys.accounts(name)) end
+
+-- Earliest time (ms) that `when` finds for one of an upstream's shared accounts and a lane of theirs, and that
+-- account; 0 if it has none. An account that can be used now ends the search.
 local function soonest(name, lane, when)
-  local earliest
-  for _, account in ipairs(redis.call('SMEMBERS', keys.accounts(name))) do
-    earliest = math.min(earliest or math.huge, when(account, lane))
+  local earliest, first
+  for _, account in ipairs(lanes.is_own(lane) and {} or upstreams.accounts(name)) do
+    local at = when(account, lanes.model(lane))
+    if not earliest or at < earliest then earliest, first = at, account end
+    if at <= clock.now then break end
   end
-  return earliest or 0
+  return earliest or 0, first
 end
 
 -- True if another upstream takes jobs of a lane now, or when one of those that run there has ended.
@@ -117,11 +123,20 @@ function upstreams.running(name, sort)
   return sum
 end
 
--- Jobs that an upstream may run at once: its cap and, if all keys share its accounts, theirs.
-function upstreams.cap(name)
-  local record, sum = upstreams.record(name), 0
+-- Jobs that the shared accounts of an upstream may hold at once; of one lane, if it is given.
+local function of_accounts(name, lane)
+  local sum = 0
+  for _, account in ipairs(upstreams.accounts(name)) do
+    sum = sum + accounts.usable(account, lane and lanes.model(lane))
+  end
+  return sum
+end
+
+-- Jobs that an upstream may run at once: its cap and, if all its accounts are shared, theirs, which sum up to `sum`.
+function upstreams.cap(name, sum)
+  local record = upstreams.record(name)
   if record.own then return record.cap end
-  for _, account in ipairs(redis.call('SMEMBERS', keys.accounts(name))) do sum = sum + accounts.cap(account) end
+  sum = sum or of_accounts(name)
   return record.cap > 0 and math.min(record.cap, sum) or sum
 end
 
@@ -176,48 +191,61 @@ local function part(lane, ready)
   return own / all
 end
 
--- Slots of an upstream that are free now for a job of a sort.
-local function free_slots(name, sort)
+-- Slots of an upstream that are free now for a job of a lane.
+local function free_slots(name, lane)
+  local sort = lanes.sort(lane)
   local free = math.min(upstreams.slots(name) - upstreams.running(name),
     upstreams.most(name, sort) - upstreams.running(name, sort))
-  if upstreams.record(name).own then return free end
+  if lanes.is_own(lane) then return free end
   local sum = 0
-  for _, account in ipairs(redis.call('SMEMBERS', keys.accounts(name))) do
-    if not accounts.is_cooling(account) then sum = sum + math.max(0, accounts.free(account)) end
+  for _, account in ipairs(upstreams.accounts(name)) do
+    if accounts.blocked_until(account, lanes.model(lane)) <= clock.now then
+      sum = sum + math.max(0, accounts.free(account))
+    end
   end
   return math.min(free, sum)
+end
+
+-- Slots of an upstream that a lane gets.
+local function slots_of(name, lane)
+  local ready = upstreams.ready(name)
+  local slots = sort_slots(name, lanes.sort(lane), ready)
+  if upstreams.record(name).several then slots = slots * part(lane, ready) end
+  return lanes.is_own(lane) and slots or math.min(slots, of_accounts(name, lane))
 end
 
 -- Slots of all upstreams that a lane gets, and those that are free now.
 function upstreams.lane_slots(lane)
   local slots, free = 0, 0
   for _, name in ipairs(expected(lane)) do
-    local ready = upstreams.ready(name)
-    local sorts = sort_slots(name, lanes.sort(lane), ready)
-    slots = slots + (upstreams.record(name).several and sorts * part(lane, ready) or sorts)
-    free = free + math.max(0, free_slots(name, lanes.sort(lane)))
+    slots = slots + slots_of(name, lane)
+    free = free + math.max(0, free_slots(name, lane))
   end
   return slots > 0 and slots or 1, free
 end
 
 -- The same among all upstreams of the lane.
 local function soonest_of_all(lane, when)
-  local earliest
+  local earliest, first
   for _, name in ipairs(expected(lane)) do
-    earliest = math.min(earliest or math.huge, soonest(name, lane, when))
+    local at, account = soonest(name, lane, when)
+    if not earliest or at < earliest then earliest, first = at, account end
   end
-  return earliest or 0
+  return earliest or 0, first
 end
 
--- Time (ms) until which no account can be used for a job, or its models are parked for all of them; in the
--- past, or 0, if one can.
+-- Time (ms) until which no account can be used for a job; in the past, or 0, if one can.
 function upstreams.blocked_until(job)
-  if job.account == job.key then return accounts.blocked_until(job.key, job.family) end
+  if lanes.is_own(job.lane) then return accounts.blocked_until(job.key, job.family) end
   return soonest_of_all(job.lane, accounts.blocked_until)
 end
-function upstreams.parked_until(job)
-  if job.account == job.key then return accounts.parked_until(job.key, job.family) end
-  return soonest_of_all(job.lane, accounts.parked_until)
+
+-- Time (ms) until which each account that could run a job has used up its models, or is set aside; in the past, or
+-- 0, if one is not. And true if the first one that can be used again is set aside.
+function upstreams.spent_until(job)
+  if lanes.is_own(job.lane) then return accounts.parked_until(job.key, job.family), false end
+  local at, account = soonest_of_all(job.lane, accounts.spent_until)
+  return at, account and accounts.parked_until(account, lanes.model(job.lane)) < at
 end
 
 -- Keys of the jobs of a lane that run, at most `most` of them; a key may come twice.

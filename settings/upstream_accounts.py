@@ -1,0 +1,24 @@
+"""The operator's accounts at an upstream, as its workers use them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from settings import MAIN, Upstream
+from settings.accounts import Account, parse_accounts
+from settings.changing_file import ChangingFile
+
+
+def open_accounts(name: str, upstream: Upstream) -> Callable[[], tuple[Account, ...]]:
+    """Return a function that gives the current accounts at an upstream; none if it has none.
+
+    It is cheap enough for every request: `accounts_file` is read again only after a change.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    if not upstream.accounts_file:
+        return lambda: upstream.accounts
+    table = "upstream" if name == MAIN else f"upstreams.{name}"
+    file = ChangingFile(f"{table}.accounts_file", upstream.accounts_file, parse_accounts)
+    return file.current

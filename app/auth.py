@@ -118,9 +118,9 @@ class Auth:
             LineUnavailable: its key cannot be checked, as Redis is unreachable.
         """
         access, given = self._access, given_bearer(request)
-        is_listed = access.lists(given)
-        if access.has_gateway_keys and given.startswith(PREFIX) and not is_listed:
+        if self._is_gateway_key(given):
             return await self._issued(given)
+        is_listed = access.lists(given)
         if access.passes_through and (given or not self._is_shared):
             if not given:
                 raise Unauthorized
@@ -138,6 +138,20 @@ class Auth:
         if record.has_expired(time.time()):
             raise Unauthorized(_EXPIRED)
         return Caller(identity(record.id), "", record)
+
+    def shows_models(self, request: Request) -> bool:
+        """Return True if the sender of a request that `caller` refuses may see the models of
+        Pandora-Next: where keys are passed through, and without a gateway key that is not valid."""
+        if not self._access.passes_through:
+            return False
+        try:
+            return not self._is_gateway_key(given_bearer(request))
+        except Unauthorized:
+            return True
+
+    def _is_gateway_key(self, given: str) -> bool:
+        has_form = self._access.has_gateway_keys and given.startswith(PREFIX)
+        return has_form and not self._access.lists(given)
 
     def check_shared(self, caller: Caller) -> None:
         """Check that a caller may use the shared upstreams.

@@ -151,7 +151,7 @@ class ModelEntries:
         try:
             return await self._auth.caller(request)
         except Unauthorized:
-            if not self._models.all():
+            if not self._models.all() or not self._auth.shows_models(request):
                 raise
             return None
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 from msgspec.structs import replace
 
 import settings
 from local.redis import EmbeddedRedis
+from settings.credentials import Secret
 from settings.redis_url import redis_url
 from tests.support.line import LASTING
 from tests.support.requests import CHAT
@@ -304,3 +306,35 @@ async def test_a_running_answer_of_a_revoked_key_finishes_or_ends(
     async with asyncio.timeout(30):
         while await redis.exists(keys.revoked):
             await asyncio.sleep(0.01)
+
+
+GUARDED = settings.Upstream(kind="openai", base_url="http://gpu", credential=Secret("ours"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SETTINGS,
+        # A request without a key could send its body first, next to Pandora-Next.
+        settings.Settings(
+            queue=LASTING,
+            auth=settings.Auth(mode="both"),
+            upstream=settings.Upstream(base_url="http://pandora"),
+            others={"gpu": GUARDED},
+        ),
+    ],
+    ids=["keys", "both"],
+)
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, "/v1/embeddings"])
+@pytest.mark.parametrize("header", ["", "authorization: Bearer gw-made-up", "x-api-key: gw-1"])
+async def test_a_key_is_refused_before_any_of_the_body_is_read(
+    front: Client, path: str, header: str
+) -> None:
+    where = urlsplit(front.make_url(path))
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    head = [f"POST {path} HTTP/1.1", "host: gateway", "content-length: 1000000", header]
+    writer.write("".join(f"{line}\r\n" for line in head if line).encode() + b"\r\n")
+    async with asyncio.timeout(30):
+        answer = await reader.readline()
+    assert answer.split()[1] == b"401"
+    writer.close()

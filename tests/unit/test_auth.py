@@ -147,6 +147,24 @@ async def test_a_request_without_a_key_is_refused_at_once_where_no_upstream_take
         some.check_own(anonymous)
 
 
+@pytest.mark.parametrize(
+    ("config", "key", "shows"),
+    [
+        (config(TOKENS), "", True),
+        (config(TOKENS, GUARDED), "", True),
+        (config(TOKENS, GUARDED), REVOKED, False),
+        (config(GUARDED), "", False),
+        (config(GUARDED), REVOKED, False),
+    ],
+)
+def test_the_models_of_pandora_are_shown_where_keys_are_passed_through(
+    config: settings.Settings, key: str, shows: bool
+) -> None:
+    assert auth(config).shows_models(asking(key)) is shows
+    malformed = asking(authorization="nonsense")
+    assert auth(config).shows_models(malformed) is client_access(config).passes_through
+
+
 async def test_a_key_that_cannot_be_checked_opens_nothing() -> None:
     async def fail(id: str) -> None:
         raise ConnectionError

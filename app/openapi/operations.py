@@ -113,6 +113,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SAID = [{"role": "user", "content": "Hello!"}]
+_PASSED_ON = (
+    "Fields that are not described are passed on to the model server, whose answer is as it wrote"
+    " it."
+)
 _STREAMED = "With `stream`, the answer is a stream of server-sent events."
 
 _CALLS: dict[ApiPath, Call] = {
@@ -301,7 +305,7 @@ def _model_operation(path: ApiPath, call: Call, *, own: bool, relayed: bool) -> 
     return Operation(
         tag="Answers",
         summary=call.summary,
-        description=call.description,
+        description=f"{call.description} {_PASSED_ON}".strip() if relayed else call.description,
         parameters=() if is_counted else (*SCHEDULING, *([LAST_EVENT_ID] * is_streamed)),
         body=(*bodies, *([BODIES[path]] if relayed else [])),
         example=call.example,
@@ -310,7 +314,7 @@ def _model_operation(path: ApiPath, call: Call, *, own: bool, relayed: bool) -> 
                 "The answer.",
                 content | ({SSE: ()} if is_streamed else {}),
                 () if is_counted else (*IN_LINE_HEADERS, *limits, *(EMULATED if own else ())),
-                events=call.events,
+                events=call.events if own else (),
             ),
         ),
         errors=OF_A_BODY if is_counted else call.errors,

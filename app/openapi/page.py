@@ -186,7 +186,8 @@ def _type(schema: Schema) -> Builder:
 
 
 def _bounds(schema: Schema) -> str:
-    return "".join(f", {sign} {schema[name]}" for name, sign in _BOUNDS.items() if name in schema)
+    given = ((sign, schema[name]) for name, sign in _BOUNDS.items() if name in schema)
+    return "".join(f", {sign}\N{NO-BREAK SPACE}{bound}" for sign, bound in given)
 
 
 def _joined(parts: Iterable[Builder], separator: str) -> Iterator[Builder | str]:

@@ -1,11 +1,15 @@
-"""Gateways answer as their OpenAPI descriptions say, whatever they are sent."""
+"""Gateways answer as their OpenAPI descriptions say, and a browser shows these."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from PIL import Image
 
 from tests.support.gateway import ROOT, Gateway
 
@@ -60,3 +64,26 @@ def test_a_gateway_in_front_of_an_openai_server_conforms_to_its_description(
     relaying_gateway: Gateway, tmp_path: Path
 ) -> None:
     check(relaying_gateway, tmp_path)
+
+
+CHROMIUM = shutil.which("chromium") or ""
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on PATH")
+def test_a_browser_shows_the_page_in_its_style_on_a_phone(gateway: Gateway, tmp_path: Path) -> None:
+    picture = tmp_path / "page.png"
+    ran = subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"),
+            *("--blink-settings=preferredColorScheme=0", "--window-size=500,900"),
+            *(f"--screenshot={picture}", f"{gateway.url}/docs"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "CONSOLE" not in ran.stderr, "the browser refused a part of it"
+    with Image.open(picture) as shown:
+        assert shown.convert("RGB").tobytes()[:3] == b"\x0d\x11\x17", "not the dark style"
+        assert len(shown.getcolors(100_000) or []) > 10, "nothing is written"

@@ -8,6 +8,7 @@ from typing import Literal, cast
 import pytest
 from redis.exceptions import ConnectionError
 from sanic import Request
+from sanic.compat import Header
 
 import settings
 from app.auth import ANONYMOUS, Auth, Caller
@@ -67,7 +68,7 @@ class Asking:
     """A request with these headers."""
 
     def __init__(self, **headers: str) -> None:
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.headers = Header({name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def asking(key: str = "", **headers: str) -> Request:

@@ -10,6 +10,7 @@ import pytest
 import redis.exceptions
 from msgspec.structs import replace
 from sanic import Request
+from sanic.compat import Header
 
 import settings
 from app.auth import ANONYMOUS, Auth
@@ -226,7 +227,7 @@ class Asking:
 
     def __init__(self, path: str = "/v1/messages", **headers: str) -> None:
         self.path = path
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.headers = Header({name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def asking(**headers: str) -> Request:

@@ -102,7 +102,7 @@ class Auth:
         self._access = access
         self._lookup = lookup
         self._is_shared = has_shared_upstreams(config)
-        self._has_pool = any(one.kind == "pandora" and one.has_credential for one in upstreams)
+        self.has_pool = any(one.kind == "pandora" and one.has_credential for one in upstreams)
 
     @property
     def needs_key(self) -> bool:
@@ -174,7 +174,7 @@ class Auth:
             return
         if caller.issued is None and self._access.passes_through:
             raise Unauthorized
-        if not self._has_pool:
+        if not self.has_pool:
             raise ModelNotFound(_NO_MODEL, param="model")
 
     def of_own(

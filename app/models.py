@@ -123,7 +123,7 @@ class ModelEntries:
         """
         caller = await self._caller(request)
         shared = await self._shared(caller)
-        own = self._models.all(await self._unavailable(caller))
+        own = self._models.all(await self._unavailable(caller)) if self._has_own(caller) else []
         models = [*shared.values(), *(model for model in own if model.id not in shared)]
         if caller is not None:
             models = [model for model in models if caller.may_use(model.id)]
@@ -144,7 +144,12 @@ class ModelEntries:
             caller.check_model(name)
         if model := (await self._shared(caller)).get(name):
             return json(model)
-        return json(self._models.one(name, await self._unavailable(caller)))
+        own = self._models if self._has_own(caller) else ModelCatalog.empty()
+        return json(own.one(name, await self._unavailable(caller)))
+
+    def _has_own(self, caller: Caller | None) -> bool:
+        """Return True unless Pandora-Next has no accounts for gateway keys, and this is one."""
+        return caller is None or caller.issued is None or self._auth.has_pool
 
     async def _caller(self, request: Request) -> Caller | None:
         """The client, or None if it may see no more than the models of Pandora-Next."""

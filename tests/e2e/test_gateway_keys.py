@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import openai
@@ -71,16 +72,16 @@ def client(gateway: Gateway, key: str, front: int = 0) -> openai.OpenAI:
     return openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=60)
 
 
-def ask(client: openai.OpenAI, prompt: str) -> str:
+def ask(client: openai.OpenAI, prompt: str, model: str = "tiny") -> str:
     answer = client.chat.completions.create(
-        model="tiny", messages=[{"role": "user", "content": prompt}]
+        model=model, messages=[{"role": "user", "content": prompt}]
     )
     return answer.choices[0].message.content or ""
 
 
-def stream(client: openai.OpenAI, prompt: str) -> Iterator[str]:
+def stream(client: openai.OpenAI, prompt: str, model: str = "tiny") -> Iterator[str]:
     for chunk in client.chat.completions.create(
-        model="tiny", messages=[{"role": "user", "content": prompt}], stream=True
+        model=model, messages=[{"role": "user", "content": prompt}], stream=True
     ):
         if text := chunk.choices[0].delta.content:
             yield text
@@ -146,6 +147,23 @@ def test_the_running_stream_of_a_revoked_key_ends_if_the_operator_wants_that(
     with pytest.raises(openai.APIError, match="This API key has been revoked"):
         list(running)
     gateway.wait_idle()  # and its conversation has been closed upstream
+
+
+def test_official_clients_use_gateway_keys_on_accounts_of_pandora(tmp_path: Path) -> None:
+    accounts = '["token-of-one one 1", "token-of-two two 1"]'
+    with Gateway(tmp_path, auth__mode="keys", upstream__accounts=accounts) as pandora:
+        pandora.start()
+        keys = Issuer(pandora)
+        allowed = keys.new("--models", "gpt-4")
+        with client(pandora, allowed) as bot:
+            assert [model.id for model in bot.models.list()] == ["gpt-4"]
+            assert ask(bot, "[[sim echo=1]] hi", "gpt-4") == "hi"
+            assert "".join(stream(bot, "[[sim echo=1]] hi", "gpt-4")) == "hi"
+            with pytest.raises(openai.NotFoundError) as caught:
+                ask(bot, "hi", "gpt-4-s")
+            assert caught.value.code == "model_not_found"
+        with client(pandora, "token-of-one") as own, pytest.raises(openai.AuthenticationError):
+            ask(own, "hi", "gpt-4")
 
 
 CANARIES = (

@@ -225,6 +225,30 @@ async def test_a_front_end_without_any_key_says_so(client: Client, keyring: Keyr
     assert await reasons() == []
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(
+            SETTINGS,
+            auth=settings.Auth(mode="both"),
+            upstream=settings.Upstream(base_url="http://pandora"),
+        )
+    ],
+)
+async def test_a_key_is_shown_no_models_of_an_upstream_that_takes_tokens(
+    client: Client, keyring: Keyring
+) -> None:
+    mine = await bot(keyring, client)
+    async with asyncio.timeout(30):
+        while len((await mine.get("/v1/models")).json()["data"]) != 2:
+            await asyncio.sleep(0.01)
+    assert (await mine.get("/v1/models/gpt-4")).status_code == 404
+    refused = await mine.ask(model="gpt-4")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+    others = (await client.get("/v1/models")).json()["data"]
+    assert "gpt-4" in [model["id"] for model in others]
+
+
 @pytest.mark.parametrize("config", [replace(SETTINGS, auth=settings.Auth(mode="both"))])
 async def test_with_both_other_keys_are_answered_too(client: Client, keyring: Keyring) -> None:
     await bot(keyring, client)

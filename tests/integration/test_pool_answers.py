@@ -19,7 +19,7 @@ from tests.support.line import LASTING
 from tests.support.requests import BODY, CHAT, messages
 from tests.support.sanic_adapter import Client
 from tests.support.scripted import HELLO, Judged, ScriptedUpstream
-from wire.events import Delta, Event, Failed, Started
+from wire.events import Delta, Done, Event, Failed, Started
 from wire.jobs import ChatJob, fingerprint
 from wire.keyring import Keyring
 from wire.redis.client import Redis, connect
@@ -136,6 +136,34 @@ async def test_gateway_keys_run_on_the_operators_accounts_and_others_on_their_ow
     ]
     kept = [await redis.dump(name) or b"" for name in await redis.keys("*")]
     assert not any(token.encode() in value for value in kept for token in TOKENS)
+
+
+async def test_a_gateway_key_bounds_its_models_and_has_settings_of_bot_of_its_own(
+    client: Client, key: str, upstream: Judged, redis: Redis, seal: Seal
+) -> None:
+    answer = [Started("m"), Delta("hi"), Delta("1+1", "code"), Done("stop")]
+    upstream.judge = lambda job: answer
+    fields = {"models": ["gpt-4"], "bot": {"enabled": True}}
+    bot, _ = await Keyring(redis, seal).new("bot", fields)
+    said = [
+        (await ask(client, each, model="gpt-4")).json()["choices"][0]["message"]["content"]
+        for each in (key, bot)
+    ]
+    assert "1+1" in said[0]
+    assert said[1] == "hi"
+    refused = [
+        await ask(client, bot),
+        await ask(client, bot, "/v1/messages", max_tokens=5),
+        await ask(client, bot, "/v1/messages/count_tokens"),
+        await ask(client, bot, IMAGES, prompt="draw", model="gpt-4-s"),
+    ]
+    assert [answer.status_code for answer in refused] == [404] * 4
+    headers = {"authorization": f"Bearer {bot}"}
+    listed = await client.get("/v1/models", headers=headers)
+    assert [model["id"] for model in listed.json()["data"]] == ["gpt-4"]
+    # Without a name, images are drawn by a model that the key may use by one of its names.
+    drawn = await client.post(IMAGES, json={"prompt": "draw"}, headers=headers)
+    assert drawn.json()["error"]["code"] == "image_generate_fail"
 
 
 async def test_refused_accounts_are_set_aside_and_the_job_runs_on_another(

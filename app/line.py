@@ -82,7 +82,7 @@ class SealedJob(msgspec.Struct):
     `family` is the kind of model, `model` the client's name for it. `shared` if the job runs on an
     account of the gateway's own instead of its caller's. `body` is the encoded and sealed job;
     `bytes` is the size of that, of the job's blobs, and of what else is kept. `slots` is the number
-    of slots that it takes.
+    of slots that it takes. `is_free` if it costs no units of the upstream.
     """
 
     id: str
@@ -94,6 +94,7 @@ class SealedJob(msgspec.Struct):
     shared: bool = False
     slots: int = 1
     model: str = ""
+    is_free: bool = False
 
 
 def seal_job(
@@ -116,7 +117,8 @@ def seal_relayed(
     body = seal.seal(encode_job(job), f"job {job.id}")
     size = len(body) + job.blob_bytes
     sealed = SealedJob(job.id, job.model, caller, body, size, lane, model=job.model)
-    return replace(sealed, shared=True, slots=slots)
+    is_free = job.path == "messages/count_tokens"
+    return replace(sealed, shared=True, slots=slots, is_free=is_free)
 
 
 class Line:
@@ -247,7 +249,7 @@ class Line:
             max_wait=scheduling.max_wait,
             book=job.caller.book,
             model=job.model,
-            units=self.config.usage.units_of(job.model),
+            units=0.0 if job.is_free else self.config.usage.units_of(job.model),
             usage_days=self.config.usage.keep_days,
             issued=caller.issued.id if caller.issued else "",
         )

@@ -40,6 +40,7 @@ from wire.seal import Seal
 from wire.stream.channel import RedisChannel
 from wire.stream.outbox import Outbox
 from wire.tokens.job import JobTokens
+from wire.tokens.text import encoding
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
 from wire.upkeep.version import keep_version
@@ -109,6 +110,8 @@ class Worker:
             *(one.keep_offering(self.line, heartbeat) for one in self._upstreams.values()),
         )
         async with self.outbox.running(), upkeep:
+            # Before there are answers: loading stops the event loop for a quarter of a second.
+            await asyncio.to_thread(encoding)
             slots = {"worker": self.id, "max_jobs": self._config.workers.max_jobs}
             logger.info("the worker claims jobs", extra={"event": "worker_started", **slots})
             while not self._draining:

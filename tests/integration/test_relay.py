@@ -389,6 +389,12 @@ async def test_the_usage_of_a_listed_key_is_what_the_server_tells_for_each_model
     assert numbers.pop("slot_ms", 0) >= 0
     expected = {"ended:done": 2, "input_tokens": 1400, "output_tokens": 180, "units": 28}
     assert numbers == {"requests": 2, **expected}
+    # Counting tokens is a request as well, which costs nothing.
+    upstream.script = ([Started("m"), Piece(b'{"input_tokens":700}'), Complete()],)
+    assert (await client.post(COUNT, json=BODY, headers=BEARER)).status_code == 200
+    days = today - timedelta(days=1), today + timedelta(days=1)
+    numbers = total((await read_usage(redis, *days)).values())
+    assert (numbers["requests"], numbers["input_tokens"], numbers["units"]) == (3, 1400, 28)
 
 
 async def test_without_a_list_a_request_needs_no_key(client: Client) -> None:

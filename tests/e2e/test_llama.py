@@ -199,6 +199,33 @@ async def test_a_client_that_leaves_frees_its_slot_while_another_streams(
     staying.cancel()
 
 
+async def test_a_long_list_of_inputs_to_embed_leaves_a_slot_to_chats(
+    served: Served, chats: Chatting
+) -> None:
+    inputs = [f"text number {n}" for n in range(150)]
+    body = {"model": "tiny-llama", "input": inputs}
+    url = f"{served.gateway.url}/v1/embeddings"
+    async with httpx.AsyncClient(timeout=60) as http:
+        asked = asyncio.create_task(http.post(url, json=body))
+        await served.until(lambda: served.proxy.passed, "the list is not being embedded")
+        chat, task = chats.start(served.gateway.url, "chats", says("Hello."))
+        deferred = 0
+        while not asked.done():
+            deferred = max(deferred, await asyncio.to_thread(served.llama.deferred))
+        await task
+        listed = (await asked).json()
+        direct = (await http.post(f"{served.llama.url}/v1/embeddings", json=body)).json()
+    assert chat.text == "Hello."
+    assert deferred == 0
+    assert served.proxy.peak <= 2
+    assert sum(passed.path == "/v1/embeddings" for passed in served.proxy.passed) == len(inputs)
+    # In a batch, llama.cpp adds in another order.
+    for found, expected in zip(listed.pop("data"), direct.pop("data"), strict=True):
+        assert found.pop("embedding") == pytest.approx(expected.pop("embedding"), abs=1e-5)
+        assert found == expected
+    assert listed == direct
+
+
 async def test_a_killed_worker_ends_each_of_its_answers_once(
     served: Served, chats: Chatting
 ) -> None:
@@ -287,7 +314,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "completions": {"prompt": "Hello", "max_tokens": 20},
     "responses": {"input": "Hello", "max_output_tokens": 20},
     "messages": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20},
-    "embeddings": {"input": ["a", "b"]},
+    "embeddings": {"input": "Hello"},
 }
 
 

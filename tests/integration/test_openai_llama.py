@@ -66,7 +66,8 @@ async def collect(server: OpenAiServer, asked: RelayedJob) -> list[Event]:
 
 async def test_its_models_and_slots_are_found(url: str) -> None:
     async with asking(url) as server:
-        assert await server.survey() == Survey({"tiny-llama": "tiny-llama"}, False, 2)
+        found = Survey({"tiny-llama": "tiny-llama"}, False, 2, is_llama_cpp=True)
+        assert await server.survey() == found
     async with asking(url, "sk-other") as server:
         assert (await server.survey()).trouble == "refused_us"
         with pytest.raises(UpstreamBusy) as busy:

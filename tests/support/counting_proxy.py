@@ -13,7 +13,10 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
+GENERATING = tuple(
+    f"/v1/{path}"
+    for path in ("chat/completions", "completions", "responses", "messages", "embeddings")
+)
 _OF_THE_CONNECTION = {"connection", "content-length", "host", "transfer-encoding"}
 
 

@@ -10,6 +10,7 @@ from tests.support.recorded_openai import recording
 from workers.openai.addresses import Addresses
 from workers.openai.survey import (
     is_local,
+    lists_llama_cpp,
     read_models,
     read_props,
     read_server_info,
@@ -105,3 +106,11 @@ def test_recorded_pages() -> None:
     }
     assert set(read_models(recording("vllm/models").body)[0]) == {"tiny", "tiny-alias"}
     assert read_models(recording("mlx-lm/models").body) == ({}, 0)
+    assert lists_llama_cpp(recording("llama.cpp/models").body)
+    assert lists_llama_cpp(recording("llama.cpp-router/models-alpha-loaded").body)
+    assert not lists_llama_cpp(recording("vllm/models").body)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"data":[]}', b'{"data":[5]}', b'{"data":[{}]}'])
+def test_another_list_of_models_is_not_that_of_llama_cpp(body: bytes) -> None:
+    assert not lists_llama_cpp(body)

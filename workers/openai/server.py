@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 import aiohttp
 import msgspec
 
 import settings
+from runtime.large import work_on
 from runtime.pacing import Pacing
 from settings.upstream_credential import open_credential
-from wire.events import Event, Failed
+from wire.events import Event, Failed, Piece
 from wire.jobs import RelayedJob
 from workers.accounts import PoolAccounts
 from workers.http.body import HttpBody
@@ -25,6 +26,7 @@ from workers.openai.answer import TOO_LARGE, Answer
 from workers.openai.connection import KEEPALIVE, Connection, read_error_body, trace_reuse
 from workers.openai.dialects import dialect_of
 from workers.openai.error_object import read_error
+from workers.openai.inputs import each_input, join_embeddings
 from workers.openai.judgement import Refusal, judge
 from workers.openai.pause import read_pause
 from workers.openai.request import Request, prepare
@@ -84,10 +86,12 @@ class OpenAiServer:
     async def answer(self, job: RelayedJob) -> AsyncGenerator[Sequence[Event], None]:
         """See `Upstream.answer`."""
         request = await self._prepare(job)
+        if not request.streamed:
+            async with aclosing(self._answer_whole(job, request)) as batches:
+                async for events in batches:
+                    yield events
+            return
         async with self._posted(job, request) as body:
-            if not request.streamed:
-                yield await self._read_whole(job, request, body)
-                return
             dialect = dialect_of(job.path, job.choices)
             answer = Answer(dialect, request.model, self._connection.secrets(job.bearer))
             pacing, tail = Pacing(), _Tail(body)
@@ -95,13 +99,13 @@ class OpenAiServer:
                 data = await (tail.read() if answer.finished else body.read())
                 pacing.begin()
                 if answer.load(data) <= _LARGE_MESSAGE:
-                    events = answer.feed(data)
+                    found = answer.feed(data)
                 else:
-                    events = await asyncio.to_thread(answer.feed, data)
+                    found = await asyncio.to_thread(answer.feed, data)
                 if answer.unfinished:
                     self._note_unfinished(job)
-                if events is not None:
-                    yield events
+                if found is not None:
+                    yield found
                 await pacing.pause()
             if answer.failure is not None:
                 raise answer.failure
@@ -206,17 +210,36 @@ class OpenAiServer:
             self._log_refused_us()
         return refusal
 
-    async def _read_whole(self, job: RelayedJob, request: Request, body: HttpBody) -> list[Event]:
+    async def _answer_whole(
+        self, job: RelayedJob, request: Request
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        """Answer a request that is not streamed. Yields a sign of life after each of its parts."""
+        parts: Iterator[Request] = iter(())
+        if job.path == "embeddings" and self._surveyed and self._surveyed.is_llama_cpp:
+            parts = await work_on(len(request.body), partial(each_input, request))
+        answers: list[bytes] = []
+        left = MAX_WHOLE
+        for part in parts:
+            events = await self._read_whole(job, part, left)
+            answers += (event.data for event in events if isinstance(event, Piece))
+            left -= len(answers[-1])
+            yield []
+        if answers:
+            whole = await work_on(MAX_WHOLE - left, partial(join_embeddings, answers))
+            yield await work_on(len(whole), partial(read_whole, whole, request.model))
+        else:
+            yield await self._read_whole(job, request, left)
+
+    async def _read_whole(self, job: RelayedJob, request: Request, most: int) -> list[Event]:
+        """Send a request and return its answer, of at most that many bytes."""
         content = bytearray()
-        while data := await body.read():
-            content += data
-            if len(content) > MAX_WHOLE:
-                raise UpstreamError(TOO_LARGE)
-        secrets = self._connection.secrets(job.bearer)
-        arguments = bytes(content), request.model, secrets
-        if len(content) <= _LARGE:
-            return read_whole(*arguments)
-        return await asyncio.to_thread(read_whole, *arguments)
+        async with self._posted(job, request) as body:
+            while data := await body.read():
+                content += data
+                if len(content) > most:
+                    raise UpstreamError(TOO_LARGE)
+        arguments = bytes(content), request.model, self._connection.secrets(job.bearer)
+        return await work_on(len(content), partial(read_whole, *arguments))
 
     def _note_unfinished(self, job: RelayedJob) -> None:
         self.anomalies["unfinished"] += 1

@@ -37,7 +37,7 @@ class Survey(msgspec.Struct, frozen=True):
 
     `any_model`: it lists none, and takes whatever name it may be. `slots`: requests at once;
     `slots_known` is False if that is only assumed, since it did not say. `left_out`: names of a
-    list that is too long.
+    list that is too long. `is_llama_cpp`: it says so in the list.
     """
 
     models: dict[str, str]
@@ -46,6 +46,7 @@ class Survey(msgspec.Struct, frozen=True):
     trouble: Trouble = ""
     slots_known: bool = True
     left_out: int = 0
+    is_llama_cpp: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -60,6 +61,10 @@ class _Model(msgspec.Struct):
 
 class _Models(msgspec.Struct):
     data: list[msgspec.Raw]
+
+
+class _Owned(msgspec.Struct):
+    owned_by: str = ""
 
 
 class _Props(msgspec.Struct):
@@ -97,6 +102,7 @@ async def survey_server(
     if listed.status != 200 and former is not None and former.is_known:
         return replace(former, trouble=trouble)
     models, left_out = config.models, 0
+    is_llama_cpp = await asyncio.to_thread(lists_llama_cpp, listed.body)
     if listed.status == 200 and not models:
         models, left_out = await asyncio.to_thread(read_models, listed.body)
     any_model = not models and _is_an_answer(listed.status)
@@ -104,10 +110,10 @@ async def survey_server(
     if not slots and former is not None and former.slots_known:
         slots = former.slots
     if slots:
-        return Survey(models, any_model, slots, trouble, left_out=left_out)
+        return Survey(models, any_model, slots, trouble, True, left_out, is_llama_cpp)
     near = not listed.status or await is_local(yarl.URL(config.base_url).host or "")
     slots = LOCAL_SLOTS if near else REMOTE_SLOTS
-    return Survey(models, any_model, slots, trouble, slots_known=False, left_out=left_out)
+    return Survey(models, any_model, slots, trouble, False, left_out, is_llama_cpp)
 
 
 def _is_an_answer(status: int) -> bool:
@@ -149,6 +155,13 @@ def read_models(body: bytes) -> tuple[dict[str, str], int]:
             else:
                 names.setdefault(name, model.id)
     return names, left_out
+
+
+def lists_llama_cpp(body: bytes) -> bool:
+    """Return True for a list of models that llama.cpp's server sent."""
+    listed = _read(body, _Models)
+    model = _read(listed.data[0], _Owned) if listed and listed.data else None
+    return model is not None and model.owned_by == "llamacpp"
 
 
 def read_props(body: bytes) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from app.relayed.model_name import with_model
 from wire.events import Piece
 
 Object = dict[str, Any]
@@ -76,20 +77,22 @@ def _of_any_shape() -> Iterator[None]:
 class BodyFold(Fold):
     """Fold of an answer that is not a stream at all: one piece is the body."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
+        self._model = model
         self._parts: list[bytes] = []
 
     def _add(self, piece: Piece) -> None:
         self._parts.append(piece.data)
 
     def _body(self) -> bytes:
-        return b"".join(self._parts)
+        return with_model(b"".join(self._parts), self._model)
 
 
 class ResponseFold(Fold):
     """Fold of the events of a response, whose last one has the whole response."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
+        self._model = model
         self._last: Piece | None = None
 
     def _add(self, piece: Piece) -> None:
@@ -100,7 +103,7 @@ class ResponseFold(Fold):
         response = _decoded(self._last.data).get("response") if self._last else None
         if not isinstance(response, dict):
             raise UnreadableAnswer
-        return _encoded(response)
+        return with_model(_encoded(response), self._model)
 
 
 class ChunkFold(Fold):
@@ -127,7 +130,8 @@ class ChunkFold(Fold):
 class MessageFold(Fold):
     """Fold of the events of an Anthropic message."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
+        self._model = model
         self._message: Object = {}
         self._blocks: dict[int, _Block] = {}
 
@@ -148,7 +152,7 @@ class MessageFold(Fold):
         if not self._message:
             raise UnreadableAnswer
         blocks = [self._blocks[index].whole() for index in sorted(self._blocks)]
-        return _encoded({**self._message, "content": blocks})
+        return with_model(_encoded({**self._message, "content": blocks}), self._model)
 
 
 class _Choice:

@@ -19,7 +19,7 @@ class BodyForm(Form):
 
     def fold(self) -> Fold:
         """See `Form`."""
-        return BodyFold()
+        return BodyFold(self.head.model)
 
     def alive(self, place: QueuePlace | None) -> bytes:
         """Render nothing."""

@@ -8,6 +8,7 @@ from app.openai.answers import QueuePlace
 from app.openai.errors import ApiError
 from app.relayed.folding import Fold, MessageFold
 from app.relayed.form import Form, Head, named
+from app.relayed.model_name import with_model
 from wire.events import Piece
 
 
@@ -21,8 +22,10 @@ class MessageForm(Form):
         self._is_open = False
 
     def data(self, piece: Piece) -> bytes:
-        """Return an event as it is; note the blocks of content."""
-        self._begun = self._begun or piece.name == "message_start"
+        """Return an event, with the client's name for the model; note the blocks of content."""
+        if piece.name == "message_start":
+            self._begun = True
+            return with_model(piece.data, self.head.model, "message")
         if piece.name == "content_block_start":
             self._blocks += 1
             self._is_open = True
@@ -32,7 +35,7 @@ class MessageForm(Form):
 
     def fold(self) -> Fold:
         """See `Form`."""
-        return MessageFold()
+        return MessageFold(self.head.model)
 
     def alive(self, place: QueuePlace | None) -> bytes:
         """Render a ping."""

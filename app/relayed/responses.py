@@ -20,6 +20,7 @@ from app.openai.responses.answers import (
 from app.openai.responses.rendering import error_code
 from app.relayed.folding import Fold, ResponseFold
 from app.relayed.form import Form, Head, named
+from app.relayed.model_name import with_model
 from wire.events import Piece
 
 
@@ -55,6 +56,10 @@ class _Created(msgspec.Struct, frozen=True):
 
 _CREATED = "response.created"
 _ITEM_ADDED = "response.output_item.added"
+_WITH_STATE = frozenset(
+    f"response.{state}"
+    for state in ("created", "queued", "in_progress", "completed", "incomplete", "failed")
+)
 
 
 class ResponseForm(Form):
@@ -71,16 +76,18 @@ class ResponseForm(Form):
         self._items = 0
 
     def data(self, piece: Piece) -> bytes:
-        """Return an event as it is; note the server's id of the response."""
+        """Return an event, with the client's name for the model; note the response's id."""
         if piece.name == _CREATED:
             self._state = msgspec.structs.replace(self._state, id=_server_id(piece.data))
         self._items += piece.name == _ITEM_ADDED
         self._sent += 1
+        if piece.name in _WITH_STATE:
+            return with_model(piece.data, self.head.model, "response")
         return piece.data
 
     def fold(self) -> Fold:
         """See `Form`."""
-        return ResponseFold()
+        return ResponseFold(self.head.model)
 
     def alive(self, place: QueuePlace | None) -> bytes:
         """Render the response in progress, under the number of the event before it."""

@@ -150,15 +150,15 @@ def test_half_characters_are_replaced_wherever_they_are() -> None:
     assert body["\ufffd"] == REPAIRED["\ufffd"]
     assert choice["message"] == {"role": "assistant", "content": "", **REPAIRED}
     assert choice["logprobs"]["content"] == [REPAIRED] * 20
-    assert folded([event("message_start", message=HALF)], MessageFold())["name"] == "\ufffd"
-    assert folded([event("response.completed", response=HALF)], ResponseFold()) == REPAIRED
+    assert folded([event("message_start", message=HALF)], MessageFold("asked"))["name"] == "\ufffd"
+    assert folded([event("response.completed", response=HALF)], ResponseFold("asked")) == REPAIRED
 
 
 @pytest.mark.parametrize("number", [0, 1, 15, 16, 17, 33])
 def test_lists_of_any_length_are_whole(number: int) -> None:
     items = [{"a": [], "b": {}, "c": [[1]], "d": "é\n"} for _ in range(number)]
     value = {"items": items, "n": 2**70, "f": 1.5, "none": None}
-    assert folded([event("response.completed", response=value)], ResponseFold()) == value
+    assert folded([event("response.completed", response=value)], ResponseFold("asked")) == value
 
 
 def test_calls_without_an_index_are_whole() -> None:
@@ -225,7 +225,7 @@ def test_a_message_has_its_blocks_and_its_usage() -> None:
             event("message_delta", delta={"stop_reason": "tool_use"}, usage={"output_tokens": 9}),
             event("message_stop"),
         ],
-        MessageFold(),
+        MessageFold("asked"),
     )
     assert body == {
         **begun,
@@ -242,10 +242,10 @@ def test_a_message_has_its_blocks_and_its_usage() -> None:
 @pytest.mark.parametrize("name", ["response.completed", "response.incomplete"])
 def test_a_response_is_that_of_its_last_event(name: str) -> None:
     events = [event("response.created", response={"id": "r"}), event(name, response={"id": "r2"})]
-    assert folded(events, ResponseFold()) == {"id": "r2"}
+    assert folded(events, ResponseFold("asked")) == {"id": "r2"}
 
 
-@pytest.mark.parametrize("fold", [ResponseFold(), MessageFold()])
+@pytest.mark.parametrize("fold", [ResponseFold("asked"), MessageFold("asked")])
 def test_an_answer_without_its_end_is_refused(fold: Fold) -> None:
     with pytest.raises(UnreadableAnswer):
         folded([event("response.created", response={"id": "r"})], fold)
@@ -299,8 +299,8 @@ def keys(value: object) -> object:
             ChunkFold({}),
         ),
         ("llama.cpp/completions-stream", "llama.cpp/completions-whole", ChunkFold({})),
-        ("llama.cpp/messages-stream", "llama.cpp/messages-whole", MessageFold()),
-        ("llama.cpp/responses-stream", "llama.cpp/responses-whole", ResponseFold()),
+        ("llama.cpp/messages-stream", "llama.cpp/messages-whole", MessageFold("asked")),
+        ("llama.cpp/responses-stream", "llama.cpp/responses-whole", ResponseFold("asked")),
         ("vllm/stream-usage", "vllm/whole", ChunkFold({})),
         ("vllm/stream-logprobs", "vllm/whole-logprobs", ChunkFold({})),
         ("vllm/stream-tools-required", "vllm/whole-tools-required", ChunkFold({})),

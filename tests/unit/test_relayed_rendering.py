@@ -11,11 +11,13 @@ from app.openai.answers import QueuePlace
 from app.openai.dialect import RenderOptions
 from app.relayed.form import Head
 from app.relayed.forms import FORMS
+from app.relayed.model_name import with_model
 from app.relayed.rendering import RelayedRendering
 from wire.events import Complete, Event, Failed, Piece, Started
 from wire.jobs import ApiPath
 
 HEAD = Head("chatcmpl-abcdefgh", 7, "asked")
+STARTED = b'{"type":"message_start","message":{"id":"m","model":"q"}}'
 FAILED = Failed("upstream_error", "It broke.", "boom", status=502, kind="server_error", param="x")
 
 
@@ -50,6 +52,38 @@ async def test_the_usage_is_for_clients_that_asked(asked: bool) -> None:
     answer = rendering("chat/completions", include_usage=asked)
     rendered = await answer.add([Piece(b'{"choices":[]}'), Complete(b'{"usage":{}}')])
     assert (b'"usage"' in rendered) == asked
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "data", "shown"),
+    [
+        ("messages", "message_start", STARTED, "message"),
+        ("responses", "response.created", b'{"response":{"id":"r","model":"q"}}', "response"),
+        ("responses", "response.completed", b'{"response":{"id":"r","model":"q"}}', "response"),
+    ],
+)
+async def test_the_model_has_the_clients_name_in_every_dialect(
+    path: ApiPath, name: str, data: bytes, shown: str
+) -> None:
+    ((_, streamed),) = events(await rendering(path).add([Piece(data, name)]))
+    assert streamed[shown]["model"] == "asked"
+    if name != "response.created":
+        whole = body_of(path)
+        await whole.add([Piece(data, name), Complete()])
+        assert json.loads(await whole.whole())["model"] == "asked"
+
+
+async def test_a_body_that_is_not_streamed_has_the_clients_name_of_the_model() -> None:
+    embedded = body_of("embeddings")
+    await embedded.add([Piece(b'{"data": [1.50], "model": "q"}'), Complete()])
+    assert await embedded.whole() == b'{"data":[1.50],"model":"asked"}'
+
+
+@pytest.mark.parametrize(
+    "data", [b'{ "message": {"model": "asked"}}', b'{ "message": {}}', b"{}", b"[1]", b"{", b"\xff"]
+)
+def test_whatever_has_no_other_name_stays_as_the_server_wrote_it(data: bytes) -> None:
+    assert with_model(data, "asked", "message") == data
 
 
 async def test_events_of_other_dialects_are_as_the_server_wrote_them() -> None:

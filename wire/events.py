@@ -8,7 +8,7 @@ all that they share about an answer.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeGuard, get_args
 
 import msgspec
 
@@ -179,6 +179,16 @@ Event = (
     | Failed
 )
 Ending = Done | Complete | Failed
+_ENDINGS = frozenset(get_args(Ending))
+
+
+def is_ending(event: Event | None) -> TypeGuard[Ending]:
+    """Return True for an ending. Runs for every token.
+
+    `isinstance` takes ten times as long to see that a struct is *not* of a type.
+    """
+    return type(event) in _ENDINGS
+
 
 OVERHEAD = 64
 """Bytes that an event counts besides its text, so that many small ones are bounded, too."""
@@ -186,9 +196,9 @@ OVERHEAD = 64
 
 def size_of(event: Event) -> int:
     """Return about as many bytes as an event takes."""
-    if isinstance(event, Delta):
+    if type(event) is Delta:
         return OVERHEAD + len(event.text)
-    if isinstance(event, Piece):
+    if type(event) is Piece:
         return OVERHEAD + len(event.data)
     fields = msgspec.structs.astuple(event)
     return OVERHEAD + sum(len(field) for field in fields if isinstance(field, str | bytes))

@@ -8,7 +8,7 @@ from functools import partial
 
 import settings
 from runtime.alarm import Alarm
-from wire.events import Ending, Failed
+from wire.events import Ending, Failed, is_ending
 from wire.stream.outbox import Outbox
 from wire.stream.publication import Publication
 from wire.tokens.job import JobTokens
@@ -47,7 +47,7 @@ async def hold_conversation(
         async with timeout, aclosing(upstream.answer(job)) as batches:
             async for events in batches:
                 last = events[-1] if events else None
-                if isinstance(last, Ending):
+                if is_ending(last):
                     ending, events = last, events[:-1]
                 tokens.add(events)
                 await outbox.publish(publication, events)

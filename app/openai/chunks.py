@@ -75,7 +75,7 @@ class ChatAnswer(Answer):
                 rendered += self._piece(piece)
             if self.finish is not None:
                 return rendered + self._chunk(ChunkDelta(), self.finish)
-            if isinstance(event, Started):
+            if type(event) is Started:
                 # The first chunk may have been sent before as a keep-alive, so it never has it.
                 rendered += self.role()
                 self._fingerprint = fingerprint(event.model)

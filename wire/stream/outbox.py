@@ -85,7 +85,8 @@ class Outbox:
         if publication.begun:
             self._pending[publication] = None
             self._has_pending.set()
-            await publication.room()
+            if publication.is_full:
+                await publication.room()
             return
         first = publication.take()
         entry = log.seal_entry(self._seal, first)

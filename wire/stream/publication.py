@@ -45,7 +45,7 @@ class Publication:
         They are joined once, when they are taken: joining them here would be quadratic.
         """
         for event in events:
-            if isinstance(event, Delta):
+            if type(event) is Delta:
                 self._pending_size += OVERHEAD + len(event.text)
                 if event.kind != self._kind:
                     self._join()
@@ -58,8 +58,13 @@ class Publication:
         if self._pending_size > FULL:
             self._room.clear()
 
+    @property
+    def is_full(self) -> bool:
+        """True if more is pending than `FULL`."""
+        return self._pending_size > FULL
+
     async def room(self) -> None:
-        """Wait while more is pending than `FULL` (backpressure)."""
+        """Wait while it is full (backpressure)."""
         await self._room.wait()
 
     def take(self) -> Batch:

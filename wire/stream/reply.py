@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 
-from wire.events import UNNUMBERED, Batch, Ending, Event, Failed
+from wire.events import UNNUMBERED, Batch, Event, Failed, is_ending
 from wire.stream.unread import Unread
 
 
@@ -96,7 +96,7 @@ class Reply:
         if fresh := batch.events[self._next - first :]:
             self._next += len(fresh)
             self._attempt = batch.attempt
-            self.ended = isinstance(fresh[-1], Ending)
+            self.ended = is_ending(fresh[-1])
             self.active = time.monotonic()
             if not self.unread.add(fresh) and not self.ended:
                 self.fail("This client does not read its answer fast enough.", "slow_reader")

@@ -92,5 +92,5 @@ class Unread:
 
 def _size(events: list[Event]) -> int:
     return sum(
-        len(event.text.encode()) if isinstance(event, Delta) else size_of(event) for event in events
+        len(event.text.encode()) if type(event) is Delta else size_of(event) for event in events
     )

@@ -66,13 +66,13 @@ class JobTokens:
         """Add the next events."""
         self._begun = self._begun or bool(events)
         for event in events:
-            if isinstance(event, Piece):
+            if type(event) is Piece:
                 if self._bytes < MAX_KEPT:
                     self._pieces.append(event)
                     self._kept += len(event.data)
                 self._bytes += len(event.data)
                 self._recent.append(event.data)
-            elif isinstance(event, Delta) and event.kind != "output":
+            elif type(event) is Delta and event.kind != "output":
                 if self._characters < COUNTED:
                     self._texts.append(event.text)
                 self._characters += len(event.text)

@@ -114,8 +114,8 @@ def _is_usual(data: bytes) -> bool:
     return (
         data.startswith(b"data: ")
         and data.endswith(b"\n\n")
-        and data.count(b"\n") == 2
-        and not data.count(b"\r")
+        and data.find(b"\n") == len(data) - 2
+        and b"\r" not in data
     )
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from runtime.pacing import Pacing
-from wire.events import Delta, Ending, Event, Failed
+from wire.events import Delta, Ending, Event, Failed, is_ending
 from wire.jobs import ChatJob, Identity
 from workers.http.body import Body
 from workers.pandora.deletions import ConversationRecord, Deletions
@@ -94,7 +94,7 @@ class Pandora:
                             async for nothing in _signs_of_life(fetching):
                                 yield nothing
                             events = [fetching.result()]
-                    if events and isinstance(last := events[-1], Ending):
+                    if events and is_ending(last := events[-1]):
                         ending = last
                         self._count_anomalies(job, translator)
                         if isinstance(last, Failed):

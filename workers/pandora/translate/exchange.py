@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from wire.events import OVERHEAD, Asked, Break, Delta, Done, Ending, Event, Failed
 from workers.http.sse import (
@@ -95,7 +96,10 @@ class Exchange:
                     outputs, alive, size = [], False, 0
         except (EventTooLargeError, TooManyCopiesError):
             outputs = self.translator.fail(_TOO_LARGE)
-        yield from self._portions(outputs, alive)
+        if len(outputs) == 1 and _is_short(outputs[0]):  # as nearly always
+            yield [outputs[0]], alive
+        else:
+            yield from self._portions(outputs, alive)
 
     def resume(self) -> None:
         """Go on with the stream that follows after `granted` was sent."""
@@ -109,16 +113,13 @@ class Exchange:
         if len(event.data) > MAX_VALUES and event.data.count(b",") > MAX_VALUES:
             raise EventTooLargeError(MAX_VALUES, "values")
         record = read_record(event)
-        if isinstance(record, Operation):
+        if type(record) is Operation:
             self._operations += len(event.data)
             if self._operations > MAX_OPERATIONS:
                 raise EventTooLargeError(MAX_OPERATIONS)
         return record
 
     def _portions(self, outputs: list[Output], alive: bool) -> Iterator[Step]:
-        if not outputs or (len(outputs) == 1 and _is_short(outputs[0])):  # as nearly always
-            yield self._settle(outputs), alive
-            return
         portion: list[Output] = []
         size = 0
         for output in outputs:
@@ -161,8 +162,8 @@ class Exchange:
         return Break()
 
 
-def _is_short(output: Output) -> bool:
-    return isinstance(output, Delta) and len(output.text) <= LONGEST_DELTA
+def _is_short(output: Output) -> TypeGuard[Delta]:
+    return type(output) is Delta and len(output.text) <= LONGEST_DELTA
 
 
 def _pieces(output: Output) -> list[Output]:

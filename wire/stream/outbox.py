@@ -37,8 +37,9 @@ from wire.stream.publication import Publication
 
 logger = logging.getLogger(__name__)
 
-TICK = 0.0025
-"""Seconds between two publishes of a busy worker."""
+TICK = 0.005
+"""Seconds between two publishes of a busy worker. Each takes 0.2 ms of CPU time in all roles, and a
+token that follows others closely waits half of this on average."""
 
 LOG_STEP = 0.5
 """Seconds between two writes of the logs: the delay with which a lost message is healed."""

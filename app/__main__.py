@@ -14,9 +14,9 @@ import asyncio
 import logging
 import os
 import sys
+from importlib import import_module
 
 import settings
-from app import keys, usage
 from app.http.sockets import address, listen, passed_by_systemd
 from app.supervision import supervision
 from app.supervisor import Supervisor
@@ -28,13 +28,15 @@ from settings.loader import load
 
 logger = logging.getLogger("app")
 
-COMMANDS = {"keys": keys.main, "usage": usage.main}
+COMMANDS = ("keys", "usage")
+"""Modules with a `main` of their own. The parent of front ends, which lives long, needs neither."""
 
 
 def main() -> None:
     """Read the settings and serve, or carry out a command."""
-    if command := COMMANDS.get("".join(sys.argv[1:2])):
-        return command(sys.argv[2:])
+    if sys.argv[1:] and sys.argv[1] in COMMANDS:
+        import_module(f"app.{sys.argv[1]}").main(sys.argv[2:])
+        return
     parse_no_arguments("app", __doc__)
     try:
         config = load()

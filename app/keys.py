@@ -21,7 +21,7 @@ import msgspec
 
 from runtime.command_line import new_parser
 from settings import Settings, SettingsError
-from settings.client_access import client_access
+from settings.client_access import auth_mode
 from settings.loader import load
 from wire.keyring import (
     BotSetting,
@@ -165,7 +165,7 @@ async def _run(config: Settings, given: argparse.Namespace) -> None:
         await _COMMANDS[given.command](Keyring(redis, seal), given)
     finally:
         await redis.aclose()
-    if given.command == "new" and not client_access(config).has_gateway_keys:
+    if given.command == "new" and auth_mode(config) == "passthrough":
         _note('With these settings gateway keys are not used: set auth.mode to "keys" or "both".')
 
 

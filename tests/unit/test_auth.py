@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Literal, cast
 
@@ -15,6 +16,7 @@ from app.auth import ANONYMOUS, Auth, Caller
 from app.key_lookup import KeyLookup
 from app.no_keys import WARNING, NoKeys
 from app.openai.errors import LineUnavailable, ModelNotFound, Unauthorized
+from runtime.tasks import background
 from settings.client_access import client_access
 from settings.credentials import Secret
 from wire.jobs import fingerprint
@@ -192,3 +194,21 @@ async def test_a_gateway_that_takes_only_gateway_keys_and_has_none_says_so(
         return issued
 
     assert await NoKeys(client_access(config), count).warning() == warning
+
+
+async def test_the_log_says_once_that_there_is_no_gateway_key(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.no_keys.INTERVAL", 0.0)
+    numbers = iter([0, 0, 1, 0])
+    looked = asyncio.Event()
+
+    async def count() -> int:
+        if (number := next(numbers, None)) is None:
+            looked.set()
+            await asyncio.Event().wait()
+        return number or 0
+
+    async with background(NoKeys(client_access(config(GUARDED)), count).keep_logging()):
+        await looked.wait()
+    assert caplog.messages == [WARNING, WARNING]

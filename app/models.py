@@ -9,7 +9,9 @@ from urllib.parse import unquote
 from sanic import HTTPResponse, Request
 
 import settings
+from app.anthropic.models import model_info, model_page
 from app.auth import Auth, Caller
+from app.http.dialect import is_message
 from app.http.json_answer import json
 from app.openai.answers import Model, ModelList
 from app.openai.errors import ModelNotFound, Unauthorized
@@ -127,7 +129,7 @@ class ModelEntries:
         models = [*shared.values(), *(model for model in own if model.id not in shared)]
         if caller is not None:
             models = [model for model in models if caller.may_use(model.id)]
-        return json(ModelList(data=models))
+        return json(model_page(models) if is_message(request) else ModelList(data=models))
 
     async def show(self, request: Request, name: str) -> HTTPResponse:
         """Describe one model.
@@ -142,10 +144,10 @@ class ModelEntries:
         caller = await self._caller(request)
         if caller is not None:
             caller.check_model(name)
-        if model := (await self._shared(caller)).get(name):
-            return json(model)
         own = self._models if self._has_own(caller) else ModelCatalog.empty()
-        return json(own.one(name, await self._unavailable(caller)))
+        model = (await self._shared(caller)).get(name)
+        model = model or own.one(name, await self._unavailable(caller))
+        return json(model_info(model) if is_message(request) else model)
 
     def _has_own(self, caller: Caller | None) -> bool:
         """Return True unless Pandora-Next has no accounts for gateway keys, and this is one."""

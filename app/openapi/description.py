@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import get_args
 
-from app.http.dialect import is_message_path
 from app.openapi.errors import OTHERWISE, error_answers, header_references
 from app.openapi.headers import (
     ANTHROPIC_LIMITS,
+    ANTHROPIC_VERSION,
     EMULATED,
     ETAG,
     IF_NONE_MATCH,
@@ -23,12 +23,12 @@ from app.openapi.headers import (
     Header,
 )
 from app.openapi.operations import JSON, SSE, Operation, Reply, Tag
-from app.openapi.schemas import Schema, Schemas
+from app.openapi.schemas import Schema, Schemas, any_of
 from app.server import Route
 
 VERSION = "3.1.0"
 
-_PARAMETERS = (*SCHEDULING, LAST_EVENT_ID, IF_NONE_MATCH)
+_PARAMETERS = (*SCHEDULING, LAST_EVENT_ID, ANTHROPIC_VERSION, IF_NONE_MATCH)
 _HEADERS = (
     *(REQUEST_ID, RETRY_AFTER, SHOULD_RETRY, ETAG, *IN_LINE, *EMULATED),
     *(*OPENAI_LIMITS, *ANTHROPIC_LIMITS),
@@ -84,8 +84,8 @@ class Description:
         answers = error_answers(
             operation.errors,
             self._schemas,
+            route.path,
             relayed=operation.relays,
-            anthropic=is_message_path(route.path),
         )
         for reply in operation.replies:
             answers[str(reply.status)] = self._reply(reply)
@@ -106,7 +106,7 @@ class Description:
         return described
 
     def _body(self, operation: Operation) -> Schema:
-        schema = _any_of([self._schemas.request(kind) for kind in operation.body])
+        schema = any_of([self._schemas.request(kind) for kind in operation.body])
         content = {JSON: {"schema": schema, "example": operation.example}}
         return {"required": True, "content": content}
 
@@ -119,12 +119,12 @@ class Description:
             media: {"schema": self._content(kinds)} for media, kinds in reply.content.items()
         }
         if reply.events:
-            events = _any_of([self._schemas.answer(kind) for kind in reply.events])
+            events = any_of([self._schemas.answer(kind) for kind in reply.events])
             content[SSE] |= {"x-event-schema": events}
         return answer | ({"content": content} if content else {})
 
     def _content(self, kinds: tuple[object, ...]) -> Schema:
-        return _any_of([self._schemas.answer(kind) for kind in kinds]) if kinds else {}
+        return any_of([self._schemas.answer(kind) for kind in kinds]) if kinds else {}
 
 
 def describe(
@@ -153,10 +153,6 @@ def _parameter(header: Header) -> Schema:
 def _headless(answer: Schema) -> Schema:
     """Return an answer without its body."""
     return {name: value for name, value in answer.items() if name != "content"}
-
-
-def _any_of(schemas: list[Schema]) -> Schema:
-    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _about() -> str:

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from app.anthropic.errors import MessageError, status_here
+from app.http.dialect import is_message_path, is_models_path
 from app.openai import errors
 from app.openai.errors import FAULT_STATUSES, ApiError, ErrorObject
 from app.openapi.headers import REQUEST_ID, RETRY_AFTER, SHOULD_RETRY, Header
-from app.openapi.schemas import Schema, Schemas
+from app.openapi.schemas import Schema, Schemas, any_of
 
 Kinds = tuple[type[ApiError], ...]
 
@@ -44,6 +45,7 @@ IN_LINE: Kinds = (
     errors.WaitTooLong,
     errors.ModelCapped,
     errors.NoWorker,
+    errors.NoAccount,
     errors.CircuitOpen,
     errors.JobFailed,
 )
@@ -58,21 +60,30 @@ _RELAYED = {
 
 
 def error_answers(
-    kinds: Iterable[type[ApiError]], schemas: Schemas, *, relayed: bool, anthropic: bool
+    kinds: Iterable[type[ApiError]], schemas: Schemas, path: str, *, relayed: bool
 ) -> dict[str, Schema]:
-    """Return the answers to failed requests by their status.
+    """Return the answers to failed requests of a path by their status, in each of its dialects.
 
-    `relayed`: the errors of a model server are among them. `anthropic`: they are in that dialect.
+    `relayed`: the errors of a model server are among them.
     """
+    forms = _forms(path)
     causes: dict[str, list[str]] = defaultdict(list)
     for status, cause in _causes((*ANYWHERE, *kinds)):
-        causes[str(status_here(status) if anthropic else status)].append(cause)
+        for own in {status_here(status) if form is MessageError else status for form in forms}:
+            causes[str(own)].append(cause)
     texts = {status: "\n".join(given) for status, given in sorted(causes.items())}
-    body = schemas.answer(MessageError if anthropic else ErrorObject)
+    body = any_of([schemas.answer(form) for form in forms])
     return {
         status: error_answer(text, body)
         for status, text in (texts | (_RELAYED if relayed else {})).items()
     }
+
+
+def _forms(path: str) -> list[type]:
+    """Return the types of the errors of a path."""
+    if is_models_path(path):
+        return [ErrorObject, MessageError]
+    return [MessageError if is_message_path(path) else ErrorObject]
 
 
 def error_answer(text: str, body: Schema) -> Schema:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import msgspec
 
 from app.chat import FORMAT_WARNING
+from app.http.dialect import VERSION_HEADER
 from app.http.keepalive import HEADER, StreamKeepalive, WholeKeepalive
 from app.idempotency import LONGEST_KEY
 from app.openai.emulation import IGNORED
@@ -74,6 +75,9 @@ KEEPALIVE = Header(
     "Form of the keep-alive while nothing else is sent. With `whitespace`, a whole answer may begin"
     " with empty lines, and an error may come with the status 200.",
     {"enum": [*dict.fromkeys((*get_args(StreamKeepalive), *get_args(WholeKeepalive)))]},
+)
+ANTHROPIC_VERSION = Header(
+    VERSION_HEADER, "With it, or with `x-api-key` alone, the answer is in Anthropic's form.", _TEXT
 )
 IF_NONE_MATCH = Header(
     "If-None-Match", "An `ETag` that is known. If it is still right, the answer is 304.", _TEXT

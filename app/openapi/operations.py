@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import msgspec
 
 from app.anthropic.answers import AnswerEvent, AnswerMessage, TokenCount
+from app.anthropic.models import ModelInfo, ModelPage
 from app.anthropic.requests import MessagesRequest
 from app.health import HealthReport
 from app.openai.answers import Chunk, Completion, ImagesAnswer, Model, ModelList
@@ -24,6 +25,7 @@ from app.openai.responses.requests import ResponsesRequest
 from app.openapi.errors import IN_LINE, OF_A_BODY, OF_A_KEY, Kinds
 from app.openapi.headers import (
     ANTHROPIC_LIMITS,
+    ANTHROPIC_VERSION,
     EMULATED,
     ETAG,
     IF_NONE_MATCH,
@@ -208,15 +210,16 @@ _OTHERS: dict[str, Operation] = {
         tag="Models",
         summary="List the models",
         key="optional",
-        replies=(Reply("The models.", {JSON: (ModelList,)}),),
+        parameters=(ANTHROPIC_VERSION,),
+        replies=(Reply("The models.", {JSON: (ModelList, ModelPage)}),),
         errors=OF_A_KEY,
     ),
     "model": Operation(
         tag="Models",
         summary="Describe a model",
         key="optional",
-        parameters=(_MODEL,),
-        replies=(Reply("The model.", {JSON: (Model, ModelList)}),),
+        parameters=(_MODEL, ANTHROPIC_VERSION),
+        replies=(Reply("The model.", {JSON: (Model, ModelInfo, ModelList, ModelPage)}),),
         errors=(*OF_A_KEY, ModelNotFound),
     ),
     "queue_show": Operation(

@@ -40,7 +40,7 @@ class Schemas:
             case mi.StructType():
                 return self._reference(info, always=always)
             case mi.UnionType(types=types):
-                return {"anyOf": [self._schema(one, always=always) for one in types]}
+                return any_of([self._schema(one, always=always) for one in types])
             case mi.CollectionType(item_type=item):
                 items = {"type": "array", "items": self._schema(item, always=always)}
                 return items | _bounds(maxItems=info.max_length)
@@ -54,6 +54,8 @@ class Schemas:
                 return {"type": "string"} | _bounds(maxLength=longest)
             case mi.CustomType():  # `FileText`
                 return {"type": "string"}
+            case mi.DateTimeType():
+                return {"type": "string", "format": "date-time"}
             case mi.NoneType():
                 return {"type": "null"}
             case mi.BoolType():
@@ -84,6 +86,11 @@ class Schemas:
             "properties": tag | fields,
             "required": [*tag, *required],
         }
+
+
+def any_of(schemas: list[Schema]) -> Schema:
+    """Return the schema of what one of the schemas describes."""
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
 def _always_sent(kind: type[msgspec.Struct]) -> frozenset[str]:

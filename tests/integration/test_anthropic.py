@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -118,3 +119,31 @@ async def test_the_text_of_pictures_is_not_counted_and_none_is_fetched(front: Cl
     assert counts[0] == counts[1] > 2
     ignored = await front.post(COUNT, json=body([text], thinking={"type": "adaptive"}), headers=KEY)
     assert ignored.json()["input_tokens"] == counts[0]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [KEY, {"x-api-key": "somebody"}, {"authorization": "Bearer a", "anthropic-version": "1"}],
+    ids=["the SDK", "its key alone", "Claude Code"],
+)
+async def test_clients_of_anthropic_get_the_models_in_their_own_form(
+    front: Client, headers: dict[str, str]
+) -> None:
+    page = (await front.get("/v1/models", headers=headers)).json()
+    ids = [model["id"] for model in page["data"]]
+    assert "gpt-4-s" in ids
+    assert (page["first_id"], page["last_id"], page["has_more"]) == (ids[0], ids[-1], False)
+    one = (await front.get("/v1/models/gpt-4-s", headers=headers)).json()
+    assert one == page["data"][ids.index("gpt-4-s")]
+    assert (one["type"], one["display_name"]) == ("model", "gpt-4-s")
+    assert datetime.fromisoformat(one["created_at"]).tzinfo
+    missing = await front.get("/v1/models/", headers=headers)
+    assert missing.json() == page
+
+
+async def test_all_other_clients_get_the_models_in_the_form_of_openai(front: Client) -> None:
+    for headers in ({}, {"authorization": "Bearer a"}, {"authorization": "Bearer a", **_X}):
+        assert (await front.get("/v1/models", headers=headers)).json()["object"] == "list"
+
+
+_X = {"x-api-key": "somebody"}

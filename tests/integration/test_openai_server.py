@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import settings
+from settings.accounts import list_accounts
 from settings.credentials import Secret
 from tests.support.loopback import (
     END_OF_BODY,
@@ -27,6 +29,8 @@ from tests.support.replay import cut_places, played, recorded
 from wire import VERSION
 from wire.events import Complete, Event, Failed, Piece, Started
 from wire.jobs import ApiPath, RelayedJob
+from wire.seal import Seal
+from workers.accounts import open_pool
 from workers.openai.connection import ANTHROPIC_VERSION
 from workers.openai.server import OpenAiServer, open_openai
 from workers.upstream import BROKEN_OFF, UpstreamBusy, UpstreamError
@@ -76,7 +80,8 @@ async def asking(*scripts: Script, **config: Any) -> AsyncIterator[tuple[Server,
         base = config.pop("base", "")
         upstream = settings.Upstream(kind="openai", base_url=server.url + base, **config)
         with server.traffic.watched():
-            async with open_openai("gpu", upstream) as opened:
+            pool = open_pool("gpu", upstream, Seal(b"a secret of the tests"))
+            async with open_openai("gpu", upstream, pool) as opened:
                 yield server, opened
 
 
@@ -348,3 +353,35 @@ async def test_a_recorded_answer_that_breaks_off_over_http_1_0_is_no_answer() ->
 async def test_a_body_that_is_not_an_object_is_the_clients_fault() -> None:
     async with asking() as (_, upstream):
         assert (await failure(upstream, job(body=b"[]"))).failed.fault == "bad_request"
+
+
+async def test_each_account_is_asked_with_its_own_token_and_no_error_shows_it() -> None:
+    stream = answering(ROLE, WORD, STOP + DONE)
+    quoting = refusing(400, json.dumps({"error": {"message": "sk-two?"}}).encode())
+    refused = refusing(401, b"{}")
+    accounts = list_accounts(["sk-one one", "sk-two two"])
+    asked = replace(job(), bearer="sk-two")
+    async with asking(stream, quoting, refused, accounts=accounts) as (server, upstream):
+        await collect(upstream, replace(job(), bearer="sk-one"))
+        failed = await failure(upstream, asked)
+        with pytest.raises(UpstreamBusy) as busy:
+            await collect(upstream, asked)
+        bearers = [head(server, n)["authorization"] for n in range(3)]
+    assert bearers == ["Bearer sk-one", "Bearer sk-two", "Bearer sk-two"]
+    assert "sk-two" not in failed.failed.message
+    assert busy.value.aside == "token_refused"
+
+
+async def test_a_server_that_refuses_one_account_is_asked_for_its_models_with_the_next() -> None:
+    async def listing(exchange: Exchange) -> None:
+        known = b"bearer sk-two" in exchange.head.lower()
+        body = b'{"data": [{"id": "m"}]}'
+        answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        await exchange.send(answer % len(body) + body if known else refusal(401, b"{}"))
+
+    accounts = list_accounts(["sk-one one", "sk-two two"])
+    config = {"accounts": accounts, "max_concurrency": 3}
+    async with asking(*[listing] * 3, **config) as (_, upstream):
+        for _ in range(2):
+            survey = await upstream.survey()
+            assert (survey.models, survey.trouble) == ({"m": "m"}, "")

@@ -460,3 +460,23 @@ async def test_a_server_that_lists_its_models_to_anyone_may_refuse_us_all_the_sa
         while (await client.post(CHAT, json=BODY, headers=BEARER)).status_code != 200:
             await asyncio.sleep(0.02)
     await reasons(refused=False)
+
+
+IMPATIENT = replace(SETTINGS, queue=replace(LASTING, on_model_cap="refuse"))
+
+
+@pytest.mark.parametrize("config", [IMPATIENT])
+async def test_requests_that_would_wait_too_long_for_a_quota_end_with_the_servers_error(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    """They waited until their deadline, and ended with a 504 that named no reason."""
+    spent = Failed("rate_limited", "no quota left", "insufficient_quota")
+    upstream.script = (0.2, UpstreamError(spent, capped_for=9000.0))
+    asked = [client.post(CHAT, json=BODY, headers=BEARER) for _ in range(6)]
+    for answer in await asyncio.gather(*asked):
+        assert answer.status_code == 429
+        assert answer.json()["error"]["code"] in ("insufficient_quota", "model_cap_exceeded")
+    assert len(upstream.asked) <= 2, "as many as have a slot"
+    late = await client.post(CHAT, json=BODY, headers=BEARER)
+    assert (late.status_code, late.json()["error"]["code"]) == (429, "model_cap_exceeded")
+    assert int(late.headers["retry-after"]) > 8000

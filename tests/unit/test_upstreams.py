@@ -34,8 +34,8 @@ from settings.client_access import client_access
 from settings.credentials import Secret, key_hash
 from wire.about import About, Trouble, encode_about
 from wire.events import Failed
-from wire.jobs import fingerprint, lane_name, lane_of_any
-from wire.line.offers import LiveUpstream
+from wire.jobs import fingerprint, lane_name, lane_of_any, lane_of_family
+from wire.line.offers import Aside, LiveUpstream
 
 CONFIG = settings.Settings(
     others={
@@ -93,6 +93,36 @@ async def test_a_model_has_the_lane_of_the_upstreams_that_offer_it() -> None:
         assert only.most == 3, "no more than there are slots"
         assert await shared.lane("chat", "other") is None
         assert await shared.lane("embeddings", "m") is None
+
+
+async def test_a_request_takes_no_more_slots_than_the_largest_account_has() -> None:
+    async with AsyncExitStack() as stack:
+        several = replace(live("a", "m", max_n=9, slots=6), accounts={"a/1": 2, "a/2": 4})
+        shared = await upstreams(stack, several)
+        lane = await shared.lane("chat", "m")
+        assert lane is not None
+        assert lane.most == 4
+
+
+async def test_accounts_that_are_set_aside_are_named_with_reason_and_time() -> None:
+    about = encode_about(About("pandora", ["gpt-4"]))
+    accounts = {f"main/{name}": 1 for name in "abc"}
+    aside = [Aside("main/b", "token_refused", 40.4), Aside("main/a", "deactivated", 3600.0)]
+    lane = lane_of_family("chat", "gpt_4_s")
+    pool = LiveUpstream("main", 8, ["chat", lane], accounts, about, None, aside)
+    async with AsyncExitStack() as stack:
+        shared = await upstreams(stack, pool, live("a", "m"), live("b", "m"))
+        assert [each.name for each in await shared.known()] == ["a", "b"], "it relays nothing"
+        assert [text for text in shared.troubles() if "accounts" in text] == [
+            "1 of 3 accounts of upstream main are left: a: deactivated, again in 3600 s;"
+            " b: token refused, again in 40 s"
+        ]
+        assert JobFailed(shared.too_late(lane)).code == "waited_too_long"
+    async with AsyncExitStack() as stack:
+        gone = replace(pool, aside=[*aside, Aside("main/c", "token_refused", 1.0)])
+        shared = await upstreams(stack, gone)
+        await shared.known()
+        assert JobFailed(shared.too_late(lane)).code == "upstream_refused_us"
 
 
 async def test_an_upstream_may_take_every_name() -> None:

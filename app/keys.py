@@ -124,6 +124,8 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(str(error))
     except msgspec.ValidationError as error:
         sys.exit(_out_of_bounds(error))
+    except UnicodeEncodeError:
+        sys.exit("The command line is not UTF-8.")
     except REDIS_ERRORS as error:
         sys.exit(f"Redis cannot be used: {trouble(error)}.")
 
@@ -242,7 +244,8 @@ async def _one(keyring: Keyring, named: str) -> IssuedKey:
 
 def read_records(text: str) -> Iterator[IssuedKey]:
     """Read the lines of an export. Raises KeysError."""
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not `splitlines`: a name may hold one of the other characters that end a line for it.
+    for number, line in enumerate(text.split("\n"), 1):
         try:
             if line.strip():
                 yield decode_issued(line)

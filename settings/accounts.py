@@ -81,6 +81,6 @@ def _default_name(token: Secret) -> str:
 
 
 def _slots(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:8]) <= _MOST):
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:8]) <= _MOST and len(text) < 8):
         raise ValueError("expected a whole number of slots >= 1 after the name")
     return int(text)

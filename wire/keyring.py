@@ -43,7 +43,8 @@ BotSetting = Literal[
 ]
 """A setting of `[bot]`."""
 
-Time = Annotated[int, Meta(ge=0)]
+Time = Annotated[int, Meta(ge=0, le=253_402_300_799)]
+"""Unix time, until the end of the year 9999."""
 Budget = Annotated[float, Meta(ge=0, le=1e15)]
 
 

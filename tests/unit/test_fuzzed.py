@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 import settings
 from app.anthropic.requests import decode_messages
 from app.files.urls import parse_url
+from app.keys import read_records
 from app.openai.dialect import RenderOptions
 from app.openai.errors import BadRequest
 from app.openai.requests import decode_chat
@@ -20,9 +22,11 @@ from app.relayed.rendering import RelayedRendering
 from app.relayed.requests import decode_relayed
 from app.relayed.responses import ResponseForm
 from runtime.ssrf_guard import may_name
+from settings.accounts import parse_accounts
 from settings.changing_file import ChangingFile
 from settings.urls import http_url, proxy_url, read_url
 from wire.events import Failed, Piece
+from wire.keyring import IssuedKey, decode_issued
 from workers.http.unreachable import UnreachableError, reaching
 from workers.openai.whole_answer import read_whole
 from workers.pandora.files.downloads import by_file_server
@@ -120,3 +124,20 @@ def test_an_address_that_is_no_url_is_not_changed() -> None:
 def test_a_file_whose_path_has_a_nul_cannot_be_read() -> None:
     with pytest.raises(settings.SettingsError, match=r"auth\.keys_file"):
         ChangingFile("auth.keys_file", "\0", str)
+
+
+def test_a_backup_with_odd_ends_of_lines_in_names_is_restored() -> None:
+    record = IssuedKey(id="f" * 16, sha256="f" * 64, name="a\u2028b", created=1, notes="\x85\x1e")
+    exported = msgspec.json.encode(record).decode() + "\n"
+    assert list(read_records(exported + exported)) == [record, record]
+
+
+def test_a_record_with_a_time_that_no_calendar_has_is_refused() -> None:
+    record = {"id": "f" * 16, "sha256": "f" * 64, "name": "a", "created": 10**12}
+    with pytest.raises(msgspec.ValidationError):
+        decode_issued(msgspec.json.encode(record))
+
+
+def test_a_number_of_slots_with_many_digits_is_refused() -> None:
+    with pytest.raises(ValueError, match="slots"):
+        parse_accounts(f"token name 0000001{'9' * 20}")

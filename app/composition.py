@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import get_args
 
+from app.allowances import Allowances
 from app.anthropic.rendering import MESSAGES
 from app.auth import Auth, passes_keys_through
 from app.chat import Chats
@@ -32,9 +33,12 @@ from app.openapi.description import describe
 from app.openapi.documents import Documents
 from app.openapi.operations import operations
 from app.queue import QueueEntries
+from app.refusals import Refusals
 from app.relay import Relay
 from app.routing import ModelRoute, OwnHandler, Router
 from app.server import Feature, FrontEndServer, Route
+from app.tally import Tally
+from app.throttle import Throttle
 from app.token_counts import TokenCounts
 from app.upstreams import SharedUpstreams
 from runtime.tasks import background
@@ -122,7 +126,10 @@ def build_server(
     auth = Auth(config, access, KeyLookup(keyring.get))
     no_keys = NoKeys(access, keyring.count)
     health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed, upstreams, no_keys)
-    router = Router(config, upstreams, auth, Relay(config, seal, attachments))
+    tally = Tally(shared_line.count, config.queue.heartbeat)
+    allowances = Allowances(shared_line, seal, tally)
+    refusals = Refusals(config.server, Throttle(), tally)
+    router = Router(config, upstreams, auth, allowances, Relay(config, seal, attachments))
     delivery = Delivery(line)
     handlers: dict[ApiPath, OwnHandler] = {}
     features: dict[str, Feature] = {}
@@ -131,7 +138,7 @@ def build_server(
             handlers[path] = Chats(dialect, config, seal, models, attachments, items)
         handlers["messages/count_tokens"] = TokenCounts(MESSAGES, config.compat)
         images = ImageGenerations(config, seal, line, models, media, budget)
-        features["images/generations"] = auth.of_own(images)
+        features["images/generations"] = auth.of_own(allowances.before(images, "images"))
     for path in get_args(ApiPath) if upstreams.are_configured else handlers:
         own = handlers.get(path)
         features[path] = ModelRoute(path, own, router, delivery, attachments)
@@ -140,8 +147,8 @@ def build_server(
     entries = ModelEntries(models if handlers else ModelCatalog.empty(), gpts, upstreams, auth)
     v1 = f"{config.server.api_prefix}/v1"
     routes = [
-        *_feature_routes(v1, features),
-        *_lookup_routes(v1, entries, QueueEntries(shared_line, seal, auth)),
+        *_feature_routes(v1, features, refusals),
+        *_lookup_routes(v1, entries, QueueEntries(shared_line, seal, auth), refusals),
         *_operator_routes(health, metrics),
         *_media_routes(media, config.stream.send_timeout),
     ]
@@ -167,6 +174,7 @@ def build_server(
         async with (
             attachments.running(),
             heartbeat.running(),
+            tally.running(),
             upkeep_tasks,
             line.running(),
             follows,
@@ -176,19 +184,28 @@ def build_server(
     return FrontEndServer(config, routes, health, running, line.fail_all)
 
 
-def _feature_routes(v1: str, features: Mapping[str, Feature]) -> list[Route]:
+def _feature_routes(v1: str, features: Mapping[str, Feature], refusals: Refusals) -> list[Route]:
     return [
-        Route(path.replace("/", "_"), ("POST",), f"{v1}/{path}", feature, is_feature=True)
+        Route(
+            path.replace("/", "_"),
+            ("POST",),
+            f"{v1}/{path}",
+            refusals.of(feature),
+            is_feature=True,
+        )
         for path, feature in features.items()
     ]
 
 
-def _lookup_routes(v1: str, models: ModelEntries, queue: QueueEntries) -> list[Route]:
+def _lookup_routes(
+    v1: str, models: ModelEntries, queue: QueueEntries, refusals: Refusals
+) -> list[Route]:
+    of = refusals.of
     return [
-        Route("models", _READ, f"{v1}/models", models.list),
-        Route("model", _READ, f"{v1}/models/<name:path>", models.show),
-        Route("queue_show", ("GET",), f"{v1}/queue/<id>", queue.show),
-        Route("queue_cancel", ("DELETE",), f"{v1}/queue/<id>", queue.cancel),
+        Route("models", _READ, f"{v1}/models", of(models.list)),
+        Route("model", _READ, f"{v1}/models/<name:path>", of(models.show)),
+        Route("queue_show", ("GET",), f"{v1}/queue/<id>", of(queue.show)),
+        Route("queue_cancel", ("DELETE",), f"{v1}/queue/<id>", of(queue.cancel)),
     ]
 
 

@@ -1,6 +1,6 @@
 """`GET /metrics`: metrics of the whole gateway, the same from every front end.
 
-Nothing is counted in this process. Events of jobs are counted in Redis (`wire/line/metrics.py`),
+Nothing is counted here. Events are counted in Redis (`wire/line/metrics.py`, `app/tally.py`),
 and the current state is read for each scrape (`wire/line/snapshot.py`), so it is enough to scrape
 one front end.
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from sanic import HTTPResponse, Request
 
+from app.allowances import Allowances
 from app.auth import Auth, Caller
 from app.delivery import Delivery, PreparedRequest
 from app.files.attachments import Attachments, Resources
@@ -32,11 +33,17 @@ class Router:
     """Decides which upstreams a request is for, and has it prepared for them."""
 
     def __init__(
-        self, config: Settings, upstreams: SharedUpstreams, auth: Auth, relay: Relay
+        self,
+        config: Settings,
+        upstreams: SharedUpstreams,
+        auth: Auth,
+        allowances: Allowances,
+        relay: Relay,
     ) -> None:
         self._config = config
         self._upstreams = upstreams
         self._auth = auth
+        self._allowances = allowances
         self._relay = relay
 
     async def prepare(
@@ -49,6 +56,7 @@ class Router:
             ApiError: it is invalid, or there is no model for it.
         """
         caller = await self._auth.caller(request)
+        await self._allowances.check(request, caller, sort_of(path))
         if own is None:
             self._auth.check_shared(caller)  # before it may send a large body
         body = await read_body(request, self._config.server, resources.reservation)

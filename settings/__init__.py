@@ -73,6 +73,7 @@ class Server(Section, frozen=True):
     max_connections: Count = 10_000
     max_connections_per_address: CountOrZero = 1000
     proxies: tuple[Network, ...] = PRIVATE
+    address_header: str = ""
     drain_timeout: SecondsOrZero = 60.0
 
     def __post_init__(self) -> None:

@@ -13,9 +13,9 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import settings
+from app.http.address import address_name, is_in, parse_address
 from settings.networks import Network
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ FEWEST = 16
 """Connections that are accepted however few descriptors there are."""
 
 _LOG_INTERVAL = 10.0
-_IPV6_SITE = 64
-"""Bits of an IPv6 address that name a client; it may choose the others as it likes."""
 
 
 class Connection:
@@ -99,16 +97,10 @@ class Connections:
         """The address that is counted, or "" for one without a limit of its own."""
         match peer:
             case (str(host), *_):
-                address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
+                address = parse_address(host)
             case _:
                 return ""  # a Unix socket
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        if any(address in network for network in self._proxies):
-            return ""
-        if isinstance(address, IPv6Address):
-            return str(ip_network((int(address), _IPV6_SITE), strict=False))
-        return str(address)
+        return "" if address is None or is_in(address, self._proxies) else address_name(address)
 
     def _log(self, sentence: str, event: str, address: str) -> None:
         now = time.monotonic()

@@ -161,6 +161,8 @@ class Unauthorized(ApiError):
 class KeyRefused(Unauthorized):
     """Incorrect API key. The upstream refused this key less than a minute ago."""
 
+    late: ClassVar[Late] = "key"
+
 
 class KeyRevoked(Unauthorized):
     """Incorrect API key. It was revoked or has expired. Ask the operator for another one."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -11,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 import settings
+from app.throttle import TOO_MANY
 from local.redis import EmbeddedRedis
 from settings.credentials import Secret
 from settings.redis_url import redis_url
@@ -135,8 +138,11 @@ class Bot:
                 begun.set()
         return text
 
-    async def ask(self, path: str = CHAT, **fields: object) -> Any:
-        return await self._client.post(path, json=BODY | fields, headers=self._headers)
+    async def ask(
+        self, path: str = CHAT, headers: Mapping[str, str] | None = None, **fields: object
+    ) -> Any:
+        headers = self._headers | dict(headers or {})
+        return await self._client.post(path, json=BODY | fields, headers=headers)
 
 
 async def bot(keyring: Keyring, client: Client, **fields: object) -> Bot:
@@ -362,3 +368,85 @@ async def test_a_key_is_refused_before_any_of_the_body_is_read(
         answer = await reader.readline()
     assert answer.split()[1] == b"401"
     writer.close()
+
+
+async def test_a_key_at_its_limit_of_requests_is_told_so_in_both_dialects(
+    client: Client, keyring: Keyring
+) -> None:
+    mine = await bot(keyring, client, requests_per_minute=2)
+    first = await mine.ask()
+    assert first.status_code == 200
+    names = [f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset")]
+    assert [first.headers[name] for name in names] == ["2", "1", "1m0s"]
+    second = await mine.ask(MESSAGES, stream=True)
+    assert second.headers["anthropic-ratelimit-requests-remaining"] == "0"
+    refused = await mine.ask()
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    anthropic = await mine.ask(MESSAGES)
+    assert anthropic.status_code == 429
+    assert anthropic.json()["error"]["type"] == "rate_limit_error"
+    assert anthropic.headers["anthropic-ratelimit-requests-limit"] == "2"
+    await keyring.set(mine.id, {"requests_per_minute": 0})
+    async with asyncio.timeout(30):
+        while (await mine.ask()).status_code == 429:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_request_that_attaches_to_an_earlier_one_is_not_refused(
+    client: Client, keyring: Keyring
+) -> None:
+    mine = await bot(keyring, client, requests_per_minute=1)
+    named = {"idempotency-key": "mine"}
+    first = await mine.ask(headers=named)
+    async with asyncio.timeout(30):
+        while (await mine.ask()).status_code != 429:  # also before its body is read
+            await asyncio.sleep(0.05)
+    again = await mine.ask(headers=named)
+    assert again.status_code == 200
+    assert again.headers["x-queue-id"] == first.headers["x-queue-id"]
+    assert (await mine.ask(headers={"idempotency-key": "another"})).status_code == 429
+
+
+async def test_a_key_at_its_limit_is_refused_before_its_body_is_read(
+    client: Client, keyring: Keyring, redis: Redis
+) -> None:
+    key, record = await keyring.new("bot", {"budget_unit": "requests", "budget_day": 1})
+    mine = Bot(client, key, record)
+    today = keys.spent(record.id, f"{datetime.now(UTC):%Y-%m-%d}")
+    await redis.hset(today, "requests", "1")  # type: ignore[misc]  # redis-py: sync or async
+    where = urlsplit(client.make_url("/"))
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n"
+    writer.write(f"{head}Content-Length: 1000000\r\n\r\n".encode())
+    async with asyncio.timeout(30):
+        status = await reader.readline()
+        answer = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert b" 429 " in status
+    assert b"x-should-retry: false" in answer
+    assert (await mine.ask()).json()["error"]["code"] == "insufficient_quota"
+
+
+async def test_wrong_keys_of_one_address_end_in_429_and_right_ones_still_pass(
+    client: Client, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.throttle.STEP", 0.0)  # no delays
+    mine = await bot(keyring, client)
+    before = round(TOO_MANY)
+    wrong = {"authorization": "Bearer gw-wrong"}
+    answers = [(await client.get("/v1/models", headers=wrong)).status_code for _ in range(before)]
+    assert set(answers) == {401}
+    async with asyncio.timeout(60):  # each second forgives one
+        while (refused := await client.post(CHAT, json=BODY)).status_code == 401:
+            pass
+    assert refused.status_code == 429
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (await mine.ask()).status_code == 200
+    async with asyncio.timeout(30):
+        while (text := (await client.get("/metrics")).text) and not re.search(
+            r"gateway_wrong_keys_total [6-9]\d", text
+        ):
+            await asyncio.sleep(0.1)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from redis.exceptions import ConnectionError
 
-from app import key_lookup
+from app import readings
 from app.key_lookup import FRESH, KeyLookup
 from app.openai.errors import LineUnavailable
 from wire.jobs import fingerprint
@@ -56,7 +56,7 @@ async def test_a_record_is_read_again_after_half_a_second(monkeypatch: pytest.Mo
     keyring = Keyring(RECORD)
     lookup = KeyLookup(keyring.get)
     times = iter([0.0, FRESH - 0.01, FRESH, FRESH + 0.1])
-    monkeypatch.setattr(key_lookup, "_now", lambda: next(times))
+    monkeypatch.setattr(readings, "_now", lambda: next(times))
     await lookup.find(KEY)
     keyring.records.clear()
     assert await lookup.find(KEY) == RECORD
@@ -76,7 +76,7 @@ async def test_an_unreachable_redis_is_never_an_open_door(monkeypatch: pytest.Mo
     lookup = KeyLookup(keyring.get)
     with pytest.raises(LineUnavailable):
         await lookup.find(KEY)
-    monkeypatch.setattr(key_lookup, "PATIENCE", 0.01)
+    monkeypatch.setattr(readings, "PATIENCE", 0.01)
     keyring.answers.clear()
     with pytest.raises(LineUnavailable):
         await lookup.find("gw-other")
@@ -85,11 +85,11 @@ async def test_an_unreachable_redis_is_never_an_open_door(monkeypatch: pytest.Mo
 async def test_made_up_keys_take_a_bounded_amount_of_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(key_lookup, "MOST", 3)
+    monkeypatch.setattr(readings, "MOST", 3)
     keyring = Keyring(RECORD)
     lookup = KeyLookup(keyring.get)
     for number in range(10):
         await lookup.find(KEY)
         assert await lookup.find(f"gw-{number}") is None
-    assert len(lookup._readings) == 3
+    assert len(lookup._readings._readings) == 3
     assert keyring.asked == 11  # the key that is in use stays

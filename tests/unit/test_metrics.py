@@ -148,7 +148,7 @@ def test_bounds_ascend_and_no_name_is_used_twice() -> None:
         assert sorted(set(histogram.bounds)) == list(histogram.bounds)
 
 
-def test_the_scripts_count_only_what_is_declared() -> None:
+def test_scripts_and_front_ends_count_only_what_is_declared() -> None:
     """With the same labels, and where they name a word, with a declared one."""
     declared = {metric.name: metric.labels for metric in (*COUNTERS, *HISTOGRAMS)}
     called = r"(?:count|observe)\(\s*'(\w+)',\s*(?:\{([^{}]*)\}|labels)"
@@ -162,6 +162,8 @@ def test_the_scripts_count_only_what_is_declared() -> None:
             for label, words in declared[name].items():
                 for word in re.findall(r"^'(\w+)'$", given.get(label, "").strip()):
                     assert word in words, f"{path.name}: {name}: {label} = {word}"
+    for path in (HERE / "app").rglob("*.py"):
+        seen.update(re.findall(r"tally\.count\(\s*\"(\w+)\"", path.read_text()))
     assert seen == declared.keys()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, cast, get_args
 
 import msgspec
@@ -21,6 +21,7 @@ from wire.line.admission import (
     Refused,
 )
 from wire.line.limits import Limits
+from wire.line.metrics import Sample
 from wire.line.offers import Aside, LiveUpstream, read_description
 from wire.line.scripts import Scripts
 from wire.line.status import JobStatus
@@ -86,6 +87,15 @@ class FrontEndLine(LineView):
         any. Nothing changes."""
         reason, wait, kept, *left = await self._run("allowance", issued)
         return _refused(reason, wait, kept, left) if reason else None
+
+    async def is_named(self, idempotency: str) -> bool:
+        """Return True if a job is known under the name of an idempotency key."""
+        return bool(await self._redis.exists(keys.idempotency(idempotency)))
+
+    async def count(self, counts: Mapping[Sample, int]) -> None:
+        """Add events that this front end has counted to the metrics."""
+        described = [(name, dict(labels), by) for (name, labels), by in counts.items()]
+        await self._run("count", msgspec.msgpack.encode(described))
 
     async def detach(
         self, id: str, reader: str, *, enough: bool = False, idempotency: str | None = None

@@ -1,7 +1,8 @@
 """Counters and histograms of the whole gateway: their declaration, and their reading from Redis.
 
 The scripts count each event in the call that causes it (`scripts/modules/metrics.lua`) and by
-Redis' clock: once, whichever process calls, even if it dies afterwards.
+Redis' clock: once, whichever process calls, even if it dies afterwards. Front ends count only the
+refusals that never get as far as the line (`app/tally.py`).
 
 Labels hold words from the closed lists below, and a word that is not in its list is read as
 `other`. So neither a key nor a name that the upstream invents can become a label.
@@ -14,7 +15,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import product
-from typing import Final, get_args
+from typing import Final, NamedTuple, get_args
 
 import msgspec
 
@@ -31,6 +32,13 @@ Labels = dict[str, tuple[str, ...]]
 
 LANE: Final[Labels] = {"lane": get_args(Sort)}
 FAMILY: Final[Labels] = {"family": get_args(Family)}
+
+
+class Sample(NamedTuple):
+    """Name of a metric, and its labels with their values, sorted by name."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
 
 
 class Counter(msgspec.Struct, frozen=True):
@@ -97,6 +105,12 @@ COUNTERS = (
                 "disturbance",  # Redis was restarted, or no process had called it for a while
             )
         },
+    ),
+    Counter("gateway_wrong_keys_total", "Requests with a wrong API key, or without one.", {}),
+    Counter(
+        "gateway_late_refusals_total",
+        "Refusals that were answered late, as their key or address keeps coming.",
+        {"by": ("key", "address")},
     ),
 )
 

@@ -1,0 +1,80 @@
+"""Refusals of callers that keep coming: they are answered late.
+
+A refused request holds nothing but its connection by then, so to let its client wait costs less
+than its next request. The number of those that wait is bounded.
+"""
+
+from __future__ import annotations
+
+from asyncio import sleep
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from sanic import HTTPResponse, Request
+
+import settings
+from app.http.access_log import entry_of
+from app.http.address import client_address
+from app.openai.errors import ApiError, TooManyWrongKeys
+from app.tally import Tally
+from app.throttle import Throttle
+
+WAITING = 1000
+"""Refused requests that wait at the same time. Further ones are answered at once."""
+
+Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
+
+
+class Refusals:
+    """Delays the refusals of one front end, by key or by address, and counts them."""
+
+    def __init__(self, server: settings.Server, throttle: Throttle, tally: Tally) -> None:
+        self._server = server
+        self._throttle = throttle
+        self._tally = tally
+        self._waiting = 0
+
+    def of(self, handler: Handler) -> Handler:
+        """Wrap a handler, so that its refusals are delayed. It must hold nothing by then."""
+
+        async def handle(request: Request, **named: object) -> HTTPResponse | None:
+            try:
+                return await handler(request, **named)
+            except ApiError as failure:
+                refusal = self._counted(request, failure)
+            await self._delay(request, refusal)
+            raise refusal
+
+        return handle
+
+    def _counted(self, request: Request, failure: ApiError) -> ApiError:
+        """Count a wrong key; return the failure that its client gets."""
+        if failure.late != "address":
+            return failure
+        self._tally.count("gateway_wrong_keys_total")
+        excess = self._throttle.excess(self._name(request, failure))
+        if not excess:
+            return failure
+        refusal = TooManyWrongKeys()
+        refusal.retry_after = excess
+        return refusal
+
+    async def _delay(self, request: Request, failure: ApiError) -> None:
+        if not failure.late:
+            return
+        seconds = self._throttle.refuse(self._name(request, failure))
+        if not seconds or self._waiting >= WAITING:
+            return
+        self._tally.count("gateway_late_refusals_total", by=failure.late)
+        self._waiting += 1
+        try:
+            await sleep(seconds)
+        finally:
+            self._waiting -= 1
+        if failure.retry_after is not None:
+            failure.retry_after = max(0.0, failure.retry_after - seconds)
+
+    def _name(self, request: Request, failure: ApiError) -> str:
+        if failure.late == "key":
+            return f"key {entry_of(request).key}"
+        return f"address {client_address(request, self._server)}"

@@ -6,12 +6,14 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import settings
 from benchmarks.line import STOPPED_CLOCK, WholeLine
-from tests.support.line import ENTRY, FRAMES, LASTING, claim, enqueue, has_worker
+from tests.support.line import ENTRY, FRAMES, LASTING, claim, enqueue, field, has_worker, new
 from tests.support.requests import BEARER, BODY, CHAT
 from tests.support.sanic_adapter import Client
+from wire.line.admission import Attached, Refused
 from wire.line.claims import Claim
 from wire.line.scripts import modules
 from wire.line.scripts.linking import link
@@ -19,6 +21,8 @@ from wire.line.usage import Numbers, Tokens, Use, read_usage, total
 from wire.redis.client import Redis
 from wire.seal import Seal
 
+FULL = replace(LASTING, max_bytes=1024)
+IO = ("input", "output")
 WORDS = (("input", "prompt"), ("output", "completion"))
 KEY = "0123456789abcdef"
 BOOKED: dict[str, Any] = {"book": KEY, "model": "gpt-4 (beta)", "units": 14.0}
@@ -67,6 +71,9 @@ async def test_a_request_counts_when_it_is_accepted_and_all_else_when_it_ends(
     assert not await end(queue, job), "it ends once"
     used = {"input_tokens": 100, "output_tokens": 20, "slot_ms": 2500, "units": 14}
     assert await of_day(redis) == {"requests": 1, "ended:done": 1, **used}
+    name = "gateway_usage_tokens_total"
+    counted = [await field(redis, "gateway:metrics", f'{name}{{direction="{one}"}}') for one in IO]
+    assert counted == [b"100", b"20"]
     expected = {b"requests": b"1", b"tokens": b"120", b"units": b"14"}
     assert await spent(redis, "2026-02-28") == await spent(redis, "2026-02") == expected
 
@@ -98,6 +105,17 @@ async def test_attempts_of_one_job_are_one_request_and_take_the_slot_time_of_all
     numbers = await of_day(redis)
     assert (numbers["requests"], numbers["ended:done"], numbers["units"]) == (1, 1, 14)
     assert numbers["slot_ms"] == 3000
+
+
+async def test_a_request_that_attaches_to_a_job_and_one_that_is_refused_count_nothing(
+    queue: WholeLine, redis: Redis
+) -> None:
+    named = {"idem": "named", "digest": "d"}
+    await enqueue(queue, "job", **BOOKED, **named)
+    assert isinstance(await queue.enqueue(new("again", **BOOKED, **named), b"body"), Attached)
+    full = WholeLine(redis, Seal(b"a secret of the tests"), FULL, stopped_clock=True)
+    assert isinstance(await full.enqueue(new("refused", bytes=2048, **BOOKED), b"body"), Refused)
+    assert await of_day(redis) == {"requests": 1}
 
 
 async def test_a_job_that_never_began_costs_no_units_and_one_that_began_costs_them(

@@ -87,6 +87,11 @@ COUNTERS = (
         LANE | {"reason": ("done", *get_args(Fault), "front_end_lost", "worker_lost")},
     ),
     Counter(
+        "gateway_usage_tokens_total",
+        "Tokens of requests and of their answers, counted when these end.",
+        {"direction": ("input", "output")},
+    ),
+    Counter(
         "gateway_repairs_total",
         "Things the line put right after a crash or an outage.",
         {

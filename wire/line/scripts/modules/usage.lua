@@ -1,4 +1,4 @@
--- needs: calendar, durations, keys
+-- needs: calendar, durations, keys, metrics
 -- Usage of keys. Each number is counted by the script that changes the job, so a crash neither loses nor doubles it:
 -- a request when its job is accepted, all else when the job finishes, on the day (UTC) of that time.
 --
@@ -54,6 +54,9 @@ function usage.ending(job, reason, slot_ms, tokens)
   count('units', units)
   spend(job.book, 'tokens', input + output)
   spend(job.book, 'units', units)
+  if input + output == 0 then return end
+  metrics.count('gateway_usage_tokens_total', {direction = 'input'}, input)
+  metrics.count('gateway_usage_tokens_total', {direction = 'output'}, output)
 end
 
 -- Number of requests, tokens or units (`unit`) that a key has spent in this 'day' or 'month' (UTC).

@@ -13,7 +13,8 @@ from app.delivery import Delivery, PreparedRequest
 from app.files.attachments import Attachments, Resources
 from app.http.body import ReceivedBody, read_body
 from app.relay import Asked, Relay
-from app.relayed.requests import decode_relayed, sort_of
+from app.relayed.requests import RelayedCount, decode_relayed, sort_of
+from app.token_counts import count_relayed
 from app.upstreams import SharedUpstreams
 from runtime.large import work_on
 from settings import Settings
@@ -62,6 +63,8 @@ class Router:
         body = await read_body(request, self._config.server, resources.reservation)
         asked = await self._asked(caller, path, own, body)
         if asked is not None:
+            if isinstance(asked.call, RelayedCount):
+                return await count_relayed(asked.call)
             return await self._relay.prepare(request, asked, resources)
         assert own is not None  # noqa: S101 - or it would have been asked of a shared upstream
         self._auth.check_own(caller)

@@ -17,12 +17,22 @@ from app.openai.emulation import emulate
 from app.openai.errors import ApiError
 from app.openai.messages import given_files, memory, to_messages
 from app.openai.requests import ChatRequest
+from app.relayed.counting import relayed_prompt
+from app.relayed.requests import RelayedCount
 from runtime.large import work_on
 from wire.jobs import Attachment
 from wire.tokens.prompt import Prompt, prompt_tokens, summarize_prompt
 
 _FILE = Attachment("", "", 0, "")
 """In place of every file. Files are not counted, so none is fetched or read."""
+
+
+async def count_relayed(request: RelayedCount) -> HTTPResponse:
+    """Count a request that a shared upstream would answer."""
+    size = len(request.messages) + len(request.system) + len(request.tools)
+    return json(
+        TokenCount(await prompt_tokens(await work_on(size, partial(relayed_prompt, request))))
+    )
 
 
 class TokenCounts:

@@ -300,7 +300,7 @@ def _model_operation(path: ApiPath, call: Call, *, own: bool, relayed: bool) -> 
     bodies = [call.body] if own and call.body else []
     answers = [call.answer] if own else []
     is_streamed = bool(call.events)
-    is_counted = path == "messages/count_tokens" and not relayed
+    is_counted = path == "messages/count_tokens"  # without the line
     limits = ANTHROPIC_LIMITS if path.startswith("messages") else OPENAI_LIMITS
     content: dict[str, tuple[object, ...]] = {
         JSON: (*answers, *([call.served] if relayed else [])),
@@ -320,6 +320,6 @@ def _model_operation(path: ApiPath, call: Call, *, own: bool, relayed: bool) -> 
                 events=call.events if own else (),
             ),
         ),
-        errors=OF_A_BODY if is_counted else call.errors,
+        errors=OF_A_BODY if is_counted and not relayed else call.errors,
         relays=relayed,
     )

@@ -35,7 +35,6 @@ FORMS: dict[ApiPath, Callable[[Head], Form]] = {
     "completions": CompletionForm,
     "responses": ResponseForm,
     "messages": MessageForm,
-    "messages/count_tokens": BodyForm,
     "embeddings": BodyForm,
 }
 """The form of each path."""

@@ -20,6 +20,7 @@ from wire.jobs import ApiPath, Sort
 
 _TEXT_OR_LIST = re.compile(rb'\s*["\[]')
 _LIST = re.compile(rb"\s*\[")
+_NULL = msgspec.Raw(b"null")
 _LIST_OF_TOKENS = re.compile(rb"\s*\[\s*-?\d")
 
 
@@ -145,6 +146,14 @@ class RelayedMessage(RelayedRequest, frozen=True, kw_only=True):
 class RelayedCount(RelayedMessage, frozen=True, kw_only=True):
     """The fields of `POST /v1/messages/count_tokens` that the gateway reads."""
 
+    system: msgspec.Raw = _NULL
+    tools: msgspec.Raw = _NULL
+
+    @property
+    def has_tools(self) -> bool:
+        """True if there are definitions of tools."""
+        return _LIST.match(self.tools) is not None
+
     @property
     def is_streamed(self) -> bool:
         return False
@@ -178,7 +187,6 @@ ID_PREFIXES: dict[ApiPath, str] = {
     "completions": "cmpl-",
     "responses": "resp_",
     "messages": "msg_",
-    "messages/count_tokens": "count_",
     "embeddings": "embd-",
 }
 """Beginning of the ids of the answers on each path."""

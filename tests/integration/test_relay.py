@@ -165,14 +165,24 @@ async def test_a_whole_answer_is_folded(client: Client) -> None:
     assert body["usage"] == {"total_tokens": 3}
 
 
-@pytest.mark.parametrize("path", [EMBEDDINGS, COUNT])
 async def test_a_body_that_is_not_streamed_arrives_as_it_is(
-    client: Client, upstream: ScriptedUpstream, path: str
+    client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = ([Started("m"), Piece(b'{"any": [1]}'), Complete()],)
     asked = BODY | {"input": ["a"], "stream": True}
-    response = await client.post(path, json=asked, headers=BEARER)
+    response = await client.post(EMBEDDINGS, json=asked, headers=BEARER)
     assert response.content == b'{"any": [1]}'
+
+
+async def test_tokens_are_counted_without_a_slot_of_the_upstream(
+    client: Client, upstream: ScriptedUpstream
+) -> None:
+    response = await client.post(COUNT, json=BODY, headers=KEY)
+    assert response.status_code == 200
+    assert 5 < response.json()["input_tokens"] < 30
+    assert upstream.asked == []
+    unknown = await client.post(COUNT, json=BODY | {"model": "gone"}, headers=KEY)
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "error")
 
 
 CREATED = b'{"type":"response.created","response":{"id":"resp_theirs"}}'
@@ -389,12 +399,11 @@ async def test_the_usage_of_a_listed_key_is_what_the_server_tells_for_each_model
     assert numbers.pop("slot_ms", 0) >= 0
     expected = {"ended:done": 2, "input_tokens": 1400, "output_tokens": 180, "units": 28}
     assert numbers == {"requests": 2, **expected}
-    # Counting tokens is a request as well, which costs nothing.
-    upstream.script = ([Started("m"), Piece(b'{"input_tokens":700}'), Complete()],)
+    # Counting tokens takes no place in line and costs nothing.
     assert (await client.post(COUNT, json=BODY, headers=BEARER)).status_code == 200
     days = today - timedelta(days=1), today + timedelta(days=1)
     numbers = total((await read_usage(redis, *days)).values())
-    assert (numbers["requests"], numbers["input_tokens"], numbers["units"]) == (3, 1400, 28)
+    assert (numbers["requests"], numbers["input_tokens"], numbers["units"]) == (2, 1400, 28)
 
 
 async def test_without_a_list_a_request_needs_no_key(client: Client) -> None:

@@ -47,6 +47,7 @@ IN_LINE: Kinds = (
     errors.NoWorker,
     errors.NoAccount,
     errors.CircuitOpen,
+    errors.NoAccount,
     errors.JobFailed,
 )
 OTHERWISE: Kinds = (errors.NotFound, errors.MethodNotAllowed)

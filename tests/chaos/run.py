@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from tests.chaos.leftovers import leftovers
 from tests.chaos.plan import SECRET, Kind, Request, Upstream
 from tests.chaos.recovery import Recovery, quantile
 from tests.chaos.storm import Storm, Strike
-from tests.chaos.usage import Audit, of_usage
+from tests.chaos.usage import Audit, of_budgets, of_usage
 from tests.support.gateway import Gateway
 
 FRONTS, WORKERS = 2, 3
@@ -110,6 +112,8 @@ SIMULATORS: dict[Upstream, tuple[str, ...]] = {
 
 def run(seed: int, weather: Weather, directory: Path, upstream: Upstream = "pandora") -> Report:
     """Let one storm rage over a gateway of its own. `directory` takes what the roles print."""
+    requests = plan.requests(seed, weather.jobs, _kinds(weather, upstream))
+    afterwards = _afterwards()
     with Gateway(
         directory,
         simulator=SIMULATORS[upstream],
@@ -127,10 +131,10 @@ def run(seed: int, weather: Weather, directory: Path, upstream: Upstream = "pand
         redis__outage_grace="15",
         stream__grace="0.5",
         stream__keepalive_interval="1",
+        **_listed([*requests, *afterwards] if upstream == "openai" else []),
     ) as gateway:
         gateway.start(workers=WORKERS, fronts=FRONTS)
         gateway.reset(echo=True, step=9)
-        requests = plan.requests(seed, weather.jobs, _kinds(weather, upstream))
         crowd = Crowd(requests, weather.at_once, gateway.simulator)
         audit = Audit(gateway.redis.url, gateway.secret)
         storm = Storm(gateway, crowd, plan.blows(seed, weather.calm), audit)
@@ -141,10 +145,10 @@ def run(seed: int, weather: Weather, directory: Path, upstream: Upstream = "pand
         storm.mend_all()
         left = _wait_clean(gateway)
         cleaned = time.monotonic()
-        well = _ask_once_more(gateway, crowd)
+        well = _ask_once_more(gateway, crowd, afterwards)
         left = left or _wait_clean(gateway)
         audit.look(at_once=True)
-        counted, metrics = audit.counted(), audit.metrics()
+        counted, spent, metrics = audit.counted(), audit.spent(), audit.metrics()
         stats = gateway.stats()
         printed = gateway.printed()
     violations = list(storm.oddities)
@@ -158,6 +162,8 @@ def run(seed: int, weather: Weather, directory: Path, upstream: Upstream = "pand
     violations += verdicts.of_upstream(stats, CAP, POOL_CAP)
     violations += verdicts.of_output(printed)
     violations += of_usage(counted, metrics, audit.jobs, [*well, *crowd.told])
+    if upstream == "openai":
+        violations += of_budgets(counted, spent)
     times = recovery.measure(storm.strikes, storm.samples, crowd.told, CAP)
     if times.p95 > recovery.TARGET:
         violations.append(f"recovery took {times.p95:.1f} s")
@@ -188,10 +194,17 @@ def _wait_clean(gateway: Gateway) -> list[str]:
     return left
 
 
-def _ask_once_more(gateway: Gateway, crowd: Crowd) -> list[Told]:
-    """A client for each slot, after the storm: all slots have to be usable."""
+def _listed(requests: Sequence[Request]) -> dict[str, str]:
+    """Settings that list the keys of these requests, so that the usage of each is its own."""
+    bearers = {request.bearer for request in requests}
+    hashes = sorted(hashlib.sha256(bearer.encode()).hexdigest() for bearer in bearers)
+    return {"auth__keys": json.dumps(hashes)} if hashes else {}
+
+
+def _afterwards() -> list[Request]:
+    """A request for each slot, after the storm: all slots have to be usable."""
     kind = Kind("", steady=True)
-    requests = [
+    return [
         Request(
             number=number,
             kind=kind,
@@ -204,6 +217,9 @@ def _ask_once_more(gateway: Gateway, crowd: Crowd) -> list[Told]:
         )
         for number in range(CAP)
     ]
+
+
+def _ask_once_more(gateway: Gateway, crowd: Crowd, requests: list[Request]) -> list[Told]:
     afterwards = Crowd(requests, CAP, gateway.simulator)
     afterwards.up = crowd.up
     afterwards.start()

@@ -79,6 +79,14 @@ class Audit:
                 summed[number] = summed.get(number, 0) + float(value)
         return summed
 
+    def spent(self) -> dict[str, float]:
+        """Sums of the spending of all keys, by unit, all days together."""
+        summed: dict[str, float] = {}
+        for name in self._redis.scan_iter(keys.spent("*", "????-??-??")):
+            for unit, value in _hash(self._redis, name).items():
+                summed[unit] = summed.get(unit, 0) + float(value)
+        return summed
+
     def metrics(self) -> dict[str, int]:
         """The counters of the line."""
         counters = _hash(self._redis, keys.metrics)
@@ -170,6 +178,14 @@ def of_usage(
     yield from differs("units", counted.get("units", 0), sum(used.units for used in ran))
     yield from differs("tokens out", counted.get("output_tokens", 0), sum(map(_output, ran)))
     yield from _of_clients(counted, jobs, told)
+
+
+def of_budgets(counted: Mapping[str, float], spent: Mapping[str, float]) -> Iterator[str]:
+    """Differences between what listed keys have used and what they have spent."""
+    tokens = counted.get("input_tokens", 0) + counted.get("output_tokens", 0)
+    for unit, used in {**counted, "tokens": tokens}.items():
+        if unit in ("requests", "tokens", "units") and spent.get(unit, 0) != used:
+            yield f"keys have spent {spent.get(unit, 0):g} {unit}, and used {used:g}"
 
 
 def _of_clients(

@@ -76,7 +76,8 @@ _REASONS: dict[str, str] = {
 
 def _aside(account: Aside) -> str:
     name, reason = account.account.partition("/")[2], account.reason
-    return f"{name}: {_REASONS.get(reason, reason)}, again in {account.seconds:.0f} s"
+    again = f"in {account.seconds:.0f} s" if account.seconds else "with the next request"
+    return f"{name}: {_REASONS.get(reason, reason)}, again {again}"
 
 
 class UpstreamState(msgspec.Struct, frozen=True):

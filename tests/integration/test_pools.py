@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -149,6 +150,8 @@ async def test_an_account_is_set_aside_for_twice_as_long_each_time_until_an_answ
         assert await take(queue, "main") == []
         await clock.advance(0.2)
         (probe,) = await take(queue, "main")
+        (tried,) = (await queue.upstreams())[0].aside
+        assert tried == Aside("main/a", "token_refused", 0.0)
         if minutes < 60:
             await set_aside(queue, probe)
         else:
@@ -295,3 +298,26 @@ async def test_claims_cost_the_same_however_many_jobs_wait_for_the_accounts(
         await finish(queue, *claims)
     assert calls[1] <= calls[0]
     assert CALM.max_waiting > 400
+
+
+async def test_an_upstream_that_an_older_release_described_is_served_until_it_is_described_again(
+    queue: WholeLine, redis: Redis
+) -> None:
+    """Its records say whether its accounts are keys' own, and nothing of tokens."""
+    gpu = shared("gpu", "chat:a", slots=2)
+    await serve(queue, pool(own=True, most=4), gpu)
+    for name, own_accounts in (("main", 1), ("gpu", 0)):
+        said = {"own": bool(own_accounts), "lanes": ["chat:a"], "accounts": {"gpu": 2}}
+        record = {"own": own_accounts, "described": msgspec.msgpack.encode(said)}
+        await redis.hset(f"gateway:upstream:{name}", mapping=record)  # type: ignore[misc]  # redis-py: sync or async
+        await redis.hdel("gateway:account:gpu", "token")  # type: ignore[misc]  # redis-py: sync or async
+    await redis.zadd("gateway:later", {"family gpu chat:a": 1.8e12})
+    await own(queue, "own", "key")
+    await fill(queue, "chat:a", "key", count=1)
+    assert len(await queue.upstreams()) == 2
+    claims = await take(queue, "main", "gpu")
+    assert {claim.account for claim in claims} == {"key", "gpu"}
+    await queue.offer(gpu)
+    await finish(queue, *claims)
+    await fill(queue, "chat:a", "other", count=1)
+    assert len(await take(queue, "gpu")) == 1

@@ -119,9 +119,10 @@ async def test_accounts_that_are_set_aside_are_named_with_reason_and_time() -> N
         ]
         assert JobFailed(shared.too_late(lane)).code == "waited_too_long"
     async with AsyncExitStack() as stack:
-        gone = replace(pool, aside=[*aside, Aside("main/c", "token_refused", 1.0)])
+        gone = replace(pool, aside=[*aside, Aside("main/c", "token_refused", 0.0)])
         shared = await upstreams(stack, gone)
         await shared.known()
+        assert any("c: token refused, again with the next request" in t for t in shared.troubles())
         assert JobFailed(shared.too_late(lane)).code == "upstream_refused_us"
 
 

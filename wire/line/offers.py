@@ -68,7 +68,9 @@ AsideReason = Literal[
 
 
 class Aside(msgspec.Struct, frozen=True):
-    """An account that is set aside, and the number of seconds until it is tried again."""
+    """An account that was set aside, and has given no answer since; it is tried again after some
+    seconds, 0 if with the next job.
+    """
 
     account: str
     reason: str

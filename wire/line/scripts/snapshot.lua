@@ -2,8 +2,9 @@
 -- Numbers of jobs, accounts and workers now. Returns {{sort, waiting, running, leases}, ...}, {keys' own accounts
 -- that cool down, families that are parked for them, accounts that may hold fewer}, workers, time until the first
 -- circuit closes if those of all upstreams are open (ms; 0: a probe may be sent; -1: not all are open), time for which
--- the line settles (ms), upstreams that live workers serve, {{upstream with shared accounts, how many of them are set
--- aside, else cool down, else are parked for some model, else are ready}, ...}. ARGV: gap (ms).
+-- the line settles (ms), upstreams that live workers serve, {{upstream with shared accounts, how many of them were set
+-- aside and have given no answer since, else cool down, else are parked for some model, else are ready}, ...}.
+-- ARGV: gap (ms).
 local names, sorts, soonest, served = upstreams.all(), {}, nil, 0
 for i, sort in ipairs(vocabulary.sorts) do
   local running, all = 0, 0
@@ -27,7 +28,7 @@ local shared = {}
 for _, name in ipairs(names) do
   local aside, resting, parked, ready = 0, 0, 0, 0
   for _, account in ipairs(upstreams.accounts(name)) do
-    if accounts.aside_until(account) > clock.now then
+    if accounts.set_aside_for(account) then
       aside = aside + 1
     elseif later.account[account] then
       resting = resting + 1

@@ -1,12 +1,14 @@
 -- needs: accounts, clock, hash, keys, upstreams
 -- All upstreams that workers have described lately: {{name, max_concurrency, its description as msgpack, what front ends
--- are to know, time for which its circuit stays open in ms, or -1, {{account, reason, time in ms for which it is set
--- aside}, ...}}, ...}.
+-- are to know, time for which its circuit stays open in ms, or -1, {{account that was set aside and has given no answer
+-- since, reason, time in ms until it is tried again}, ...}}, ...}.
 local function set_aside(name)
   local found = {}
   for _, account in ipairs(upstreams.accounts(name)) do
-    local left = accounts.aside_until(account) - clock.now
-    if left > 0 then found[#found + 1] = {account, redis.call('HGET', keys.account(account), 'aside'), left} end
+    local reason = accounts.set_aside_for(account)
+    if reason then
+      found[#found + 1] = {account, reason, math.max(0, accounts.aside_until(account) - clock.now)}
+    end
   end
   return found
 end

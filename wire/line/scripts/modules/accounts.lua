@@ -50,9 +50,12 @@ function accounts.blocked_until(account, family)
   return math.max(tonumber(accounts.is_cooling(account) or 0), accounts.parked_until(account, family))
 end
 
+-- Reason for which an account was set aside, until it has given an answer; nil without one.
+function accounts.set_aside_for(account) return redis.call('HGET', keys.account(account), 'aside') or nil end
+
 -- Time (ms) until which an account is set aside; in the past, or 0, if it is not.
 function accounts.aside_until(account)
-  if redis.call('HEXISTS', keys.account(account), 'aside') == 0 then return 0 end
+  if not accounts.set_aside_for(account) then return 0 end
   return tonumber(accounts.is_cooling(account) or 0)
 end
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from asyncio import sleep
 from collections.abc import Callable, Coroutine
+from random import uniform
 from typing import Any
 
 from sanic import HTTPResponse, Request
@@ -21,6 +22,10 @@ from app.throttle import Throttle
 
 WAITING = 1000
 """Refused requests that wait at the same time. Further ones are answered at once."""
+
+SPREAD = 0.5, 1.0
+"""Range of the part of a delay that a client really waits: else those who came together would come
+together again, and all others would have to wait for them."""
 
 Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
 
@@ -65,6 +70,7 @@ class Refusals:
         seconds = self._throttle.refuse(self._name(request, failure))
         if not seconds or self._waiting >= WAITING:
             return
+        seconds *= uniform(*SPREAD)  # noqa: S311 - not a secret
         self._tally.count("gateway_late_refusals_total", by=failure.late)
         self._waiting += 1
         try:

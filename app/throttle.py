@@ -18,7 +18,7 @@ FREE = 10.0
 STEP = 0.1
 """Seconds of delay for each further refusal."""
 
-LONGEST = 5.0
+LONGEST = 6.0
 """Longest delay, in seconds."""
 
 TOO_MANY = FREE + LONGEST / STEP

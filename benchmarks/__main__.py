@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import version
 
 from benchmarks import (
+    abuse,
     cpu_per_token,
     fairness,
     first_token,
@@ -33,6 +34,7 @@ BENCHMARKS = {
     "length": length.main,
     "random_lines": random_lines.main,
     "stalls": stalls.main,
+    "abuse": abuse.main,
 }
 LIBRARIES = ("sanic", "aiohttp", "arq", "redis", "hiredis", "msgspec", "uvloop")
 

@@ -43,19 +43,21 @@ async def _times(*sides: tuple[str, Dialect]) -> list[list[float]]:
     timeout = aiohttp.ClientTimeout(total=10)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         for n in range(WARM_UP + PAIRS):
-            pair = [await _first_token(session, url, dialect) for url, dialect in sides]
+            pair = [await time_first_token(session, url, dialect) for url, dialect in sides]
             if n >= WARM_UP:
                 for all_, one in zip(times, pair, strict=True):
                     all_.append(one)
     return times
 
 
-async def _first_token(session: aiohttp.ClientSession, url: str, dialect: Dialect) -> float:
+async def time_first_token(
+    session: aiohttp.ClientSession, url: str, dialect: Dialect, bearer: str = "bench"
+) -> float:
     """Return the milliseconds from the question to the first word, and check the whole answer."""
     body = dialect.body(directive(WORDS, INTERVAL))
     stream, first = b"", None
     asked = time.perf_counter()
-    async with session.post(url, data=body, headers=headers("bench")) as response:
+    async with session.post(url, data=body, headers=headers(bearer)) as response:
         assert response.status == 200, await response.text()
         async for data in response.content.iter_any():
             stream += data

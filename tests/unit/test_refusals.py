@@ -28,6 +28,7 @@ class Door:
         tally = Tally(self._never, 3600.0)
         monkeypatch.setattr(tally, "count", lambda name, **_: self.counted.update([name]))
         monkeypatch.setattr(refusals, "sleep", self._sleep)
+        monkeypatch.setattr(refusals, "uniform", lambda _, most: most)
         self._refusals = Refusals(settings.Server(), Throttle(lambda: 0.0), tally)
 
     async def _never(self, _: object) -> None:

@@ -48,8 +48,9 @@ def given_bearer(request: Request) -> str:
     Raises:
         Unauthorized: it does not have the form of one.
     """
-    if len(request.headers.getall("authorization", [])) > 1:
-        raise Unauthorized("The request has more than one Authorization header. Send only one.")
+    for name in ("Authorization", "x-api-key"):
+        if len(request.headers.getall(name, [])) > 1:
+            raise Unauthorized(f"The request has more than one {name} header. Send only one.")
     header = request.headers.get("authorization", "")
     if not header and (key := request.headers.get("x-api-key")):
         header = f"Bearer {key}"

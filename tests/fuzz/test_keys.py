@@ -83,7 +83,9 @@ def test_what_is_presented_is_one_key_or_refused(headers: list[tuple[str, str]])
     assert " " not in bearer
     assert len(bearer) <= LONGEST_BEARER
     assert not bearer or any(bearer in value for _, value in headers)
-    assert [name.lower() for name, _ in headers].count("authorization") <= 1
+    names = [name.lower() for name, _ in headers]
+    assert names.count("authorization") <= 1
+    assert names.count("x-api-key") <= 1
     assert len(fingerprint(bearer)) == 16
 
 

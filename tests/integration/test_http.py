@@ -376,9 +376,9 @@ async def test_a_header_that_servers_read_in_different_ways_is_refused(
     writer.close()
 
 
-async def test_two_authorization_headers_are_refused(front: Client) -> None:
-    two = head("POST", CHAT, "Connection: close", "Authorization: Bearer b")
-    status, _, said = await exchange(front, two)
+@pytest.mark.parametrize("more", [["Authorization: Bearer b"], ["x-api-key: a", "X-API-Key: b"]])
+async def test_two_headers_with_keys_are_refused(front: Client, more: list[str]) -> None:
+    status, _, said = await exchange(front, head("POST", CHAT, "Connection: close", *more))
     assert (status, b"more than one" in said) == (401, True)
 
 

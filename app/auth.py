@@ -105,6 +105,11 @@ class Auth:
         self.has_pool = any(one.kind == "pandora" and one.has_credential for one in upstreams)
 
     @property
+    def passes_through(self) -> bool:
+        """True if there is an upstream to which clients bring their own keys."""
+        return self._access.passes_through
+
+    @property
     def needs_key(self) -> bool:
         """True if a request without a key is always refused."""
         access = self._access

@@ -152,7 +152,9 @@ def build_server(
         *_operator_routes(health, metrics),
         *_media_routes(media, config.stream.send_timeout),
     ]
-    described = operations(handlers, relayed=upstreams.are_configured)
+    described = operations(
+        handlers, relayed=upstreams.are_configured, shows_models=auth.passes_through
+    )
     # It describes itself, too: it is made once all routes are known.
     describing = partial(
         describe, routes, described, config.server.public_url, needs_key=auth.needs_key

@@ -36,6 +36,8 @@ _HEADERS = (
 _KEY: list[Schema] = [{"bearer": []}, {"x-api-key": []}]
 _PART = re.compile(r"<(\w+)(?::\w+)?>")
 
+_WHOSE = "A key of this gateway, or, where keys are passed through, one of the upstream."
+
 _ABOUT = """\
 A waiting line in front of model servers, which clients of OpenAI and of Anthropic use as they are.
 
@@ -73,8 +75,13 @@ class Description:
                 "parameters": {header.id: header.parameter for header in _PARAMETERS},
                 "headers": {header.id: header.header for header in _HEADERS},
                 "securitySchemes": {
-                    "bearer": {"type": "http", "scheme": "bearer"},
-                    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                    "bearer": {"type": "http", "scheme": "bearer", "description": _WHOSE},
+                    "x-api-key": {
+                        "type": "apiKey",
+                        "in": "header",
+                        "name": "x-api-key",
+                        "description": _WHOSE,
+                    },
                 },
             },
         }

@@ -9,7 +9,13 @@ from app.anthropic.errors import MessageError, status_here
 from app.http.dialect import is_message_path, is_models_path
 from app.openai import errors
 from app.openai.errors import FAULT_STATUSES, ApiError, ErrorObject
-from app.openapi.headers import REQUEST_ID, RETRY_AFTER, SHOULD_RETRY, Header
+from app.openapi.headers import (
+    REQUEST_ID,
+    RETRY_AFTER,
+    SHOULD_RETRY,
+    Header,
+    request_limits,
+)
 from app.openapi.schemas import Schema, Schemas, any_of
 
 Kinds = tuple[type[ApiError], ...]
@@ -60,9 +66,7 @@ _RELAYED = {
 }
 
 
-def error_answers(
-    kinds: Iterable[type[ApiError]], schemas: Schemas, path: str, *, relayed: bool
-) -> dict[str, Schema]:
+def error_answers(kinds: Kinds, schemas: Schemas, path: str, *, relayed: bool) -> dict[str, Schema]:
     """Return the answers to failed requests of a path by their status, in each of its dialects.
 
     `relayed`: the errors of a model server are among them.
@@ -74,8 +78,9 @@ def error_answers(
             causes[str(own)].append(cause)
     texts = {status: "\n".join(given) for status, given in sorted(causes.items())}
     body = any_of([schemas.answer(form) for form in forms])
+    limits = request_limits(path) if errors.RateLimited in kinds else ()
     return {
-        status: error_answer(text, body)
+        status: error_answer(text, body, limits if status == str(errors.RateLimited.status) else ())
         for status, text in (texts | (_RELAYED if relayed else {})).items()
     }
 
@@ -87,11 +92,11 @@ def _forms(path: str) -> list[type]:
     return [MessageError if is_message_path(path) else ErrorObject]
 
 
-def error_answer(text: str, body: Schema) -> Schema:
+def error_answer(text: str, body: Schema, headers: tuple[Header, ...] = ()) -> Schema:
     """Return the description of an answer that is an error."""
     return {
         "description": text,
-        "headers": header_references((REQUEST_ID, RETRY_AFTER, SHOULD_RETRY)),
+        "headers": header_references((REQUEST_ID, RETRY_AFTER, SHOULD_RETRY, *headers)),
         "content": {"application/json": {"schema": body}},
     }
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import msgspec
 
 from app.chat import FORMAT_WARNING
-from app.http.dialect import VERSION_HEADER
+from app.http.dialect import VERSION_HEADER, is_message_path
 from app.http.keepalive import HEADER, StreamKeepalive, WholeKeepalive
 from app.idempotency import LONGEST_KEY
 from app.openai.emulation import IGNORED
@@ -112,6 +112,13 @@ ANTHROPIC_LIMITS = (
         {"type": "string", "format": "date-time"},
     ),
 )
+
+
+def request_limits(path: str) -> tuple[Header, ...]:
+    """Return the headers with the limits of a key, in the dialect of a path."""
+    return ANTHROPIC_LIMITS if is_message_path(path) else OPENAI_LIMITS
+
+
 EMULATED = (
     Header(IGNORED, "Fields of the request that had no effect.", _TEXT),
     Header(FORMAT_WARNING, "Code of a warning about the JSON of the answer.", _TEXT),

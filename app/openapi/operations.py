@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from app.anthropic.answers import AnswerEvent, AnswerMessage, TokenCount
 from app.anthropic.models import ModelInfo, ModelPage
@@ -24,7 +25,6 @@ from app.openai.responses.answers import Response, Sent
 from app.openai.responses.requests import ResponsesRequest
 from app.openapi.errors import IN_LINE, OF_A_BODY, OF_A_KEY, Kinds
 from app.openapi.headers import (
-    ANTHROPIC_LIMITS,
     ANTHROPIC_VERSION,
     EMULATED,
     ETAG,
@@ -33,6 +33,7 @@ from app.openapi.headers import (
     OPENAI_LIMITS,
     SCHEDULING,
     Header,
+    request_limits,
 )
 from app.openapi.headers import IN_LINE as IN_LINE_HEADERS
 from app.openapi.schemas import Schema
@@ -209,7 +210,6 @@ _OTHERS: dict[str, Operation] = {
     "models": Operation(
         tag="Models",
         summary="List the models",
-        key="optional",
         parameters=(ANTHROPIC_VERSION,),
         replies=(Reply("The models.", {JSON: (ModelList, ModelPage)}),),
         errors=OF_A_KEY,
@@ -217,7 +217,6 @@ _OTHERS: dict[str, Operation] = {
     "model": Operation(
         tag="Models",
         summary="Describe a model",
-        key="optional",
         parameters=(_MODEL, ANTHROPIC_VERSION),
         replies=(Reply("The model.", {JSON: (Model, ModelInfo, ModelList, ModelPage)}),),
         errors=(*OF_A_KEY, ModelNotFound),
@@ -281,10 +280,13 @@ _OTHERS: dict[str, Operation] = {
 }
 
 
-def operations(own: Collection[ApiPath], *, relayed: bool) -> dict[str, Operation]:
+def operations(
+    own: Collection[ApiPath], *, relayed: bool, shows_models: bool = False
+) -> dict[str, Operation]:
     """Return the operations by the names of their routes.
 
     `own` are the paths that are served without a model server, which are there if `relayed`.
+    `shows_models`: models are shown without a key, too.
     """
     calls = {
         path.replace("/", "_"): _model_operation(path, call, own=path in own, relayed=relayed)
@@ -292,7 +294,8 @@ def operations(own: Collection[ApiPath], *, relayed: bool) -> dict[str, Operatio
         if relayed or path in own
     }
     images = {"images_generations": _IMAGES} if own else {}
-    return calls | images | _OTHERS
+    shown = {name: replace(_OTHERS[name], key="optional") for name in ("models", "model")}
+    return calls | images | _OTHERS | (shown if shows_models else {})
 
 
 def _model_operation(path: ApiPath, call: Call, *, own: bool, relayed: bool) -> Operation:
@@ -301,7 +304,7 @@ def _model_operation(path: ApiPath, call: Call, *, own: bool, relayed: bool) -> 
     answers = [call.answer] if own else []
     is_streamed = bool(call.events)
     is_counted = path == "messages/count_tokens"  # without the line
-    limits = ANTHROPIC_LIMITS if path.startswith("messages") else OPENAI_LIMITS
+    limits = request_limits(f"/v1/{path}")
     content: dict[str, tuple[object, ...]] = {
         JSON: (*answers, *([call.served] if relayed else [])),
     }

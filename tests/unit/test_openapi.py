@@ -189,6 +189,18 @@ def test_errors_have_the_form_of_their_dialect() -> None:
         assert ("529" in answers) == (path == "messages")
 
 
+def test_a_refusal_for_too_many_requests_says_when_to_retry_in_its_dialect() -> None:
+    paths = description("both")["paths"]
+    for path, header in {
+        "chat/completions": "x-ratelimit-reset-requests",
+        "messages": "anthropic-ratelimit-requests-reset",
+    }.items():
+        answers = paths[f"/v1/{path}"]["post"]["responses"]
+        assert {"retry-after", header} <= set(answers["429"]["headers"])
+        assert header in answers["200"]["headers"]
+        assert header not in answers["400"]["headers"]
+
+
 def test_errors_of_model_servers_are_allowed_only_where_there_are_some() -> None:
     for kind in KINDS:
         answers = description(kind)["paths"]

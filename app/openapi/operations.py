@@ -102,7 +102,8 @@ class ServerMessage(msgspec.Struct, frozen=True):
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One dialect: its own types, those of answers of model servers, and an example.
 
-    `body` and `answer` are None if only model servers have it.
+    `body` and `answer` are None if only model servers have it. It waits in line unless its `errors`
+    are those of a body alone.
     """
 
     summary: str
@@ -164,6 +165,8 @@ _CALLS: dict[ApiPath, Call] = {
         description="The number that `usage.input_tokens` of an answer would have.",
         body=MessagesRequest,
         answer=TokenCount,
+        served=TokenCount,
+        errors=OF_A_BODY,
         example={"model": "gpt-4", "messages": _SAID},
     ),
     "embeddings": Call(
@@ -303,26 +306,27 @@ def _model_operation(path: ApiPath, call: Call, *, own: bool, relayed: bool) -> 
     bodies = [call.body] if own and call.body else []
     answers = [call.answer] if own else []
     is_streamed = bool(call.events)
-    is_counted = path == "messages/count_tokens"  # without the line
+    waits = call.errors is not OF_A_BODY
+    relays = relayed and waits
     limits = request_limits(f"/v1/{path}")
     content: dict[str, tuple[object, ...]] = {
-        JSON: (*answers, *([call.served] if relayed else [])),
+        JSON: tuple(dict.fromkeys((*answers, *([call.served] if relayed else [])))),
     }
     return Operation(
         tag="Answers",
         summary=call.summary,
-        description=f"{call.description} {_PASSED_ON}".strip() if relayed else call.description,
-        parameters=() if is_counted else (*SCHEDULING, *([LAST_EVENT_ID] * is_streamed)),
+        description=f"{call.description} {_PASSED_ON}".strip() if relays else call.description,
+        parameters=(*SCHEDULING, *([LAST_EVENT_ID] * is_streamed)) if waits else (),
         body=(*bodies, *([BODIES[path]] if relayed else [])),
         example=call.example,
         replies=(
             Reply(
                 "The answer.",
                 content | ({SSE: ()} if is_streamed else {}),
-                () if is_counted else (*IN_LINE_HEADERS, *limits, *(EMULATED if own else ())),
+                (*IN_LINE_HEADERS, *limits, *(EMULATED if own else ())) if waits else (),
                 events=call.events if own else (),
             ),
         ),
-        errors=OF_A_BODY if is_counted and not relayed else call.errors,
-        relays=relayed,
+        errors=call.errors,
+        relays=relays,
     )

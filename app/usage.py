@@ -32,6 +32,9 @@ from wire.seal import Seal, load_secret
 
 By = Literal["key", "model", "day"]
 
+MOST_DAYS = 10_000
+"""Days that Redis keeps at most, as `usage.keep_days` may say."""
+
 ENDED = "ended:"
 """Beginning of the names of numbers of endings."""
 
@@ -65,7 +68,10 @@ NAMED: dict[By, tuple[str, ...]] = {"key": ("key", "name"), "model": ("model",),
 
 def main(arguments: Sequence[str]) -> None:
     """Print usage. The status is 0, 1 after a failure, 2 for a wrong command line."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if (given.last - given.first).days > MOST_DAYS:
+        parser.error(f"--from: expected at most {MOST_DAYS} days before --to")
     try:
         used, names = asyncio.run(_read(load(), given.first, given.last))
     except SettingsError as error:

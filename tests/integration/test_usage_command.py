@@ -35,5 +35,6 @@ def test_the_usage_of_the_days_asked_for_is_shown_with_the_names_of_gateway_keys
     assert row.split()[:3] == [id.decode(), "my-bot", "14"]
     assert total.split()[:2] == ["total", "14"]
     assert run("usage", "--by", "model", "--csv", *days).splitlines()[1].startswith("gpt-4 x,14,")
-    with pytest.raises(SystemExit):
-        run("usage", "--from", "yesterday")
+    for first in ("yesterday", "0001-01-01"):
+        with pytest.raises(SystemExit):
+            run("usage", "--from", first)

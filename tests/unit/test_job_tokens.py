@@ -129,7 +129,11 @@ async def test_embeddings_count_their_input_and_counts_of_tokens_nothing() -> No
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"not json", b'{"usage": 1}', b'{"usage": {"prompt_tokens": "x"}}', b"[" * 100_000],
+    [
+        *(b"", b"not json", b'{"usage": 1}', b"[" * 100_000),
+        *(b'{"usage": {"prompt_tokens": %s}}' % number for number in (b'"x"', b"-1", b"1e18")),
+        b'{"usage": {"completion_tokens": 99999999999999999999}}',
+    ],
 )
 async def test_what_cannot_be_read_counts_nothing(data: bytes) -> None:
     asked = RelayedJob(VERSION, "job", "chat/completions", "model", "key", data)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+_Number = Annotated[int, Meta(ge=0, le=1_000_000_000)]  # one mistake must not spoil all sums
 
 
 class ToldUsage(msgspec.Struct, frozen=True):
@@ -15,12 +19,12 @@ class ToldUsage(msgspec.Struct, frozen=True):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    prompt_tokens: _Number | None = None
+    completion_tokens: _Number | None = None
+    input_tokens: _Number | None = None
+    output_tokens: _Number | None = None
+    cache_creation_input_tokens: _Number | None = None
+    cache_read_input_tokens: _Number | None = None
 
     @property
     def input(self) -> int | None:
@@ -53,8 +57,8 @@ _decode = msgspec.json.Decoder(_Message).decode
 def told_usage(messages: Iterable[bytes]) -> ToldUsage:
     """Return the last usage in these messages; those in another form have none."""
     told = [usage for message in messages for usage in _usages(message)]
-    inputs = [max(0, usage.input) for usage in told if usage.input is not None]
-    outputs = [max(0, usage.output) for usage in told if usage.output is not None]
+    inputs = [usage.input for usage in told if usage.input is not None]
+    outputs = [usage.output for usage in told if usage.output is not None]
     return ToldUsage(inputs[-1] if inputs else None, outputs[-1] if outputs else None)
 
 

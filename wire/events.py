@@ -139,10 +139,11 @@ class Complete(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="comp
     """The ending of a complete relayed answer, whose pieces say why it ended.
 
     `usage` is the message, in the form of a `Piece`, that only tells the usage, b"" if there was
-    none. Not every client asked for it.
+    none. Not every client asked for it. `pause`: seconds for which the account has used up a limit.
     """
 
     usage: bytes = b""
+    pause: float = 0.0
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="failed"):

@@ -22,7 +22,7 @@ from runtime.logs import describe_traceback
 from settings import Settings
 from store.blobs import Blobs
 from store.objects import StoreError
-from wire.events import Ending, Failed
+from wire.events import Complete, Ending, Failed
 from wire.jobs import is_pool
 from wire.line.claims import Claim, Requeued
 from wire.line.offers import AsideReason
@@ -125,6 +125,11 @@ class Settlement:
             late = ending.fault == "upstream_timeout"
             if late and await self._left_to_another(attempt, ending):
                 return
+        elif isinstance(ending, Complete) and ending.pause and not attempt.claim.on_own_account:
+            # Before its slot is free: the next job would be refused.
+            await self._insist(
+                attempt, partial(self._line.hold_account, attempt.claim, ending.pause)
+            )
         await self.finish(attempt, ending, upstream_failed=late)
 
     async def _left_to_another(self, attempt: Attempt, late: Failed) -> bool:

@@ -289,6 +289,14 @@ async def test_an_error_is_read_within_bounds(monkeypatch: pytest.MonkeyPatch) -
     assert refused.message == "x" * 500
 
 
+async def test_a_good_answer_says_for_which_time_it_has_used_up_the_account() -> None:
+    limits = "x-ratelimit-remaining-requests: 0", "x-ratelimit-reset-requests: 6s"
+    scripts = refusing(200, b'{"data":[]}', *limits), refusing(200, b'{"data":[]}', limits[1])
+    async with asking(*scripts) as (_, upstream):
+        for pause in (6.0, 0.0):
+            assert (await collect(upstream, job("embeddings")))[-1] == Complete(pause=pause)
+
+
 async def test_answers_without_a_stream_are_relayed_whole() -> None:
     body = b'{"object":"list","data":[{"embedding":[0.1, 0.20]}],"model":"theirs"}'
     scripts = refusing(200, body), refusing(200, b'{"input_tokens":3}')

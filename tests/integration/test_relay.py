@@ -174,6 +174,15 @@ async def test_a_body_that_is_not_streamed_arrives_as_it_is(
     assert response.content == b'{"any": [1]}'
 
 
+async def test_an_answer_that_uses_up_its_account_holds_the_next_job_back(
+    client: Client, upstream: ScriptedUpstream, redis: Redis
+) -> None:
+    upstream.script = ([*HELLO[:-1], Complete(pause=300.0)],)
+    assert (await client.post(CHAT, json=BODY, headers=BEARER)).status_code == 200
+    resting = [each for each in await redis.zrange("gateway:later", 0, -1) if b"account" in each]
+    assert len(resting) == 1
+
+
 async def test_tokens_are_counted_without_a_slot_of_the_upstream(
     client: Client, upstream: ScriptedUpstream
 ) -> None:

@@ -431,6 +431,21 @@ async def test_a_forecast_counts_the_slots_of_all_upstreams_and_the_keys_of_all_
     assert 60 <= b <= 100
 
 
+async def test_an_account_that_has_used_up_a_limit_gets_no_job_until_that_is_reset(
+    queue: WholeLine,
+) -> None:
+    offer = shared("gpu", "chat:a", slots=2)
+    await serve(queue, offer)
+    await fill(queue, "chat:a", "key", count=3)
+    first, second = await take(queue, "gpu")
+    await queue.hold_account(first, 300.0)
+    await finish(queue, first)
+    assert await queue.claim("w", 10, ["gpu"]) == []
+    assert 290 < (await enqueue(queue, "job-late", "other", "chat:a")).wait < 400
+    await queue.hold_account(second, 100.0)  # the longer time counts
+    assert (await enqueue(queue, "job-later", "another", "chat:a")).wait > 290
+
+
 async def test_a_forecast_waits_for_the_first_account_that_takes_jobs_again(
     queue: WholeLine,
 ) -> None:

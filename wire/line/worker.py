@@ -142,6 +142,10 @@ class WorkerLine(LineView):
         """
         return await self._requeue("set_aside", claim, reason, token, round(pause * 1000))
 
+    async def hold_account(self, claim: Claim, pause: float) -> None:
+        """Give a claim's account, which keys share, no job for `pause` seconds."""
+        await self._run("hold_account", claim.id, claim.attempt, round(pause * 1000))
+
     async def spent_jobs(
         self, lane: str, offset: int, number: int
     ) -> tuple[int, list[tuple[str, list[str]]]]:

@@ -37,6 +37,7 @@ class HttpBody:
     """The body of the POST's own response."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.headers = response.headers
         self._response = response
         self._stop_watching = _watch_framing(response)
 

@@ -41,13 +41,16 @@ _CANNOT_READ = "The upstream sent a message that cannot be read: "
 
 
 class Answer:
-    """The state of one answer. `model` is the name that the server was asked for.
+    """The state of one answer. `model` is the name that the server was asked for, `pause` the time
+    in seconds for which its account is used up.
 
     After each call either neither is set, or the answer is over: `ending` is its ending, or
     `failure` the exception to raise. `unfinished`: the server has ended it without a finish.
     """
 
-    def __init__(self, dialect: Dialect, model: str, secrets: Sequence[str] = ()) -> None:
+    def __init__(
+        self, dialect: Dialect, model: str, secrets: Sequence[str] = (), pause: float = 0.0
+    ) -> None:
         self.begun = False
         self.unfinished = False
         self.ending: Complete | None = None
@@ -55,6 +58,7 @@ class Answer:
         self._dialect = dialect
         self._model = model
         self._secrets = secrets
+        self._pause = pause
         self._parser = EventParser()
         self._held: list[Event] = []
         self._held_bytes = 0
@@ -156,7 +160,7 @@ class Answer:
             self._fail_with(NO_ANSWER)
             return
         self.unfinished = not self._dialect.finished
-        self.ending = Complete(self._dialect.usage)
+        self.ending = Complete(self._dialect.usage, self._pause)
 
     def _fail(self, error: ErrorObject) -> None:
         """Fail by an error in a message: before the answer has begun, by its status."""

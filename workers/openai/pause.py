@@ -27,6 +27,11 @@ def read_pause(headers: Mapping[str, str]) -> float | None:
     return _read_reset(headers) if seconds is None else seconds
 
 
+def read_used_up(headers: Mapping[str, str]) -> float:
+    """Return the seconds until the limits are reset that a good answer has used up, else 0."""
+    return _read_reset(headers) or 0.0
+
+
 def _read_reset(headers: Mapping[str, str]) -> float | None:
     used_up = [
         limit

@@ -28,7 +28,7 @@ from workers.openai.dialects import dialect_of
 from workers.openai.error_object import read_error
 from workers.openai.inputs import each_input, join_embeddings
 from workers.openai.judgement import Refusal, judge
-from workers.openai.pause import read_pause
+from workers.openai.pause import read_pause, read_used_up
 from workers.openai.request import Request, prepare
 from workers.openai.survey import Survey, survey_server
 from workers.openai.whole_answer import MAX_WHOLE, read_whole
@@ -93,7 +93,8 @@ class OpenAiServer:
             return
         async with self._posted(job, request) as body:
             dialect = dialect_of(job.path, job.choices)
-            answer = Answer(dialect, request.model, self._connection.secrets(job.bearer))
+            secrets, used_up = self._connection.secrets(job.bearer), read_used_up(body.headers)
+            answer = Answer(dialect, request.model, secrets, used_up)
             pacing, tail = Pacing(), _Tail(body)
             while not answer.over:
                 data = await (tail.read() if answer.finished else body.read())
@@ -238,7 +239,8 @@ class OpenAiServer:
                 content += data
                 if len(content) > most:
                     raise UpstreamError(TOO_LARGE)
-        arguments = bytes(content), request.model, self._connection.secrets(job.bearer)
+        secrets, used_up = self._connection.secrets(job.bearer), read_used_up(body.headers)
+        arguments = bytes(content), request.model, secrets, used_up
         return await work_on(len(content), partial(read_whole, *arguments))
 
     def _note_unfinished(self, job: RelayedJob) -> None:

@@ -15,8 +15,11 @@ MAX_WHOLE = 16 * 1024 * 1024
 """Bytes of a whole answer."""
 
 
-def read_whole(body: bytes, model: str, secrets: Sequence[str] = ()) -> list[Event]:
-    """Return the events of a whole answer. `model` is the name that the server was asked for.
+def read_whole(
+    body: bytes, model: str, secrets: Sequence[str] = (), pause: float = 0.0
+) -> list[Event]:
+    """Return the events of a whole answer. `model` is the name that the server was asked for,
+    `pause` the time in seconds for which its account is used up.
 
     Raises:
         UpstreamError, UpstreamBusy: it is not a JSON object, or reports an error.
@@ -29,4 +32,4 @@ def read_whole(body: bytes, model: str, secrets: Sequence[str] = ()) -> list[Eve
     if says(members.get("error", NULL)):
         error = read_error(body).without(secrets)
         raise judge(error.status or 500, error)
-    return [Started(named or model), Piece(body), Complete()]
+    return [Started(named or model), Piece(body), Complete(pause=pause)]

@@ -87,6 +87,8 @@ async def test_a_finished_job_leaves_only_keys_that_expire(queue: WholeLine, red
     await queue.begin(claimed, ENTRY, FRAMES)
     assert await finish(queue, claimed)
     left = {key.decode() for key in await redis.keys("*")} - {"gateway:workers:347705b9"}
+    (usage,) = {key for key in left if key.startswith("gateway:usage:")}
+    assert 91 * 24 * 3600 * 1000 < await redis.pttl(usage) <= 92 * 24 * 3600 * 1000
     expiring = {
         "gateway:account:key",
         "gateway:key:key",
@@ -100,6 +102,7 @@ async def test_a_finished_job_leaves_only_keys_that_expire(queue: WholeLine, red
         "gateway:upstream:main",
     }
     assert left - expiring == {
+        usage,
         "gateway:upstreams",
         "gateway:serves:main",
         "gateway:servers:chat",

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 import settings
 from benchmarks.line import WholeLine
 from wire import VERSION
-from wire.jobs import ChatJob, encode_job
+from wire.jobs import ChatJob, encode_job, fingerprint
 from wire.line.admission import Accepted, NewJob
 from wire.line.claims import Claim, StalledJob
 from wire.line.offers import Offer
@@ -113,7 +113,7 @@ async def has_worker(
 
 async def enqueue_chat(queue: WholeLine, seal: Seal, id: str) -> None:
     """Enqueue a job that a worker can read."""
-    job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [])
+    job = ChatJob(VERSION, id, "gpt_4_s", "bearer", [], key=fingerprint("bearer"))
     body = seal.seal(encode_job(job), f"job {id}")
     assert isinstance(await queue.enqueue(new(id, units=14.0), body), Accepted)
 

@@ -114,8 +114,9 @@ def connect(url: RedisUrl, connections: int = 50) -> Redis:
         pool = MasterPool(url, **options)
     else:
         pool = BlockingConnectionPool.from_url(url.text, **options)
-    # Based on the class that the URL asks for: TCP, TLS, a Unix socket, a master.
-    pool.connection_class = type("Connection", (SteadyConnection, pool.connection_class), {})
+    # The class that the URL asks for (TCP, TLS, a Unix socket, a master) comes first: a connection
+    # to a master checks that there is no other one before anything is written.
+    pool.connection_class = type("Connection", (pool.connection_class, SteadyConnection), {})
     client = Redis(connection_pool=pool)
     client.auto_close_connection_pool = True
     return client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import urllib.error
@@ -16,6 +17,7 @@ import pytest
 import redis
 
 from settings.redis_url import redis_url
+from simulator.content import png
 from tests.support.chats import Chatting, chatting
 from tests.support.gateway import Gateway, post, until
 from wire.keyring import Keyring
@@ -45,8 +47,14 @@ async def issue(gateway: Gateway, number: int) -> list[str]:
     return keys
 
 
-def says(model: str) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+def says(model: str, content: object = "hi") -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": content}]}
+
+
+def draws() -> dict[str, Any]:
+    url = f"data:image/png;base64,{base64.b64encode(png(64, 48, 1)).decode()}"
+    text = {"type": "text", "text": "[[sim tool=dalle words=3 interval=0]]"}
+    return says("gpt-4", [text, {"type": "image_url", "image_url": {"url": url}}])
 
 
 def reasons(gateway: Gateway) -> str:
@@ -83,6 +91,21 @@ async def test_three_keys_share_five_accounts_three_of_which_fail(
             r"4 of 5 accounts of upstream main are left: dead: token refused, again in \d+ s",
             reasons(one),
         )
+
+        # Its account's token is that of uploads, downloads and of the end, too.
+        one.reset()
+        drawing, task = chats.start(one.url, keys[0], draws())
+        await task
+        assert drawing.is_whole
+        assert "/images/" in drawing.text
+        gone, task = chats.start(
+            one.url, keys[0], says("gpt-4", "[[sim gate=1 account=websocket]]")
+        )
+        await asyncio.wait_for(gone.begun.wait(), 30)
+        task.cancel()
+        await asyncio.to_thread(one.wait_idle)
+        counted = one.stats()
+        assert [counted[of] for of in ("uploads", "downloads", "stopped")] == [1, 1, 1]
 
         # Of two accounts, the idle one goes first.
         write(file, {"one": TOKENS["one"], "dead": FRESH})

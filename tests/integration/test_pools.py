@@ -271,16 +271,21 @@ async def test_jobs_whose_time_is_over_before_an_account_has_their_model_again_a
 async def test_a_job_that_takes_several_slots_gets_them_on_one_account(
     queue: WholeLine,
 ) -> None:
-    offer = replace(pool("main/s", "main/l", most=0), accounts={"main/s": 2, "main/l": 4})
+    offer = replace(pool(most=0), accounts={"main/s": 2, "main/m": 4, "main/l": 10})
     await serve(queue, offer)
-    await fill(queue, CHAT, "small", count=1)
-    (small,) = await take(queue, "main")
-    await enqueue(queue, "large", "key", CHAT, slots=4)
-    if small.account == "main/l":
-        assert await take(queue, "main") == [], "no part of it runs on the other account"
-        await finish(queue, small)
-    (large,) = await take(queue, "main")
-    assert (large.id, large.account) == ("large", "main/l")
+    await fill(queue, CHAT, *"abcdefg", count=1)
+    held = Counter(claim.account for claim in await take(queue, "main", limit=7))
+    assert held == {"main/s": 1, "main/m": 2, "main/l": 4}
+    await enqueue(queue, "large", "key", CHAT, slots=5)
+    (large,) = await take(queue, "main", limit=5)
+    assert large.account == "main/l", "the only one with as many"
+    await enqueue(queue, "larger", "key", CHAT, slots=3)
+    assert await take(queue, "main") == [], "no part of it runs on another account"
+    await finish(queue, large)
+    (larger,) = await take(queue, "main")
+    assert larger.account == "main/l"
+    assert await queue.park(larger, 600) == "requeued"
+    assert await take(queue, "main") == [], "it waits for the account that is left to it"
 
 
 async def test_claims_cost_the_same_however_many_jobs_wait_for_the_accounts(

@@ -73,13 +73,13 @@ end
 
 local claimed, all = {}, openings.at({unpack(ARGV, 5)})
 while true do
-  local opening, sort, lane = openings.next(all)
+  local opening, sort, lane, account = openings.next(all)
   if not opening then break end
   local job = pop(opening.upstream, sort, lane)
   if job then
-    local leased, account = openings.take(opening, sort, lane, tonumber(job.slots or 1))
+    local leased, name = openings.take(opening, sort, lane, account, tonumber(job.slots or 1))
     if leased then
-      claimed[#claimed + 1] = start(opening, sort, lane, account, leased, job)
+      claimed[#claimed + 1] = start(opening, sort, lane, name, leased, job)
     else
       queue.add(lane, job.key, job.id, job.tag) -- until as many slots are free as it needs
     end

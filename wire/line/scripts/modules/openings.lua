@@ -49,27 +49,28 @@ function openings.at(wants)
   return found
 end
 
--- The account with the largest part of its slots free, for a job of this lane; nil if there is none. `least`: it
--- has at least that many slots.
-local function account_for(opening, lane, least)
-  local best
-  for _, account in ipairs(opening.accounts) do
-    if account.free > 0 and account.cap >= least
-        and (not best or account.free * best.cap > best.free * account.cap)
-        and not accounts.is_parked(account.name, lanes.model(lane)) then
-      best = account
-    end
-  end
-  return best
-end
-
--- Slots of the largest account that may run jobs of this lane, if it has some free.
+-- Slots of the largest account that may run jobs of this lane, when it has some free.
 local function largest(opening, lane)
   local most = 0
   for _, account in ipairs(opening.accounts) do
     if not accounts.is_parked(account.name, lanes.model(lane)) then most = math.max(most, account.cap) end
   end
   return most
+end
+
+-- The account with the largest part of its slots free, for a job of this lane that needs some; nil if none has as
+-- many free. A job that needs more than any account has gets all of a largest one.
+local function account_for(opening, lane, needed)
+  local best
+  local least = needed > 1 and math.min(needed, largest(opening, lane)) or 1
+  for _, account in ipairs(opening.accounts) do
+    if account.cap >= least and account.free >= math.min(needed, account.cap)
+        and (not best or account.free * best.cap > best.free * account.cap)
+        and not accounts.is_parked(account.name, lanes.model(lane)) then
+      best = account
+    end
+  end
+  return best
 end
 
 -- Look no more at a lane: none of its jobs can run at this upstream now.
@@ -81,8 +82,8 @@ function openings.skip(opening, sort, lane)
   opening.ready[sort] = #left > 0 and left or nil
 end
 
--- The slot that is given away next: its opening, and the sort and lane of its job. The upstream that holds the
--- smallest part of its slots goes first.
+-- The slot that is given away next: its opening, the sort and lane of its job, and the account unless it is the
+-- key's own. The upstream that holds the smallest part of its slots goes first.
 function openings.next(all)
   while true do
     local best
@@ -97,24 +98,25 @@ function openings.next(all)
       best.free = 0
     else
       local lane = precedence.next_lane(best.upstream, sort, best.ready[sort])
-      if lanes.is_own(lane) or account_for(best, lane, 1) then return best, sort, lane end
+      local own = lanes.is_own(lane)
+      local account = not own and account_for(best, lane, 1)
+      if own or account then return best, sort, lane, account end
       openings.skip(best, sort, lane)
     end
   end
 end
 
 -- Take the slots that a job of a lane needs: their number, and the account unless it is the key's own; nil if not
--- all are free. They are those of one account. A job that needs more than any account, or the upstream, has by now
--- gets as many as it needs when no other runs there.
-function openings.take(opening, sort, lane, needed)
-  local own, account = lanes.is_own(lane), nil
+-- all are free. They are those of one account: of the given one, unless the job needs several. A job that needs more
+-- than any account, or the upstream, has by now gets as many as it needs when no other runs there.
+function openings.take(opening, sort, lane, account, needed)
+  local own = lanes.is_own(lane)
   if own then
     needed = 1
-  else
-    account = account_for(opening, lane, needed > 1 and math.min(needed, largest(opening, lane)) or 1)
+  elseif needed > 1 then
+    account = account_for(opening, lane, needed)
   end
-  if math.min(needed, opening.cap) > opening.free
-      or not own and (not account or math.min(needed, account.cap) > account.free) then
+  if math.min(needed, opening.cap) > opening.free or not own and not account then
     opening.free = 0 -- the others are kept free for this job
     return
   end

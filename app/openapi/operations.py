@@ -17,8 +17,10 @@ from app.openai.completions import CompletionRequest, TextCompletion
 from app.openai.errors import (
     ImageGenerateFail,
     ItemNotFound,
+    JobFailed,
     ModelNotFound,
     NotFound,
+    NoWorker,
 )
 from app.openai.requests import ChatRequest, ImagesRequest
 from app.openai.responses.answers import Response, Sent
@@ -327,6 +329,7 @@ def _model_operation(path: ApiPath, call: Call, *, own: bool, relayed: bool) -> 
                 events=call.events if own else (),
             ),
         ),
-        errors=call.errors,
+        # It may be for a server that cannot be used now.
+        errors=(*call.errors, NoWorker, JobFailed) if relayed and not waits else call.errors,
         relays=relays,
     )

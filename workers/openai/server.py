@@ -14,12 +14,11 @@ import msgspec
 
 import settings
 from runtime.large import work_on
-from runtime.pacing import Pacing
 from settings.upstream_credential import open_credential
 from wire.events import Event, Failed, Piece
 from wire.jobs import RelayedJob
 from workers.accounts import PoolAccounts
-from workers.http.body import HttpBody
+from workers.http.body import PIECE, HttpBody
 from workers.http.session import open_session
 from workers.http.unreachable import UnreachableError
 from workers.openai.answer import TOO_LARGE, Answer
@@ -95,10 +94,9 @@ class OpenAiServer:
             dialect = dialect_of(job.path, job.choices)
             secrets, used_up = self._connection.secrets(job.bearer), read_used_up(body.headers)
             answer = Answer(dialect, request.model, secrets, used_up)
-            pacing, tail = Pacing(), _Tail(body)
+            tail = _Tail(body)
             while not answer.over:
                 data = await (tail.read() if answer.finished else body.read())
-                pacing.begin()
                 if answer.load(data) <= _LARGE_MESSAGE:
                     found = answer.feed(data)
                 else:
@@ -107,7 +105,8 @@ class OpenAiServer:
                     self._note_unfinished(job)
                 if found is not None:
                     yield found
-                await pacing.pause()
+                if len(data) >= PIECE:
+                    await asyncio.sleep(0)  # more has arrived: others have their turn before that
             if answer.failure is not None:
                 raise answer.failure
             await body.finish()

@@ -197,7 +197,8 @@ async def test_an_answer_that_breaks_off_ends_with_an_error_and_without_done(
     client: Client, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = ([Started("m"), Delta("half")], UpstreamError(Failed("upstream_error", "x")))
-    streamed = messages(await client.post(CHAT, json={**BODY, "stream": True}, headers=BEARER))
+    headers = BEARER | {"x-keepalive": "off"}
+    streamed = messages(await client.post(CHAT, json={**BODY, "stream": True}, headers=headers))
     assert "error" in streamed[-1]
     assert streamed[-2]["choices"][0]["delta"]["content"] == "half"
     whole = await client.post(CHAT, json=BODY, headers=BEARER)

@@ -9,10 +9,11 @@ local NO_ONE = 'passthrough' -- the book of all keys that are not this gateway's
 local MODELS = 100           -- models that a key may name on one day; further ones are counted together
 local OTHER = 'other'
 
--- Add to a field; returns the sum. A new field sets how long (ms) its hash is kept.
--- pcall: a number that cannot be stored (Redis is full) must not leave a change half done.
-local function add(name, field, by, kept)
-  local sum = tonumber(redis.pcall('HINCRBYFLOAT', name, field, by))
+-- Add to a number of a book and model, or of a key (`whose`); returns the sum. A new one sets how long (ms) its hash
+-- is kept. pcall: a number that cannot be stored (Redis is full) must not leave a change half done.
+local function add(name, whose, number, by, kept)
+  local command = number == 'units' and 'HINCRBYFLOAT' or 'HINCRBY' -- which takes half the time
+  local sum = tonumber(redis.pcall(command, name, whose .. number, by))
   if sum == by then redis.pcall('PEXPIRE', name, kept) end
   return sum
 end
@@ -20,18 +21,18 @@ end
 -- Add to what a key of this gateway has spent, this day and this month.
 local function spend(book, unit, by)
   if book == NO_ONE or by == 0 then return end
-  add(keys.spent(book, calendar.day()), unit, by, 2 * durations.DAY)
-  add(keys.spent(book, calendar.month()), unit, by, 32 * durations.DAY)
+  add(keys.spent(book, calendar.day()), '', unit, by, 2 * durations.DAY)
+  add(keys.spent(book, calendar.month()), '', unit, by, 32 * durations.DAY)
 end
 
 -- Count a job that is accepted. Sets its model to `other` if its key has named too many.
 function usage.request(job)
   local name, kept = keys.usage(calendar.day()), job.usage_days * durations.DAY
-  local function count(by) return add(name, job.book .. ' ' .. job.model .. ' requests', by, kept) end
-  if count(1) == 1 and add(name, job.book .. ' models', 1, kept) > MODELS then
-    redis.call('HDEL', name, job.book .. ' ' .. job.model .. ' requests')
+  local whose = job.book .. ' ' .. job.model .. ' '
+  if add(name, whose, 'requests', 1, kept) == 1 and add(name, job.book .. ' ', 'models', 1, kept) > MODELS then
+    redis.call('HDEL', name, whose .. 'requests')
     job.model = OTHER
-    count(1)
+    add(name, job.book .. ' ' .. OTHER .. ' ', 'requests', 1, kept)
   end
   spend(job.book, 'requests', 1)
 end
@@ -41,20 +42,17 @@ end
 function usage.ending(job, reason, slot_ms, tokens)
   if not job.book then return end -- an older release enqueued it
   local name, kept = keys.usage(calendar.day()), job.usage_days * durations.DAY
-  local function count(what, by)
-    if by > 0 then add(name, job.book .. ' ' .. job.model .. ' ' .. what, by, kept) end
-  end
-  local ran = job.published or reason == 'done'
-  local input, output = unpack(ran and tokens or {0, 0})
-  local units = ran and tonumber(job.units) or 0
-  count('ended:' .. reason, 1)
-  count('input_tokens', input)
-  count('output_tokens', output)
-  count('slot_ms', slot_ms)
-  count('units', units)
-  spend(job.book, 'tokens', input + output)
+  local whose = job.book .. ' ' .. job.model .. ' '
+  add(name, whose, 'ended:' .. reason, 1, kept)
+  if slot_ms > 0 then add(name, whose, 'slot_ms', slot_ms, kept) end
+  if not job.published and reason ~= 'done' then return end
+  local units, input, output = tonumber(job.units), unpack(tokens or {0, 0})
+  if units > 0 then add(name, whose, 'units', units, kept) end
   spend(job.book, 'units', units)
   if input + output == 0 then return end
+  add(name, whose, 'input_tokens', input, kept)
+  add(name, whose, 'output_tokens', output, kept)
+  spend(job.book, 'tokens', input + output)
   metrics.count('gateway_usage_tokens_total', {direction = 'input'}, input)
   metrics.count('gateway_usage_tokens_total', {direction = 'output'}, output)
 end

@@ -117,7 +117,7 @@ def test_a_client_chooses_no_address_but_those_before_its_own(
     own = parse_address(peer)
     if own is None or not is_in(own, _BEHIND.proxies):
         assert name == client_address(request, settings.Server())
-    # What the nearest proxy has added counts, whatever the client has written before it.
+    # The address that the nearest proxy has added counts, not those that the client wrote.
     if own is not None:
         headers.add("x-forwarded-for", "9.9.9.9")
         trusted = is_in(own, _BEHIND.proxies)

@@ -232,7 +232,7 @@ class Settlement:
         pause = RETRY_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries
         call = partial(self._line.retry, attempt.claim, pause, LONGEST_RETRY_PAUSE, limit)
         result = await self._insist(attempt, partial(call, doubtful=error.doubtful))
-        return result not in ("cancelled", "exhausted")
+        return result not in ("cancelled", "revoked", "exhausted")
 
     async def _requeue(
         self,
@@ -243,9 +243,8 @@ class Settlement:
     ) -> None:
         """Requeue a job, or finish it if it was cancelled meanwhile."""
         result = await self._insist(attempt, partial(requeue, attempt.claim, *args, **kwargs))
-        if result == "cancelled":
-            revoked = attempt.stopped == "revoked"
-            await self.finish(attempt, KEY_REVOKED if revoked else CANCELLED)
+        if result in ("cancelled", "revoked"):
+            await self.finish(attempt, KEY_REVOKED if result == "revoked" else CANCELLED)
 
     async def finish(
         self, attempt: Attempt, ending: Ending, *, upstream_failed: bool = False

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
+import settings
 from benchmarks.line import WholeLine
-from tests.support.line import claim, enqueue, field, finish, ids, present
+from tests.support.line import QUICK, claim, enqueue, field, finish, ids, lapse, present
 from wire.keyring import identity
 from wire.line.claims import Claim
+from wire.line.usage import NO_TOKENS
 from wire.redis.client import Redis
 from wire.seal import Seal
+from wire.stream.endings import KEY_REVOKED, finish_stalled
 from wire.upkeep.revocation import end_jobs
 
 ID = "0123456789abcdef"
@@ -60,6 +65,20 @@ async def test_a_running_job_that_has_to_end_is_ended_by_its_worker(
     for _ in "12":
         assert await end_jobs(queue, seal, ID, ends_running=True) == 1
         assert await present(queue, runs) == ["revoked"]
-    assert await queue.requeue(runs) == "cancelled"
+    assert await queue.requeue(runs) == "revoked"
     assert await finish(queue, runs)
     assert await end_jobs(queue, seal, ID, ends_running=True) == 0
+
+
+@pytest.mark.parametrize("config", [settings.Settings(queue=QUICK)])
+async def test_a_job_that_has_to_end_ends_even_if_its_worker_dies_first(
+    queue: WholeLine, seal: Seal, redis: Redis
+) -> None:
+    runs = await running(queue, "runs", seal.name("account", identity(ID)))
+    await end_jobs(queue, seal, ID, ends_running=True)
+    requeued, (stalled,) = await lapse(queue)
+    assert (requeued, stalled.id, stalled.revoked) == (0, runs.id, True)
+    assert await finish_stalled(queue, seal, stalled, KEY_REVOKED, NO_TOKENS)
+    assert await state(redis, "runs") == b"failed"
+    reasons = await redis.hkeys("gateway:metrics")  # type: ignore[misc]  # redis-py: sync or async
+    assert b'gateway_endings_total{lane="chat",reason="key_revoked"}' in reasons

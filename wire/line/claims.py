@@ -18,6 +18,7 @@ Requeued = Literal[
     "requeued",  # it waits again
     "not_current",  # this attempt is not running any more, or has begun: nothing was changed
     "cancelled",  # it was cancelled meanwhile: it must be finished instead, for its readers
+    "revoked",  # its key was revoked meanwhile, and running jobs have to end
     "exhausted",  # no retries are left, or its deadline passed: it must be finished instead
 ]
 """Result of requeueing a job."""
@@ -46,9 +47,13 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class StalledJob(msgspec.Struct, frozen=True):
-    """A job whose lease expired after it had begun or was cancelled: it must be finished."""
+    """A job whose lease expired after it had begun or was cancelled: it must be finished.
+
+    `revoked`: it was cancelled since its key was revoked.
+    """
 
     id: str
     attempt: int
     front_ends: list[str]
     cancelled: bool
+    revoked: bool = False

@@ -31,8 +31,10 @@ class UpkeepLine(LineView):
         """
         requeued, stalled = await self._run("reap", self._lease, self._gap, MAX_CRASHES)
         return requeued, [
-            StalledJob(id.decode(), int(attempt), front_ends(readers), bool(cancelled))
-            for id, attempt, readers, cancelled in stalled
+            StalledJob(
+                id.decode(), int(attempt), front_ends(readers), bool(cancel), cancel == b"revoked"
+            )
+            for id, attempt, readers, cancel in stalled
         ]
 
     async def check_version(self) -> None:

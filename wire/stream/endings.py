@@ -44,7 +44,7 @@ async def finish_stalled(
     batch = Batch(job.id, job.attempt, UNNUMBERED, [failed])
     entry, frames = log.seal_entry(seal, batch), seal_frames(seal, job.front_ends, batch)
     state = end_state(failed)
-    reason = "cancelled" if state == "cancelled" else "worker_lost"
+    reason = failed.fault if job.cancelled else "worker_lost"
     return await line.finish(
         job.id, job.attempt, state, entry, frames, reason=reason, tokens=tokens
     )

@@ -2,7 +2,7 @@
 -- Leases that expired: their workers died, or lost their connection to Redis. Jobs of which nothing was
 -- published are requeued in their old place; the caller must publish the ending of the others.
 -- ARGV: lease, gap (ms), number of crashed workers after which a job is not tried again.
--- Returns {number of requeued jobs, {{id, attempt, readers, 1 if it was cancelled}, ...}}.
+-- Returns {number of requeued jobs, {{id, attempt, readers, 'revoked' or 1 if it was cancelled, else ''}, ...}}.
 local lease, gap, max_crashes = unpack(ARGV)
 
 local calm = pulse.undisturbed(tonumber(gap))
@@ -28,7 +28,7 @@ local function reap(held)
       if published or cancel or crashes >= tonumber(max_crashes) then
         -- The reader had enough, but the log may lack part of that: the answer is not kept.
         redis.call('HDEL', keys.job(id), 'enough')
-        stalled[#stalled + 1] = {id, attempt, readers, cancel and 1 or 0}
+        stalled[#stalled + 1] = {id, attempt, readers, cancel or ''}
       else
         jobs.requeue(id, 'worker_lost')
         requeued = requeued + 1

@@ -57,11 +57,12 @@ function jobs.is_current(id, attempt)
 end
 
 -- Reason why an attempt's job may not be requeued: 'not_current', as another attempt is running, or
--- something was published; 'cancelled' meanwhile, so it must be finished instead. nil if it may.
+-- something was published; 'cancelled' meanwhile, or 'revoked', as its key was: it must be finished
+-- instead. nil if it may.
 function jobs.obstacle(id, attempt)
   local published, cancel = hash.get(keys.job(id), 'published', 'cancel')
   if not jobs.is_current(id, attempt) or published then return 'not_current' end
-  return cancel and 'cancelled' or nil
+  return cancel and (cancel == 'revoked' and cancel or 'cancelled') or nil
 end
 
 -- Requeue a running job in its old place, for a reason. `not_before`: a time in ms, or nil. Never a job

@@ -16,6 +16,7 @@ from sanic import HTTPResponse, Request
 import settings
 from app.http.access_log import entry_of
 from app.http.address import client_address
+from app.http.connection import GatewayHttp
 from app.openai.errors import ApiError, TooManyWrongKeys
 from app.tally import Tally
 from app.throttle import Throttle
@@ -72,6 +73,8 @@ class Refusals:
             return
         seconds *= uniform(*SPREAD)  # noqa: S311 - not a secret
         self._tally.count("gateway_late_refusals_total", by=failure.late)
+        if isinstance(request.stream, GatewayHttp):
+            request.stream.protocol.waits()  # a new connection may take its place
         self._waiting += 1
         try:
             await sleep(seconds)

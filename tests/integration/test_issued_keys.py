@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 import settings
+from app.http.connections import FEWEST
 from app.throttle import TOO_MANY
 from local.redis import EmbeddedRedis
 from settings.credentials import Secret
@@ -450,3 +452,24 @@ async def test_wrong_keys_of_one_address_end_in_429_and_right_ones_still_pass(
             r"gateway_wrong_keys_total [7-9]\d", text
         ):
             await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "config", [replace(SETTINGS, server=settings.Server(max_connections=FEWEST))]
+)
+async def test_refusals_that_wait_keep_no_new_connection_out(
+    client: Client, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FREE": 0.0, "STEP": 100.0, "LONGEST": 100.0}.items():
+        monkeypatch.setattr(f"app.throttle.{name}", value)
+    mine = await bot(keyring, client)
+    where = urlsplit(client.make_url("/"))
+    async with asyncio.timeout(30), contextlib.AsyncExitStack() as stack:
+        for _ in range(2 * FEWEST):
+            _, writer = await asyncio.open_connection(where.hostname, where.port)
+            stack.push_async_callback(writer.wait_closed)
+            stack.callback(writer.close)
+            writer.write(b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n")
+            answer = await client.get("/healthz", headers={"connection": "close"})
+            assert answer.status_code == 200
+        assert (await mine.ask()).status_code == 200

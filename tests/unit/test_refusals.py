@@ -43,6 +43,7 @@ class Door:
             headers={"authorization": f"Bearer {key}"},
             conn_info=SimpleNamespace(client_ip=peer),
             ctx=SimpleNamespace(),
+            stream=None,
         )
 
         async def handler(_: object) -> None:

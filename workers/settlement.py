@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, get_args
 
 import msgspec
 from redis.exceptions import RedisError
@@ -23,7 +23,7 @@ from settings import Settings
 from store.blobs import Blobs
 from store.objects import StoreError
 from wire.events import Complete, Ending, Failed
-from wire.jobs import is_pool
+from wire.jobs import Sort, is_pool
 from wire.line.claims import Claim, Requeued
 from wire.line.offers import AsideReason
 from wire.line.usage import NO_TOKENS
@@ -207,22 +207,27 @@ class Settlement:
         await self._requeue(attempt, self._line.set_aside, reason, token, pause)
 
     async def _finish_spent(self, claim: Claim, failed: Failed) -> None:
-        """Fail the waiting jobs of a lane whose models all accounts have used up for longer than
-        these jobs may wait, if the operator wants that.
+        """Fail the waiting jobs for a model that all accounts have used up for longer than these
+        jobs may wait, if the operator wants that.
 
         If Redis is unreachable they fail later on their own.
         """
         if self._config.queue.on_model_cap == "wait":
             return
-        offset = 0
+        _, _, model = claim.lane.partition(":")
         with contextlib.suppress(*REDIS_ERRORS):
-            while True:
-                seen, found = await self._line.spent_jobs(claim.lane, offset, AT_ONCE)
-                if not seen:
-                    return
-                for job, front_ends in found:
-                    await finish_waiting(self._line, self._seal, job, front_ends, failed)
-                offset += seen - len(found)
+            for sort in get_args(Sort):
+                await self._finish_spent_of(f"{sort}:{model}", failed)
+
+    async def _finish_spent_of(self, lane: str, failed: Failed) -> None:
+        offset = 0
+        while True:
+            seen, found = await self._line.spent_jobs(lane, offset, AT_ONCE)
+            if not seen:
+                return
+            for job, front_ends in found:
+                await finish_waiting(self._line, self._seal, job, front_ends, failed)
+            offset += seen - len(found)
 
     async def _retried(self, attempt: Attempt, error: UpstreamError) -> bool:
         """Requeue a job to be tried again. False: it must be finished instead."""

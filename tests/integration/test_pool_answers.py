@@ -226,7 +226,8 @@ async def test_waiting_jobs_end_with_the_upstreams_error_when_all_accounts_are_u
     client: Client, key: str, upstream: Judged
 ) -> None:
     upstream.judge = lambda job: HELLO if job.family == "gpt_3_5" else used_up(9000)
-    answers = await asyncio.gather(*(ask(client, key) for _ in range(5)))
+    images = [ask(client, key, IMAGES, prompt="draw") for _ in range(3)]
+    answers = await asyncio.gather(*images, *(ask(client, key) for _ in range(5)))
     found = {(answer.status_code, answer.json()["error"]["code"]) for answer in answers}
     assert found == {(429, "model_cap_exceeded")}
     assert {job.bearer for job in upstream.asked} == set(TOKENS)

@@ -40,6 +40,8 @@ def instructions(
     """
     body = json.dumps(request(model, "Hello!"), ensure_ascii=False)
     key = KEY if can_be_tried(config, started) else "$KEY"
+    about = (_about_key(config, started, redis_url), _TEXTS.get(started, ""))
+    paragraphs = "\n".join(filter(None, about))
     return f"""
 The gateway serves {api_url}. Try it:
 
@@ -47,7 +49,7 @@ The gateway serves {api_url}. Try it:
     -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
     -d {shlex.quote(body)}
 
-{_about_key(config, started, redis_url)}{_TEXTS.get(started, "")}
+{paragraphs}
 Ctrl-C stops it."""
 
 

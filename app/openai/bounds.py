@@ -7,6 +7,8 @@ decoded. The other bounds are on single fields; the types in `app/openai/request
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
+
 from app.openai.errors import BadRequest, BodyTooLarge
 
 MOST_BYTES = 4 * 1024 * 1024
@@ -48,6 +50,7 @@ DEEPEST_SCHEMA = 64
 """Levels of JSON. Schemas of OpenAI's structured outputs have at most half of them."""
 
 _SPACE = b" \t\r\n"
+_SLICE = 65_536
 
 
 def check_size(size: int) -> None:
@@ -80,3 +83,15 @@ def check_values(body: bytes | bytearray) -> None:
             f"The request has too many values. Expected at most {MOST_VALUES} objects and strings"
             " in all its messages and tools."
         )
+
+
+def check_text(body: bytes | bytearray) -> None:
+    """Check that a body is UTF-8, in slices: a text takes up to four times as much as its bytes.
+
+    Raises:
+        UnicodeDecodeError: it is not.
+    """
+    decoder = getincrementaldecoder("utf-8")()
+    for at in range(0, len(body), _SLICE):
+        decoder.decode(body[at : at + _SLICE])
+    decoder.decode(b"", final=True)

@@ -23,6 +23,7 @@ from app.openai.bounds import (
     MOST_PARTS,
     MOST_STOPS,
     MOST_TOOLS,
+    check_text,
     check_values,
 )
 from app.openai.errors import BadRequest, UnsupportedParameter
@@ -397,7 +398,7 @@ def decode_body(kind: type[T], body: Body, fields: re.Pattern[bytes] = CHAT_FILE
         body, files = cut_files(body, fields)
     check_values(body)
     try:
-        body.decode()  # the decoder does not look into a value that is not read here
+        check_text(body)  # the decoder does not look into a value that is not read here
         return msgspec.json.decode(body, type=kind, dec_hook=partial(_file_text, files))
     except msgspec.ValidationError as error:
         raise invalid_field(str(error)) from None

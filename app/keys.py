@@ -168,7 +168,7 @@ async def _run(config: Settings, given: argparse.Namespace) -> None:
     finally:
         await redis.aclose()
     if given.command == "new" and auth_mode(config) == "passthrough":
-        _note('Front ends with the settings of this command take no gateway keys: see auth.mode.')
+        _note("Front ends with the settings of this command take no gateway keys: see auth.mode.")
 
 
 async def _new(keyring: Keyring, given: argparse.Namespace) -> None:

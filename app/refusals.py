@@ -48,8 +48,12 @@ class Refusals:
                 return await handler(request, **named)
             except ApiError as failure:
                 refusal = self._counted(request, failure)
-            await self._delay(request, refusal)
-            raise refusal
+                refusal.__traceback__ = None  # its frames hold the request's body
+            try:
+                await self._delay(request, refusal)
+                raise refusal
+            finally:
+                del refusal  # it refers to this frame: a cycle would hold both for long
 
         return handle
 

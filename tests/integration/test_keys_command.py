@@ -173,4 +173,4 @@ def test_a_key_that_the_settings_do_not_use_is_issued_with_a_note(
     monkeypatch.setenv("GATEWAY__AUTH__MODE", "passthrough")
     monkeypatch.setattr("sys.argv", ["app", "keys", "new", "bot"])
     app.__main__.main()
-    assert "With these settings gateway keys are not used" in capsys.readouterr().err
+    assert "take no gateway keys: see auth.mode" in capsys.readouterr().err

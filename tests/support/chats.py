@@ -50,7 +50,7 @@ class Chat:
             self.endings.append(str(message["error"]["code"]))
             return
         self.messages.append(message)
-        if self.text:
+        if not self.begun.is_set() and self.text:  # once: a client that is slow loses its slot
             self.begun.set()
 
 

@@ -239,7 +239,8 @@ function forecast.wait(job, limits)
   local function wait_for(work)
     local wait = 0
     if place + 1 > free then
-      wait = math.max(0, (work + own_work + begins - free * mean) / mine) + now.settling * math.min(1, free / mine)
+      -- At least 1 ms: 0 says that a slot is free, however short answers are.
+      wait = math.max(1, (work + own_work + begins - free * mean) / mine) + now.settling * math.min(1, free / mine)
     end
     return math.floor(math.max(wait, own_wait, now.settling))
   end

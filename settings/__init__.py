@@ -35,6 +35,11 @@ MAIN = "main"
 """Name of the upstream of `[upstream]`; those of `[upstreams.NAME]` have names of their own."""
 
 
+def table_of(upstream: str) -> str:
+    """Return the name of an upstream's table in the settings files."""
+    return "upstream" if upstream == MAIN else f"upstreams.{upstream}"
+
+
 class SettingsError(Exception):
     """A setting cannot be used. The message names its place and what was expected."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from settings import MAIN, Upstream
+from settings import Upstream, table_of
 from settings.accounts import Account, parse_accounts
 from settings.changing_file import ChangingFile
 
@@ -19,6 +19,5 @@ def open_accounts(name: str, upstream: Upstream) -> Callable[[], tuple[Account, 
     """
     if not upstream.accounts_file:
         return lambda: upstream.accounts
-    table = "upstream" if name == MAIN else f"upstreams.{name}"
-    file = ChangingFile(f"{table}.accounts_file", upstream.accounts_file, parse_accounts)
+    file = ChangingFile(f"{table_of(name)}.accounts_file", upstream.accounts_file, parse_accounts)
     return file.current

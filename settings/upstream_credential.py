@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from settings import MAIN, Upstream
+from settings import Upstream, table_of
 from settings.changing_file import ChangingFile
 from settings.credentials import Secret, bearer
 
@@ -19,8 +19,7 @@ def open_credential(name: str, upstream: Upstream) -> Callable[[], Secret]:
     """
     if not upstream.credential_file:
         return lambda: upstream.credential
-    table = "upstream" if name == MAIN else f"upstreams.{name}"
-    file = ChangingFile(f"{table}.credential_file", upstream.credential_file, _parse)
+    file = ChangingFile(f"{table_of(name)}.credential_file", upstream.credential_file, _parse)
     return file.current
 
 

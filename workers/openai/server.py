@@ -76,7 +76,7 @@ class OpenAiServer:
     ) -> None:
         self.anomalies: Counter[str] = Counter()
         self._accounts = accounts
-        self._table = "upstream" if name == settings.MAIN else f"upstreams.{name}"
+        self._table = settings.table_of(name)
         self._config = config
         self._connection = connection
         self._models = config.models

@@ -80,7 +80,7 @@ format: $(DEV)
 # uv makes locks for all platforms and Pythons at once; nothing else needs it.
 lock: $(BIN)/python
 	@$(PIP) install uv
-	@for name in requirements requirements-run requirements-dev requirements-llama \
+	@for name in requirements requirements-otel requirements-run requirements-dev requirements-llama \
 			requirements-clients requirements-clients-old; do \
 		case $$name in *-old) deps=--no-deps ;; esac; \
 		echo "$$name.in -> $$name.lock"; \

@@ -29,13 +29,13 @@ from settings.loader import load
 logger = logging.getLogger("app")
 
 COMMANDS = ("keys", "usage")
-"""Modules with a `main` of their own. The parent of front ends, which lives long, needs neither."""
+"""Modules of `app/commands`. The parent of front ends, which lives long, needs none of them."""
 
 
 def main() -> None:
     """Read the settings and serve, or carry out a command."""
     if sys.argv[1:] and sys.argv[1] in COMMANDS:
-        import_module(f"app.{sys.argv[1]}").main(sys.argv[2:])
+        import_module(f"app.commands.{sys.argv[1]}").main(sys.argv[2:])
         return
     parse_no_arguments("app", __doc__)
     try:

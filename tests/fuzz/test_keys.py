@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sanic import Request
 from sanic.compat import Header
 
+from app.commands.keys import OPTIONS, KeysError, Option, description, read_records, table
 from app.http.body import LONGEST_BEARER, given_bearer
-from app.keys import OPTIONS, KeysError, Option, description, read_records, table
 from app.openai.errors import Unauthorized
 from settings.accounts import Account, parse_accounts
 from settings.credentials import Secret

@@ -9,8 +9,8 @@ import pytest
 
 import settings
 from app.anthropic.requests import decode_messages
+from app.commands.keys import read_records
 from app.files.urls import parse_url
-from app.keys import read_records
 from app.openai.dialect import RenderOptions
 from app.openai.errors import BadRequest
 from app.openai.requests import decode_chat

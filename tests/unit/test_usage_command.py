@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from datetime import date
 
-from app.usage import as_csv, summarize, table
+from app.commands.usage import as_csv, summarize, table
 from wire.line.usage import Numbers, Use
 
 BOT = "0123456789abcdef"

@@ -52,12 +52,15 @@ from wire.items import StoredItems
 from wire.jobs import ApiPath
 from wire.keyring import Keyring
 from wire.line.front_end import FrontEndLine
+from wire.line.history import History
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 from wire.stream.channel import RedisChannel
 from wire.stream.inbox import Inbox
+from wire.upkeep.history import keep_recording
+from wire.upkeep.processes import showing
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
 from wire.upkeep.revocation import keep_ending_revoked
@@ -169,13 +172,16 @@ def build_server(
             keep_version(upkeep, config.queue.heartbeat),
             no_keys.keep_logging(),
             keep_ending_revoked(upkeep, seal, keyring, ends_running=config.auth.on_revoke == "end"),
+            keep_recording(History(scripts), upkeep.snapshot),
             keep_sweeping(media.sweep, "images and files", SWEEP_INTERVAL),
             keep_sweeping(blobs.sweep, "blobs of jobs", SWEEP_INTERVAL),
         )
         follows = upstreams.running()
+        shown = showing(upkeep.processes, id, "front_end", server.add_work, config.queue.heartbeat)
         async with (
             attachments.running(),
             heartbeat.running(),
+            shown,
             tally.running(),
             upkeep_tasks,
             line.running(),
@@ -183,7 +189,8 @@ def build_server(
         ):
             yield
 
-    return FrontEndServer(config, routes, health, running, line.fail_all)
+    server = FrontEndServer(config, routes, health, running, line.fail_all)
+    return server
 
 
 def _feature_routes(v1: str, features: Mapping[str, Feature], refusals: Refusals) -> list[Route]:

@@ -11,16 +11,19 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sanic import HTTPResponse, Request, Sanic
 from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 
 from app.health import Health
+from app.http.connections import Connections
 from app.http.framework import configure
 from app.http.unserved import Served
 from app.openai.errors import LineUnavailable
 from runtime.tasks import find_error
 from settings import Settings
+from wire.line.processes import ProcessFigures
 from wire.line.scripts import WrongVersionError
 from wire.tokens.text import encoding
 
@@ -74,6 +77,7 @@ class FrontEndServer:
         self._all_answered = asyncio.Event()
         self._all_answered.set()
         self._is_leaving = False
+        self._connections: Connections | None = None
         self._drain_by = math.inf
         self._draining: asyncio.Timeout | None = None
 
@@ -83,6 +87,7 @@ class FrontEndServer:
         longest = queue.longest_wait + self._config.longest_answer + stream.keepalive_interval
         served = Served(f"{self._config.server.api_prefix}/v1", [r.path for r in self.routes])
         configure(app, longest, self._config.server, served)
+        self._connections = app.ctx.connections
         for route in self.routes:
             handler = self._counted(route.handler) if route.is_feature else route.handler
             app.route(
@@ -98,6 +103,15 @@ class FrontEndServer:
         app.register_listener(self._start, "before_server_start")
         app.register_listener(self._drain, "before_server_stop")
         app.register_listener(self._stop, "after_server_stop")
+
+    def add_work(self, figures: ProcessFigures) -> ProcessFigures:
+        """Return figures of this process with the work that it has at this time."""
+        return replace(
+            figures,
+            connections=len(self._connections or ()),
+            streams=self._open_answers,
+            draining=self._is_leaving or self._health.is_stopping,
+        )
 
     def hand_over(self) -> None:
         """Answer each open connection once more at most, since another process serves new ones."""

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from runtime.tasks import background
 from settings import Settings
@@ -28,7 +29,9 @@ from wire.events import Ending, Failed
 from wire.jobs import decode_job, fingerprint
 from wire.line import keys
 from wire.line.commands import Attach, Cancel, Command, decode_command
+from wire.line.history import History
 from wire.line.presence import Presence
+from wire.line.processes import ProcessFigures
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.line.worker import WorkerLine
@@ -41,6 +44,8 @@ from wire.stream.channel import RedisChannel
 from wire.stream.outbox import Outbox
 from wire.tokens.job import JobTokens
 from wire.tokens.text import encoding
+from wire.upkeep.history import keep_recording
+from wire.upkeep.processes import showing
 from wire.upkeep.reaper import keep_reaping
 from wire.upkeep.reconciler import keep_reconciling
 from wire.upkeep.version import keep_version
@@ -85,6 +90,7 @@ class Worker:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """The tasks of all attempts, by their jobs; of one job, the latest."""
         self._upkeep = UpkeepLine(scripts, config.queue)
+        self._history = History(scripts)
         self._settlement = Settlement(self.line, self._upstreams, self.outbox, seal, blobs, config)
         # Our own deadlines finish a job; arq's is only a backstop, far longer.
         self._arq = ArqRunner(redis, config.longest_answer + 3600)
@@ -107,9 +113,11 @@ class Worker:
             keep_reaping(self._upkeep, self._channel, self._seal, heartbeat),
             keep_reconciling(self._upkeep, heartbeat),
             keep_version(self._upkeep, heartbeat),
+            keep_recording(self._history, self._upkeep.snapshot),
             *(one.keep_offering(self.line, heartbeat) for one in self._upstreams.values()),
         )
-        async with self.outbox.running(), upkeep:
+        shown = showing(self.line.processes, self.id, "worker", self._add_work, heartbeat)
+        async with self.outbox.running(), shown, upkeep:
             # Before there are answers: loading stops the event loop for a quarter of a second.
             await asyncio.to_thread(encoding)
             slots = {"worker": self.id, "max_jobs": self._config.workers.max_jobs}
@@ -127,6 +135,15 @@ class Worker:
         """Claim nothing more; `main` returns when all attempts are settled or their time is up."""
         self._draining = True
         self._wake.set()
+
+    def _add_work(self, figures: ProcessFigures) -> ProcessFigures:
+        return replace(
+            figures,
+            jobs=len(self._attempts),
+            max_jobs=self._config.workers.max_jobs,
+            upstreams=tuple(self._upstreams),
+            draining=self._draining,
+        )
 
     async def _wait_for_work(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -54,6 +54,10 @@ class Connections:
         self._waiting: dict[Connection, None] = {}  # the oldest first
         self._logged = -_LOG_INTERVAL
 
+    def __len__(self) -> int:
+        """Return the number of open connections."""
+        return len(self._open)
+
     def open(self, peer: object, close: Callable[[], None]) -> Connection | None:
         """Count a new connection; None if it is refused. `peer` is the socket's own name for it."""
         address = self._name(peer)

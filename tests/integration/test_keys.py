@@ -21,6 +21,7 @@ from wire.items import StoredItems
 from wire.jobs import Attachment, ChatJob, encode_job
 from wire.keyring import Keyring
 from wire.line.admission import Refused
+from wire.line.history import History
 from wire.line.usage import Tokens
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
@@ -260,6 +261,8 @@ async def scenes(
     _, issued = await Keyring(redis, seal).new("bot", {"requests_per_minute": 1})
     await enqueue(queue, "limited", key="limited", issued=issued.id)
     await Keyring(redis, seal).revoke(issued.id)
+    history = History(queue.scripts)
+    await history.record(await history.take_turn(), await queue.snapshot())
     await step()
     return seen
 

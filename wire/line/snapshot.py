@@ -21,7 +21,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     `open_for` is the number of seconds until the upstream is tried again, None if its circuit is
     closed; `settling` the number of seconds until jobs are claimed again after a disturbance;
-    `served` the number of upstreams that live workers have described.
+    `served` the number of upstreams that live workers have described, and `slots` the number of
+    their slots.
     """
 
     sorts: dict[str, SortSnapshot]
@@ -31,6 +32,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     settling: float = 0.0
     served: int = 0
     shared: dict[str, dict[str, int]] = {}
+    slots: int = 0
 
 
 TakeSnapshot = Callable[[], Awaitable[Snapshot]]

@@ -106,7 +106,7 @@ class UpkeepLine(LineView):
 
     async def snapshot(self) -> Snapshot:
         """Count jobs, leases, accounts and workers."""
-        sorts, accounts, workers, open_for, settling, served, shared = await self._run(
+        sorts, accounts, workers, open_for, settling, served, shared, slots = await self._run(
             "snapshot", self._gap
         )
         resting, parked, limited = accounts
@@ -118,4 +118,5 @@ class UpkeepLine(LineView):
             settling / 1000,
             served,
             {name.decode(): dict(zip(SHARED, of, strict=True)) for name, *of in shared},
+            slots,
         )

@@ -1,4 +1,4 @@
-"""The part of the line that every role shares: scripts, presences, and the finishing of jobs.
+"""The part of the line that every role shares: scripts, processes, and the finishing of jobs.
 
 `wire.line.front_end`, `wire.line.worker` and `wire.line.upkeep` are the three views of the line.
 Every change is one Lua script (`scripts/`), so any number of processes can make changes at once,
@@ -13,6 +13,7 @@ import settings
 from wire.line import keys
 from wire.line.limits import gap
 from wire.line.presence import Presences
+from wire.line.processes import Processes
 from wire.line.scripts import Scripts
 from wire.line.status import FinalState
 from wire.line.usage import NO_TOKENS, Tokens
@@ -27,6 +28,7 @@ class LineView:
 
     def __init__(self, scripts: Scripts, config: settings.Queue) -> None:
         self.presences = Presences(scripts.redis, scripts.fingerprint, config)
+        self.processes = Processes(scripts, config)
         self._redis = scripts.redis
         self._run = scripts.run
         self._upgrade = scripts.upgrade

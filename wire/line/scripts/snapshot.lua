@@ -3,9 +3,10 @@
 -- that cool down, families that are parked for them, accounts that may hold fewer}, workers, time until the first
 -- circuit closes if those of all upstreams are open (ms; 0: a probe may be sent; -1: not all are open), time for which
 -- the line settles (ms), upstreams that live workers serve, {{upstream with shared accounts, how many of them were set
--- aside and have given no answer since, else cool down, else are parked for some model, else are ready}, ...}.
+-- aside and have given no answer since, else cool down, else are parked for some model, else are ready}, ...}, slots
+-- of the upstreams that live workers serve.
 -- ARGV: gap (ms).
-local names, sorts, soonest, served = upstreams.all(), {}, nil, 0
+local names, sorts, soonest, served, slots = upstreams.all(), {}, nil, 0, 0
 for i, sort in ipairs(vocabulary.sorts) do
   local running, all = 0, 0
   for _, name in ipairs(names) do
@@ -16,7 +17,7 @@ for i, sort in ipairs(vocabulary.sorts) do
 end
 for _, name in ipairs(names) do
   soonest = math.min(soonest or math.huge, upstreams.open_for(name) or -1)
-  if upstreams.is_served(name) then served = served + 1 end
+  if upstreams.is_served(name) then served, slots = served + 1, slots + upstreams.slots(name) end
 end
 
 local later = {account = {}, family = {}} -- how often each account comes there
@@ -46,4 +47,4 @@ for _, number in pairs(later.account) do resting = resting + number end
 for _, number in pairs(later.family) do parked = parked + number end
 return {sorts, {resting, parked, redis.call('SCARD', keys.limited)},
   redis.call('ZCOUNT', keys.workers, clock.now, '+inf'), soonest or -1, pulse.settling(tonumber(ARGV[1])),
-  served, shared}
+  served, shared, slots}

@@ -82,7 +82,9 @@ async def test_a_whole_day_is_read_at_once_and_takes_less_than_a_megabyte(redis:
     now, _ = await redis.time()
     minute = int(now) // 60
     full: dict[str, Any] = {
-        "waits": (100,) * 13, "first_tokens": (100,) * 12, "refusals": {"line_full": 100}
+        "waits": (100,) * 13,
+        "first_tokens": (100,) * 12,
+        "refusals": {"line_full": 100},
     }
     await put(redis, [Minute(at=60 * (minute - n), done=1000, **full) for n in range(MINUTES)])
     assert len(await read_history(redis)) >= MINUTES - 1

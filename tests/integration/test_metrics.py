@@ -105,7 +105,9 @@ async def test_the_snapshot_counts_jobs_leases_workers_and_accounts(
 ) -> None:
     def expected(chat: SortSnapshot, resting: int = 0) -> Snapshot:
         sorts = {"chat": chat, "images": SortSnapshot(), "embeddings": SortSnapshot()}
-        return Snapshot(sorts, {"resting": resting, "parked": 0, "limited": 0}, 2, served=1, slots=100)
+        return Snapshot(
+            sorts, {"resting": resting, "parked": 0, "limited": 0}, 2, served=1, slots=100
+        )
 
     await present(queue)
     assert await queue.snapshot() == expected(SortSnapshot())

@@ -37,7 +37,7 @@ async def test_processes_of_all_secrets_are_listed_until_their_figures_expire(
         while await listed(ours) != ["f1", "w1"]:
             await asyncio.sleep(0.02)
     assert (await theirs.list())[0] == OWN
-    await ours.show(OWN)  # removes the id of the one that has expired
+    await ours.show(OWN)  # removes the expired id
     assert await redis.zcard(keys.processes) == 2
     await ours.remove("f1")
     assert await listed(ours) == ["w1"]

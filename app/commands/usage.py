@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from app.commands.safe_text import one_line
 from runtime.command_line import new_parser
 from settings import Settings, SettingsError
 from settings.loader import load
@@ -127,7 +128,7 @@ def table(rows: Sequence[Row], by: By) -> Iterator[str]:
     sums = Row(("total", *[""] * (named - 1)), total(row.numbers for row in rows))
     cells = [[title.upper() for title in (*NAMED[by], *COLUMNS)]]
     for row in (*rows, sums):
-        cells.append([*map(_printable, row.names), *map(_digits, row.values)])
+        cells.append([*map(one_line, row.names), *map(_digits, row.values)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         padded = [
@@ -144,17 +145,12 @@ def as_csv(rows: Sequence[Row], by: By) -> Iterator[str]:
     yield _csv_line(titles)
     for row in rows:
         endings = [row.numbers.get(reason, 0) for reason in reasons]
-        names = map(_inert, map(_printable, row.names))
+        names = map(_inert, map(one_line, row.names))
         yield _csv_line([*names, *map(_digits, [*row.values, *endings])])
 
 
 def _digits(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".")
-
-
-def _printable(name: str) -> str:
-    """A name as one line: clients choose those of models."""
-    return "".join(character if character.isprintable() else "?" for character in name)
 
 
 def _inert(name: str) -> str:

@@ -162,7 +162,7 @@ class Notice:
             await asyncio.sleep(1)
 
     def waits(self, place: Place) -> None:
-        """Show a place, unless it is the one that is shown."""
+        """Show a place, unless it is shown already."""
         if place != self._place:
             self._place, self._since = place, time.monotonic()
             self._show(self._text())

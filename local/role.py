@@ -20,7 +20,9 @@ LAST_WORDS = 4.0
 """Seconds that a role may take to end its answers with an error."""
 
 # A record (see runtime/logs.py). Lines without that form are tracebacks, or why a process gives up.
-_MINOR = re.compile(r"\S+ \S+ (DEBUG|INFO) |(simulator|llama) ready")
+_MINOR = re.compile(
+    r'\S+ \S+ (DEBUG|INFO) |\{"time":"[^"]*","level":"(DEBUG|INFO)"|(simulator|llama) ready'
+)
 
 
 class Role:

@@ -5,6 +5,8 @@ given by `extra`:
 
     2026-01-01 12:00:00,000 WARNING app: refused by the upstream event=upstream_refused status=429
 
+or, with `log.format = "json"`, an object of all that (`runtime/log_lines.py`).
+
 No key, prompt or answer may ever be logged.
 """
 
@@ -12,56 +14,28 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import re
+import sys
 import time
-import traceback
 from collections.abc import Iterator
 from datetime import date, timedelta
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import settings
+from runtime.log_lines import ConsoleFormatter, JsonFormatter
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 FILE_FORMAT = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
 """With the process id, since all roles of a machine may write to one file."""
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-_NEEDS_QUOTES = re.compile(r'[\s"=]|^$')
 
-
-def describe_traceback(error: BaseException) -> str:
-    """Type of an error and the lines of its traceback, for the log.
-
-    The error's message is left out, since it can quote client data: a KeyError names the key.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = "".join(f"\n    {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
-    return f"{type(error).__name__}{lines}"
-
-
-class Formatter(logging.Formatter):
-    """Append ` event=name field=value ...` to the sentence of a record that has an event.
-
-    Records of libraries have none, and keep their own layout.
-    """
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """Render the record's first line; a traceback follows it."""
-        text = super().formatMessage(record)
-        if "event" not in record.__dict__:
-            return text
-        fields = (item for item in record.__dict__.items() if item[0] not in _STANDARD)
-        return text + "".join(f" {name}={_quoted(value)}" for name, value in fields)
-
-
-def _quoted(value: object) -> str:
-    text = str(value).encode(errors="backslashreplace").decode()  # bytes of a client, no text
-    return json.dumps(text, ensure_ascii=False) if _NEEDS_QUOTES.search(text) else text
+REPORT_INTERVAL = 60.0
+"""Seconds between two reports that records cannot be written."""
 
 
 class DailyFile(WatchedFileHandler):
@@ -74,8 +48,8 @@ class DailyFile(WatchedFileHandler):
 
     Rotated files are removed after `keep_days` days; 0 keeps them forever.
 
-    Raises OSError if the file cannot be opened, but never later: a record that cannot be written
-    is reported on standard error.
+    Raises OSError if the file cannot be opened, but never later: that records cannot be written is
+    reported on standard error, once a minute.
     """
 
     def __init__(self, path: Path, keep_days: int) -> None:
@@ -86,8 +60,9 @@ class DailyFile(WatchedFileHandler):
         self._today = _day(time.time())
         with self._locked():
             self._rotate_at_start()
-        super().__init__(path, encoding="utf-8")
-        self.setFormatter(Formatter(FILE_FORMAT))
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(ConsoleFormatter(FILE_FORMAT))
+        self._silent_until = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record to the file of the current day."""
@@ -98,6 +73,15 @@ class DailyFile(WatchedFileHandler):
             super().emit(record)
         except OSError:
             self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Report that a record could not be written, with the reason."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + REPORT_INTERVAL
+            sys.stderr.write(f"{self.format(_unwritten(self._path, error))}\n")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -143,6 +127,13 @@ class DailyFile(WatchedFileHandler):
                 path.unlink()
 
 
+def _unwritten(path: Path, error: OSError) -> logging.LogRecord:
+    fields = {"name": __name__, "levelno": logging.ERROR, "levelname": "ERROR"}
+    text = "the log file (log.path) cannot be written, records are lost: %s"
+    event = {"event": "log_file_failed", "path": str(path), "error": type(error).__name__}
+    return logging.makeLogRecord(fields | {"msg": text, "args": (error.strerror,)} | event)
+
+
 def _day(seconds: float) -> date:
     return date.fromtimestamp(seconds)  # noqa: DTZ012 - the local clock, as in the lines themselves
 
@@ -154,8 +145,12 @@ def configure(log: settings.Log, directory: Path) -> None:
         settings.SettingsError: the file cannot be written.
     """
     terminal = logging.StreamHandler()
-    terminal.setFormatter(Formatter(FORMAT))
+    terminal.setFormatter(_formatter(log, FORMAT))
     logging.basicConfig(level=log.level, handlers=[terminal], force=True)
+    if log.format == "json":
+        logging.captureWarnings(True)
+        if isinstance(sys.stderr, TextIOWrapper):
+            sys.stderr.reconfigure(encoding="utf-8")
     # Sanic calls its process a worker, which means something else here.
     logging.getLogger("sanic.server").setLevel(logging.WARNING)
     # It logs URLs with their queries.
@@ -174,4 +169,9 @@ def configure(log: settings.Log, directory: Path) -> None:
             f"log.path: {path} cannot be written: {error.strerror}; name another file, or set"
             " log.to_file = false: everything goes to standard error as well"
         ) from None
+    handler.setFormatter(_formatter(log, FILE_FORMAT))
     logging.getLogger().addHandler(handler)
+
+
+def _formatter(log: settings.Log, layout: str) -> logging.Formatter:
+    return JsonFormatter() if log.format == "json" else ConsoleFormatter(layout)

@@ -264,6 +264,7 @@ class Stream(Section, frozen=True):
 
 class Log(Section, frozen=True):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["console", "json"] = "console"
     to_file: bool = True
     path: Name = "log/access.log"
     keep_days: Annotated[int, Meta(ge=0, le=10_000)] = 30

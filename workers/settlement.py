@@ -18,7 +18,7 @@ from typing import Concatenate, ParamSpec, TypeVar, get_args
 import msgspec
 from redis.exceptions import RedisError
 
-from runtime.logs import describe_traceback
+from runtime.log_lines import describe_traceback
 from settings import Settings
 from store.blobs import Blobs
 from store.objects import StoreError

@@ -31,7 +31,7 @@ from app.openai.errors import (
     LineUnavailable,
     RequestTimeout,
 )
-from runtime.logs import describe_traceback
+from runtime.log_lines import describe_traceback
 
 logger = logging.getLogger(__name__)
 

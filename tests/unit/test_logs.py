@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import subprocess
@@ -8,12 +9,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 import settings
-from runtime import logs
+from runtime import log_lines, logs
 
 DAY = 86_400
 ROOT = Path(logs.__file__).parents[1]
@@ -114,9 +118,32 @@ def test_a_disk_that_fails_later_is_reported_and_ends_no_process(
     assert "after" in path.read_text()
 
 
+def test_a_full_disk_is_reported_once_with_the_path_and_the_reason(
+    tmp_path: Path,
+    logger: logging.Logger,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(_: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "access.log"
+    write(logger, path, "before")
+    [handler] = logger.handlers
+    assert isinstance(handler, logs.DailyFile)
+    written = handler.stream
+    monkeypatch.setattr(handler, "stream", Mock(wraps=written, write=full))
+    for _ in range(3):
+        write(logger, path, "lost")
+    assert capsys.readouterr().err.split(": ", 1)[1] == (
+        "the log file (log.path) cannot be written, records are lost: No space left on device"
+        f" event=log_file_failed path={path} error=OSError\n"
+    )
+
+
 def format_record(message: str, **extra: object) -> str:
     record = logging.makeLogRecord({"msg": message, "levelname": "INFO", "name": "test", **extra})
-    return logs.Formatter("%(levelname)s %(name)s: %(message)s").format(record)
+    return log_lines.ConsoleFormatter("%(levelname)s %(name)s: %(message)s").format(record)
 
 
 def test_event_and_fields_follow_the_sentence_in_their_order() -> None:
@@ -136,9 +163,71 @@ def test_bytes_that_are_no_text_are_written_as_escapes() -> None:
     assert line.encode() == rb"INFO test: text event=odd method=P\udcffT"
 
 
+def test_characters_that_steer_a_terminal_are_written_as_escapes() -> None:
+    values = {"a": "\x1b[31mred", "b": "\x9b2J", "c": "\x7f", "d": "a\u2028b", "e": "\u202egnp"}
+    assert format_record("text", event="odd", **values) == (
+        r'INFO test: text event=odd a="\u001b[31mred" b="\u009b2J" c="\u007f" d="a\u2028b"'
+        r' e="\u202egnp"'
+    )
+
+
+def json_record(message: str, **extra: object) -> dict[str, Any]:
+    given = {"msg": message, "levelname": "INFO", "name": "test", "created": 1e9, "process": 7}
+    line = log_lines.JsonFormatter().format(logging.makeLogRecord(given | extra))
+    assert len(line.splitlines()) == 1
+    decoded: dict[str, Any] = json.loads(line.encode())
+    return decoded
+
+
+def test_a_json_record_has_a_time_with_zone_and_its_fields() -> None:
+    record = json_record("refused", event="upstream_refused", status=429, slots=None, names=["a"])
+    time = datetime.fromisoformat(record.pop("time"))
+    assert time.utcoffset() is not None
+    assert time.timestamp() == 1e9
+    assert list(record.items()) == [
+        *(("level", "INFO"), ("logger", "test"), ("process", 7), ("message", "refused")),
+        *(("event", "upstream_refused"), ("status", 429), ("slots", None), ("names", ["a"])),
+    ]
+
+
+def test_a_json_record_of_a_library_has_its_message_alone() -> None:
+    record = json_record("GET %s", args=("/",), host="h")
+    assert record["message"] == "GET /"
+    assert record.keys() == {"time", "level", "logger", "process", "message"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a\nb\r", "\u2028\u2029\x85\x0b\x0c\x1c", "\x7f\x9b", "\udcff", {"a": "\udcff"}, [object()]],
+)
+def test_no_value_breaks_a_json_record(value: object) -> None:
+    assert json_record(f"text {value}", event="odd", model=value)["event"] == "odd"
+
+
+def test_a_field_does_not_replace_a_member_of_the_record() -> None:
+    assert json_record("text", event="odd", level="mine")["level"] == "INFO"
+
+
+def fail_as_group() -> None:
+    try:
+        dict[str, str]()["secret-1"]
+    except KeyError as error:
+        raise ExceptionGroup("secret-2", [ValueError("secret-3")]) from error
+
+
+def test_the_traceback_of_a_json_record_has_the_causes_and_quotes_nothing() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        fail_as_group()
+    record = json_record("text", exc_info=caught._excinfo)
+    assert record["traceback"].startswith("ExceptionGroup\n")
+    assert "because of ValueError" in record["traceback"]
+    assert "because of KeyError" in record["traceback"]
+    assert "secret" not in str(record)
+
+
 def test_fields_stay_the_same_when_a_second_handler_formats_the_record() -> None:
     record = logging.makeLogRecord({"msg": "text", "event": "twice", "job": "a1"})
-    formatter = logs.Formatter(logs.FORMAT)
+    formatter = log_lines.ConsoleFormatter(logs.FORMAT)
     first, second = formatter.format(record), formatter.format(record)
     assert first == second
     assert first.endswith(": text event=twice job=a1")
@@ -149,7 +238,7 @@ def test_fields_come_before_the_traceback() -> None:
         raise ValueError("broken")
     except ValueError:
         record = logging.makeLogRecord({"msg": "text", "event": "odd", "exc_info": sys.exc_info()})
-    first, *rest = logs.Formatter("%(message)s").format(record).splitlines()
+    first, *rest = log_lines.ConsoleFormatter("%(message)s").format(record).splitlines()
     assert first == "text event=odd"
     assert rest[-1] == "ValueError: broken"
 
@@ -230,6 +319,25 @@ def test_a_relative_path_starts_at_the_settings_and_to_file_false_writes_nothing
             handler.close()
         root.handlers[:] = before
         root.setLevel(level)
+
+
+def test_json_goes_to_the_terminal_and_to_the_file_also_from_libraries(tmp_path: Path) -> None:
+    script = (
+        "import logging, pathlib, settings, warnings; from runtime import logs;"
+        f"logs.configure(settings.Log(format='json'), pathlib.Path({str(tmp_path)!r}));"
+        "logging.getLogger('library').warning('of a\\nlibrary é'); warnings.warn('old')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.stderr == (tmp_path / "log" / "access.log").read_bytes()
+    first, second = map(json.loads, done.stderr.decode().splitlines())
+    assert (first["logger"], first["message"]) == ("library", "of a\nlibrary é")
+    assert second["logger"] == "py.warnings"
 
 
 @pytest.mark.parametrize("role", ["app", "workers"])

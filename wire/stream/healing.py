@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from runtime.logs import describe_traceback
+from runtime.log_lines import describe_traceback
 from runtime.tasks import background
 from wire.redis.outage import REDIS_ERRORS
 from wire.seal import Seal, SealError

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from runtime.logs import describe_traceback
+from runtime.log_lines import describe_traceback
 from wire.events import Failed
 from workers.http.unreachable import UnreachableError
 from workers.pandora.backend import Backend

@@ -278,6 +278,39 @@ class Metrics(Section, frozen=True):
         self._normalize("token", bearer)
 
 
+SHORTEST_PASSWORD = 8
+SHORTEST_TOKEN = 16
+
+
+class Admin(Section, frozen=True):
+    """Access of operators. Without an own `port`, they use that of the clients."""
+
+    password: Secret = Secret()
+    token: Secret = Secret()
+    host: str = ""
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    session: Seconds = 43_200.0
+
+    def __post_init__(self) -> None:
+        self._normalize("token", bearer)
+        self._check_length("password", SHORTEST_PASSWORD)
+        self._check_length("token", SHORTEST_TOKEN)
+        if self.token.reveal().startswith("gw-"):
+            raise ValueError("token: expected another one, as gateway keys begin with gw-")
+        if self.host and not self.port:
+            raise ValueError("host: expected none, as admin.port is 0")
+
+    def _check_length(self, key: str, shortest: int) -> None:
+        """Check the length of a secret that is set. Raises ValueError, without showing it."""
+        if 0 < len(getattr(self, key).reveal()) < shortest:
+            raise ValueError(f"{key}: expected at least {shortest} characters")
+
+    @property
+    def is_on(self) -> bool:
+        """True if there is a way for operators to prove who they are."""
+        return bool(self.password or self.token)
+
+
 Units = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 
@@ -408,6 +441,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     stream: Stream = field(default_factory=Stream)
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
+    admin: Admin = field(default_factory=Admin)
     usage: Usage = field(default_factory=Usage)
     models: Models = field(default_factory=Models)
     gpts: Gpts = field(default_factory=Gpts)

@@ -154,11 +154,13 @@ class Keyring:
     async def list(self) -> list[IssuedKey]:
         """Return all records that can be read, the oldest first."""
         ids = sorted(id.decode() for id in await self._redis.smembers(keys.keyring))  # type: ignore[misc]  # redis-py: sync or async
-        if not ids:
-            return []
-        found = await self._redis.mget([keys.issued(id) for id in ids])
+        return sorted(await self.some(ids), key=lambda record: (record.created, record.id))
+
+    async def some(self, ids: Sequence[str]) -> Sequence[IssuedKey]:
+        """Return those records with these ids that can be read."""
+        found = await self._redis.mget([keys.issued(id) for id in ids]) if ids else []
         records = [_readable(id, record) for id, record in zip(ids, found, strict=True)]
-        return sorted(filter(None, records), key=lambda record: (record.created, record.id))
+        return [record for record in records if record]
 
     async def count(self) -> int:
         """Return the number of all keys, also of revoked ones."""

@@ -1,7 +1,7 @@
 """The log of requests: a line for each that was served, and a line for each that failed.
 
 They contain no query string, body or bearer. A key is named by its fingerprint, as in
-`queue.weights`.
+`queue.weights`, and an operator by name.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ PROBES = ("/healthz", "/readyz", "/metrics")
 class Entry:
     """One request as the log describes it. Headers may be gone when it ends."""
 
-    __slots__ = ("id", "job", "key", "sent", "started", "status")
+    __slots__ = ("id", "job", "key", "operator", "sent", "started", "status")
 
     def __init__(self, given: str) -> None:
         self.id = f"req_{secrets.token_hex(12)}"
         bearer = given.rpartition(" ")[2].strip()
         self.key = fingerprint(bearer) if bearer else ""
         self.job = ""
+        self.operator = ""
         self.status = DISCONNECTED
         self.sent = 0
         """Bytes of the answer's body."""
@@ -49,10 +50,19 @@ class Entry:
         self.job = response.headers.get("x-queue-id", self.job)
         self.sent = len(getattr(response, "body", None) or b"")
 
+    def sign(self, operator: str) -> None:
+        """Note the operator who sent the request; the bearer was not a client's key."""
+        self.operator, self.key = operator, ""
+
     @property
     def names(self) -> dict[str, object]:
         """Names by which the request is found in the logs."""
-        names = {"request": self.id, "job": self.job, "key": self.key}
+        names = {
+            "request": self.id,
+            "job": self.job,
+            "key": self.key,
+            "operator": self.operator,
+        }
         return {name: value for name, value in names.items() if value}
 
 

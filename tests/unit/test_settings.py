@@ -196,6 +196,11 @@ def test_the_environment_overrides_the_file_by_the_declared_type(load_toml: Load
             "[auth]\nkeys = ['2bb80d537b1da3e3']\nopen = true",
             "auth.open: expected false, as auth.keys or auth.keys_file is set",
         ),
+        ("[admin]\npassword = 'sk-hush'", "admin.password: expected at least 8 characters"),
+        ("[admin]\ntoken = 'sk-hush'", "admin.token: expected at least 16 characters"),
+        ("[admin]\ntoken = 'sk-hush é'", "admin.token: expected ASCII characters without spaces"),
+        ("[admin]\ntoken = 'gw-sk-hush-sk-hush'", "admin.token: expected another one, as gateway"),
+        ("[admin]\nhost = 'a'", "admin.host: expected none, as admin.port is 0"),
         ("[server", "is not TOML: Expected ']' at the end of a table declaration"),
     ],
 )
@@ -287,6 +292,8 @@ def test_no_secret_is_in_the_representation_of_the_settings(load_toml: Load, url
     loaded = load_toml(
         GATEWAY__GPTS__KEY_FOR_INFO="fk-hush",
         GATEWAY__METRICS__TOKEN="hush",
+        GATEWAY__ADMIN__PASSWORD="hush-hush",
+        GATEWAY__ADMIN__TOKEN="hush-hush-hush-hush",
         GATEWAY__UPSTREAMS__A__KIND="openai",
         GATEWAY__UPSTREAMS__A__BASE_URL="http://a",
         GATEWAY__UPSTREAMS__A__CREDENTIAL="sk-hush",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -27,16 +27,12 @@ from prometheus_client.registry import Collector
 from sanic import HTTPResponse, Request
 from sanic.response import raw
 
-from app.key_metrics import key_metrics
 from app.openai.errors import Unauthorized
-from app.process_metrics import process_metrics
 from app.upstreams import UpstreamState
 from settings import Settings
-from wire.key_figures import KeyFigures
 from wire.line import metrics
 from wire.line.metrics import Tallies
-from wire.line.snapshot import Snapshot
-from wire.line.upkeep import UpkeepLine
+from wire.line.snapshot import Snapshot, TakeSnapshot
 from wire.redis.client import Redis
 from wire.redis.outage import REDIS_ERRORS
 
@@ -47,24 +43,17 @@ OPEN_METRICS = "application/openmetrics-text"
 
 
 class MetricsExporter:
-    """Handler of `GET /metrics`.
-
-    `read_keys` reads the figures of keys, whose jobs are those of a snapshot. Names of keys and
-    hosts are shown only if a token is required.
-    """
+    """Handler of `GET /metrics`."""
 
     def __init__(
         self,
-        line: UpkeepLine,
         redis: Redis,
-        read_keys: Callable[[Snapshot], Awaitable[list[KeyFigures]]],
+        take_snapshot: TakeSnapshot,
         config: Settings,
         upstream_states: Callable[[], Iterable[UpstreamState]] = tuple,
     ) -> None:
-        self._line = line
         self._redis = redis
-        self._read_keys = read_keys
-        self._max_wait = config.queue.max_wait
+        self._take_snapshot = take_snapshot
         self._upstream_states = upstream_states
         self._own_slots = sum(
             upstream.max_concurrency
@@ -92,20 +81,12 @@ class MetricsExporter:
         try:
             async with asyncio.timeout(PATIENCE):
                 tallies = await metrics.read(self._redis)
-                snapshot = await self._line.snapshot()
-                keys = await self._read_keys(snapshot)
-                processes = await self._line.processes.list()
+                snapshot = await self._take_snapshot()
         except REDIS_ERRORS:
-            return constant_metrics(self._slots, self._max_wait, redis_up=False)
-        named = bool(self._token)
-        return [
-            *constant_metrics(self._slots, self._max_wait, redis_up=True),
-            *state_metrics(snapshot),
-            *upstream_metrics(self._upstream_states()),
-            *counted_metrics(tallies),
-            *key_metrics(keys, named=named),
-            *process_metrics(processes, named=named),
-        ]
+            return constant_metrics(self._slots, redis_up=False)
+        constant = constant_metrics(self._slots, redis_up=True)
+        shared = upstream_metrics(self._upstream_states())
+        return [*constant, *state_metrics(snapshot), *shared, *counted_metrics(tallies)]
 
     @property
     def _slots(self) -> int:
@@ -122,7 +103,7 @@ class Families(Collector):
         return self._families
 
 
-def constant_metrics(slots: int, max_wait: float, *, redis_up: bool) -> list[Metric]:
+def constant_metrics(slots: int, *, redis_up: bool) -> list[Metric]:
     """Metrics that are known even while Redis is unreachable."""
     return [
         GaugeMetricFamily(
@@ -134,11 +115,6 @@ def constant_metrics(slots: int, max_wait: float, *, redis_up: bool) -> list[Met
             "gateway_slots",
             "Maximum number of simultaneous conversations, of all upstreams.",
             slots,
-        ),
-        GaugeMetricFamily(
-            "gateway_max_wait_seconds",
-            "Longest forecast with which a request is accepted (`queue.max_wait`).",
-            max_wait,
         ),
     ]
 
@@ -173,7 +149,15 @@ def state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
         "1 while the upstream fails for everyone: new requests are refused, or one job tests it.",
         snapshot.open_for is not None,
     )
-    yield from (waiting, running, leases, accounts, workers, circuit)
+    paused = GaugeMetricFamily(
+        "gateway_paused",
+        "Pauses that operators have set: of the intake of all jobs, or of keys, upstreams and"
+        " accounts.",
+        labels=["what"],
+    )
+    for what, number in snapshot.paused.items():
+        paused.add_metric([what], number)
+    yield from (waiting, running, leases, accounts, workers, circuit, paused)
 
 
 def upstream_metrics(states: Iterable[UpstreamState]) -> Iterator[Metric]:

@@ -277,15 +277,14 @@ class GatewayProtocol(HttpProtocol):
     async def _serve(self, request: GatewayRequest) -> None:
         if self._http.request_body is None:
             self.serves()
-        entry = entry_of(request)
-        entry.is_served = True
+        entry_of(request)
+        is_cut = True
         try:
             await self.app.handle_request(request)
-        except BaseException:
-            entry.is_cut = True
-            raise
+            is_cut = False
         finally:
-            log_request(request, failures_only=not self.app.ctx.logs_requests)
+            if self.app.ctx.logs_requests:
+                log_request(request, is_cut=is_cut)
 
 
 def _refusal(failure: ApiError) -> bytes:

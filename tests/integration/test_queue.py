@@ -103,7 +103,6 @@ async def test_a_finished_job_leaves_only_keys_that_expire(queue: WholeLine, red
     }
     assert left - expiring == {
         usage,
-        "gateway:counted",
         "gateway:upstreams",
         "gateway:serves:main",
         "gateway:servers:chat",
@@ -208,7 +207,7 @@ async def test_a_published_job_is_not_retried_when_its_worker_dies(
         0,
         "job",
         claimed.attempt,
-        False,
+        None,
     )
     assert await queue.finish(lapsed.id, lapsed.attempt, "failed", ENTRY, FRAMES)
     assert await queue.reap() == (0, [])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from types import SimpleNamespace
 from typing import Literal, cast
 
 import pytest
@@ -71,7 +70,6 @@ class Asking:
     """A request with these headers."""
 
     def __init__(self, **headers: str) -> None:
-        self.ctx = SimpleNamespace()
         self.headers = Header({name.replace("_", "-"): value for name, value in headers.items()})
 
 

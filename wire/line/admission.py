@@ -67,15 +67,11 @@ class Allowance(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The job waits, or may run at once: its place, counted from 1, and its wait in seconds.
-
-    `arrived` is the time of its admission by Redis' clock, as Unix time; 0 if it is not told.
-    """
+    """The job waits, or may run at once: its place, counted from 1, and its wait in seconds."""
 
     place: int
     wait: float
     allowance: Allowance | None = None
-    arrived: float = 0.0
 
 
 class Attached(msgspec.Struct, frozen=True):
@@ -97,6 +93,7 @@ RefusalReason = Literal[
     "no_account",  # all accounts that could run it are set aside
     "no_worker",  # no worker is alive
     "circuit_open",  # the upstream fails for every account
+    "paused",  # an operator has paused the intake, the key, or all that could run it
 ]
 
 

@@ -6,12 +6,17 @@ import asyncio
 from typing import Literal
 
 from settings.credentials import Secret
-from wire.line.claims import Claim, Verdict
+from wire.line.claims import Claim
 from wire.stream.publication import Publication
 from wire.tokens.job import JobTokens
 
-Stop = Literal[Verdict, "drain"]
-"""Reason for stopping an attempt. `drain`: this worker is stopping and its time is up."""
+Stop = Literal[
+    "cancel",  # no reader is left
+    "revoked",  # its key was revoked
+    "lost",  # its lease is not ours any more: another process settles the job, we must not
+    "drain",  # this worker is stopping and its time is up
+]
+"""Reason for stopping an attempt."""
 
 
 class Attempt:
@@ -30,6 +35,11 @@ class Attempt:
         self.tokens: JobTokens | None = None
         """Counts the job's tokens, once the request has been read."""
         self._conversation: asyncio.Task[object] | None = None
+
+    @property
+    def tokens_so_far(self) -> int:
+        """About the tokens of the answer so far."""
+        return self.tokens.so_far if self.tokens else 0
 
     def bind(self, conversation: asyncio.Task[object]) -> None:
         """Name the task that `stop` cancels."""

@@ -118,5 +118,6 @@ class Leases:
     async def _renew(self) -> None:
         attempts = dict(self._attempts)  # verdicts are not about what is claimed meanwhile
         claims = [attempt.claim for attempt in attempts.values()]
-        for job, verdict in await self._line.renew(self._presence, claims):
+        tokens = {job: attempt.tokens_so_far for job, attempt in attempts.items()}
+        for job, verdict in await self._line.renew(self._presence, claims, tokens):
             attempts[job].stop(verdict)

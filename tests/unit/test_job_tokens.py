@@ -158,3 +158,14 @@ async def test_a_request_that_is_still_in_the_store_is_estimated_by_its_size() -
     stored = Offloaded(4000, "0" * 64, "key", 0)
     job = ChatJob(VERSION, "job", "gpt_4_s", "bearer", [], offloaded=stored)
     assert await used(job, Delta("Hi"), ending=LOST) == Tokens(1000, 1)
+
+
+def test_the_tokens_so_far_are_told_without_counting_texts() -> None:
+    tokens = JobTokens(ChatJob(VERSION, "job", "gpt_4_s", "bearer", []))
+    tokens.add([Delta("x" * 90), Delta("y" * 10), Delta("z" * 50, "output")])
+    assert tokens.so_far == 25
+    tokens = JobTokens(relayed())
+    assert tokens.so_far == 0
+    tokens.add([CHUNK])
+    tokens.add([CHUNK, CHUNK])
+    assert tokens.so_far == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
@@ -36,7 +36,9 @@ class RenewingQueue:
     def __init__(self, fault: Callable[[], Exception | None]) -> None:
         self._fault = fault
 
-    async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
+    async def renew(
+        self, presence: Presence, held: Iterable[Claim], tokens: Mapping[str, int]
+    ) -> list[tuple[str, Verdict]]:
         """See `wire.line.worker.WorkerLine.renew`."""
         fault = self._fault()
         if fault is NO_ANSWER:

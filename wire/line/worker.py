@@ -70,12 +70,20 @@ class WorkerLine(LineView):
         frame_args = channel_frames(frames)
         return bool(await self._run("begin", claim.id, claim.attempt, entry, *frame_args))
 
-    async def renew(self, presence: Presence, held: Iterable[Claim]) -> list[tuple[str, Verdict]]:
+    async def renew(
+        self,
+        presence: Presence,
+        held: Iterable[Claim],
+        tokens: Mapping[str, int] = MappingProxyType({}),
+    ) -> list[tuple[str, Verdict]]:
         """Renew a worker's presence and the leases of all jobs it holds, at every heartbeat.
 
-        Return the jobs that it must stop, with the reason for each.
+        `tokens` are about those of the answers so far, by job. Return the jobs that it must stop,
+        with the reason for each.
         """
-        jobs = [part for claim in held for part in (claim.id, claim.attempt)]
+        jobs = [
+            part for claim in held for part in (claim.id, claim.attempt, tokens.get(claim.id, 0))
+        ]
         times = (self.presences.ttl, self._lease, self._gap)
         encoded = msgspec.json.encode(presence)
         verdicts = await self._run("renew", presence.worker, encoded, *times, *jobs)

@@ -60,6 +60,7 @@ class JobTokens:
         self._pieces: list[Piece] = []
         self._kept = 0
         self._bytes = 0
+        self._messages = 0
         self._recent: deque[bytes] = deque(maxlen=RECENT)
 
     def add(self, events: Sequence[Event]) -> None:
@@ -71,11 +72,17 @@ class JobTokens:
                     self._pieces.append(event)
                     self._kept += len(event.data)
                 self._bytes += len(event.data)
+                self._messages += 1
                 self._recent.append(event.data)
             elif type(event) is Delta and event.kind != "output":
                 if self._characters < COUNTED:
                     self._texts.append(event.text)
                 self._characters += len(event.text)
+
+    @property
+    def so_far(self) -> int:
+        """About the tokens of the answer so far: most messages of a server have one."""
+        return self._messages + self._characters // PER_TOKEN
 
     async def count(self, ending: Ending | None = None) -> Tokens:
         """Return the tokens of the request and of the answer so far; none before it begins."""

@@ -14,16 +14,15 @@ from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
 from tests.support.line import LASTING, claim, enqueue, new, present, serve, shared
-from tests.support.operators import ANNA, actions_on
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire import VERSION
 from wire.gpts import GptInfos
 from wire.items import StoredItems
 from wire.jobs import Attachment, ChatJob, encode_job
 from wire.keyring import Keyring
-from wire.line import keys
 from wire.line.admission import Refused
 from wire.line.history import History
+from wire.line.presence import Presence
 from wire.line.usage import Tokens
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
@@ -123,6 +122,7 @@ async def scenes(
     assert await queue.begin(runs, b"entry", {"front": b"frame"})
     await queue.stop_logging(runs)
     await queue.detach("runs", "front", enough=True)
+    await queue.renew(Presence("w", VERSION, "fingerprint", 100), [runs], {"runs": 1})
     await step()
     assert await queue.finish(runs.id, runs.attempt, "done", b"entry", {}, tokens=Tokens(1, 2))
     for claimed in await claim(queue):
@@ -260,14 +260,6 @@ async def scenes(
     await gpts.miss("bearer", "g-2")
     await UploadedFiles(redis, seal, ttl=60.0).put("bearer", FILE, Uploaded("file-1", "a", "", 1))
     await StoredItems(redis, seal, settings.Responses()).put("bearer", {"msg_1": b"item"})
-    actions = actions_on(queue, seal)
-    await actions.pause(ANNA, "all", seconds=60)
-    assert (await actions.resume(ANNA, "all")).result == "resumed"
-    await actions.pause(ANNA, "upstream", "main", 60)
-    assert (await actions.wake(ANNA, "key")).result == "already"
-    await step()
-    await actions.resume(ANNA, "upstream", "main")
-    await redis.set(keys.draining("steady"), "", px=60_000)
     _, issued = await Keyring(redis, seal).new("bot", {"requests_per_minute": 1})
     await enqueue(queue, "limited", key="limited", issued=issued.id)
     await Keyring(redis, seal).revoke(issued.id)

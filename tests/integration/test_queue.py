@@ -112,6 +112,7 @@ async def test_a_finished_job_leaves_only_keys_that_expire(queue: WholeLine, red
         "gateway:lane:chat",
         "gateway:service",
         "gateway:metrics",
+        "gateway:endings",
         "gateway:version",
     }
     assert await redis.get("gateway:bytes") == b"0"
@@ -207,7 +208,7 @@ async def test_a_published_job_is_not_retried_when_its_worker_dies(
         0,
         "job",
         claimed.attempt,
-        None,
+        False,
     )
     assert await queue.finish(lapsed.id, lapsed.attempt, "failed", ENTRY, FRAMES)
     assert await queue.reap() == (0, [])

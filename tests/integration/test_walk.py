@@ -729,7 +729,7 @@ class Walk:
         expected += (
             r"|gateway:(metrics|service|pulse|bytes|later|limited|version|upstreams)|test:clock"
         )
-        expected += r"|gateway:(fingerprints|workers:\w+)"
+        expected += r"|gateway:(fingerprints|endings|workers:\w+)"
         assert [key for key in left if not re.fullmatch(expected, key)] == []
         for what in left.get("gateway:later", {}):
             assert re.match("account |family ", what)

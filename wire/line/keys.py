@@ -80,7 +80,6 @@ fingerprints = Key("gateway:fingerprints")
 nudge = Key("gateway:nudge:{fingerprint}")
 process = Key("gateway:process:{id}")
 processes = Key("gateway:processes")
-draining = Key("gateway:draining:{worker}")
 
 # The line as a whole.
 later = Key("gateway:later")
@@ -91,13 +90,10 @@ bytes_ = Key("gateway:bytes")
 pulse = Key("gateway:pulse")
 metrics = Key("gateway:metrics")
 history = Key("gateway:history")
+endings = Key("gateway:endings")
 reconciler = Key("gateway:reconciler")
 repaired = Key("gateway:repaired")
 version = Key("gateway:version")
-
-# Operators: their holds, and what they did.
-pauses = Key("gateway:pauses")
-audit = Key("gateway:audit")
 
 _ALL = {name.rstrip("_"): key for name, key in globals().items() if isinstance(key, Key)}
 

@@ -7,7 +7,7 @@ local id, attempt, entry = unpack(ARGV, 1, 3)
 if not jobs.is_current(id, attempt) then return 0 end
 local lane, key, account, upstream, claimed =
   hash.get(keys.job(id), 'lane', 'key', 'account', 'upstream', 'claimed')
-redis.call('HSET', keys.job(id), 'published', 1)
+redis.call('HSET', keys.job(id), 'published', clock.now)
 redis.call('XADD', keys.log(id), '*', 'box', entry)
 redis.call('PEXPIRE', keys.log(id), durations.DAY)
 channels.publish(4)

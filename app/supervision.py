@@ -19,24 +19,17 @@ TIMEOUT = 20.0
 
 
 class Supervision(msgspec.Struct, frozen=True):
-    """The addresses that front ends serve, their number, and the seconds for their last answers.
-
-    Without an `admin_port` operators have none of their own.
-    """
+    """The address that front ends serve, their number, and the seconds for their last answers."""
 
     host: str
     port: int
     processes: int
     drain_timeout: float
-    admin_host: str = ""
-    admin_port: int = 0
 
 
-def supervision(config: settings.Settings) -> Supervision:
+def supervision(server: settings.Server) -> Supervision:
     """Return the part of the settings that a supervisor needs."""
-    server = config.server
-    admin = config.admin_address or ("", 0)
-    return Supervision(server.host, server.port, server.processes, server.drain_timeout, *admin)
+    return Supervision(server.host, server.port, server.processes, server.drain_timeout)
 
 
 def read_anew() -> Supervision | None:
@@ -56,6 +49,6 @@ def read_anew() -> Supervision | None:
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(msgspec.json.encode(supervision(load())).decode())
+        sys.stdout.write(msgspec.json.encode(supervision(load().server)).decode())
     except settings.SettingsError as error:
         sys.exit(str(error))

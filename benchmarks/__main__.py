@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from benchmarks import (
     abuse,
+    board,
     cpu_per_token,
     fairness,
     first_token,
@@ -32,6 +33,7 @@ BENCHMARKS = {
     "honesty": honesty.main,
     "promises": promises.main,
     "length": length.main,
+    "board": board.main,
     "random_lines": random_lines.main,
     "stalls": stalls.main,
     "abuse": abuse.main,

@@ -52,7 +52,6 @@ IN_LINE: Kinds = (
     errors.ModelCapped,
     errors.NoWorker,
     errors.CircuitOpen,
-    errors.IntakePaused,
     errors.NoAccount,
     errors.JobFailed,
 )

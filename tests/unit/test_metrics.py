@@ -44,7 +44,6 @@ SNAPSHOT = Snapshot(
     {"resting": 2, "parked": 1},
     workers=3,
     shared={"main": {"aside": 2, "ready": 3}},
-    paused={"all": 1, "key": 0},
 )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from wire.line.processes import ProcessFigures
 from wire.line.status import State
 from wire.line.usage import PASSTHROUGH
 
@@ -152,14 +153,11 @@ class BoardUpstream(msgspec.Struct, frozen=True, kw_only=True):
     more_accounts: int = 0
 
 
-PauseKind = Literal["all", "key", "upstream", "account"]
-
-
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
     """An operator's hold on the intake of all jobs, of a key's or of an upstream's, or on an
     account. `name` is empty for all."""
 
-    what: PauseKind
+    what: Literal["all", "key", "upstream", "account"]
     name: str = ""
     since: float = 0.0
     by: str = ""
@@ -169,9 +167,10 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
 class Board(msgspec.Struct, frozen=True, kw_only=True):
     """The whole line at one time.
 
-    Long lists hold the first ones only: 100 lanes and 100 keys (`flows`) with the most jobs, 100
-    of keys' own accounts that cannot be used, 200 running jobs, and 50 waiting ones: those that go
-    next, then those that came first. `more_...` count the others, a key once in each of its lanes.
+    Long lists hold the first ones only: the 100 lanes with the most keys, the 100 keys with the
+    most jobs there (`flows`), 100 of keys' own accounts that cannot be used, the 200 jobs that run
+    longest, and 50 waiting ones: those that go next, then those that came first. `more_...` are
+    about the numbers of the others: a key counts once in each of its lanes.
     """
 
     at: float = 0.0
@@ -189,3 +188,4 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     running: list[BoardJob] = []
     waiting: list[BoardJob] = []
     pauses: list[Pause] = []
+    processes: list[ProcessFigures] = []

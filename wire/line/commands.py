@@ -1,8 +1,8 @@
-"""Commands to a worker, mostly about the attempts it holds, published on its channel by scripts.
+"""Commands to a worker about the attempts it holds, published by the scripts on its channel.
 
 Delivery: at most once, and perhaps before the worker has received the claim that they refer to.
 A lost `Cancel` is repeated as a verdict at the next renewal; a front end whose `Attach` is lost
-reads the job's log. A worker of an older release only logs a command that it does not know.
+reads the job's log.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ import msgspec
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
-    """Stop an attempt and finish its job: since its key was `revoked`, or an operator cancelled it
-    (`by_operator`), or no reader is left.
-    """
+    """Stop an attempt and finish its job. `revoked`: since its key was revoked."""
 
     job: str
     attempt: int
     revoked: bool = False
-    by_operator: bool = False
 
 
 class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
@@ -29,11 +26,7 @@ class Attach(msgspec.Struct, frozen=True, array_like=True, tag="attach"):
     front_end: str
 
 
-class Drain(msgspec.Struct, frozen=True, array_like=True, tag="drain"):
-    """Claim no more jobs, and end when those that run are finished, as after SIGTERM."""
-
-
-Command = Cancel | Attach | Drain
+Command = Cancel | Attach
 
 _decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 

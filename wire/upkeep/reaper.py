@@ -17,7 +17,8 @@ from wire.seal import Seal, SealError
 from wire.stream import log
 from wire.stream.channel import Channel
 from wire.stream.endings import (
-    CANCELLATIONS,
+    CANCELLED,
+    KEY_REVOKED,
     WAITED_TOO_LONG,
     finish_stalled,
     finish_waiting,
@@ -64,7 +65,8 @@ async def reap(line: UpkeepLine, channel: Channel, seal: Seal) -> None:
     for job in stalled:
         request = await _request(line, seal, job.id)
         tokens = await _logged_tokens(channel, seal, job.id, request) if request else NO_TOKENS
-        failed = CANCELLATIONS[job.cancelled] if job.cancelled else WORKER_LOST
+        cancelled = KEY_REVOKED if job.revoked else CANCELLED
+        failed = cancelled if job.cancelled else WORKER_LOST
         if await finish_stalled(line, seal, job, failed, tokens) and not job.cancelled:
             _log("a lease expired in the middle of an answer", "worker_lost", job.id, request)
 

@@ -1,0 +1,225 @@
+"""Surveys of the line for operators, in several calls that each take Redis little time."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from typing import NamedTuple, TypeVar, get_args
+
+import msgspec
+
+from wire.jobs import Sort
+from wire.line.board import Board, BoardAccount, BoardFlow, BoardJob, BoardLane
+from wire.line.records import (
+    FIELDS,
+    J,
+    Row,
+    read_account,
+    read_flow,
+    read_job,
+    read_lane,
+    read_upstream,
+    texts,
+)
+
+T = TypeVar("T")
+
+Run = Callable[..., Awaitable[Row]]
+"""Run a script of the line, given its name and arguments."""
+
+LANES, FLOWS, OWN_ACCOUNTS, RUNNING, WAITING = 100, 100, 100, 200, 50
+"""Most of each that a board lists."""
+
+OF_UPSTREAM = 200
+"""Lanes, and accounts, of an upstream that a board lists."""
+
+# Work of one call.
+LANES_AT_ONCE = 10
+KEYS_AT_ONCE = 50
+WAITING_AT_ONCE = 25
+RUNNING_AT_ONCE = 100
+LEASES_AT_ONCE = 1000
+LATER_AT_ONCE = 1000
+
+MOST_LATER = 20_000
+"""Accounts, families, jobs and orphans that are looked at, of those that resume later."""
+
+
+class _Running(NamedTuple):
+    """A running job, with the time of its claim (ms)."""
+
+    id: str
+    lane: str
+    key: str
+    claimed: float
+
+
+class _Lanes(NamedTuple):
+    """The lanes with most keys, and the keys with most jobs there: how many, and of how many."""
+
+    listed: list[BoardLane]
+    more: int
+    jobs: Counter[str]
+    keys: int
+
+
+class _Later(NamedTuple):
+    """Families that accounts have used up, each until a time; keys' own accounts among those that
+    resume later, and the number of those that are not listed."""
+
+    parked: Mapping[str, Mapping[str, float]]
+    own: list[str]
+    more: int
+
+
+class Survey:
+    """Reads the line, and its jobs."""
+
+    def __init__(self, run: Run, gap: int, limits: bytes) -> None:
+        self._run = run
+        self._gap = gap
+        self._limits = limits
+        self._fields = msgspec.msgpack.encode(FIELDS)
+
+    async def board(self) -> Board:
+        """Read the whole line."""
+        at, settling, waiting, names = await self._run("board", self._gap)
+        now = at / 1000
+        rows = {name: await self._run("board_upstream", name, OF_UPSTREAM) for name in texts(names)}
+        running = [job for name in rows async for job in self._running(name)]
+        lanes = await self._lanes(rows.values(), running)
+        flows, more_flows = await self._flows(lanes, running)
+        shared = {name: texts(row[-1]) for name, row in rows.items()}
+        later = await self._later([account for each in shared.values() for account in each])
+        upstreams = [
+            read_upstream(name, row, now, await self._accounts(shared[name], now, later, name))
+            for name, row in sorted(rows.items())
+        ]
+        first = sorted(running, key=lambda job: job.claimed)[:RUNNING]
+        return Board(
+            at=now,
+            settling=settling / 1000,
+            waiting_total=waiting,
+            running_total=len(running),
+            slots=sum(upstream.slots for upstream in upstreams),
+            lanes=lanes.listed,
+            more_lanes=lanes.more,
+            flows=flows,
+            more_flows=more_flows,
+            upstreams=upstreams,
+            own_accounts=await self._accounts(later.own, now, later),
+            more_accounts=later.more,
+            running=await self.jobs([job.id for job in first], BoardJob, RUNNING_AT_ONCE),
+            waiting=await self._next(),
+        )
+
+    async def jobs(
+        self, ids: Sequence[str], form: type[J], at_once: int = WAITING_AT_ONCE
+    ) -> list[J]:
+        """Read jobs, in this order; those that are not known are left out."""
+        return [
+            read_job(row, form)
+            for some in _parts(ids, at_once)
+            for row in await self._run("board_jobs", self._limits, self._fields, *some)
+        ]
+
+    async def waiting(self, offset: int, limit: int, key: str = "") -> list[BoardJob]:
+        """Read a page of the waiting jobs, of a key or of all."""
+        ids = await self._run("board_waiting", offset, limit, key)
+        return await self._still_waiting(texts(ids))
+
+    async def _next(self) -> list[BoardJob]:
+        """Read the jobs that go next; if there are few, then those that came first."""
+        ids = texts(await self._run("board_next", WAITING))
+        found = sorted(await self._still_waiting(ids), key=lambda job: (job.wait, job.place))
+        if len(ids) < WAITING:
+            first = texts(await self._run("board_waiting", 0, WAITING, ""))
+            others = [id for id in first if id not in ids]
+            found += await self._still_waiting(others[: WAITING - len(ids)])
+        return found[:WAITING]
+
+    async def _still_waiting(self, ids: Sequence[str]) -> list[BoardJob]:
+        return [job for job in await self.jobs(ids, BoardJob) if job.state == "waiting"]
+
+    async def _running(self, upstream: str) -> AsyncIterator[_Running]:
+        for sort in get_args(Sort):
+            offset, seen = 0, LEASES_AT_ONCE
+            while seen == LEASES_AT_ONCE:
+                seen, rows = await self._run("board_running", upstream, sort, offset, seen)
+                for id, lane, key, claimed in rows:
+                    yield _Running(id.decode(), lane.decode(), key.decode(), float(claimed))
+                offset += seen
+
+    async def _lanes(self, upstreams: Iterable[Row], running: Sequence[_Running]) -> _Lanes:
+        held = Counter(job.lane for job in running)
+        waiting: dict[str, int] = {}  # keys
+        idle: set[str] = set()
+        number = 0
+        for _, _, _, _, _, all_lanes, some, busy, *_ in upstreams:
+            its_waiting = {lane.decode(): keys for lane, keys in busy}
+            its_lanes = its_waiting.keys() | set(texts(some))
+            waiting |= its_waiting
+            idle |= its_lanes
+            number += all_lanes - len(its_lanes)
+        order = [*sorted(waiting, key=waiting.__getitem__, reverse=True), *held, *sorted(idle)]
+        names = list(dict.fromkeys(order))
+        listed, jobs = [], Counter[str]()
+        for some_names in _parts(names[:LANES], LANES_AT_ONCE):
+            for row in await self._run("board_lanes", FLOWS, *some_names):
+                listed.append(read_lane(row, held[row[0].decode()]))
+                top = row[-1]
+                jobs.update(dict(zip(texts(top[::2]), map(int, top[1::2]), strict=True)))
+        return _Lanes(listed, len(names) + number - len(listed), jobs, sum(waiting.values()))
+
+    async def _flows(
+        self, lanes: _Lanes, running: Iterable[_Running]
+    ) -> tuple[list[BoardFlow], int]:
+        jobs = lanes.jobs + Counter(job.key for job in running)
+        keys = [key for key, _ in jobs.most_common(FLOWS)]
+        found = [
+            read_flow(row)
+            for some in _parts(keys, KEYS_AT_ONCE)
+            for row in await self._run("board_flows", *some)
+        ]
+        only_run = len(jobs) - len(lanes.jobs)
+        return found, max(lanes.keys + only_run, len(jobs)) - len(found)
+
+    async def _later(self, shared: Sequence[str]) -> _Later:
+        parked: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        own: dict[str, None] = {}
+        more = offset = 0
+        seen = LATER_AT_ONCE
+        while seen == LATER_AT_ONCE and offset < MOST_LATER:
+            left = OWN_ACCOUNTS - len(own)
+            seen, hidden, found = await self._run("board_later", offset, seen, left, *shared)
+            offset, more = offset + seen, more + hidden
+            for account, family, until in _parts(found, 3):
+                name = account.decode()
+                if family:
+                    parked[name][family.decode()] = until / 1000
+                own[name] = None
+        for name in shared:
+            own.pop(name, None)
+        return _Later(parked, list(own), more)
+
+    async def _accounts(
+        self, names: Sequence[str], now: float, later: _Later, upstream: str = ""
+    ) -> list[BoardAccount]:
+        return [
+            read_account(row, now, later.parked.get(row[0].decode(), {}), upstream)
+            for some in _parts(names, KEYS_AT_ONCE)
+            for row in await self._run("board_accounts", *some)
+        ]
+
+
+def _parts(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield the parts of a sequence, each of this size; the last may be shorter."""
+    return (whole[at : at + size] for at in range(0, len(whole), size))

@@ -23,7 +23,8 @@ from ruamel.yaml import YAML
 import settings
 from local.redis import find_server, free_port
 from runtime.children import spawn, stop
-from tests.support.gateway import status, until
+from tests.support.confinement import read_only
+from tests.support.gateway import make_old, status, until
 
 DEPLOY = settings.HERE / "deploy"
 COMPOSE = YAML(typ="safe", pure=True).load(DEPLOY / "compose.yaml")
@@ -77,30 +78,6 @@ def interpolate(text: str, env_file: Mapping[str, str]) -> str:
     return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: env_file.get(found[1], found[2]), text)
 
 
-READ_ONLY = """
-mount --bind "$DATA" "$DATA"
-while read -r _ point _; do
-    case "$point" in
-        /proc*|/sys*|/dev*|"$DATA") ;;
-        *) mount -o remount,bind,ro "$point" || exit ;;
-    esac
-done < /proc/mounts
-exec "$@"
-"""
-"""Shell script that runs a command with `DATA` as the only folder that it can write to."""
-
-
-def read_only(data: Path) -> list[str]:
-    """A command before others that has them see all file systems as read-only; [] if it cannot."""
-    root = [] if os.getuid() == 0 else ["--map-root-user"]
-    prefix = ["unshare", "--mount", *root, "/bin/sh", "-c", READ_ONLY, "read-only"]
-    try:
-        done = subprocess.run([*prefix, "true"], env={**os.environ, "DATA": str(data)}, check=False)
-    except FileNotFoundError:  # another system than Linux
-        return []
-    return prefix if done.returncode == 0 else []
-
-
 class Containers:
     """Processes in the places of the containers of compose.yaml, on this machine's own ports."""
 
@@ -118,10 +95,7 @@ class Containers:
         self.environ = {
             name: text.replace("/data/", f"{self.data}/")
             for name, text in image_environment().items()
-        } | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "DATA": str(self.data),
-        }
+        } | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def run(self, name: str, *more: str, **environ: str) -> subprocess.Popen[bytes]:
         """Start the command of a service; `more` and `environ` replace its network."""
@@ -182,6 +156,7 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
         20,
         f"not ready: {containers.printed('app')} {containers.printed('worker')}",
     )
+    make_old(url)
     with OpenAI(base_url=f"{root}/v1", api_key="a-key", max_retries=0) as openai:
         answer = openai.chat.completions.create(
             model="gpt-4-s", messages=[{"role": "user", "content": "[[sim echo=1]] hello"}]

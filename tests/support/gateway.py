@@ -98,9 +98,7 @@ class Gateway:
             self.start_worker()
         self.wait_ready()
         if self.files is None and "redis__url" not in self._overrides:
-            # In a new Redis nothing is claimed for two heartbeats; make this one old.
-            with redis.Redis.from_url(self.redis.url) as client:
-                client.hincrby("gateway:pulse", "since", -3_600_000)
+            make_old(self.redis.url)
         return self
 
     def _keep(
@@ -262,6 +260,12 @@ def serves_requests(url: str) -> bool:
             return "has described" not in answer.read().decode()
     except OSError:
         return False
+
+
+def make_old(url: str) -> None:
+    """Make a Redis old, as nothing is claimed in a new one for two heartbeats."""
+    with redis.Redis.from_url(url) as client:
+        client.hincrby("gateway:pulse", "since", -3_600_000)
 
 
 def post(url: str, body: object) -> None:

@@ -94,7 +94,7 @@ def test_the_names_in_the_environment_files_are_settings() -> None:
     assert len(environ) > 4
     assert loader.load(environ).upstream.api_prefix == "/prefix"
     named = set()
-    files = (".env*", "*.service", "Dockerfile", "*.yaml")
+    files = (".env*", "*.env", "*.service", "Dockerfile", "*.yaml")
     for path in (path for pattern in files for path in DEPLOY.glob(pattern)):
         named |= set(re.findall(r"GATEWAY__\w+", path.read_text()))
     named = {name for name in named if not name.startswith("GATEWAY__UPSTREAMS__")}
@@ -128,6 +128,24 @@ def test_systemd_finds_nothing_in_the_units(tmp_path: Path) -> None:
         unit.write_text(text.replace("/opt/pandora-line/.venv/bin/python", sys.executable))
     done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["gateway-app.service", "gateway-worker@.service"])
+def test_systemd_rates_the_exposure_of_a_unit_below_4(name: str, tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("this system has no systemd-analyze")
+    unit = tmp_path / name.replace("@", "@1")
+    unit.write_text((DEPLOY / name).read_text())
+    limits = ["--offline=true", "--threshold=40", "--no-pager"]
+    done = subprocess.run([analyze, "security", *limits, unit], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-200:] + done.stderr
+
+
+def test_the_units_run_as_the_user_that_is_made_for_them() -> None:
+    (user,) = re.findall(r"(?m)^u (\S+)", (DEPLOY / "sysusers.conf").read_text())
+    for path in DEPLOY.glob("*.service"):
+        assert re.findall(r"(?m)^User=(.*)$", path.read_text()) == [user]
 
 
 def test_the_socket_unit_listens_where_the_settings_say() -> None:

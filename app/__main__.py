@@ -17,7 +17,7 @@ import sys
 from importlib import import_module
 
 import settings
-from app.http.sockets import address, listen, passed_by_systemd
+from app.http.sockets import address, listen, listen_for_operators, passed_by_systemd
 from app.supervision import supervision
 from app.supervisor import Supervisor
 from runtime import logs
@@ -44,12 +44,16 @@ def main() -> None:
         logs.configure(config.log, config.directory)
         passed = passed_by_systemd(os.environ)
         listener = passed or listen(config.server)
+        admin = listen_for_operators(config)
     except settings.SettingsError as error:
         sys.exit(str(error))
     log_misspelt(os.environ)
     servers = {"address": address(listener), "redis": config.redis.role_url}
+    if admin is not None:
+        servers["admin"] = address(admin)
     logger.info("listening", extra={"event": "listening", **servers})
-    supervisor = Supervisor(listener, supervision(config.server), is_ours=passed is None)
+    listeners = [listener] if admin is None else [listener, admin]
+    supervisor = Supervisor(listeners, supervision(config), is_ours=passed is None)
     sys.exit(asyncio.run(supervisor.run()))
 
 

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import get_args
 
+from app.admin.access import check_token
+from app.admin.routes import admin_routes
 from app.allowances import Allowances
 from app.anthropic.rendering import MESSAGES
 from app.auth import Auth, passes_keys_through
@@ -53,6 +55,7 @@ from wire.jobs import ApiPath
 from wire.keyring import Keyring
 from wire.line.front_end import FrontEndLine
 from wire.line.history import History
+from wire.line.operator import OperatorLine
 from wire.line.scripts import Scripts
 from wire.line.upkeep import UpkeepLine
 from wire.redis.client import Redis, connect
@@ -93,8 +96,8 @@ def build_server(
     """Build the server of one front end, which listens on `host`, by default `server.host`.
 
     Raises:
-        SettingsError: the media store in the settings cannot be used, or `auth.mode` does not suit
-            the upstreams.
+        SettingsError: the media store in the settings cannot be used, `auth.mode` does not suit the
+            upstreams, or `admin.token` is a secret that others have.
     """
     redis = redis or connect(config.redis.role_url)
     media = media or open_media(config.media, config.directory)
@@ -126,6 +129,7 @@ def build_server(
     models = ModelCatalog(config.models, config.custom)
     keyring = Keyring(redis, seal)
     access = client_access(config, host)
+    check_token(config, access)
     auth = Auth(config, access, KeyLookup(keyring.get))
     no_keys = NoKeys(access, keyring.count)
     health = Health(upkeep, seal.fingerprint, heartbeat, inbox.subscribed, upstreams, no_keys)
@@ -189,7 +193,9 @@ def build_server(
         ):
             yield
 
-    server = FrontEndServer(config, routes, health, running, line.fail_all)
+    operators = OperatorLine(scripts, config.queue)
+    admin = admin_routes(config, seal, redis, operators, keyring, tally)
+    server = FrontEndServer(config, routes, health, running, line.fail_all, admin)
     return server
 
 

@@ -1,4 +1,5 @@
-"""`python -m app.front_end <descriptor> <version>`: one front end, on the socket of its parent.
+"""`python -m app.front_end <descriptor> <version> [<descriptor>]`: one front end, on the socket of
+its parent, and on a second one if operators have a port of their own.
 
 The parent (`app/supervisor.py`) directs it by signals. SIGTERM stops it: it refuses new requests,
 and open answers may finish. SIGINT does not wait for them. SIGHUP makes it hand over to another
@@ -14,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -58,16 +60,12 @@ class FrontEndProcess:
         self._stopping = asyncio.Event()
         self._leaving = asyncio.Event()
 
-    async def run(self, app: Sanic[Any, Any], listener: socket.socket) -> None:
-        """Serve; return when everything has ended."""
-        app.config.MOTD = False
-        self._server: Any = await app.create_server(
-            sock=listener,
-            backlog=BACKLOG,
-            protocol=GatewayProtocol,
-            return_asyncio_server=True,
-            asyncio_server_kwargs={"start_serving": False},
-        )
+    async def run(self, listener: socket.socket, admin: socket.socket | None) -> None:
+        """Serve clients, and operators at a port of their own; return when everything has ended."""
+        clients = await self._server(self._front_end.attach, "gateway", listener)
+        self._servers = [clients]
+        if admin is not None:
+            self._servers.append(await self._server(self._front_end.attach_admin, "admin", admin))
         self._obey_signals()
         await self._start()
         announcing = asyncio.create_task(self._announce())
@@ -76,6 +74,21 @@ class FrontEndProcess:
             await self._outlast_connections()
         announcing.cancel()
         await self._stop()
+
+    async def _server(
+        self, attach: Callable[[Sanic[Any, Any]], None], name: str, listener: socket.socket
+    ) -> Any:
+        """Make a server that does not serve yet. Sanic's has no types."""
+        app: Sanic[Any, Any] = Sanic(name, configure_logging=False, request_class=GatewayRequest)
+        attach(app)
+        app.config.MOTD = False
+        return await app.create_server(
+            sock=listener,
+            backlog=BACKLOG,
+            protocol=GatewayProtocol,
+            return_asyncio_server=True,
+            asyncio_server_kwargs={"start_serving": False},
+        )
 
     def _obey_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -89,16 +102,27 @@ class FrontEndProcess:
 
     def _hand_over(self) -> None:
         self._front_end.hand_over()
-        self._server.close()
+        self._close()
         self._leaving.set()
 
     async def _start(self) -> None:
-        await self._server.startup()
-        await self._server.before_start()
+        for server in self._servers:
+            await server.startup()
+            await server.before_start()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._front_end.joined.wait(), JOIN_PATIENCE)
-        await self._server.start_serving()
-        await self._server.after_start()
+        for server in self._servers:
+            await server.start_serving()
+            await server.after_start()
+
+    def _close(self) -> None:
+        """Accept no more connections."""
+        for server in self._servers:
+            server.close()
+
+    @property
+    def _connections(self) -> list[Any]:
+        return [connection for server in self._servers for connection in server.connections]
 
     async def _announce(self) -> None:
         await self._front_end.joined.wait()
@@ -113,31 +137,35 @@ class FrontEndProcess:
                 )
 
     async def _no_connection(self) -> None:
-        while self._server.connections:  # noqa: ASYNC110 - Sanic has no event for the last one
+        while self._connections:  # noqa: ASYNC110 - Sanic has no event for the last one
             await asyncio.sleep(LOOK)
 
     async def _stop(self) -> None:
-        await self._server.before_stop()  # the open answers finish
-        self._server.close()
-        for connection in list(self._server.connections):
+        for server in self._servers:
+            await server.before_stop()  # the open answers finish
+        self._close()
+        for connection in self._connections:
             connection.close_if_idle()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._no_connection(), LAST_BYTES)
-        for connection in list(self._server.connections):
+        for connection in self._connections:
             connection.abort()
-        await self._server.after_stop()
+        for server in self._servers:
+            await server.after_stop()
 
 
 async def serve(
-    config: settings.Settings, seal: Seal, listener: socket.socket, announcement: int
+    config: settings.Settings,
+    seal: Seal,
+    listener: socket.socket,
+    admin: socket.socket | None,
+    announcement: int,
 ) -> None:
     """Run a front end with the real Redis."""
     front_end = build_server(config, seal, host=host(listener))
     await upgrade(config.redis.role_url, seal.fingerprint)
-    app: Sanic[Any, Any] = Sanic("gateway", configure_logging=False, request_class=GatewayRequest)
-    front_end.attach(app)
     process = FrontEndProcess(front_end, config.server.drain_timeout, announcement)
-    await process.run(app, listener)
+    await process.run(listener, admin)
     if front_end.wrong_version is not None:
         raise front_end.wrong_version
 
@@ -158,7 +186,7 @@ def take_stdout() -> int:
     return taken
 
 
-def main(descriptor: str, version: str) -> None:
+def main(descriptor: str, version: str, admin_descriptor: str = "") -> None:
     """Read the settings and serve."""
     announcement = take_stdout()
     if version != str(VERSION):
@@ -168,13 +196,14 @@ def main(descriptor: str, version: str) -> None:
             " not enough. Stop all roles, then start them."
         )
     listener = socket.socket(fileno=int(descriptor))
+    admin = socket.socket(fileno=int(admin_descriptor)) if admin_descriptor else None
     try:
         config = load()
         restrict_new_files()
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
         collect_rarely()
-        uvloop.run(serve(config, seal, listener, announcement))
+        uvloop.run(serve(config, seal, listener, admin, announcement))
     except (settings.SettingsError, WrongVersionError) as error:
         give_up(str(error))
 

@@ -120,6 +120,9 @@ def _lesser(
             "the upstream fails for everyone; requests are refused until the next attempt, in"
             f" {snapshot.open_for:.0f} s"
         )
+    if snapshot.paused.get("all"):
+        # Here, too, clients are given a retry time, and those that wait are served.
+        yield "an operator has paused the intake of new requests"
     if workers and not snapshot.served:
         yield "no worker has described its upstream yet"
     if repairs:

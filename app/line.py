@@ -163,7 +163,7 @@ class Line:
             LineUnavailable: Redis is unreachable, or too slow.
             KeyRefused, LineFull, WaitTooLong, ModelCapped: the job was refused.
             KeyRevoked, RateLimited, QuotaSpent: the gateway key may have no job now.
-            NoWorker, CircuitOpen: so is every job for now.
+            NoWorker, CircuitOpen, IntakePaused: so is every job for now.
             IdempotencyMismatch, AnswerLost: its idempotency key leads to no answer for it.
         """
         await self._subscribed()

@@ -149,7 +149,15 @@ def state_metrics(snapshot: Snapshot) -> Iterator[Metric]:
         "1 while the upstream fails for everyone: new requests are refused, or one job tests it.",
         snapshot.open_for is not None,
     )
-    yield from (waiting, running, leases, accounts, workers, circuit)
+    paused = GaugeMetricFamily(
+        "gateway_paused",
+        "Pauses that operators have set: of the intake of all jobs, or of keys, upstreams and"
+        " accounts.",
+        labels=["what"],
+    )
+    for what, number in snapshot.paused.items():
+        paused.add_metric([what], number)
+    yield from (waiting, running, leases, accounts, workers, circuit, paused)
 
 
 def upstream_metrics(states: Iterable[UpstreamState]) -> Iterator[Metric]:

@@ -17,7 +17,7 @@ import settings
 from app.http.access_log import entry_of
 from app.http.address import client_address
 from app.http.connection import GatewayHttp
-from app.openai.errors import ApiError, TooManyWrongKeys
+from app.openai.errors import ApiError, Late, TooManyWrongKeys
 from app.tally import Tally
 from app.throttle import Throttle
 
@@ -73,10 +73,19 @@ class Refusals:
         if not failure.late:
             return
         seconds = self._throttle.refuse(self._name(request, failure))
+        waited = await self.wait(request, seconds, failure.late)
+        if failure.retry_after is not None:
+            failure.retry_after = max(0.0, failure.retry_after - waited)
+
+    async def wait(self, request: Request, seconds: float, late: Late = "address") -> float:
+        """Let a client wait for its refusal; return the seconds that it has waited.
+
+        Its handler must hold nothing by then.
+        """
         if not seconds or self._waiting >= WAITING:
-            return
+            return 0.0
         seconds *= uniform(*SPREAD)  # noqa: S311 - not a secret
-        self._tally.count("gateway_late_refusals_total", by=failure.late)
+        self._tally.count("gateway_late_refusals_total", by=late)
         if isinstance(request.stream, GatewayHttp):
             request.stream.protocol.waits()  # a new connection may take its place
         self._waiting += 1
@@ -84,8 +93,7 @@ class Refusals:
             await sleep(seconds)
         finally:
             self._waiting -= 1
-        if failure.retry_after is not None:
-            failure.retry_after = max(0.0, failure.retry_after - seconds)
+        return seconds
 
     def _name(self, request: Request, failure: ApiError) -> str:
         if failure.late == "key":

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -16,6 +16,7 @@ from sanic import HTTPResponse, Request, Sanic
 from sanic.http import Http
 from sanic.response import BaseHTTPResponse
 
+import settings
 from app.health import Health
 from app.http.connections import Connections
 from app.http.framework import configure
@@ -29,7 +30,11 @@ from wire.tokens.text import encoding
 
 logger = logging.getLogger(__name__)
 
-Feature = Callable[[Request], Coroutine[None, None, HTTPResponse | None]]
+Feature = Callable[..., Coroutine[None, None, HTTPResponse | None]]
+
+PROBES = ("/healthz", "/readyz")
+ADMIN_CONNECTIONS = 200
+"""Connections to the port of operators, for each front end."""
 
 LAST_WORDS = 1.0
 """Seconds for sending an error to the clients whose answers did not finish in time."""
@@ -49,6 +54,17 @@ class Route(msgspec.Struct, frozen=True):
     is_feature: bool = False
 
 
+class AdminRoutes(msgspec.Struct, frozen=True):
+    """Routes of operators, all below `path`. `close_streams` ends their event streams."""
+
+    routes: tuple[Route, ...] = ()
+    path: str = ""
+    close_streams: Callable[[], None] = lambda: None
+
+
+NO_ADMIN = AdminRoutes()
+
+
 class FrontEndServer:
     """Serves routes while the context made by `running` lasts; `fail_all` ends open answers."""
 
@@ -59,12 +75,14 @@ class FrontEndServer:
         health: Health,
         running: Callable[[], AbstractAsyncContextManager[None]],
         fail_all: Callable[[str, str], None],
+        admin: AdminRoutes = NO_ADMIN,
     ) -> None:
         self._config = config
         self.routes = tuple(routes)
         self._health = health
         self._running = running
         self._fail_all = fail_all
+        self._admin = admin
         self.wrong_version: WrongVersionError | None = None
         """The reason why it has stopped, if it is this one."""
         self.joined = health.subscribed
@@ -77,18 +95,37 @@ class FrontEndServer:
         self._all_answered = asyncio.Event()
         self._all_answered.set()
         self._is_leaving = False
-        self._connections: Connections | None = None
+        self._connections: list[Connections] = []
         self._drain_by = math.inf
         self._draining: asyncio.Timeout | None = None
 
     def attach(self, app: Sanic[Any, Any]) -> None:
-        """Add the routes, the error handler and the listeners to an app."""
+        """Add the routes, the error handler and the listeners to an app.
+
+        The routes of operators are among them, unless they are for a port of their own.
+        """
+        admin = () if self._config.admin.port else self._admin.routes
+        self._serve(app, self._config.server, (*self.routes, *admin))
+        app.register_listener(self._start, "before_server_start")
+        app.register_listener(self._drain, "before_server_stop")
+        app.register_listener(self._stop, "after_server_stop")
+
+    def attach_admin(self, app: Sanic[Any, Any]) -> None:
+        """Add the routes of operators, and the probes, to the app of a port of their own."""
+        server = replace(self._config.server, cors_origins=(), max_connections=ADMIN_CONNECTIONS)
+        probes = [route for route in self.routes if route.path in PROBES]
+        self._serve(app, server, (*self._admin.routes, *probes))
+        app.state.primary = False  # or Sanic would rewrite its own methods a second time
+
+    def _serve(
+        self, app: Sanic[Any, Any], server: settings.Server, routes: Sequence[Route]
+    ) -> None:
         queue, stream = self._config.queue, self._config.stream
         longest = queue.longest_wait + self._config.longest_answer + stream.keepalive_interval
-        served = Served(f"{self._config.server.api_prefix}/v1", [r.path for r in self.routes])
-        configure(app, longest, self._config.server, served)
-        self._connections = app.ctx.connections
-        for route in self.routes:
+        served = Served(f"{server.api_prefix}/v1", [route.path for route in routes])
+        configure(app, longest, server, served, self._admin.path)
+        self._connections.append(app.ctx.connections)
+        for route in routes:
             handler = self._counted(route.handler) if route.is_feature else route.handler
             app.route(
                 route.path,
@@ -100,15 +137,12 @@ class FrontEndServer:
         app.ctx.logs_requests = self._config.log.requests
         app.register_middleware(self._refuse_while_draining, "request")
         app.register_middleware(self._close_while_leaving, "response")
-        app.register_listener(self._start, "before_server_start")
-        app.register_listener(self._drain, "before_server_stop")
-        app.register_listener(self._stop, "after_server_stop")
 
     def add_work(self, figures: ProcessFigures) -> ProcessFigures:
         """Return figures of this process with the work that it has at this time."""
         return replace(
             figures,
-            connections=len(self._connections or ()),
+            connections=sum(map(len, self._connections)),
             streams=self._open_answers,
             draining=self._is_leaving or self._health.is_stopping,
         )
@@ -120,6 +154,7 @@ class FrontEndServer:
             extra={"event": "front_end_leaving", "open": self._open_answers},
         )
         self._is_leaving = True
+        self._admin.close_streams()
         self._drain_by = asyncio.get_running_loop().time() + self._config.server.drain_timeout
 
     def hurry(self) -> None:
@@ -166,11 +201,11 @@ class FrontEndServer:
         Their jobs are in the line for only a part of that time, or several times.
         """
 
-        async def answer(request: Request) -> HTTPResponse | None:
+        async def answer(request: Request, **named: object) -> HTTPResponse | None:
             self._open_answers += 1
             self._all_answered.clear()
             try:
-                return await feature(request)
+                return await feature(request, **named)
             finally:
                 self._open_answers -= 1
                 if not self._open_answers:
@@ -190,6 +225,7 @@ class FrontEndServer:
 
     async def _drain(self, _: Sanic[Any, Any]) -> None:
         self._health.is_stopping = True
+        self._admin.close_streams()
         until = asyncio.get_running_loop().time() + self._config.server.drain_timeout
         self._drain_by = min(until, self._drain_by)
         logger.info(

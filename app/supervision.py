@@ -19,17 +19,24 @@ TIMEOUT = 20.0
 
 
 class Supervision(msgspec.Struct, frozen=True):
-    """The address that front ends serve, their number, and the seconds for their last answers."""
+    """The addresses that front ends serve, their number, and the seconds for their last answers.
+
+    Without an `admin_port` operators have none of their own.
+    """
 
     host: str
     port: int
     processes: int
     drain_timeout: float
+    admin_host: str = ""
+    admin_port: int = 0
 
 
-def supervision(server: settings.Server) -> Supervision:
+def supervision(config: settings.Settings) -> Supervision:
     """Return the part of the settings that a supervisor needs."""
-    return Supervision(server.host, server.port, server.processes, server.drain_timeout)
+    server = config.server
+    admin = config.admin_address or ("", 0)
+    return Supervision(server.host, server.port, server.processes, server.drain_timeout, *admin)
 
 
 def read_anew() -> Supervision | None:
@@ -49,6 +56,6 @@ def read_anew() -> Supervision | None:
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(msgspec.json.encode(supervision(load().server)).decode())
+        sys.stdout.write(msgspec.json.encode(supervision(load())).decode())
     except settings.SettingsError as error:
         sys.exit(str(error))

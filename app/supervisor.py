@@ -1,9 +1,10 @@
 """The front ends of one listening socket: this process starts, restarts, replaces and stops them.
 
-It holds the socket and serves no requests itself. Each front end is a process of its own that
-inherits the socket, so the kernel passes each connection to a process that accepts, and keeps it
-waiting while there is none. Front ends have sessions of their own, so that a terminal signals only
-this process, and on Linux the kernel kills them when this process is killed.
+It holds the socket, and a second one if operators have a port of their own, and serves no requests
+itself. Each front end is a process of its own that inherits the sockets, so the kernel passes each
+connection to a process that accepts, and keeps it waiting while there is none. Front ends have
+sessions of their own, so that a terminal signals only this process, and on Linux the kernel kills
+them when this process is killed.
 
 On SIGHUP, new front ends are started from the code and the settings of that time. Once all of them
 are ready, the former ones hand over (`app/front_end.py`). If one of the new ones ends before,
@@ -21,6 +22,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Sequence
 from contextlib import suppress
 
 from app.supervision import Supervision, read_anew
@@ -52,7 +54,7 @@ STABLE = 60.0
 class FrontEnds:
     """Front ends that start together. One that dies is restarted, until they are stopped."""
 
-    def __init__(self, listener: socket.socket, supervision: Supervision) -> None:
+    def __init__(self, listeners: Sequence[socket.socket], supervision: Supervision) -> None:
         self.supervision = supervision
         self.patience = supervision.drain_timeout + LEEWAY
         """Seconds within which a stop ends them."""
@@ -62,7 +64,7 @@ class FrontEnds:
         """Set if one exits before that, or if none can serve with these settings and data."""
         self.ended = asyncio.Event()
         """Set once they have been stopped and have exited, or have failed."""
-        self._listener = listener
+        self._listeners = listeners
         self._count = supervision.processes
         self._ready: set[int] = set()
         self._processes: set[Process] = set()
@@ -108,12 +110,12 @@ class FrontEnds:
 
     async def _run_one(self, number: int) -> str:
         """Run a front end until it exits; describe its exit."""
-        descriptor = self._listener.fileno()
+        clients, *admin = (listener.fileno() for listener in self._listeners)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "app.front_end", str(descriptor), str(VERSION)),
+            *(sys.executable, "-m", "app.front_end", *map(str, (clients, VERSION, *admin))),
             stdin=DEVNULL,
             stdout=PIPE,
-            pass_fds=[descriptor],
+            pass_fds=[clients, *admin],
             start_new_session=True,
             preexec_fn=die_with_parent(),
         )
@@ -142,13 +144,18 @@ class FrontEnds:
 
 
 class Supervisor:
-    """All front ends of this process. `is_ours`: no other process will serve the socket later."""
+    """All front ends of this process. `is_ours`: no other process will serve the socket later.
 
-    def __init__(self, listener: socket.socket, supervision: Supervision, *, is_ours: bool) -> None:
-        self._listener = listener
-        self._address = supervision.host, supervision.port
+    `listeners` are the socket for clients, and that of operators if they have one of their own.
+    """
+
+    def __init__(
+        self, listeners: Sequence[socket.socket], supervision: Supervision, *, is_ours: bool
+    ) -> None:
+        self._listeners = listeners
+        self._started_with = supervision
         self._is_ours = is_ours
-        self.current = FrontEnds(listener, supervision)
+        self.current = FrontEnds(listeners, supervision)
         self._former: list[FrontEnds] = []
         self._reloading = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -180,7 +187,7 @@ class Supervisor:
     async def _replace(self, group: asyncio.TaskGroup) -> None:
         """Replace the front ends by new ones, if those become ready."""
         logger.info("reloading: new front ends start", extra={"event": "reload_started"})
-        fresh = FrontEnds(self._listener, await self._read_anew())
+        fresh = FrontEnds(self._listeners, await self._read_anew())
         group.create_task(fresh.run())
         with suppress(TimeoutError):
             async with asyncio.timeout(START_TIMEOUT):
@@ -206,11 +213,11 @@ class Supervisor:
         In that case the new front ends cannot read them either, and say why.
         """
         read = await asyncio.to_thread(read_anew) or self.current.supervision
-        if self._is_ours and (read.host, read.port) != self._address:
-            logger.warning(
-                "server.host or server.port has changed, which takes effect at a restart only",
-                extra={"event": "restart_needed", "host": read.host, "port": read.port},
-            )
+        first = self._started_with
+        if self._is_ours and (read.host, read.port) != (first.host, first.port):
+            _warn("server.host or server.port", read.host, read.port)
+        if (read.admin_host, read.admin_port) != (first.admin_host, first.admin_port):
+            _warn("admin.host or admin.port", read.admin_host, read.admin_port)
         return read
 
     async def _outlast(self, former: FrontEnds) -> None:
@@ -218,7 +225,8 @@ class Supervisor:
             _kill([former])
 
     async def _stop(self) -> None:
-        self._listener.close()  # or clients would wait at a socket that is no longer served
+        for listener in self._listeners:
+            listener.close()  # or clients would wait at a socket that is no longer served
         every = [self.current, *self._former]
         if not self._is_ours:
             self.current.stop(signal.SIGHUP)  # leave new connections to the next process
@@ -233,6 +241,14 @@ class Supervisor:
             if await _ended(every, HURRY):
                 return
         _kill(every)
+
+
+def _warn(changed: str, host: str, port: int) -> None:
+    logger.warning(
+        "%s has changed, which takes effect at a restart only",
+        changed,
+        extra={"event": "restart_needed", "host": host, "port": port},
+    )
 
 
 async def _ended(

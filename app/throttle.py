@@ -43,9 +43,12 @@ class Throttle:
         self._clock = clock
         self._levels: dict[str, _Level] = {}  # those refused longest ago first
 
-    def refuse(self, name: str) -> float:
-        """Count a refusal of a name; return the seconds by which to delay its answer."""
-        level = min(self._level(name) + 1, HIGHEST)
+    def refuse(self, name: str, weight: float = 1.0) -> float:
+        """Count a refusal of a name; return the seconds by which to delay its answer.
+
+        One of a greater weight counts as several.
+        """
+        level = min(self._level(name) + weight, HIGHEST)
         self._levels.pop(name, None)
         while len(self._levels) >= NAMES:
             del self._levels[next(iter(self._levels))]

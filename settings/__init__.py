@@ -480,6 +480,13 @@ class Settings(Schema, frozen=True, kw_only=True):
         return {MAIN: self.upstream, **self.others}
 
     @property
+    def admin_address(self) -> tuple[str, int] | None:
+        """Host and port of operators, if they have a port of their own."""
+        if not (self.admin.is_on and self.admin.port):
+            return None
+        return self.admin.host or self.server.host, self.admin.port
+
+    @property
     def longest_answer(self) -> float:
         """Seconds that an answer may take at most, at any upstream."""
         return max(upstream.max_duration for upstream in self.upstreams.values())

@@ -6,17 +6,12 @@ import asyncio
 from typing import Literal
 
 from settings.credentials import Secret
-from wire.line.claims import Claim
+from wire.line.claims import Claim, Verdict
 from wire.stream.publication import Publication
 from wire.tokens.job import JobTokens
 
-Stop = Literal[
-    "cancel",  # no reader is left
-    "revoked",  # its key was revoked
-    "lost",  # its lease is not ours any more: another process settles the job, we must not
-    "drain",  # this worker is stopping and its time is up
-]
-"""Reason for stopping an attempt."""
+Stop = Literal[Verdict, "drain"]
+"""Reason for stopping an attempt. `drain`: this worker is stopping and its time is up."""
 
 
 class Attempt:

@@ -31,7 +31,7 @@ from wire.line.worker import WorkerLine
 from wire.redis.outage import REDIS_ERRORS, retry
 from wire.redis.trouble import trouble
 from wire.seal import Seal, SealError
-from wire.stream.endings import CANCELLED, KEY_REVOKED, end_state, finish_waiting
+from wire.stream.endings import CANCELLATIONS, CANCELLED, end_state, finish_waiting
 from wire.stream.outbox import Outbox, Superseded
 from workers.attempt import Attempt
 from workers.served import AnyServed
@@ -107,10 +107,8 @@ class Settlement:
 
     async def _settle_stopped(self, attempt: Attempt) -> None:
         match attempt.stopped:
-            case "cancel":
-                await self.finish(attempt, CANCELLED)
-            case "revoked":
-                await self.finish(attempt, KEY_REVOKED)
+            case "cancel" | "revoked" | "operator" as cancelled:
+                await self.finish(attempt, CANCELLATIONS[cancelled])
             case "drain" if attempt.publication.begun:
                 await self.finish(attempt, STOPPED)
             case "drain":
@@ -237,7 +235,7 @@ class Settlement:
         pause = RETRY_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries
         call = partial(self._line.retry, attempt.claim, pause, LONGEST_RETRY_PAUSE, limit)
         result = await self._insist(attempt, partial(call, doubtful=error.doubtful))
-        return result not in ("cancelled", "revoked", "exhausted")
+        return result in ("requeued", "not_current", None)
 
     async def _requeue(
         self,
@@ -248,8 +246,11 @@ class Settlement:
     ) -> None:
         """Requeue a job, or finish it if it was cancelled meanwhile."""
         result = await self._insist(attempt, partial(requeue, attempt.claim, *args, **kwargs))
-        if result in ("cancelled", "revoked"):
-            await self.finish(attempt, KEY_REVOKED if result == "revoked" else CANCELLED)
+        match result:
+            case "cancelled":
+                await self.finish(attempt, CANCELLED)
+            case "revoked" | "operator":
+                await self.finish(attempt, CANCELLATIONS[result])
 
     async def finish(
         self, attempt: Attempt, ending: Ending, *, upstream_failed: bool = False

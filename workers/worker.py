@@ -28,7 +28,7 @@ from wire import VERSION
 from wire.events import Ending, Failed
 from wire.jobs import decode_job, fingerprint
 from wire.line import keys
-from wire.line.commands import Attach, Cancel, Command, decode_command
+from wire.line.commands import Attach, Cancel, Command, Drain, decode_command
 from wire.line.history import History
 from wire.line.presence import Presence
 from wire.line.processes import ProcessFigures
@@ -190,13 +190,21 @@ class Worker:
             self._obey(command)
 
     def _obey(self, command: Command) -> None:
+        if isinstance(command, Drain):
+            logger.info("an operator drains this worker", extra={"event": "drained_by_operator"})
+            self.drain()
+            return
         attempt = self._attempts.get((command.job, command.attempt))
         if attempt is None:
             self._overtaken.append(command)
             return
         match command:
-            case Cancel(revoked=revoked):
-                attempt.stop("revoked" if revoked else "cancel")
+            case Cancel(revoked=True):
+                attempt.stop("revoked")
+            case Cancel(by_operator=True):
+                attempt.stop("operator")
+            case Cancel():
+                attempt.stop("cancel")
             case Attach(front_end=front_end):
                 attempt.publication.attach(front_end)
 

@@ -20,6 +20,7 @@ from app.http.body import SMALL
 from app.http.connection import UNPARSED, GatewayHttp
 from app.http.connections import limited_connections
 from app.http.error_answer import error_answer
+from app.http.isolation import is_below, isolate
 from app.http.pacing import Pacer
 from app.http.unserved import Served, method_not_allowed
 from app.openai.errors import (
@@ -46,9 +47,16 @@ DEPARTURES = 20
 
 
 def configure(
-    app: Sanic[Any, Any], longest_answer: float, server: settings.Server, served: Served
+    app: Sanic[Any, Any],
+    longest_answer: float,
+    server: settings.Server,
+    served: Served,
+    isolated: str = "",
 ) -> None:
-    """Set up an app, except for its routes. An answer takes at most `longest_answer` seconds."""
+    """Set up an app, except for its routes. An answer takes at most `longest_answer` seconds.
+
+    Pages of other origins cannot read answers of paths below `isolated`.
+    """
     app.ctx.server = server
     app.ctx.connections = limited_connections(server)
     app.ctx.departures = Pacer(DEPARTURES)
@@ -69,7 +77,10 @@ def configure(
         entry = entry_of(request)
         entry.answer(response)
         response.headers["x-request-id"] = entry.id
-        _add_cors_headers(request, response, server.cors_origins)
+        if is_below(request.path, isolated):
+            isolate(response)
+        else:
+            _add_cors_headers(request, response, server.cors_origins)
         _discard_unread_body(request, response.status)
 
     app.register_middleware(_answer_preflight, "request")

@@ -20,14 +20,27 @@ def listen(server: settings.Server) -> socket.socket:
     Raises:
         settings.SettingsError: the address cannot be listened on.
     """
+    return _listen("server", server.host, server.port)
+
+
+def listen_for_operators(config: settings.Settings) -> socket.socket | None:
+    """Open the socket that operators connect to, if they have a port of their own.
+
+    Raises:
+        settings.SettingsError: the address cannot be listened on.
+    """
+    return _listen("admin", *config.admin_address) if config.admin_address else None
+
+
+def _listen(section: str, host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(
-            server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         return socket.create_server(address, family=family, backlog=BACKLOG)
     except OSError as error:
         raise settings.SettingsError(
-            f"server.host and server.port: cannot listen on {server.host} port {server.port}: "
+            f"{section}.host and {section}.port: cannot listen on {host} port {port}: "
             f"{(error.strerror or '').partition(' (')[0]}"
         ) from None
 

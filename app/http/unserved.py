@@ -33,6 +33,8 @@ class Served:
         A client that does not know the operator's prefix is not given it: it may be a secret.
         """
         name = f"`{method} {path[:_LONGEST]}`"
+        if not self._api:
+            return NotFound(f"{name} is not served at this port, which is for operators.")
         if path.startswith(f"{self._v1}/"):
             rest = path.removeprefix(f"{self._v1}/").strip("/")
             if (meant := f"{self._v1}/{rest.removeprefix('v1/')}") in self._api:

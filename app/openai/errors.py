@@ -28,7 +28,8 @@
      |- LineUnavailable       503  our fault: Redis is unreachable, or this front end is stopping
      |   |- TooManyConnections
      |   |- NoWorker
-     |   `- CircuitOpen            the upstream's fault
+     |   |- CircuitOpen            the upstream's fault
+     |   `- IntakePaused           an operator's wish
      |- JobFailed                  status and type by the fault in `wire.events.Failed`
      `- InternalError         500  our bug
 
@@ -45,7 +46,7 @@ import msgspec
 
 from wire.events import Failed, Fault
 from wire.line.admission import Allowance, Clash, RefusalReason, Refused
-from wire.stream.endings import REFUSED_US
+from wire.stream.endings import BY_OPERATOR, REFUSED_US
 
 Late = Literal["", "key", "address"]
 
@@ -336,6 +337,12 @@ class CircuitOpen(LineUnavailable):
     code = "upstream_unavailable"
 
 
+class IntakePaused(LineUnavailable):
+    """The operator of this gateway has paused new requests."""
+
+    code = "intake_paused"
+
+
 class NoAccount(LineUnavailable):
     """The upstream accounts of this gateway cannot be used now; new requests are paused."""
 
@@ -370,8 +377,13 @@ _OF_FAULT: dict[Fault, tuple[int, str, str]] = {
 
 assert set(_OF_FAULT) == set(get_args(Fault))  # noqa: S101 - a new fault needs an entry
 
-FAULT_STATUSES = frozenset((status, code) for status, _, code in _OF_FAULT.values())
-"""Status and default code of all faults."""
+FAULT_STATUSES = frozenset(
+    {
+        *((status, code) for status, _, code in _OF_FAULT.values()),
+        (_OF_FAULT["cancelled"][0], BY_OPERATOR),
+    }
+)
+"""Status and default code of all faults, and of a cancellation by an operator."""
 
 _OF_REFUSAL: dict[RefusalReason, tuple[type[ApiError], str | None]] = {
     "key_revoked": (KeyRevoked, None),
@@ -389,6 +401,7 @@ _OF_REFUSAL: dict[RefusalReason, tuple[type[ApiError], str | None]] = {
     "no_account": (NoAccount, None),
     "no_worker": (NoWorker, None),
     "circuit_open": (CircuitOpen, None),
+    "paused": (IntakePaused, None),
 }
 
 assert set(_OF_REFUSAL) == set(get_args(RefusalReason))  # noqa: S101 - a new reason needs an entry

@@ -52,6 +52,7 @@ IN_LINE: Kinds = (
     errors.ModelCapped,
     errors.NoWorker,
     errors.CircuitOpen,
+    errors.IntakePaused,
     errors.NoAccount,
     errors.JobFailed,
 )

@@ -14,12 +14,14 @@ from benchmarks.line import WholeLine
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
 from tests.support.line import LASTING, claim, enqueue, new, present, serve, shared
+from tests.support.operators import ANNA, actions_on
 from tests.support.scripted import HELLO, ScriptedUpstream
 from wire import VERSION
 from wire.gpts import GptInfos
 from wire.items import StoredItems
 from wire.jobs import Attachment, ChatJob, encode_job
 from wire.keyring import Keyring
+from wire.line import keys
 from wire.line.admission import Refused
 from wire.line.history import History
 from wire.line.presence import Presence
@@ -260,6 +262,14 @@ async def scenes(
     await gpts.miss("bearer", "g-2")
     await UploadedFiles(redis, seal, ttl=60.0).put("bearer", FILE, Uploaded("file-1", "a", "", 1))
     await StoredItems(redis, seal, settings.Responses()).put("bearer", {"msg_1": b"item"})
+    actions = actions_on(queue, seal)
+    await actions.pause(ANNA, "all", seconds=60)
+    assert (await actions.resume(ANNA, "all")).result == "resumed"
+    await actions.pause(ANNA, "upstream", "main", 60)
+    assert (await actions.wake(ANNA, "key")).result == "already"
+    await step()
+    await actions.resume(ANNA, "upstream", "main")
+    await redis.set(keys.draining("steady"), "", px=60_000)
     _, issued = await Keyring(redis, seal).new("bot", {"requests_per_minute": 1})
     await enqueue(queue, "limited", key="limited", issued=issued.id)
     await Keyring(redis, seal).revoke(issued.id)

@@ -24,6 +24,7 @@ from wire.line.metrics import HISTOGRAMS
 from wire.line.scripts import modules
 from wire.line.scripts.linking import link
 from wire.line.snapshot import Snapshot, SortSnapshot, TakeSnapshot
+from wire.line.upkeep import PAUSED
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
 
@@ -105,9 +106,8 @@ async def test_the_snapshot_counts_jobs_leases_workers_and_accounts(
 ) -> None:
     def expected(chat: SortSnapshot, resting: int = 0) -> Snapshot:
         sorts = {"chat": chat, "images": SortSnapshot(), "embeddings": SortSnapshot()}
-        return Snapshot(
-            sorts, {"resting": resting, "parked": 0, "limited": 0}, 2, served=1, slots=100
-        )
+        accounts = {"resting": resting, "parked": 0, "limited": 0}
+        return Snapshot(sorts, accounts, 2, served=1, slots=100, paused=dict.fromkeys(PAUSED, 0))
 
     await present(queue)
     assert await queue.snapshot() == expected(SortSnapshot())

@@ -208,7 +208,7 @@ async def test_a_published_job_is_not_retried_when_its_worker_dies(
         0,
         "job",
         claimed.attempt,
-        False,
+        None,
     )
     assert await queue.finish(lapsed.id, lapsed.attempt, "failed", ENTRY, FRAMES)
     assert await queue.reap() == (0, [])

@@ -77,7 +77,7 @@ async def test_a_job_that_has_to_end_ends_even_if_its_worker_dies_first(
     runs = await running(queue, "runs", seal.name("account", identity(ID)))
     await end_jobs(queue, seal, ID, ends_running=True)
     requeued, (stalled,) = await lapse(queue)
-    assert (requeued, stalled.id, stalled.revoked) == (0, runs.id, True)
+    assert (requeued, stalled.id, stalled.cancelled) == (0, runs.id, "revoked")
     assert await finish_stalled(queue, seal, stalled, KEY_REVOKED, NO_TOKENS)
     assert await state(redis, "runs") == b"failed"
     reasons = await redis.hkeys("gateway:metrics")  # type: ignore[misc]  # redis-py: sync or async

@@ -44,6 +44,7 @@ SNAPSHOT = Snapshot(
     {"resting": 2, "parked": 1},
     workers=3,
     shared={"main": {"aside": 2, "ready": 3}},
+    paused={"all": 1, "key": 0},
 )
 
 

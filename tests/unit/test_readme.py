@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import settings
+from app.admin import errors as admin_errors
 from app.openai import errors
 from tests.support.defaults import defaults
 
@@ -20,6 +21,7 @@ TWICE = (
     "docs/upstreams",
     "docs/keys",
     "docs/security",
+    "docs/admin",
 )
 """The pages that are in both languages."""
 PAGES = sorted([*settings.HERE.glob("*.md"), *(settings.HERE / "docs").glob("*.md")])
@@ -82,7 +84,22 @@ def test_both_list_all_errors_and_no_others() -> None:
 def kinds(kind: type[errors.ApiError]) -> list[type[errors.ApiError]]:
     """All kinds of an error that clients can meet; those of a job are those of its fault."""
     own = [each for each in kind.__subclasses__() if each is not errors.JobFailed]
-    return own + [deeper for each in own for deeper in kinds(each)]
+    every = own + [deeper for each in own for deeper in kinds(each)]
+    return [each for each in every if not each.__module__.startswith("app.admin.")]
+
+
+def test_both_list_the_errors_of_operators() -> None:
+    named = [name for name in vars(admin_errors).values() if isinstance(name, type)]
+    ours = [each for each in named if each.__module__ == admin_errors.__name__]
+    codes = {(each.status, each.code) for each in ours if issubclass(each, errors.ApiError)}
+    assert len(codes) > 3
+    for text in both("docs/admin"):
+        listed = {
+            (int(row[0]), code)
+            for row in rows(text, r"\d{3}.*")
+            for code in re.findall(r"`(\w+)`", row[1])
+        }
+        assert codes <= listed
 
 
 @PAIRS

@@ -44,7 +44,7 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     child.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(child))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        running = Supervisor(listener, FIRST, is_ours=True)
+        running = Supervisor([listener], FIRST, is_ours=True)
         life = asyncio.create_task(running.run())
         await marks(tmp_path, "printed", 1)
         yield running
@@ -83,10 +83,11 @@ async def test_a_reload_reads_the_number_of_front_ends_anew(
 
 
 @pytest.mark.usefixtures("running")
+@pytest.mark.parametrize("setting", ["port", "admin_port"])
 async def test_an_address_that_has_changed_needs_a_restart(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, setting: str
 ) -> None:
-    other = msgspec.structs.replace(FIRST, port=2)
+    other = msgspec.structs.replace(FIRST, **{setting: 2})
     await reload(tmp_path, caplog, msgspec.json.encode(other))
     await logged(caplog, "restart_needed")
 
@@ -108,4 +109,4 @@ async def test_settings_that_cannot_be_read_keep_the_former_ones(
 
 
 def test_settings_are_read_by_another_process() -> None:
-    assert supervision.read_anew() == supervision.supervision(load().server)
+    assert supervision.read_anew() == supervision.supervision(load())

@@ -93,6 +93,7 @@ RefusalReason = Literal[
     "no_account",  # all accounts that could run it are set aside
     "no_worker",  # no worker is alive
     "circuit_open",  # the upstream fails for every account
+    "paused",  # an operator has paused the intake, the key, or all that could run it
 ]
 
 

@@ -153,11 +153,14 @@ class BoardUpstream(msgspec.Struct, frozen=True, kw_only=True):
     more_accounts: int = 0
 
 
+PauseKind = Literal["all", "key", "upstream", "account"]
+
+
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
     """An operator's hold on the intake of all jobs, of a key's or of an upstream's, or on an
     account. `name` is empty for all."""
 
-    what: Literal["all", "key", "upstream", "account"]
+    what: PauseKind
     name: str = ""
     since: float = 0.0
     by: str = ""

@@ -6,12 +6,16 @@ from typing import Literal
 
 import msgspec
 
-Verdict = Literal[
-    "lost",  # the lease is not this worker's any more: another process finishes the job
-    "cancel",  # no reader is left: finish it
-    "revoked",  # its key was revoked: finish it
+Cancellation = Literal[
+    "cancel",  # no reader is left
+    "revoked",  # its key was revoked
+    "operator",  # an operator cancelled it
 ]
-"""Reason for which a worker has to stop a job that it holds."""
+"""Reason for which a running job was cancelled: its worker has to stop and finish it."""
+
+Verdict = Literal[Cancellation, "lost"]
+"""Reason for which a worker has to stop a job that it holds. `lost`: the lease is not this worker's
+any more, and another process finishes the job."""
 
 
 Requeued = Literal[
@@ -19,6 +23,7 @@ Requeued = Literal[
     "not_current",  # this attempt is not running any more, or has begun: nothing was changed
     "cancelled",  # it was cancelled meanwhile: it must be finished instead, for its readers
     "revoked",  # its key was revoked meanwhile, and running jobs have to end
+    "operator",  # an operator cancelled it meanwhile
     "exhausted",  # no retries are left, or its deadline passed: it must be finished instead
 ]
 """Result of requeueing a job."""
@@ -47,13 +52,9 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class StalledJob(msgspec.Struct, frozen=True):
-    """A job whose lease expired after it had begun or was cancelled: it must be finished.
-
-    `revoked`: it was cancelled since its key was revoked.
-    """
+    """A job whose lease expired after it had begun or was cancelled: it must be finished."""
 
     id: str
     attempt: int
     front_ends: list[str]
-    cancelled: bool
-    revoked: bool = False
+    cancelled: Cancellation | None = None

@@ -80,6 +80,7 @@ fingerprints = Key("gateway:fingerprints")
 nudge = Key("gateway:nudge:{fingerprint}")
 process = Key("gateway:process:{id}")
 processes = Key("gateway:processes")
+draining = Key("gateway:draining:{worker}")
 
 # The line as a whole.
 later = Key("gateway:later")
@@ -94,6 +95,10 @@ endings = Key("gateway:endings")
 reconciler = Key("gateway:reconciler")
 repaired = Key("gateway:repaired")
 version = Key("gateway:version")
+
+# Operators: their holds, and what they did.
+pauses = Key("gateway:pauses")
+audit = Key("gateway:audit")
 
 _ALL = {name.rstrip("_"): key for name, key in globals().items() if isinstance(key, Key)}
 

@@ -58,6 +58,9 @@ class Histogram(msgspec.Struct, frozen=True):
     bounds: tuple[float, ...]
 
 
+UNFAULTED = ("front_end_lost", "worker_lost", "cancelled_by_operator")
+"""Words for endings that have none of the faults, or are counted apart."""
+
 COUNTERS = (
     Counter("gateway_jobs_total", "Jobs that were accepted into the line.", LANE),
     Counter(
@@ -84,7 +87,7 @@ COUNTERS = (
     Counter(
         "gateway_endings_total",
         "Endings of jobs; every accepted job has one.",
-        LANE | {"reason": ("done", *get_args(Fault), "front_end_lost", "worker_lost")},
+        LANE | {"reason": ("done", *get_args(Fault), *UNFAULTED)},
     ),
     Counter(
         "gateway_usage_tokens_total",

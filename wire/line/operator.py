@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Literal, cast, get_args
+
 import msgspec
 from msgspec.structs import replace
 
 import settings
 from wire.line import keys
-from wire.line.board import Board, BoardJob, Story
+from wire.line.board import Board, BoardJob, Pause, PauseKind, Story
 from wire.line.limits import Limits
+from wire.line.pauses import pause_of, read_pauses
 from wire.line.processes import Processes
 from wire.line.records import read_ending
 from wire.line.scripts import Scripts
+from wire.line.status import FinalState, State
 from wire.line.survey import Survey
-from wire.line.view import LineView
+from wire.line.view import LineView, front_ends, known_word
+
+Paused = Literal[
+    "paused",  # it is paused, or was, and has another end now
+    "already",  # it is paused without an end, and was
+    "unknown",  # there is no such upstream or account
+    "too_many",  # there is the maximum number of pauses
+]
+"""Result of pausing something."""
+
+Drained = Literal[
+    "draining",  # the worker was asked to end
+    "already",  # it has been asked, or stops by itself
+    "unknown",  # no worker of this name is alive
+    "unreachable",  # it does not listen to commands now
+]
+"""Result of draining a worker."""
+
+Stopped = State | Literal["already", "unknown"]
+"""State of a job that an operator cancels: a running one will be finished by its worker. `already`:
+an operator has cancelled it before."""
 
 _AT_ONCE = 500
 """Endings that are read in one call."""
@@ -55,7 +79,55 @@ class OperatorLine(LineView):
         """Return the stories of jobs that have ended, the latest first."""
         return [read_ending(values[b"job"], Story) for _, values in await self._endings("+", limit)]
 
+    async def ping(self) -> None:
+        """Raise redis.RedisError or OSError unless Redis answers."""
+        await self._redis.ping()
+
+    async def pauses(self) -> list[Pause]:
+        """Return all pauses, the oldest first."""
+        return await read_pauses(self._redis)
+
+    async def pause(
+        self, what: PauseKind, name: str, by: str, seconds: float | None = None
+    ) -> tuple[Paused, Pause | None]:
+        """Pause the intake of all jobs or of a key's, an upstream, or an account; or change the end
+        of a pause: after that time, or none. Returns the pause, too, if there is one.
+        """
+        ms = "" if seconds is None else round(seconds * 1000)
+        result, *stored = await self._run("pause", what, name, by, ms)
+        pause = pause_of(f"{what} {name}", stored[0]) if stored and stored[0] else None
+        return cast(Paused, known_word(result, get_args(Paused))), pause
+
+    async def resume(self, what: PauseKind, name: str) -> bool:
+        """End a pause. Returns False if there is none."""
+        return bool(await self._run("resume", what, name))
+
+    async def wake(self, account: str) -> bool | None:
+        """Use an account again at once, for all its models. Returns False if it can be used
+        already, None if it is unknown.
+        """
+        woken = await self._run("wake", account)
+        return None if woken < 0 else bool(woken)
+
+    async def cancel(self, id: str) -> tuple[Stopped, list[str]]:
+        """Cancel a running job through its worker. Returns the state of the job, and its front
+        ends: a waiting one is left to the caller, who has an ending for them.
+        """
+        state, readers = await self._run("stop", id)
+        return cast(Stopped, known_word(state, _STOPPED)), front_ends(readers)
+
+    async def drain(self, worker: str) -> Drained:
+        """Ask a worker to finish its jobs, claim no more, and end."""
+        return cast(Drained, known_word(await self._run("drain", worker), get_args(Drained)))
+
+    async def knows_key(self, key: str) -> bool:
+        """Return True if something is known of a key, given by its HMAC."""
+        return bool(await self._redis.exists(keys.key(key), keys.waits(key)))
+
     async def _endings(self, before: str, limit: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         entries: list[tuple[bytes, dict[bytes, bytes]]]
         entries = await self._redis.xrevrange(keys.endings, max=before, count=limit)
         return entries
+
+
+_STOPPED = ("waiting", "running", *get_args(FinalState), "already", "unknown")

@@ -22,7 +22,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     `open_for` is the number of seconds until the upstream is tried again, None if its circuit is
     closed; `settling` the number of seconds until jobs are claimed again after a disturbance;
     `served` the number of upstreams that live workers have described, and `slots` the number of
-    their slots.
+    their slots; `paused` that of the pauses, by their kind.
     """
 
     sorts: dict[str, SortSnapshot]
@@ -33,6 +33,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     served: int = 0
     shared: dict[str, dict[str, int]] = {}
     slots: int = 0
+    paused: dict[str, int] = {}
 
 
 TakeSnapshot = Callable[[], Awaitable[Snapshot]]

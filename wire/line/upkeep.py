@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from wire.jobs import Sort
 from wire.line import keys
-from wire.line.claims import StalledJob
+from wire.line.claims import Cancellation, StalledJob
 from wire.line.snapshot import Snapshot, SortSnapshot
 from wire.line.view import LineView, front_ends
 
-SHARED = ("aside", "resting", "parked", "ready")
+SHARED = ("paused", "aside", "resting", "parked", "ready")
 """States of an account that keys share, in the order of `snapshot.lua`."""
+
+PAUSED = ("all", "key", "upstream", "account")
+"""Kinds of pauses, in the order of `snapshot.lua`."""
 
 MAX_CRASHES = 3
 """Number of crashed workers after which a job is not tried again."""
@@ -31,9 +34,7 @@ class UpkeepLine(LineView):
         """
         requeued, stalled = await self._run("reap", self._lease, self._gap, MAX_CRASHES)
         return requeued, [
-            StalledJob(
-                id.decode(), int(attempt), front_ends(readers), bool(cancel), cancel == b"revoked"
-            )
+            StalledJob(id.decode(), int(attempt), front_ends(readers), _cancellation(cancel))
             for id, attempt, readers, cancel in stalled
         ]
 
@@ -106,9 +107,17 @@ class UpkeepLine(LineView):
 
     async def snapshot(self) -> Snapshot:
         """Count jobs, leases, accounts and workers."""
-        sorts, accounts, workers, open_for, settling, served, shared, slots = await self._run(
-            "snapshot", self._gap
-        )
+        (
+            sorts,
+            accounts,
+            workers,
+            open_for,
+            settling,
+            served,
+            shared,
+            slots,
+            paused,
+        ) = await self._run("snapshot", self._gap)
         resting, parked, limited = accounts
         return Snapshot(
             {sort.decode(): SortSnapshot(*numbers) for sort, *numbers in sorts},
@@ -119,4 +128,18 @@ class UpkeepLine(LineView):
             served,
             {name.decode(): dict(zip(SHARED, of, strict=True)) for name, *of in shared},
             slots,
+            dict(zip(PAUSED, paused, strict=True)),
         )
+
+
+def _cancellation(mark: bytes) -> Cancellation | None:
+    """Decode the mark of a job that is being cancelled: empty if it is not."""
+    match mark:
+        case b"":
+            return None
+        case b"revoked":
+            return "revoked"
+        case b"operator":
+            return "operator"
+        case _:
+            return "cancel"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wire.events import UNNUMBERED, Batch, Ending, Failed
-from wire.line.claims import StalledJob
+from wire.line.claims import Cancellation, StalledJob
 from wire.line.status import FinalState
 from wire.line.usage import Tokens
 from wire.line.view import LineView
@@ -14,6 +14,13 @@ from wire.stream import log
 from wire.stream.frames import seal_frames
 
 CANCELLED = Failed("cancelled", "The request was cancelled.", "cancelled")
+BY_OPERATOR = "cancelled_by_operator"
+"""Code of the ending of a job that an operator cancelled, and the word under which it is counted.
+To older releases it is a job that was cancelled."""
+
+CANCELLED_BY_OPERATOR = Failed(
+    "cancelled", "The operator of this gateway cancelled the request.", BY_OPERATOR
+)
 KEY_REVOKED = Failed("key_revoked", "This API key has been revoked.")
 WAITED_TOO_LONG = Failed(
     "waited_too_long", "The request waited too long. Retry when fewer requests are waiting."
@@ -27,6 +34,19 @@ REFUSED = Failed(
     "The upstream refuses the credential of this gateway. Its operator has to correct it.",
     REFUSED_US,
 )
+
+
+CANCELLATIONS: dict[Cancellation, Failed] = {
+    "cancel": CANCELLED,
+    "revoked": KEY_REVOKED,
+    "operator": CANCELLED_BY_OPERATOR,
+}
+"""Ending of a job that was cancelled, by the reason for it."""
+
+
+def counted_as(failed: Failed) -> str:
+    """Return the word under which an ending is counted."""
+    return BY_OPERATOR if failed == CANCELLED_BY_OPERATOR else failed.fault
 
 
 def end_state(ending: Ending) -> FinalState:
@@ -44,7 +64,7 @@ async def finish_stalled(
     batch = Batch(job.id, job.attempt, UNNUMBERED, [failed])
     entry, frames = log.seal_entry(seal, batch), seal_frames(seal, job.front_ends, batch)
     state = end_state(failed)
-    reason = failed.fault if job.cancelled else "worker_lost"
+    reason = counted_as(failed) if job.cancelled else "worker_lost"
     return await line.finish(
         job.id, job.attempt, state, entry, frames, reason=reason, tokens=tokens
     )
@@ -56,4 +76,5 @@ async def finish_waiting(
     """Finish a waiting job. False: it is not waiting any more."""
     batch = Batch(id, 0, 0, [failed])
     entry, frames = log.seal_entry(seal, batch), seal_frames(seal, front_ends, batch)
-    return await line.finish_waiting(id, end_state(failed), entry, frames, reason=failed.fault)
+    reason = counted_as(failed)
+    return await line.finish_waiting(id, end_state(failed), entry, frames, reason=reason)

@@ -31,7 +31,7 @@ from wire.redis.outage import Outage
 from wire.seal import Seal
 from wire.stream import log
 from wire.stream.channel import Channel, PublishingLine
-from wire.stream.endings import end_state
+from wire.stream.endings import counted_as, end_state
 from wire.stream.frames import seal_frame, seal_frames
 from wire.stream.publication import Publication
 
@@ -128,7 +128,7 @@ class Outbox:
             end_state(ending),
             entry,
             seal_frames(self._seal, publication.front_ends, last),
-            reason=ending.fault if isinstance(ending, Failed) else "",
+            reason=counted_as(ending) if isinstance(ending, Failed) else "",
             upstream_failed=upstream_failed,
             tokens=tokens,
         )

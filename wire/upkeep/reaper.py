@@ -17,8 +17,7 @@ from wire.seal import Seal, SealError
 from wire.stream import log
 from wire.stream.channel import Channel
 from wire.stream.endings import (
-    CANCELLED,
-    KEY_REVOKED,
+    CANCELLATIONS,
     WAITED_TOO_LONG,
     finish_stalled,
     finish_waiting,
@@ -65,8 +64,7 @@ async def reap(line: UpkeepLine, channel: Channel, seal: Seal) -> None:
     for job in stalled:
         request = await _request(line, seal, job.id)
         tokens = await _logged_tokens(channel, seal, job.id, request) if request else NO_TOKENS
-        cancelled = KEY_REVOKED if job.revoked else CANCELLED
-        failed = cancelled if job.cancelled else WORKER_LOST
+        failed = CANCELLATIONS[job.cancelled] if job.cancelled else WORKER_LOST
         if await finish_stalled(line, seal, job, failed, tokens) and not job.cancelled:
             _log("a lease expired in the middle of an answer", "worker_lost", job.id, request)
 

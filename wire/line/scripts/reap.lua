@@ -2,7 +2,7 @@
 -- Leases that expired: their workers died, or lost their connection to Redis. Jobs of which nothing was
 -- published are requeued in their old place; the caller must publish the ending of the others.
 -- ARGV: lease, gap (ms), number of crashed workers after which a job is not tried again.
--- Returns {number of requeued jobs, {{id, attempt, readers, 'revoked' or 1 if it was cancelled, else ''}, ...}}.
+-- Returns {number of requeued jobs, {{id, attempt, readers, 'revoked', 'operator' or 1 if it was cancelled, else ''}, ...}}.
 local lease, gap, max_crashes = unpack(ARGV)
 
 local calm = pulse.undisturbed(tonumber(gap))

@@ -2,7 +2,7 @@
 -- A worker's heartbeat: its presence, and the leases of all its jobs, in one call. ARGV: worker, its
 -- presence as JSON, lifetime of the presence (ms), lease, gap, then id, attempt and tokens so far of each job.
 -- Returns a list of {id, word}: 'lost' (the lease is not this worker's any more), 'cancel' (no reader
--- is left) or 'revoked' (the job's key was revoked).
+-- is left), 'revoked' (the job's key was revoked) or 'operator' (one has cancelled it).
 local worker, presence, presence_ttl, lease, gap = unpack(ARGV, 1, 5)
 
 redis.call('SET', keys.worker(worker), presence, 'PX', presence_ttl)
@@ -27,7 +27,7 @@ for i = 6, #ARGV, 3 do
     leases.hold(id, hash.some(keys.job(id), unpack(leases.FIELDS)), clock.now + lease)
     if tokens ~= '0' then redis.call('HSET', keys.job(id), 'tokens', tokens) end
     local abandoned = calm > tonumber(lease) and not jobs.has_reader(readers) and not jobs.orphan(id)
-    if cancel or abandoned then verdicts[#verdicts + 1] = {id, cancel == 'revoked' and cancel or 'cancel'} end
+    if cancel or abandoned then verdicts[#verdicts + 1] = {id, cancel and cancel ~= '1' and cancel or 'cancel'} end
   end
 end
 return verdicts

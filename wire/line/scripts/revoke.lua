@@ -23,6 +23,6 @@ end
 
 local running = redis.call('ZRANGE', keys.running(key), 0, -1)
 for _, id in ipairs(ends_running and running or {}) do
-  if redis.call('HGET', keys.job(id), 'cancel') ~= 'revoked' then jobs.cancel(id, true) end
+  if redis.call('HGET', keys.job(id), 'cancel') ~= 'revoked' then jobs.cancel(id, 'revoked') end
 end
 return {line.number_of(key) - #waiting + #running, unpack(waiting)}

@@ -1,10 +1,11 @@
--- needs: accounts, clock, keys, pulse, upstreams, vocabulary
+-- needs: accounts, clock, keys, pauses, pulse, upstreams, vocabulary
 -- Numbers of jobs, accounts and workers now. Returns {{sort, waiting, running, leases}, ...}, {keys' own accounts
 -- that cool down, families that are parked for them, accounts that may hold fewer}, workers, time until the first
 -- circuit closes if those of all upstreams are open (ms; 0: a probe may be sent; -1: not all are open), time for which
--- the line settles (ms), upstreams that live workers serve, {{upstream with shared accounts, how many of them were set
--- aside and have given no answer since, else cool down, else are parked for some model, else are ready}, ...}, slots
--- of the upstreams that live workers serve.
+-- the line settles (ms), upstreams that live workers serve, {{upstream with shared accounts, how many of them are paused,
+-- else were set aside and have given no answer since, else cool down, else are parked for some model, else are ready},
+-- ...}, slots of the upstreams that live workers serve, pauses of the intake of all jobs, of keys, of upstreams, of
+-- accounts.
 -- ARGV: gap (ms).
 local names, sorts, soonest, served, slots = upstreams.all(), {}, nil, 0, 0
 for i, sort in ipairs(vocabulary.sorts) do
@@ -27,9 +28,11 @@ for _, entry in ipairs(redis.call('ZRANGEBYSCORE', keys.later, clock.now, '+inf'
 end
 local shared = {}
 for _, name in ipairs(names) do
-  local aside, resting, parked, ready = 0, 0, 0, 0
+  local paused, aside, resting, parked, ready = 0, 0, 0, 0, 0
   for _, account in ipairs(upstreams.accounts(name)) do
-    if accounts.set_aside_for(account) then
+    if accounts.is_paused(account) then
+      paused = paused + 1
+    elseif accounts.set_aside_for(account) then
       aside = aside + 1
     elseif later.account[account] then
       resting = resting + 1
@@ -40,11 +43,13 @@ for _, name in ipairs(names) do
     end
     later.account[account], later.family[account] = nil, nil
   end
-  if aside + resting + parked + ready > 0 then shared[#shared + 1] = {name, aside, resting, parked, ready} end
+  if paused + aside + resting + parked + ready > 0 then
+    shared[#shared + 1] = {name, paused, aside, resting, parked, ready}
+  end
 end
-local resting, parked = 0, 0
+local resting, parked, numbers = 0, 0, pauses.numbers()
 for _, number in pairs(later.account) do resting = resting + number end
 for _, number in pairs(later.family) do parked = parked + number end
 return {sorts, {resting, parked, redis.call('SCARD', keys.limited)},
   redis.call('ZCOUNT', keys.workers, clock.now, '+inf'), soonest or -1, pulse.settling(tonumber(ARGV[1])),
-  served, shared, slots}
+  served, shared, slots, {numbers.all, numbers.key, numbers.upstream, numbers.account}}

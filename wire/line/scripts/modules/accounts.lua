@@ -1,4 +1,4 @@
--- needs: clock, durations, hash, keys
+-- needs: clock, durations, hash, keys, pauses
 -- Accounts: what jobs run on. Each has slots, of which running jobs hold one each.
 --
 -- A key that is passed through to the upstream has an account of its own, which has the key's name: its jobs
@@ -6,7 +6,8 @@
 -- the model of a lane.
 --
 -- A shared account that failed by itself, since its token was refused for example, is set aside: it cools down,
--- and is then tried with one job at a time until an answer begins.
+-- and is then tried with one job at a time until an answer begins. An account that an operator has paused gets no job
+-- until it is resumed, besides all that.
 local accounts = {}
 
 local SHORTEST, LONGEST = durations.MINUTE, durations.HOUR -- for which an account is set aside, doubling
@@ -43,12 +44,15 @@ function accounts.is_parked(account, family)
   return redis.call('ZSCORE', keys.later, 'family ' .. account .. ' ' .. family)
 end
 
--- Time (ms) until which a family is parked for an account, and until which the account cannot be used for
--- it; in the past, or 0, if it can.
+-- Time (ms) until which an operator has paused an account, until which a family is parked for it, and until which the
+-- account cannot be used for it; in the past, or 0, if it can.
+function accounts.paused_until(account) return pauses.until_('account', account) end
 function accounts.parked_until(account, family) return tonumber(accounts.is_parked(account, family) or 0) end
 function accounts.blocked_until(account, family)
-  return math.max(tonumber(accounts.is_cooling(account) or 0), accounts.parked_until(account, family))
+  return math.max(tonumber(accounts.is_cooling(account) or 0), accounts.parked_until(account, family),
+    accounts.paused_until(account))
 end
+function accounts.is_paused(account) return pauses.holds('account', account) end
 
 -- Reason for which an account was set aside, until it has given an answer; nil without one.
 function accounts.set_aside_for(account) return redis.call('HGET', keys.account(account), 'aside') or nil end
@@ -64,8 +68,10 @@ function accounts.spent_until(account, family)
   return math.max(accounts.aside_until(account), accounts.parked_until(account, family))
 end
 
--- Conversations that an account may hold now, of this family of models: none, if it is set aside or parked.
+-- Conversations that an account may hold now, of this family of models: none, if it is set aside or parked, and those
+-- that it holds, if it is paused.
 function accounts.usable(account, family)
+  if accounts.is_paused(account) then return redis.call('SCARD', keys.holds(account)) end
   local cap, aside = accounts.cap(account)
   if aside and accounts.is_cooling(account) or family and accounts.is_parked(account, family) then return 0 end
   return cap
@@ -84,7 +90,14 @@ function accounts.set_aside(account, reason, pause)
   accounts.cool_down(account, clock.now + pause)
 end
 
--- Use an account again, for all its models: its token has changed, and nothing is known of the new one.
+-- True if an account cools down, was set aside, or may hold fewer jobs than it has slots.
+function accounts.is_held_back(account)
+  local aside, rest, learned = hash.get(keys.account(account), 'aside', 'rest', 'learned')
+  return (aside or rest or learned or accounts.is_cooling(account)) and true or false
+end
+
+-- Use an account again, for all its models: its token has changed, and nothing is known of the new one; or an operator
+-- wants it.
 function accounts.wake(account, families)
   redis.call('HDEL', keys.account(account), 'aside', 'rest', 'learned')
   redis.call('SREM', keys.limited, account)

@@ -1,4 +1,4 @@
--- needs: breaker, clock, forecast, keys, line, pulse, queue, service, strangers, upstreams, vocabulary
+-- needs: breaker, clock, forecast, keys, line, pauses, pulse, queue, service, strangers, upstreams, vocabulary
 -- Admission of jobs. A refused client gets a retry time. Times given to one key never go backwards, so
 -- refused clients form a virtual queue outside the line. Around that time a place is kept for them,
 -- against clients without a promise.
@@ -90,12 +90,14 @@ local function no_upstream(lane, limits)
   if #live == 0 then return 'no_worker', limits.lease end
   for _, name in ipairs(live) do
     local open = upstreams.open_for(name)
-    if not open then return end
-    if open == 0 then
-      if not breaker.probe(name) and queue.is_empty(lane) then return end -- it will be the probe
-      open = 5000
+    if not upstreams.is_paused(name) then
+      if not open then return end
+      if open == 0 then
+        if not breaker.probe(name) and queue.is_empty(lane) then return end -- it will be the probe
+        open = 5000
+      end
+      soonest = math.min(soonest, open)
     end
-    soonest = math.min(soonest, open)
   end
   return 'circuit_open', soonest
 end
@@ -107,6 +109,8 @@ function admission.refusal(job, limits)
   local lane, key = job.lane, job.key
   local refused = strangers.refused_for(key)
   if refused > 0 then return 'key_refused', refused, false end
+  local paused = math.max(pauses.intake_until(key), upstreams.paused_until(job))
+  if paused > clock.now then return 'paused', pauses.retry(paused) end
   local reason, retry = no_upstream(lane, limits)
   if reason then return reason, retry end
 

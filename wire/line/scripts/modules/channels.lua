@@ -9,9 +9,9 @@ function channels.publish(from)
   for i = from, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end
 end
 
--- Send a command to a worker; wire/line/commands.py describes the commands.
+-- Send a command to a worker; wire/line/commands.py describes the commands. Returns 0 if it does not listen.
 function channels.command(worker, command)
-  redis.call('PUBLISH', keys.worker(worker), cmsgpack.pack(command))
+  return redis.call('PUBLISH', keys.worker(worker), cmsgpack.pack(command))
 end
 
 return channels

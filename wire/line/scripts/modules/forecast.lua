@@ -46,6 +46,7 @@ local function seats_of(job)
     queued = 0,
     jobs = {},
     blocked = {},
+    paused = {},
     earliest = {},
   }
   local function add(id, since)
@@ -88,6 +89,12 @@ local function own_before(job)
     end
   end
   return number, work, lane_number, lane_work
+end
+
+-- Wait (ms) until an operator's pause of all that could run a job is over; 0 if there is none.
+local function pause_of(job)
+  local its = seats_of(job)
+  return math.max(0, once(its.paused, job.lane, upstreams.paused_until, job) - clock.now)
 end
 
 -- Wait (ms) in the key's own line, behind `own` jobs with `work` slot time: one conversation ends,
@@ -236,13 +243,14 @@ function forecast.wait(job, limits)
   end
 
   local place, before, certain = before_in_lane(now, job, tag, own)
+  local paused = pause_of(job)
   local function wait_for(work)
     local wait = 0
     if place + 1 > free then
       -- At least 1 ms: 0 says that a slot is free, however short answers are.
       wait = math.max(1, (work + own_work + begins - free * mean) / mine) + now.settling * math.min(1, free / mine)
     end
-    return math.floor(math.max(wait, own_wait, now.settling))
+    return math.floor(math.max(wait, own_wait, now.settling, paused))
   end
   local doubt = DOUBT * math.max(varies, before / (before + own_work + 1))
   certain = known and wait_for(certain) * (1 - doubt) * service.certain(lane) or 0

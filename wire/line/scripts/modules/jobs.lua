@@ -70,12 +70,12 @@ function jobs.is_current(id, attempt)
 end
 
 -- Reason why an attempt's job may not be requeued: 'not_current', as another attempt is running, or
--- something was published; 'cancelled' meanwhile, or 'revoked', as its key was: it must be finished
--- instead. nil if it may.
+-- something was published; 'cancelled' meanwhile, or 'revoked', as its key was, or by an 'operator': it must be
+-- finished instead. nil if it may.
 function jobs.obstacle(id, attempt)
   local published, cancel = hash.get(keys.job(id), 'published', 'cancel')
   if not jobs.is_current(id, attempt) or published then return 'not_current' end
-  return cancel and (cancel == 'revoked' and cancel or 'cancelled') or nil
+  return cancel and (cancel == '1' and 'cancelled' or cancel) or nil
 end
 
 -- The last requeues of a job with this one, as JSON, for operators.
@@ -111,16 +111,16 @@ function jobs.requeue(id, reason, not_before)
 end
 
 -- Finish a waiting job, or have the worker of a running one finish it. Returns 'cancelled', 'running'
--- or 'gone'. `revoked`: since its key was revoked.
-function jobs.cancel(id, revoked)
+-- or 'gone'. `why`: 'revoked', since its key was, or 'operator'; nil if no reader is left.
+function jobs.cancel(id, why)
   local state, worker, attempt = hash.get(keys.job(id), 'state', 'worker', 'attempt')
   if state == 'waiting' then
     jobs.finish(id, 'cancelled', 'cancelled')
     return 'cancelled'
   elseif state == 'running' then
     -- The mark is for the worker's next renewal, in case this message is lost.
-    redis.call('HSET', keys.job(id), 'cancel', revoked and 'revoked' or 1)
-    channels.command(worker, {'cancel', id, tonumber(attempt), revoked == true})
+    redis.call(why and 'HSET' or 'HSETNX', keys.job(id), 'cancel', why or 1)
+    channels.command(worker, {'cancel', id, tonumber(attempt), why == 'revoked', why == 'operator'})
     return 'running'
   end
   return 'gone'
@@ -164,7 +164,9 @@ function jobs.resume_due()
   for _, entry in ipairs(redis.call('ZRANGEBYSCORE', keys.later, '-inf', clock.now, 'LIMIT', 0, 100)) do
     redis.call('ZREM', keys.later, entry)
     local kind, name = string.match(entry, '^(%a+) (%S+)')
-    if kind == 'account' or kind == 'family' then
+    if kind == 'pause' then
+      line.resume(string.match(entry, '^pause (%a+) (.*)$'))
+    elseif kind == 'account' or kind == 'family' then
       line.fill_seats(name) -- of the key whose own account it is, if it is
       channels.nudge()
     elseif kind == 'orphan' then

@@ -1,12 +1,12 @@
--- needs: accounts, channels, durations, fairness, hash, keys, lanes, leases, queue
+-- needs: accounts, channels, durations, fairness, hash, keys, lanes, leases, pauses, queue
 -- Places of waiting jobs. A waiting job is in exactly one place:
 --   line:<key>:<lane>:<family>  its key has no free seat for it; ordered by fair shares among the key's users
 --   later                    it is tried again at a later time (the upstream failed before it answered)
 --   the queue                arq's sorted set, one per lane, ordered by fair shares among keys;
 --                            every job in it may be claimed now, lowest score first
 -- A job in the queue, or running, occupies one of its key's seats. A key has a seat if it may have one more
--- job at once and, for a job on its own account, if that has a free slot, is not cooling down, and is not
--- parked for the family. So a full key blocks no other, and claiming never has to look for a job that may run.
+-- job at once and, for a job on its own account, if that has a free slot, is not paused, is not cooling down, and is
+-- not parked for the family. So a full key blocks no other, and claiming never has to look for a job that may run.
 local line = {}
 
 local CORRECTED = 1000 -- jobs in a queue whose tags are corrected
@@ -73,7 +73,8 @@ end
 -- Free seats of a key: of all its jobs, and of those on its own account. `number` is that of its jobs in the
 -- queues, `own` of them on its own account.
 local function free_seats(key, number, own)
-  local own_free = accounts.is_cooling(key) and 0 or accounts.free(key) - own
+  local held_back = accounts.is_cooling(key) or accounts.is_paused(key)
+  local own_free = held_back and 0 or accounts.free(key) - own
   local cap = line.cap(key)
   if cap == math.huge then return cap, own_free end
   return cap - number - redis.call('ZCARD', keys.running(key)), own_free
@@ -176,6 +177,14 @@ end
 function line.reseat(key)
   unseat(key, function() return true end)
   line.fill_seats(key)
+end
+
+-- End a pause: an account of a key's own has its seats again. True if there was one.
+function line.resume(what, name)
+  if not pauses.remove(what, name) then return false end
+  if what == 'account' then line.fill_seats(name) end
+  channels.nudge()
+  return true
 end
 
 -- Put a job that was requeued into its key's line. One that comes after it there leaves the queue of their lane.

@@ -2,14 +2,16 @@
 -- Free slots of the upstreams that a claim is for, and the choice among them.
 local openings = {}
 
--- Shared accounts of an upstream that are not set aside, with the slots that each has, and has free now; and the sums
--- of both.
+-- Shared accounts of an upstream that are neither set aside nor paused, with the slots that each has, and has free now;
+-- and the sums of both, with the jobs that still run on paused ones.
 local function shared_accounts(upstream)
   local found, sum, free = {}, 0, 0
   for _, name in ipairs(upstreams.accounts(upstream)) do
     local cap, aside = accounts.cap(name)
     local cooling = accounts.is_cooling(name)
-    if not (aside and cooling) then
+    if accounts.is_paused(name) then
+      sum = sum + cap - accounts.free(name, cap)
+    elseif not (aside and cooling) then
       local account = {name = name, cap = cap, free = cooling and 0 or math.max(0, accounts.free(name, cap))}
       found[#found + 1], sum, free = account, sum + cap, free + account.free
     end
@@ -22,7 +24,7 @@ end
 -- room for.
 local function of(upstream, most)
   local record = upstreams.record(upstream)
-  if not record then return end
+  if not record or upstreams.is_paused(upstream) then return end
   local shared, sum, free = shared_accounts(upstream)
   local opening = {upstream = upstream, cap = upstreams.cap(upstream, sum), running = 0, held = {}, accounts = shared}
   for sort in pairs(record.reserves) do

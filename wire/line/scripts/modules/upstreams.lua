@@ -1,4 +1,4 @@
--- needs: accounts, clock, hash, keys, lanes
+-- needs: accounts, clock, hash, keys, lanes, pauses
 -- Upstreams, as the workers describe them: their accounts, the lanes that they serve, and their slots, for all
 -- jobs and for those of one sort. An upstream may serve lanes of keys' own accounts, lanes of shared accounts, or
 -- both, within one cap.
@@ -72,11 +72,14 @@ function upstreams.is_served_elsewhere(lane, name)
   return false
 end
 
--- Upstreams of a lane that take jobs now: live ones whose circuit is closed.
+-- True if an operator has paused an upstream.
+function upstreams.is_paused(name) return pauses.holds('upstream', name) end
+
+-- Upstreams of a lane that take jobs now: live ones that are not paused, and whose circuit is closed.
 local function taking(lane)
   local found = {}
   for _, name in ipairs(upstreams.live(lane)) do
-    if not upstreams.open_for(name) then found[#found + 1] = name end
+    if not upstreams.open_for(name) and not upstreams.is_paused(name) then found[#found + 1] = name end
   end
   return found
 end
@@ -238,6 +241,18 @@ end
 function upstreams.blocked_until(job)
   if lanes.is_own(job.lane) then return accounts.blocked_until(job.key, job.family) end
   return soonest_of_all(job.lane, accounts.blocked_until)
+end
+
+-- Time (ms) until which operators have paused all that could run a job; in the past, or 0, if they have not.
+function upstreams.paused_until(job)
+  if not pauses.any() then return 0 end
+  local earliest = math.huge
+  for _, name in ipairs(expected(job.lane)) do
+    local of_accounts = soonest(name, job.lane, accounts.paused_until)
+    earliest = math.min(earliest, math.max(pauses.until_('upstream', name), of_accounts))
+  end
+  local own = lanes.is_own(job.lane) and accounts.paused_until(job.key) or 0
+  return math.max(own, earliest < math.huge and earliest or 0)
 end
 
 -- Time (ms) until which each account that could run a job has used up its models, or is set aside; in the past, or

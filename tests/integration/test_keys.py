@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import settings
@@ -46,11 +47,12 @@ class Row(NamedTuple):
     type: str
     fields: set[str]
     expires: str
+    names: re.Pattern[str]
 
-    @property
-    def pattern(self) -> str:
-        """The names of such keys."""
-        return re.sub(r"<\w+>", "[^:]+", self.key.replace("<lane>", "<sort>(:<model>)?"))
+
+def names(key: str) -> re.Pattern[str]:
+    """The names of such keys."""
+    return re.compile(re.sub(r"<\w+>", "[^:]+", key.replace("<lane>", "<sort>(:<model>)?")))
 
 
 def table() -> Iterator[Row]:
@@ -58,7 +60,8 @@ def table() -> Iterator[Row]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 5 and re.match(r"`(gateway|arq):", cells[0]):
             named = set(re.findall(r"`(\w+)`", cells[2]))
-            yield Row(cells[0].strip("`"), cells[1], named, cells[4])
+            key = cells[0].strip("`")
+            yield Row(key, cells[1], named, cells[4], names(key))
 
 
 ROWS = list(table())
@@ -85,8 +88,9 @@ async def look(redis: Redis) -> list[Seen]:
     return seen
 
 
+@cache
 def row_of(key: str) -> Row:
-    found = [row for row in ROWS if re.fullmatch(row.pattern, key)]
+    found = [row for row in ROWS if row.names.fullmatch(key)]
     assert len(found) == 1, f"{key}: {len(found)} rows of the table"
     return found[0]
 

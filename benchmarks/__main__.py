@@ -18,6 +18,7 @@ from benchmarks import (
     honesty,
     idle,
     length,
+    operators,
     promises,
     random_lines,
     stalls,
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "random_lines": random_lines.main,
     "stalls": stalls.main,
     "abuse": abuse.main,
+    "operators": operators.main,
 }
 LIBRARIES = ("sanic", "aiohttp", "arq", "redis", "hiredis", "msgspec", "uvloop")
 

@@ -62,11 +62,11 @@ def main(numbers: Sequence[int] = CLIENTS) -> None:
 async def _measure(running: Gateway, clients: int) -> None:
     redis: Redis = Redis.from_url(running.redis)
     front_end = running.parts["front end"]
-    async with redis, _clients() as connect:
-        await asyncio.gather(*(_ask(connect, running, f"busy-{n}", BUSY) for n in range(SLOTS)))
+    async with redis, connections() as connect:
+        await asyncio.gather(*(ask(connect, running, f"busy-{n}", BUSY) for n in range(SLOTS)))
         before = front_end.memory_info().rss
         began = time.monotonic()
-        waiting = await _join(connect, running, clients)
+        waiting = await join(connect, running, clients)
         joined = time.monotonic() - began
         gc.freeze()  # or a collection here would count as time that the front end took
         await asyncio.sleep(INTERVAL)
@@ -136,7 +136,7 @@ Connect = Callable[[str, bytes], "asyncio.Task[_Client]"]
 
 
 @asynccontextmanager
-async def _clients() -> AsyncIterator[Connect]:
+async def connections() -> AsyncIterator[Connect]:
     """Yield a function that connects to a URL's server, sends a request, and gets its answer."""
     loop = asyncio.get_running_loop()
     connected: list[_Client] = []
@@ -156,7 +156,8 @@ async def _clients() -> AsyncIterator[Connect]:
             client.leave()
 
 
-async def _ask(connect: Connect, running: Gateway, bearer: str, prompt: str) -> _Client:
+async def ask(connect: Connect, running: Gateway, bearer: str, prompt: str) -> _Client:
+    """Ask, and return the client as soon as it has the first bytes of its answer."""
     body = OPENAI.body(prompt)
     fields = {"Host": "bench", **headers(bearer), "Content-Length": str(len(body))}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
@@ -166,12 +167,13 @@ async def _ask(connect: Connect, running: Gateway, bearer: str, prompt: str) -> 
     return client
 
 
-async def _join(connect: Connect, running: Gateway, clients: int) -> list[_Client]:
+async def join(connect: Connect, running: Gateway, clients: int) -> list[_Client]:
+    """Have this number of clients, of `KEYS` keys, wait in line."""
     limit = asyncio.Semaphore(JOINING)
 
     async def join(number: int) -> _Client:
         async with limit:
-            return await _ask(connect, running, f"key-{number % KEYS}", "Hello!")
+            return await ask(connect, running, f"key-{number % KEYS}", "Hello!")
 
     return await asyncio.gather(*(join(n) for n in range(clients)))
 
@@ -191,7 +193,7 @@ async def _health(connect: Connect, running: Gateway, seconds: float, pause: flo
 async def _newcomer(connect: Connect, running: Gateway, number: int) -> float:
     """Return the time until a newcomer knows its place, without the grace before any answer."""
     began = time.monotonic()
-    client = await _ask(connect, running, f"newcomer-{number}", "Hello!")
+    client = await ask(connect, running, f"newcomer-{number}", "Hello!")
     took = time.monotonic() - began - GRACE
     assert b'"position":' in client.first or b"x-queue-position" in client.first.lower()
     client.leave()

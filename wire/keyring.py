@@ -219,8 +219,12 @@ class Keyring:
 
     async def _store(self, present: bytes, record: IssuedKey) -> bool:
         """Store a record in place of the present one, b"" for none; False if that is another."""
-        key = self._seal.name("account", identity(record.id))
+        key = self.key_of(record.id)
         return bool(await self._store_record(args=[record.id, present, _encoded(record), key]))
+
+    def key_of(self, id: str) -> str:
+        """Return the HMAC by which the line names the jobs of a gateway key."""
+        return self._seal.name("account", identity(id))
 
 
 def _revoked(record: IssuedKey, at: int) -> IssuedKey:

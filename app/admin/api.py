@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -18,11 +18,12 @@ from app.admin.ledger import Ledgers
 from app.admin.streams import Streams
 from app.http.json_answer import json
 from app.openai.errors import NotFound
+from wire.line.audit import Audit, AuditEntry
 from wire.line.board import BoardJob, Story
+from wire.line.history import FIRST_TOKENS, MINUTES, WAITS, Minute, read_history
 from wire.line.operator import OperatorLine
-
-Read = Callable[..., Awaitable[msgspec.Struct]]
-Handler = Callable[..., Coroutine[Any, Any, HTTPResponse | None]]
+from wire.line.processes import ProcessFigures
+from wire.redis.client import Redis
 
 Limit = Annotated[int, Meta(ge=1, le=200)]
 
@@ -52,6 +53,44 @@ class Jobs(msgspec.Struct, frozen=True):
     names: dict[str, str]
 
 
+class Entries(msgspec.Struct, frozen=True):
+    """Entries of the audit log, the latest first."""
+
+    entries: list[AuditEntry]
+
+
+class Minutes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A number of minutes."""
+
+    minutes: Annotated[int, Meta(ge=1, le=MINUTES)] = 60
+
+
+class History(msgspec.Struct, frozen=True):
+    """Figures of minutes, the oldest first. Minutes that were not recorded are missing.
+
+    `wait_bounds` and `first_token_bounds` are the upper bounds, in seconds, of the buckets; one
+    more holds the longer ones.
+    """
+
+    minutes: list[Minute]
+    wait_bounds: Sequence[float] = WAITS
+    first_token_bounds: Sequence[float] = FIRST_TOKENS
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Figures of all processes."""
+
+    processes: list[ProcessFigures]
+
+
+class Records(msgspec.Struct, frozen=True):
+    """The parts of Redis that are read for one answer alone."""
+
+    redis: Redis
+    line: OperatorLine
+    audit: Audit
+
+
 class NamedStory(Story, frozen=True, kw_only=True):
     """A story with the name of its key."""
 
@@ -64,13 +103,13 @@ class ReadApi:
     def __init__(
         self,
         access: Access,
-        line: OperatorLine,
+        records: Records,
         boards: Boards,
         ledgers: Ledgers,
         streams: Streams,
     ) -> None:
         self._access = access
-        self._line = line
+        self._records = records
         self._boards = boards
         self._ledgers = ledgers
         self._streams = streams
@@ -84,7 +123,7 @@ class ReadApi:
         """Answer with a part of the waiting jobs."""
 
         async def read(page: Page) -> Jobs:
-            return await self._named(self._line.jobs(page.offset, page.limit, page.key))
+            return await self._named(self._records.line.jobs(page.offset, page.limit, page.key))
 
         return await self._answer(request, read, Page)
 
@@ -92,7 +131,7 @@ class ReadApi:
         """Answer with the jobs that have ended lately."""
 
         async def read(latest: Latest) -> Jobs:
-            return await self._named(self._line.endings(latest.limit))
+            return await self._named(self._records.line.endings(latest.limit))
 
         return await self._answer(request, read, Latest)
 
@@ -100,11 +139,35 @@ class ReadApi:
         """Answer with the story of a job."""
 
         async def read(_: NoQuery) -> NamedStory:
-            story = await in_time(self._line.story(id))
+            story = await in_time(self._records.line.story(id))
             if story is None:
                 raise NotFound("There is no such job, or it ended too long ago.")
             names = await self._boards.named([story])
             return NamedStory(**msgspec.structs.asdict(story), name=names.get(story.key, ""))
+
+        return await self._answer(request, read, NoQuery)
+
+    async def audit(self, request: Request) -> HTTPResponse:
+        """Answer with the latest entries of the audit log."""
+
+        async def read(latest: Latest) -> Entries:
+            return Entries(await in_time(self._records.audit.latest(latest.limit)))
+
+        return await self._answer(request, read, Latest)
+
+    async def history(self, request: Request) -> HTTPResponse:
+        """Answer with the figures of the last minutes."""
+
+        async def read(asked: Minutes) -> History:
+            return History(await in_time(read_history(self._records.redis, asked.minutes)))
+
+        return await self._answer(request, read, Minutes)
+
+    async def processes(self, request: Request) -> HTTPResponse:
+        """Answer with the figures of all processes."""
+
+        async def read(_: NoQuery) -> Figures:
+            return Figures(await in_time(self._records.line.processes.list()))
 
         return await self._answer(request, read, NoQuery)
 

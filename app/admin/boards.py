@@ -61,25 +61,34 @@ def unnamed(key: str, book: str) -> str:
 
 
 class KeyNames:
-    """Names of keys, by the books that their jobs are in."""
+    """Names of keys, by the books that their jobs are in; of a key without a job, by its HMAC."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
-        self._names: dict[str, str] = {}
+        self._of_books: dict[str, str] = {}
+        self._of_keys: dict[str, str] | None = None
         self._read = 0.0
 
-    async def of(self, books: Mapping[str, str]) -> dict[str, str]:
-        """Return the names of keys, given the book of each. Raises `REDIS_ERRORS`."""
+    async def of(self, books: Mapping[str, str | None]) -> dict[str, str]:
+        """Return the names of keys, given the book of each, None if it is not known.
+
+        Raises `REDIS_ERRORS`.
+        """
         now = asyncio.get_running_loop().time()
         if now - self._read >= NAMES_FRESH:
-            self._names, self._read = {}, now
-        wanted = {book for book in books.values() if book != PASSTHROUGH} - self._names.keys()
-        if wanted:
-            found = await self._keyring.some(sorted(wanted))
-            self._names |= dict.fromkeys(wanted, "") | {one.id: one.name for one in found}
-        return {
-            key: self._names.get(book) or unnamed(key, book) for key, book in books.items() if key
-        }
+            self._of_books, self._of_keys, self._read = {}, None, now
+        wanted = {book for book in books.values() if book and book != PASSTHROUGH}
+        if missing := sorted(wanted - self._of_books.keys()):
+            found = await self._keyring.some(missing)
+            self._of_books |= dict.fromkeys(missing, "") | {one.id: one.name for one in found}
+        if self._of_keys is None and None in books.values():
+            every = await self._keyring.list()
+            self._of_keys = {self._keyring.key_of(one.id): one.name for one in every}
+        return {key: self._name(key, book) for key, book in books.items() if key}
+
+    def _name(self, key: str, book: str | None) -> str:
+        known = (self._of_keys or {}).get(key) if book is None else self._of_books.get(book)
+        return known or unnamed(key, book or PASSTHROUGH)
 
 
 class _Reading(msgspec.Struct, frozen=True):
@@ -164,12 +173,12 @@ async def _result(reading: _Reading) -> NamedBoard:
     return await asyncio.shield(reading.board)
 
 
-def _books(board: Board) -> dict[str, str]:
-    """Return the book of each key on a board."""
+def _books(board: Board) -> dict[str, str | None]:
+    """Return the book of each key on a board; None if it is paused and has no job."""
     own = {account.account: PASSTHROUGH for account in board.own_accounts}
-    paused = {pause.name: PASSTHROUGH for pause in board.pauses if pause.what == "key"}
+    paused = {pause.name: None for pause in board.pauses if pause.what == "key"}
     flows = {flow.key: flow.book for flow in board.flows}
-    return own | paused | flows | {job.key: job.book for job in chain(board.running, board.waiting)}
+    return paused | own | flows | {job.key: job.book for job in chain(board.running, board.waiting)}
 
 
 def _now() -> float:

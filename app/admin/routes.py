@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import get_args
+
 from app.admin.access import Access
-from app.admin.api import ReadApi
+from app.admin.acting import AccountAction, ActApi
+from app.admin.actions import Actions
+from app.admin.api import ReadApi, Records
 from app.admin.boards import Boards
 from app.admin.ledger import Ledgers
 from app.admin.login import Login
@@ -15,6 +21,7 @@ from app.tally import Tally
 from app.throttle import Throttle
 from settings import Settings
 from wire.keyring import Keyring
+from wire.line.audit import Audit
 from wire.line.operator import OperatorLine
 from wire.redis.client import Redis
 from wire.seal import Seal
@@ -38,23 +45,57 @@ def admin_routes(
     access = Access(config, sessions)
     refusals = Refusals(config.server, Throttle(), tally)
     streams = Streams()
-    api = ReadApi(access, line, Boards(line, keyring), Ledgers(redis, keyring), streams)
+    boards, ledgers, audit = Boards(line, keyring), Ledgers(redis, keyring), Audit(redis)
+    reads = ReadApi(access, Records(redis, line, audit), boards, ledgers, streams)
+    acts = ActApi(config.server, access, Actions(line, keyring, audit, seal), ledgers)
     login = Login(config, sessions, access, refusals, Throttle())
     of = refusals.of
-    reads: dict[str, Handler] = {
+    routes = [
+        *_routes(_READ, f"{path}/api", _reads(reads), of),
+        *_routes(("GET",), f"{path}/api", {"events": reads.events}, of),
+        *_routes(("POST",), f"{path}/api", _acts(acts), of),
+        *_routes(("POST",), path, {"login": login.sign_in, "logout": login.sign_out}, of),
+    ]
+    return AdminRoutes(tuple(routes), path, streams.close)
+
+
+def _reads(api: ReadApi) -> dict[str, Handler]:
+    return {
         "board": api.board,
         "jobs": api.jobs,
         "jobs/<id>": api.story,
         "endings": api.endings,
+        "history": api.history,
+        "processes": api.processes,
         "keys": api.keys,
+        "audit": api.audit,
     }
-    routes = [
-        *(
-            Route(f"admin_{part.replace('/<id>', '_show')}", _READ, f"{path}/api/{part}", of(read))
-            for part, read in reads.items()
-        ),
-        Route("admin_events", ("GET",), f"{path}/api/events", of(api.events)),
-        Route("admin_sign_in", ("POST",), f"{path}/login", of(login.sign_in), is_feature=True),
-        Route("admin_sign_out", ("POST",), f"{path}/logout", of(login.sign_out), is_feature=True),
-    ]
-    return AdminRoutes(tuple(routes), path, streams.close)
+
+
+def _acts(api: ActApi) -> dict[str, Handler]:
+    handlers: dict[str, Handler] = {
+        "intake/pause": api.pause,
+        "intake/resume": api.resume,
+        "jobs/<id>/cancel": api.cancel,
+        "workers/<id>/drain": api.drain,
+        "keys": api.issue_key,
+        "keys/<id>": api.change_key,
+        "keys/<id>/revoke": api.revoke_key,
+    }
+    for action in get_args(AccountAction):
+        handlers[f"accounts/<account>/{action}"] = api.account(action)
+        handlers[f"accounts/<upstream>/<account>/{action}"] = api.account(action)
+    return handlers
+
+
+def _routes(
+    methods: tuple[str, ...],
+    folder: str,
+    handlers: Mapping[str, Handler],
+    of: Callable[[Handler], Handler],
+) -> Iterator[Route]:
+    """Yield a route for each path in a folder. Those that change something read a body."""
+    for path, handler in handlers.items():
+        name = re.sub(r"\W+", "_", f"admin {methods[0]} {path}").strip("_").lower()
+        changes = methods == ("POST",)
+        yield Route(name, methods, f"{folder}/{path}", of(handler), is_feature=changes)

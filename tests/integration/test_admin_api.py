@@ -17,7 +17,17 @@ import settings
 from app.admin import streams
 from local.redis import EmbeddedRedis
 from settings.credentials import Secret
-from tests.support.line import LASTING
+from tests.support.admin import (
+    AS_PROGRAM,
+    CONFIG,
+    CREDENTIAL,
+    PASSWORD,
+    TOKEN,
+    form_token,
+    origin,
+    sign_in,
+    signed_in,
+)
 from tests.support.sanic_adapter import Client
 from wire.keyring import Keyring
 from wire.line.board import Board, BoardFlow
@@ -25,23 +35,19 @@ from wire.line.operator import OperatorLine
 from wire.redis.client import Redis
 from wire.seal import Seal
 
-TOKEN = "a-token-of-the-operators"
-PASSWORD = "correct horse"
-AS_PROGRAM = {"authorization": f"Bearer {TOKEN}"}
 BOARD = "/admin/api/board"
 EVENTS = "/admin/api/events"
-CONFIG = settings.Settings(
-    queue=LASTING,
-    admin=settings.Admin(password=Secret(PASSWORD), token=Secret(TOKEN)),
-    auth=settings.Auth(mode="both"),
-    upstream=settings.Upstream(base_url="http://pandora"),
-    others={
-        "gpu": settings.Upstream(
-            kind="openai", base_url="http://gpu", credential=Secret("sk-of-the-upstream")
-        )
-    },
+READS = (
+    "board",
+    "jobs",
+    "jobs/nothing",
+    "endings",
+    "history",
+    "processes",
+    "keys",
+    "audit",
+    "events",
 )
-READS = ("board", "jobs", "jobs/nothing", "endings", "keys", "events")
 
 
 @pytest.fixture
@@ -62,31 +68,13 @@ def delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seconds
 
 
-def origin(client: Client) -> dict[str, str]:
-    """The headers of a form on a page of ours."""
-    return {"origin": client.make_url("").rstrip("/")}
-
-
-async def sign_in(client: Client, password: str = PASSWORD, **headers: str) -> Any:
-    """Answer to the form of the login page."""
-    form = {"password": password, "name": "ann"}
-    return await client.post(
-        "/admin/login", data=form, headers=origin(client) | headers, follow_redirects=False
-    )
-
-
-async def signed_in(client: Client) -> dict[str, str]:
-    """The headers of a browser that has signed in."""
-    answer = await sign_in(client)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/admin")
-    return {"cookie": answer.headers["set-cookie"].partition(";")[0]}
-
-
 async def test_a_program_and_a_person_read_the_board(
     front: Client, seal: Seal, redis: Redis
 ) -> None:
     _, record = await Keyring(redis, seal).new("bot-a", {"max_running": 3})
     for headers in (AS_PROGRAM, await signed_in(front)):
+        for part in ("endings", "history?minutes=1440", "processes", "audit?limit=1"):
+            assert (await front.get(f"/admin/api/{part}", headers=headers)).status_code == 200
         answer = await front.get(BOARD, headers=headers)
         assert answer.status_code == 200
         assert answer.json()["waiting_total"] == 0
@@ -102,10 +90,11 @@ async def test_a_program_and_a_person_read_the_board(
 
 
 async def test_no_key_of_a_client_is_enough(
-    front: Client, redis: Redis, seal: Seal, delays: list[float]
+    front: Client, redis: Redis, seal: Seal, delays: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.throttle.TOO_MANY", 1000)
     key, _ = await Keyring(redis, seal).new("bot-a", {})
-    others = (key, "a-token-that-is-passed-through", "sk-of-the-upstream", "-")
+    others = (key, "a-token-that-is-passed-through", CREDENTIAL, "-")
     given = [{"authorization": f"Bearer {other}"} for other in others]
     given += [{}, {"x-api-key": key}, {"x-api-key": TOKEN}, {"cookie": f"token={TOKEN}"}]
     for part in READS:
@@ -147,11 +136,19 @@ async def test_a_session_is_a_cookie_for_our_pages_alone(front: Client) -> None:
     assert "; Secure" in behind_tls.headers["set-cookie"]
 
 
-async def test_a_person_signs_out(front: Client) -> None:
-    headers = await signed_in(front) | origin(front)
-    refused = await front.post("/admin/logout", headers=headers, follow_redirects=False)
-    assert refused.status_code == 403, "without the token of the session"
-    assert "set-cookie" not in refused.headers
+async def test_a_person_signs_out(front: Client, seal: Seal) -> None:
+    browser = await signed_in(front)
+    form = {"form_token": form_token(front, browser, seal)["x-form-token"]}
+    headers = browser | origin(front)
+    for wrong in ({}, {"form_token": "0" * 32}):
+        refused = await front.post(
+            "/admin/logout", data=wrong, headers=headers, follow_redirects=False
+        )
+        assert refused.status_code == 403
+        assert "set-cookie" not in refused.headers
+    answer = await front.post("/admin/logout", data=form, headers=headers, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/admin/login")
+    assert "=; Path=/admin; Max-Age=0" in answer.headers["set-cookie"]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +241,7 @@ async def test_without_redis_the_api_names_the_reason_and_people_still_sign_in(
     redis_server.stop()
     try:
         headers = await signed_in(front)
-        for part in ("board", "keys"):
+        for part in ("board", "keys", "history", "processes", "audit"):
             async with asyncio.timeout(2):
                 answer = await front.get(f"/admin/api/{part}", headers=headers)
             assert answer.status_code == 503

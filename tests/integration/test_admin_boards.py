@@ -12,7 +12,7 @@ from app.admin import boards
 from app.admin.boards import Boards, NamedBoard, RedisGone, Unreadable
 from local.redis import EmbeddedRedis
 from wire.keyring import Keyring
-from wire.line.board import Board, BoardFlow, BoardJob
+from wire.line.board import Board, BoardFlow, BoardJob, Pause
 from wire.line.operator import OperatorLine
 from wire.line.scripts import Scripts
 from wire.redis.client import Redis
@@ -26,11 +26,12 @@ class Watched(OperatorLine):
 
     readings = 0
     flows: tuple[BoardFlow, ...] = ()
+    paused: tuple[Pause, ...] = ()
 
     async def board(self) -> Board:
         self.readings += 1
         board = await super().board()
-        return Board(at=board.at, flows=list(self.flows))
+        return Board(at=board.at, flows=list(self.flows), pauses=list(self.paused))
 
 
 @pytest.fixture
@@ -66,6 +67,16 @@ async def test_keys_have_the_names_that_operators_gave_them(
     ]
     jobs = [BoardJob(id="j", state="waiting", key="a" * 32, book=record.id)]
     assert await read.named(jobs) == {"a" * 32: "bot-a"}
+
+
+async def test_a_paused_key_without_a_job_has_its_name(
+    read: Boards, line: Watched, redis: Redis, seal: Seal
+) -> None:
+    keyring = Keyring(redis, seal)
+    _, record = await keyring.new("bot-a", {})
+    key = keyring.key_of(record.id)
+    line.paused = (Pause(what="key", name=key), Pause(what="key", name=KEY), Pause(what="all"))
+    assert (await read.latest()).names == {key: "bot-a", KEY: "passthrough 1a2b3c4d"}
 
 
 async def test_any_number_of_readers_share_one_reading(read: Boards, line: Watched) -> None:

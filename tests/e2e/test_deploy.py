@@ -205,7 +205,8 @@ def test_dot_env_overrides_what_the_compose_file_sets() -> None:
         assert service_environment(name, own)["GATEWAY__REDIS__URL"] == "redis://elsewhere/3"
     # Of this machine; the port within the container is the same for every reader of these files.
     inside = service_environment("app", own)["GATEWAY__SERVER__PORT"]
-    port = SERVICES["app"]["ports"][0]
+    admin, port = SERVICES["app"]["ports"]
+    assert interpolate(admin["host_ip"], own) == "127.0.0.1"
     assert (interpolate(port["published"], own), inside) == ("8080", str(port["target"]))
     assert interpolate(port["published"], {}) == str(settings.Server().port)
     command = SERVICES["redis"]["command"]

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -90,9 +90,9 @@ def write_certificate(directory: Path) -> None:
 
 
 @contextmanager
-def client(url: str, address: str = INSIDE) -> Iterator[httpx.Client]:
-    transport = httpx.HTTPTransport(verify=False, local_address=address)
-    with httpx.Client(base_url=url, transport=transport, timeout=30) as http:
+def client(url: str, address: str = INSIDE) -> Iterator[httpx2.Client]:
+    transport = httpx2.HTTPTransport(verify=False, local_address=address)
+    with httpx2.Client(base_url=url, transport=transport, timeout=30) as http:
         yield http
 
 
@@ -100,7 +100,7 @@ def answers(url: str) -> bool:
     try:
         with client(url) as http:
             return http.get("/healthz").status_code == 200
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return False
 
 

@@ -18,6 +18,7 @@ TWICE = (
     "docs/clients",
     "docs/settings",
     "docs/operating",
+    "docs/alerts",
     "docs/upstreams",
     "docs/keys",
     "docs/security",

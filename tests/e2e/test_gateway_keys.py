@@ -14,7 +14,9 @@ import openai
 import psutil
 import pytest
 import redis
+from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support import monitoring
 from tests.support.gateway import ROOT, Gateway, until
 
 FRONTS = 3
@@ -175,6 +177,33 @@ CANARIES = (
     "canary-of-an-answer",
     "the secret of the tests",
 )
+
+
+def test_a_real_gateway_shows_every_metric_and_label_of_the_dashboard_and_the_rules(
+    gateway: Gateway, keys: Issuer
+) -> None:
+    assert ask(client(gateway, keys.new()), "[[sim echo=1]] hi") == "hi"
+    answer = httpx.get(
+        f"{gateway.url}/metrics", headers={"authorization": "Bearer canary-of-the-metrics"}
+    )
+    labels: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(answer.text):
+        for name, of, *_ in family.samples:
+            labels.setdefault(name, set()).update(of)
+    for expression in monitoring.expressions():
+        named = monitoring.selectors(expression)
+        for name, selected in named:
+            assert name in labels
+            assert selected <= labels[name] | monitoring.OWN, name
+        known = set().union(*(labels[name] for name, _ in named))
+        assert not named or monitoring.grouped(expression) <= known | monitoring.OWN, expression
+    done = subprocess.run(
+        [monitoring.promtool(), "check", "metrics"],
+        input=answer.text,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_no_secret_is_in_a_log_a_metric_an_error_a_process_title_or_redis(

@@ -52,6 +52,7 @@ from store.sweeping import keep_sweeping
 from wire.gpts import GptInfos
 from wire.items import StoredItems
 from wire.jobs import ApiPath
+from wire.key_figures import KeyReadings
 from wire.keyring import Keyring
 from wire.line.front_end import FrontEndLine
 from wire.line.history import History
@@ -149,7 +150,8 @@ def build_server(
     for path in get_args(ApiPath) if upstreams.are_configured else handlers:
         own = handlers.get(path)
         features[path] = ModelRoute(path, own, router, delivery, attachments)
-    metrics = MetricsExporter(redis, upkeep.snapshot, config, upstreams.states)
+    key_readings = KeyReadings(redis, seal, upkeep)
+    metrics = MetricsExporter(upkeep, redis, key_readings.read, config, upstreams.states)
     gpts = GptInfos(redis, seal, config.gpts.refresh)
     entries = ModelEntries(models if handlers else ModelCatalog.empty(), gpts, upstreams, auth)
     v1 = f"{config.server.api_prefix}/v1"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -27,12 +27,16 @@ from prometheus_client.registry import Collector
 from sanic import HTTPResponse, Request
 from sanic.response import raw
 
+from app.key_metrics import key_metrics
 from app.openai.errors import Unauthorized
+from app.process_metrics import process_metrics
 from app.upstreams import UpstreamState
 from settings import Settings
+from wire.key_figures import KeyFigures
 from wire.line import metrics
 from wire.line.metrics import Tallies
-from wire.line.snapshot import Snapshot, TakeSnapshot
+from wire.line.snapshot import Snapshot
+from wire.line.upkeep import UpkeepLine
 from wire.redis.client import Redis
 from wire.redis.outage import REDIS_ERRORS
 
@@ -43,17 +47,24 @@ OPEN_METRICS = "application/openmetrics-text"
 
 
 class MetricsExporter:
-    """Handler of `GET /metrics`."""
+    """Handler of `GET /metrics`.
+
+    `read_keys` reads the figures of keys, whose jobs are those of a snapshot. Names of keys and
+    hosts are shown only if a token is required.
+    """
 
     def __init__(
         self,
+        line: UpkeepLine,
         redis: Redis,
-        take_snapshot: TakeSnapshot,
+        read_keys: Callable[[Snapshot], Awaitable[list[KeyFigures]]],
         config: Settings,
         upstream_states: Callable[[], Iterable[UpstreamState]] = tuple,
     ) -> None:
+        self._line = line
         self._redis = redis
-        self._take_snapshot = take_snapshot
+        self._read_keys = read_keys
+        self._max_wait = config.queue.max_wait
         self._upstream_states = upstream_states
         self._own_slots = sum(
             upstream.max_concurrency
@@ -81,12 +92,20 @@ class MetricsExporter:
         try:
             async with asyncio.timeout(PATIENCE):
                 tallies = await metrics.read(self._redis)
-                snapshot = await self._take_snapshot()
+                snapshot = await self._line.snapshot()
+                keys = await self._read_keys(snapshot)
+                processes = await self._line.processes.list()
         except REDIS_ERRORS:
-            return constant_metrics(self._slots, redis_up=False)
-        constant = constant_metrics(self._slots, redis_up=True)
-        shared = upstream_metrics(self._upstream_states())
-        return [*constant, *state_metrics(snapshot), *shared, *counted_metrics(tallies)]
+            return constant_metrics(self._slots, self._max_wait, redis_up=False)
+        named = bool(self._token)
+        return [
+            *constant_metrics(self._slots, self._max_wait, redis_up=True),
+            *state_metrics(snapshot),
+            *upstream_metrics(self._upstream_states()),
+            *counted_metrics(tallies),
+            *key_metrics(keys, named=named),
+            *process_metrics(processes, named=named),
+        ]
 
     @property
     def _slots(self) -> int:
@@ -103,7 +122,7 @@ class Families(Collector):
         return self._families
 
 
-def constant_metrics(slots: int, *, redis_up: bool) -> list[Metric]:
+def constant_metrics(slots: int, max_wait: float, *, redis_up: bool) -> list[Metric]:
     """Metrics that are known even while Redis is unreachable."""
     return [
         GaugeMetricFamily(
@@ -115,6 +134,11 @@ def constant_metrics(slots: int, *, redis_up: bool) -> list[Metric]:
             "gateway_slots",
             "Maximum number of simultaneous conversations, of all upstreams.",
             slots,
+        ),
+        GaugeMetricFamily(
+            "gateway_max_wait_seconds",
+            "Longest forecast with which a request is accepted (`queue.max_wait`).",
+            max_wait,
         ),
     ]
 

@@ -35,6 +35,9 @@ _SCRIPTS = Path(__file__).parent / "keyring_scripts"
 PREFIX = "gw-"
 """Beginning of every gateway key."""
 
+COUNTED = ("requests", "input", "output")
+"""Numbers that are counted for the metrics of a key."""
+
 Priority = Literal["flex", "default", "priority"]
 """The highest `service_tier` that a key may ask for."""
 BudgetUnit = Literal["units", "tokens", "requests"]
@@ -189,7 +192,8 @@ class Keyring:
         return [id.decode() for id in found]
 
     async def forget_revoked(self, id: str) -> None:
-        """Note that a revoked key has no job any more."""
+        """Note that a revoked key has no job any more, and needs no metrics of its own."""
+        await self._redis.hdel(keys.counted, *(f"{id} {number}" for number in COUNTED))  # type: ignore[misc]  # redis-py: sync or async
         await self._redis.srem(keys.revoked, id)  # type: ignore[misc]  # redis-py: sync or async
 
     async def import_(self, records: Iterable[IssuedKey]) -> int:

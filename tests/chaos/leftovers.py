@@ -15,8 +15,8 @@ NO_HOLDERS = (
     # Fair shares of users, and promises to refused clients.
     *("gateway:users:", "gateway:promise"),
     "gateway:outside:",
-    # Of live workers.
-    "gateway:fingerprints",
+    # Of live processes.
+    *("gateway:fingerprints", "gateway:processes"),
     "gateway:later",
     # Of upstreams and their accounts.
     *("gateway:upstreams", "gateway:serves:", "gateway:servers:", "gateway:accounts:"),

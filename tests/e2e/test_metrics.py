@@ -47,6 +47,21 @@ def gauges(text: str) -> Counter[str]:
     return shown
 
 
+def of_the_line(text: str) -> str:
+    """All metrics but those of processes, which are renewed all the time."""
+    return "".join(line for line in text.splitlines(True) if "gateway_process_" not in line)
+
+
+def processes(text: str) -> Counter[str]:
+    """Number of the processes of each role that are shown with a memory of a few megabytes."""
+    shown: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for name, labels, value, *_ in family.samples:
+            if name == "gateway_process_resident_memory_bytes" and value > 5e6:
+                shown[labels["role"]] += 1
+    return shown
+
+
 def test_all_front_ends_show_the_same_numbers_and_no_secret(gateway: Gateway) -> None:
     with OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0) as client:
         stream = client.chat.completions.create(
@@ -61,14 +76,16 @@ def test_all_front_ends_show_the_same_numbers_and_no_secret(gateway: Gateway) ->
         shown = scrape(gateway.urls[1])
         stream.close()
     until(lambda: gauges(scrape(gateway.url))["gateway_running"] == 0, 30, "its slot is not free")
-    at_rest = {scrape(url) for url in gateway.urls}
+    at_rest = {of_the_line(scrape(url)) for url in gateway.urls}
     for silent in serving(gateway.fronts[1]):
         silent.suspend()
-        at_rest |= {scrape(gateway.urls[1])}
+        at_rest |= {of_the_line(scrape(gateway.urls[1]))}
         silent.resume()
     assert len(at_rest) == 1
     now = gauges(at_rest.pop())
     assert now["gateway_redis_up"] == now["gateway_workers"] == 1
+    for url in gateway.urls:
+        assert processes(scrape(url)) == {"front_end": 3, "worker": 1}
     for text in (shown, *map(scrape, gateway.urls)):
         assert KEY not in text
         assert PROMPT not in text

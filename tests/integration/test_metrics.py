@@ -19,11 +19,12 @@ from settings.credentials import Secret
 from settings.redis_url import redis_url
 from tests.support.line import claim, enqueue, present
 from tests.support.sanic_adapter import SanicClient, new_app, started
+from wire.key_figures import KeyReadings
 from wire.line import keys, metrics
 from wire.line.metrics import HISTOGRAMS
 from wire.line.scripts import modules
 from wire.line.scripts.linking import link
-from wire.line.snapshot import Snapshot, SortSnapshot, TakeSnapshot
+from wire.line.snapshot import Snapshot, SortSnapshot
 from wire.line.upkeep import PAUSED
 from wire.redis.client import Redis, connect
 from wire.seal import Seal
@@ -138,17 +139,17 @@ async def served(handler: MetricsExporter, sanic_client: SanicClient) -> AsyncIt
         yield get
 
 
-@pytest.fixture
-def take_snapshot(redis: Redis, queue: WholeLine, seal: Seal) -> TakeSnapshot:
-    return queue.snapshot
+def exporter(
+    queue: WholeLine, redis: Redis, seal: Seal, config: settings.Settings | None = None
+) -> MetricsExporter:
+    read_keys = KeyReadings(redis, seal, queue).read
+    return MetricsExporter(queue, redis, read_keys, config or settings.Settings())
 
 
 async def test_the_exposition_format_follows_the_accept_header(
-    redis: Redis, take_snapshot: TakeSnapshot, sanic_client: SanicClient
+    redis: Redis, queue: WholeLine, seal: Seal, sanic_client: SanicClient
 ) -> None:
-    async with served(
-        MetricsExporter(redis, take_snapshot, settings.Settings()), sanic_client
-    ) as get:
+    async with served(exporter(queue, redis, seal), sanic_client) as get:
         plain, odd = await get(), await get(accept="text/plain;version=x.y;escaping=z")
         opened = await get(accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert plain.status_code == odd.status_code == opened.status_code == 200
@@ -160,21 +161,27 @@ async def test_the_exposition_format_follows_the_accept_header(
 
 
 async def test_while_redis_is_unreachable_metrics_say_so_and_show_no_old_values(
-    redis: Redis, take_snapshot: TakeSnapshot, sanic_client: SanicClient
+    redis: Redis, queue: WholeLine, seal: Seal, sanic_client: SanicClient
 ) -> None:
     nowhere = connect(redis_url("redis://127.0.0.1:1/0"))
-    async with served(
-        MetricsExporter(nowhere, take_snapshot, settings.Settings()), sanic_client
-    ) as get:
+    async with served(exporter(queue, nowhere, seal), sanic_client) as get:
         answer = await get()
     await nowhere.aclose()
     assert answer.status_code == 200
     shown = [line for line in answer.text.splitlines() if not line.startswith("#")]
-    assert shown == ["gateway_redis_up 0.0", "gateway_slots 4.0"]
+    assert shown == [
+        "gateway_redis_up 0.0",
+        "gateway_slots 4.0",
+        "gateway_max_wait_seconds 300.0",
+    ]
 
 
 async def test_a_redis_that_does_not_answer_delays_metrics_by_at_most_the_timeout(
-    redis: Redis, sanic_client: SanicClient, monkeypatch: pytest.MonkeyPatch
+    redis: Redis,
+    queue: WholeLine,
+    seal: Seal,
+    sanic_client: SanicClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("app.metrics.PATIENCE", 0.2)
 
@@ -182,7 +189,8 @@ async def test_a_redis_that_does_not_answer_delays_metrics_by_at_most_the_timeou
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with served(MetricsExporter(redis, never, settings.Settings()), sanic_client) as get:
+    monkeypatch.setattr(queue, "snapshot", never)
+    async with served(exporter(queue, redis, seal), sanic_client) as get:
         async with asyncio.timeout(30):
             answer = await get()
     assert answer.status_code == 200
@@ -191,10 +199,10 @@ async def test_a_redis_that_does_not_answer_delays_metrics_by_at_most_the_timeou
 
 
 async def test_with_a_metrics_token_only_its_bearer_may_read(
-    redis: Redis, take_snapshot: TakeSnapshot, sanic_client: SanicClient
+    redis: Redis, queue: WholeLine, seal: Seal, sanic_client: SanicClient
 ) -> None:
     config = settings.Settings(metrics=settings.Metrics(token=Secret(TOKEN)))
-    async with served(MetricsExporter(redis, take_snapshot, config), sanic_client) as get:
+    async with served(exporter(queue, redis, seal, config), sanic_client) as get:
         assert (await get()).status_code == 401
         assert (await get(authorization="Bearer another")).status_code == 401
         assert (await get(authorization=f"Basic {TOKEN}")).status_code == 401

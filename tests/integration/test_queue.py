@@ -103,6 +103,7 @@ async def test_a_finished_job_leaves_only_keys_that_expire(queue: WholeLine, red
     }
     assert left - expiring == {
         usage,
+        "gateway:counted",
         "gateway:upstreams",
         "gateway:serves:main",
         "gateway:servers:chat",

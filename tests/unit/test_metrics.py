@@ -7,6 +7,7 @@ import re
 from typing import get_args
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import (
@@ -14,6 +15,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from app.key_metrics import key_metrics
 from app.metrics import (
     OPEN_METRICS,
     Families,
@@ -22,10 +24,15 @@ from app.metrics import (
     state_metrics,
     upstream_metrics,
 )
+from app.process_metrics import labels as process_labels
+from app.process_metrics import process_metrics
 from app.upstreams import UpstreamState
 from settings import HERE
 from wire.jobs import Sort
+from wire.key_figures import KeyFigures, rest, unique_names
+from wire.keyring import IssuedKey
 from wire.line.metrics import COUNTERS, HISTOGRAMS, tally
+from wire.line.processes import ProcessFigures
 from wire.line.snapshot import Snapshot, SortSnapshot
 
 SCRIPTS = HERE / "wire" / "line" / "scripts"
@@ -48,12 +55,34 @@ SNAPSHOT = Snapshot(
 )
 
 
+FRONT = ProcessFigures(
+    id="aaaaaaaabbbbbbbb",
+    role="front_end",
+    host="h",
+    pid=7,
+    started=1.5e9,
+    version=4,
+    fingerprint="f",
+    memory=10**8,
+    lag=0.25,
+    streams=3,
+)
+WORKER = replace(FRONT, id="ccccccccdddddddd", role="worker", jobs=2, max_jobs=10)
+PROCESSES = [FRONT, WORKER]
+KEYS = [
+    KeyFigures(id="0123456789abcdef", name='my "bot"\\', requests=5, input_tokens=70, waiting=2),
+    KeyFigures(id="passthrough", name="passthrough", requests=9, running=1),
+]
+
+
 def shown() -> list[Metric]:
     return [
-        *constant_metrics(4, redis_up=True),
+        *constant_metrics(4, 300.0, redis_up=True),
         *state_metrics(SNAPSHOT),
         *upstream_metrics([UpstreamState("gpu")]),
         *counted_metrics(tally(STORED)),
+        *key_metrics(KEYS, named=True),
+        *process_metrics(PROCESSES, named=True),
     ]
 
 
@@ -88,6 +117,11 @@ def test_the_exposition_can_be_parsed_in_both_formats(accepted: str) -> None:
         assert value(families, f"{name}_bucket", lane="chat", le=bound) == number
     assert value(families, f"{name}_count", lane="chat") == 6
     assert value(families, f"{name}_sum", lane="chat") == 1208.25
+    assert value(families, "gateway_key_requests_total", key='my "bot"\\') == 5
+    assert value(families, "gateway_key_tokens_total", key='my "bot"\\', direction="input") == 70
+    front = {"process": "front_end-h-7", "role": "front_end"}
+    assert value(families, "gateway_process_resident_memory_bytes", **front) == 1e8
+    assert value(families, "gateway_process_open_requests", **front) == 3
 
 
 def test_every_metric_has_a_help_text_and_a_type() -> None:
@@ -102,6 +136,40 @@ def test_every_metric_has_a_help_text_and_a_type() -> None:
         assert family in kinds
         assert family.startswith("gateway_")
         assert family.endswith("_total") == (kinds[family] == "counter")
+
+
+def test_without_a_token_neither_names_of_keys_nor_hosts_are_shown() -> None:
+    families = [*key_metrics(KEYS, named=False), *process_metrics(PROCESSES, named=False)]
+    found = {
+        labels.get("key") or labels["process"]
+        for family in families
+        for _, labels, *_ in family.samples
+    }
+    assert found == {"01234567", "passthrough", "front_end-aaaaaaaa", "worker-cccccccc"}
+
+
+def test_processes_with_one_host_and_number_have_names_of_their_own() -> None:
+    """In containers with the host's network, each process has the number 1."""
+    twin = replace(FRONT, id="eeeeeeeeffffffff")
+    assert process_labels([FRONT, twin, WORKER], named=True) == [
+        "front_end-h-7-aaaaaaaa",
+        "front_end-h-7-eeeeeeee",
+        "worker-h-7",
+    ]
+
+
+def test_keys_of_one_name_or_of_that_of_a_group_have_names_of_their_own() -> None:
+    records = [
+        IssuedKey(id=f"{n:016x}", sha256="0" * 64, name=name, created=n)
+        for n, name in enumerate(["bot", "bot", "other"])
+    ]
+    names = unique_names([*(each.id for each in records), "fedcba9876543210"], records)
+    assert list(names.values()) == ["bot", "bot (00000000)", "other (00000000)", "fedcba98"]
+
+
+def test_jobs_that_are_of_no_counted_key_are_the_rest() -> None:
+    assert rest(SNAPSHOT, [(2, 1), (3, 0)]) == (4, 3)
+    assert rest(SNAPSHOT, [(20, 9)]) == (0, 0)
 
 
 def test_counters_without_events_are_shown_as_zero() -> None:

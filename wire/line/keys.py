@@ -46,6 +46,7 @@ issued = Key("gateway:issued:{id}")
 keyring = Key("gateway:keyring")
 recent = Key("gateway:recent:{id}")
 revoked = Key("gateway:revoked")
+counted = Key("gateway:counted")
 
 # Keys: who asks.
 key = Key("gateway:key:{key}")

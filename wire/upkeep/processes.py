@@ -35,7 +35,7 @@ async def showing(
         role=role,
         host=socket.gethostname(),
         pid=os.getpid(),
-        started=time.time(),
+        started=round(time.time(), 3),
         version=VERSION,
         fingerprint=processes.fingerprint,
     )
@@ -55,8 +55,8 @@ async def _keep_showing(
         measured = replace(
             own,
             memory=memory(),
-            cpu=cpu_time(),
-            lag=lag.largest,
+            cpu=round(cpu_time(), 3),
+            lag=round(lag.largest, 4),
             open_files=await asyncio.to_thread(open_files),
         )
         # Heartbeats log that Redis is unreachable.

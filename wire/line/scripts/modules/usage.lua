@@ -8,6 +8,7 @@ local usage = {}
 local NO_ONE = 'passthrough' -- the book of all keys that are not this gateway's own
 local MODELS = 100           -- models that a key may name on one day; further ones are counted together
 local OTHER = 'other'
+local COUNTED = 100          -- books that have metrics of their own; all further ones are counted together
 
 -- Add to a number of a book and model, or of a key (`whose`); returns the sum. A new one sets how long (ms) its hash
 -- is kept. pcall: a number that cannot be stored (Redis is full) must not leave a change half done.
@@ -25,6 +26,23 @@ local function spend(book, unit, by)
   add(keys.spent(book, calendar.month()), '', unit, by, 32 * durations.DAY)
 end
 
+-- The book under which a request (`is_new`), or the tokens of one, are counted for the metrics; nil: not at all. The
+-- first books to come have numbers of their own until their keys are revoked, three each.
+local function counted_as(book, is_new)
+  if redis.call('HEXISTS', keys.counted, book .. ' requests') == 1 then return book end
+  if redis.call('HLEN', keys.counted) >= 3 * (COUNTED + 2) then return OTHER end
+  if not is_new then return nil end
+  for _, one in ipairs({NO_ONE, OTHER, book}) do
+    for _, what in ipairs({' requests', ' input', ' output'}) do redis.pcall('HSETNX', keys.counted, one .. what, 0) end
+  end
+  return book
+end
+
+-- Add to such a number: `requests`, or tokens, `input` and `output`.
+local function count(book, what, by)
+  if book then redis.pcall('HINCRBY', keys.counted, book .. ' ' .. what, by) end
+end
+
 -- Count a job that is accepted. Sets its model to `other` if its key has named too many.
 function usage.request(job)
   local name, kept = keys.usage(calendar.day()), job.usage_days * durations.DAY
@@ -35,6 +53,7 @@ function usage.request(job)
     add(name, job.book .. ' ' .. OTHER .. ' ', 'requests', 1, kept)
   end
   spend(job.book, 'requests', 1)
+  count(counted_as(job.book, true), 'requests', 1)
 end
 
 -- Count the ending of a job: a record with `book`, `model`, `usage_days`, `units` and `published`. Its units and its
@@ -53,6 +72,9 @@ function usage.ending(job, reason, slot_ms, tokens)
   add(name, whose, 'input_tokens', input, kept)
   add(name, whose, 'output_tokens', output, kept)
   spend(job.book, 'tokens', input + output)
+  local book = counted_as(job.book)
+  count(book, 'input', input)
+  count(book, 'output', output)
   metrics.count('gateway_usage_tokens_total', {direction = 'input'}, input)
   metrics.count('gateway_usage_tokens_total', {direction = 'output'}, output)
 end

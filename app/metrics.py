@@ -197,7 +197,7 @@ def upstream_metrics(states: Iterable[UpstreamState]) -> Iterator[Metric]:
         labels=["upstream"],
     )
     refuses = GaugeMetricFamily(
-        "gateway_upstream_refuses_us",
+        "gateway_upstream_credential_refused",
         "1 while the upstream refuses the credential of the gateway.",
         labels=["upstream"],
     )

@@ -205,7 +205,7 @@ async def test_trouble_is_told_in_words_and_numbers() -> None:
             for family in upstream_metrics(shared.states())
             for sample in family.samples
         }
-        assert numbers["gateway_upstream_refuses_us", "a"] == 1
+        assert numbers["gateway_upstream_credential_refused", "a"] == 1
         assert numbers["gateway_upstream_described", "b"] == 0
 
 

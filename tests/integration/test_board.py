@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from benchmarks.line import WholeLine
 from tests.support.line import ENTRY, new, serve, shared
+from tests.support.operators import operator_line
 from tests.support.shared_lanes import CALM, START, Clock, calm_line, enqueue, fill, finish, take
 from wire import VERSION
 from wire.line import keys, survey
@@ -139,6 +140,33 @@ async def while_the_line_settles(queue: WholeLine) -> Waits:
     return Waits("one-chat:a-0", 3.0)
 
 
+async def while_its_account_is_paused(queue: WholeLine) -> Waits:
+    await full_account(queue)
+    await operator_line(queue).pause("account", "own", "Anna")
+    return Waits("waits")
+
+
+async def while_shared_accounts_are_paused_or_parked(queue: WholeLine) -> Waits:
+    waits = await while_shared_accounts_have_used_up_its_model(queue)
+    await operator_line(queue).pause("account", "gpu", "Anna", 80.0)
+    return Waits(waits.id, 80.0)
+
+
+async def while_its_upstream_is_paused(queue: WholeLine) -> Waits:
+    await serve(queue, shared("gpu", "chat:a"))
+    await fill(queue, "chat:a", "one", count=1)
+    await operator_line(queue).pause("upstream", "gpu", "Anna")
+    return Waits("one-chat:a-0")
+
+
+async def until_the_first_of_its_upstreams_takes_jobs(queue: WholeLine) -> Waits:
+    waits = await while_the_circuit_is_open(queue)
+    await queue.offer(shared("box", "chat:a"))
+    await queue.renew(Presence("w", VERSION, "fingerprint", 100, ("gpu", "box")), [])
+    await operator_line(queue).pause("upstream", "box", "Anna", 60.0)
+    return waits
+
+
 SCENES: dict[Callable[[WholeLine], Awaitable[Waits]], Why] = {
     for_a_slot: "slot",
     for_its_key: "key",
@@ -152,6 +180,10 @@ SCENES: dict[Callable[[WholeLine], Awaitable[Waits]], Why] = {
     while_the_circuit_is_open: "circuit",
     while_no_worker_is_alive: "no_worker",
     while_the_line_settles: "settling",
+    while_its_account_is_paused: "paused",
+    while_shared_accounts_are_paused_or_parked: "paused",
+    while_its_upstream_is_paused: "paused",
+    until_the_first_of_its_upstreams_takes_jobs: "circuit",
 }
 
 
@@ -362,6 +394,41 @@ async def test_lanes_flows_and_upstreams_are_told_as_they_are(
     )
     await Processes(queue.scripts, CALM).show(figures)
     assert (await operator.board()).processes == [figures]
+
+
+async def test_a_board_shows_what_operators_have_paused(
+    queue: WholeLine, operator: OperatorLine
+) -> None:
+    clock = Clock(queue)
+    await while_its_account_is_paused(queue)
+    await serve(queue, shared("gpu", "chat:a", accounts=["gpu/a", "gpu/b"]))
+    await fill(queue, "chat:a", "one", "two", count=1)
+    await operator.pause("key", "one", "Anna")
+    await operator.pause("upstream", "gpu", "Anna", 30.0)
+    await operator.pause("account", "gpu/a", "Anna")
+    await operator.pause("all", "", "Anna", 5.0)
+    board = await operator.board()
+    assert {(pause.what, pause.name) for pause in board.pauses} == {
+        *(
+            ("account", "own"),
+            ("key", "one"),
+            ("upstream", "gpu"),
+            ("account", "gpu/a"),
+            ("all", ""),
+        ),
+    }
+    assert {flow.key: flow.paused for flow in board.flows} == {
+        "one": True,
+        "two": False,
+        "own": False,
+    }
+    gpu = next(upstream for upstream in board.upstreams if upstream.name == "gpu")
+    assert (gpu.state, gpu.until) == ("paused", START + 30)
+    assert [account.state for account in gpu.accounts] == ["paused", "ready"]
+    [own] = board.own_accounts
+    assert (own.account, own.state, own.waiting) == ("own", "paused", 1)
+    await clock.advance(5.1)
+    assert "all" not in {pause.what for pause in (await operator.board()).pauses}
 
 
 async def test_the_work_of_a_board_does_not_grow_with_the_line(

@@ -7,7 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from wire.line.board import AccountState, BoardAccount, BoardJob, Requeue, Story, UpstreamState
+from wire.line.board import (
+    AccountState,
+    BoardAccount,
+    BoardJob,
+    Pause,
+    Requeue,
+    Story,
+    UpstreamState,
+)
 from wire.line.records import FIELDS, read_account, read_ending, read_job, read_upstream
 
 NOW = 1000.0
@@ -81,8 +89,11 @@ def account(held: int = 0, aside: bytes = b"", until: int = 0, learned: int = 0)
 def test_an_account_has_the_state_that_keeps_it_from_jobs(
     row: list[Any], parked: dict[str, float], state: AccountState, until: float | None
 ) -> None:
-    found = read_account(row, NOW, parked, "gpu")
+    found = read_account(row, NOW, parked)
     assert (found.state, found.until, found.parked) == (state, until, parked)
+    pause = Pause(what="account", name="gpu/a", until=1060.0)
+    found = read_account(row, NOW, parked, pause, "gpu")
+    assert (found.state, found.until, found.parked) == ("paused", 1060.0, parked)
 
 
 READY, ASIDE = BoardAccount(account="gpu/a"), BoardAccount(account="gpu/b", state="aside")
@@ -105,3 +116,5 @@ def test_an_upstream_has_the_state_that_keeps_it_from_jobs(
     found = read_upstream("gpu", row, NOW, accounts)
     assert found.state == state
     assert (found.more_lanes, found.more_accounts) == (6, 5 - len(accounts))
+    paused = read_upstream("gpu", row, NOW, accounts, Pause(what="upstream", name="gpu"))
+    assert paused.state == ("paused" if served else "no_worker")

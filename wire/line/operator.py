@@ -54,7 +54,7 @@ class OperatorLine(LineView):
 
     async def board(self) -> Board:
         """Read the whole line. Several calls, so its parts may differ by some milliseconds."""
-        board = await self._survey.board()
+        board = await self._survey.board(await self.pauses())
         return replace(board, processes=await self._processes.list())
 
     async def jobs(self, offset: int, limit: int, key: str = "") -> list[BoardJob]:

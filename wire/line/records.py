@@ -18,6 +18,7 @@ from wire.line.board import (
     BoardJob,
     BoardLane,
     BoardUpstream,
+    Pause,
     Requeue,
     UpstreamState,
 )
@@ -93,7 +94,7 @@ def read_lane(row: Row, running: int) -> BoardLane:
     )
 
 
-def read_flow(row: Row) -> BoardFlow:
+def read_flow(row: Row, *, paused: bool) -> BoardFlow:
     """Read a row of the reply of `board_flows.lua`."""
     key, waiting, running, oldest, book = row
     return BoardFlow(
@@ -102,11 +103,16 @@ def read_flow(row: Row) -> BoardFlow:
         waiting=waiting,
         running=running,
         oldest=oldest / 1000 if oldest else None,
+        paused=paused,
     )
 
 
 def read_account(
-    row: Row, now: float, parked: Mapping[str, float], upstream: str = ""
+    row: Row,
+    now: float,
+    parked: Mapping[str, float],
+    pause: Pause | None = None,
+    upstream: str = "",
 ) -> BoardAccount:
     """Read a row of the reply of `board_accounts.lua`.
 
@@ -114,12 +120,13 @@ def read_account(
     """
     account, slots, learned, held, aside, until, waiting = row
     cooling = until / 1000 > now
+    state = _account_state(bool(aside), cooling, bool(parked), held >= (learned or slots))
     return BoardAccount(
         account=account.decode(),
         upstream=upstream,
-        state=_account_state(bool(aside), cooling, bool(parked), held >= (learned or slots)),
+        state="paused" if pause else state,
         reason=aside.decode(),
-        until=until / 1000 if cooling else None,
+        until=pause.until if pause else until / 1000 if cooling else None,
         slots=slots,
         learned=learned,
         held=held,
@@ -139,15 +146,16 @@ def _account_state(aside: bool, cooling: bool, parked: bool, full: bool) -> Acco
 
 
 def read_upstream(
-    name: str, row: Row, now: float, accounts: Sequence[BoardAccount]
+    name: str, row: Row, now: float, accounts: Sequence[BoardAccount], pause: Pause | None = None
 ) -> BoardUpstream:
     """Read the reply of `board_upstream.lua`."""
     served, cap, slots, held, open_for, lanes, first, _, number, _ = row
     until = now + open_for / 1000 if open_for >= 0 else None
+    state = _upstream_state(bool(served), until is not None, accounts)
     return BoardUpstream(
         name=name,
-        state=_upstream_state(bool(served), until is not None, accounts),
-        until=until,
+        state="paused" if pause and served else state,
+        until=pause.until if pause and served else until,
         max_concurrency=cap,
         slots=slots,
         held=held,

@@ -7,17 +7,27 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
+from math import inf
 from typing import NamedTuple, TypeVar, get_args
 
 import msgspec
 
 from wire.jobs import Sort
-from wire.line.board import Board, BoardAccount, BoardFlow, BoardJob, BoardLane
+from wire.line.board import (
+    Board,
+    BoardAccount,
+    BoardFlow,
+    BoardJob,
+    BoardLane,
+    Pause,
+    PauseKind,
+)
 from wire.line.records import (
     FIELDS,
     J,
@@ -51,6 +61,10 @@ LATER_AT_ONCE = 1000
 
 MOST_LATER = 20_000
 """Accounts, families, jobs and orphans that are looked at, of those that resume later."""
+
+
+_Held = Mapping[tuple[PauseKind, str], Pause]
+"""Pauses in force, by their kinds and names."""
 
 
 class _Running(NamedTuple):
@@ -89,20 +103,20 @@ class Survey:
         self._limits = limits
         self._fields = msgspec.msgpack.encode(FIELDS)
 
-    async def board(self) -> Board:
-        """Read the whole line."""
+    async def board(self, pauses: Sequence[Pause]) -> Board:
+        """Read the whole line, of which operators have paused some parts."""
         at, settling, waiting, names = await self._run("board", self._gap)
         now = at / 1000
+        held = {(each.what, each.name): each for each in pauses if (each.until or inf) > now}
         rows = {name: await self._run("board_upstream", name, OF_UPSTREAM) for name in texts(names)}
         running = [job for name in rows async for job in self._running(name)]
         lanes = await self._lanes(rows.values(), running)
-        flows, more_flows = await self._flows(lanes, running)
-        shared = {name: texts(row[-1]) for name, row in rows.items()}
-        later = await self._later([account for each in shared.values() for account in each])
-        upstreams = [
-            read_upstream(name, row, now, await self._accounts(shared[name], now, later, name))
-            for name, row in sorted(rows.items())
-        ]
+        flows, more_flows = await self._flows(lanes, running, held)
+        later = await self._later(rows, held)
+        upstreams = []
+        for name, row in sorted(rows.items()):
+            accounts = await self._accounts(texts(row[-1]), now, later, held, name)
+            upstreams.append(read_upstream(name, row, now, accounts, held.get(("upstream", name))))
         first = sorted(running, key=lambda job: job.claimed)[:RUNNING]
         return Board(
             at=now,
@@ -115,10 +129,11 @@ class Survey:
             flows=flows,
             more_flows=more_flows,
             upstreams=upstreams,
-            own_accounts=await self._accounts(later.own, now, later),
+            own_accounts=await self._accounts(later.own, now, later, held),
             more_accounts=later.more,
             running=await self.jobs([job.id for job in first], BoardJob, RUNNING_AT_ONCE),
             waiting=await self._next(),
+            pauses=list(held.values()),
         )
 
     async def jobs(
@@ -180,44 +195,51 @@ class Survey:
         return _Lanes(listed, len(names) + number - len(listed), jobs, sum(waiting.values()))
 
     async def _flows(
-        self, lanes: _Lanes, running: Iterable[_Running]
+        self, lanes: _Lanes, running: Iterable[_Running], held: _Held
     ) -> tuple[list[BoardFlow], int]:
         jobs = lanes.jobs + Counter(job.key for job in running)
         keys = [key for key, _ in jobs.most_common(FLOWS)]
         found = [
-            read_flow(row)
+            read_flow(row, paused=("key", row[0].decode()) in held)
             for some in _parts(keys, KEYS_AT_ONCE)
             for row in await self._run("board_flows", *some)
         ]
         only_run = len(jobs) - len(lanes.jobs)
         return found, max(lanes.keys + only_run, len(jobs)) - len(found)
 
-    async def _later(self, shared: Sequence[str]) -> _Later:
+    async def _later(self, upstreams: Collection[str], held: _Held) -> _Later:
         parked: defaultdict[str, dict[str, float]] = defaultdict(dict)
-        own: dict[str, None] = {}
+        own = {name: None for what, name in held if what == "account" and _is_own(name, upstreams)}
         more = offset = 0
         seen = LATER_AT_ONCE
         while seen == LATER_AT_ONCE and offset < MOST_LATER:
-            left = OWN_ACCOUNTS - len(own)
-            seen, hidden, found = await self._run("board_later", offset, seen, left, *shared)
+            left = max(0, OWN_ACCOUNTS - len(own))
+            seen, hidden, found = await self._run("board_later", offset, seen, left, *upstreams)
             offset, more = offset + seen, more + hidden
             for account, family, until in _parts(found, 3):
                 name = account.decode()
                 if family:
                     parked[name][family.decode()] = until / 1000
-                own[name] = None
-        for name in shared:
-            own.pop(name, None)
-        return _Later(parked, list(own), more)
+                if _is_own(name, upstreams):
+                    own[name] = None
+        listed = list(own)[:OWN_ACCOUNTS]
+        return _Later(parked, listed, more + len(own) - len(listed))
 
     async def _accounts(
-        self, names: Sequence[str], now: float, later: _Later, upstream: str = ""
+        self, names: Sequence[str], now: float, later: _Later, held: _Held, upstream: str = ""
     ) -> list[BoardAccount]:
-        return [
-            read_account(row, now, later.parked.get(row[0].decode(), {}), upstream)
-            for some in _parts(names, KEYS_AT_ONCE)
-            for row in await self._run("board_accounts", *some)
-        ]
+        found = []
+        for some in _parts(names, KEYS_AT_ONCE):
+            for row in await self._run("board_accounts", *some):
+                name = row[0].decode()
+                parked, pause = later.parked.get(name, {}), held.get(("account", name))
+                found.append(read_account(row, now, parked, pause, upstream))
+        return found
+
+
+def _is_own(account: str, upstreams: Collection[str]) -> bool:
+    """Tell if an account is a key's own: shared ones are named after their upstreams."""
+    return account.partition("/")[0] not in upstreams
 
 
 def _parts(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -35,6 +35,12 @@ function pauses.until_(what, name)
   return known and (until_ or clock.now + pauses.LONG) or 0
 end
 
+-- The same with its own end: `math.huge`, if it has none.
+function pauses.end_of(what, name)
+  local known, until_ = stored(what, name)
+  return known and (until_ or math.huge) or 0
+end
+
 function pauses.holds(what, name) return pauses.until_(what, name) > clock.now end
 
 -- Time (ms) until which no new job of a key is admitted, whatever it runs on; in the past, or 0, if they are.

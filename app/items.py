@@ -13,7 +13,7 @@ from app.openai.errors import LineUnavailable, UnsupportedParameter
 from app.openai.requests import ChatMessage
 from wire.items import StoredItems
 from wire.redis.outage import REDIS_ERRORS
-from wire.redis.trouble import trouble
+from wire.redis.trouble import address_of, trouble
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Items:
             logger.warning(
                 "items of a response could not be stored: %s",
                 trouble(error),
-                extra={"event": "items_not_stored", "items": len(items)},
+                extra={"event": "items_not_stored", "items": len(items)} | address_of(error),
             )
 
     async def find(self, owner: str, references: Mapping[str, str]) -> FoundItems:

@@ -33,7 +33,7 @@ from wire.line.front_end import Detachment, FrontEndLine
 from wire.line.scripts import WrongVersionError
 from wire.line.status import JobStatus
 from wire.redis.outage import REDIS_ERRORS, retry
-from wire.redis.trouble import trouble
+from wire.redis.trouble import address_of, trouble
 from wire.seal import Seal
 from wire.stream.endings import WAITED_TOO_LONG, finish_waiting
 from wire.stream.inbox import Inbox
@@ -223,7 +223,7 @@ class Line:
                 logger.warning(
                     "a job could not be put in line: %s",
                     trouble(error),
-                    extra={"event": "enqueue_failed", "job": new.id},
+                    extra={"event": "enqueue_failed", "job": new.id} | address_of(error),
                 )
                 raise LineUnavailable from None
             raise

@@ -94,7 +94,7 @@ class Blobs:
             self._store, f"{_PREFIX}/{key}", buffer_size=BUFFER, max_concurrency=1
         )
         # An exception inside the writer's context discards everything written so far.
-        with store_errors():
+        with store_errors(self._store):
             async with writer:
                 for segment in segments.seal(first):
                     await writer.write(segment)
@@ -119,7 +119,7 @@ class Blobs:
             return
         segments = _Segments(self._seal, content.blob_key)
         left = content.size
-        with store_errors():
+        with store_errors(self._store):
             try:
                 found = await obstore.get_async(self._store, _path(content.blob_key))
             except FileNotFoundError:
@@ -159,7 +159,7 @@ class Blobs:
     async def remove(self, keys: Iterable[str]) -> None:
         """Remove blobs, if they exist. Those that cannot be removed now are swept later."""
         try:
-            with store_errors():
+            with store_errors(self._store):
                 for key in keys:
                     await remove(self._store, _path(key))
         except StoreError:

@@ -84,7 +84,7 @@ class Media:
             self._store, f"{kind}/{name}", buffer_size=_BUFFER, max_concurrency=1
         )
         # An exception inside the writer's context discards everything written so far.
-        with store_errors():
+        with store_errors(self._store):
             async with writer:
                 await writer.write(head)
                 size = len(head)
@@ -104,7 +104,7 @@ class Media:
         parsed = parse_name(name)
         if parsed is None:
             return None
-        with store_errors():
+        with store_errors(self._store):
             try:
                 meta = await obstore.head_async(self._store, f"{kind}/{name}")
             except FileNotFoundError:
@@ -126,7 +126,7 @@ class Media:
         Raises:
             StoreError: `store_failed`, also if it has been removed since.
         """
-        with store_errors():
+        with store_errors(self._store):
             found = await obstore.get_async(self._store, f"{kind}/{name}")
             async for chunk in found.stream(min_chunk_size=_CHUNK):
                 yield bytes(chunk)

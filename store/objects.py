@@ -16,6 +16,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from settings import SettingsError
+from store.trouble import location, trouble
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +71,8 @@ def _try_writing(folder: Path) -> None:
 
 
 @contextmanager
-def store_errors() -> Iterator[None]:
-    """Translate store errors to StoreError, without a cause: their messages contain paths.
+def store_errors(store: ObjectStore) -> Iterator[None]:
+    """Translate errors of a store to StoreError, without a cause: their messages contain paths.
 
     An iterator consumed inside (`put`'s chunks) must not raise exceptions of the same types.
     """
@@ -80,7 +81,11 @@ def store_errors() -> Iterator[None]:
     except _STORE_ERRORS as error:
         logger.error(
             "the media store (media.store) failed",
-            extra={"event": "media_store_failed", "reason": type(error).__name__},
+            extra={
+                "event": "media_store_failed",
+                "reason": trouble(error),
+                "store": location(store),
+            },
         )
         raise StoreError("store_failed") from None
 
@@ -93,7 +98,7 @@ async def remove_older(store: ObjectStore, prefix: str, max_age: float) -> int:
     """
     removed = 0
     cutoff = datetime.now(UTC) - timedelta(seconds=max_age)
-    with store_errors():
+    with store_errors(store):
         async for batch in obstore.list(store, prefix=prefix):
             for path in [meta["path"] for meta in batch if meta["last_modified"] < cutoff]:
                 removed += await remove(store, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing
 from functools import partial
 
@@ -14,9 +15,21 @@ from wire.stream.publication import Publication
 from wire.tokens.job import JobTokens
 from workers.upstream import J, Upstream, UpstreamError
 
-_NOT_BEGUN = "The upstream did not begin to answer in time. Retry the request."
-_STOPPED = "The upstream stopped in the middle of its answer. Retry the request."
-_TOO_LONG = "The answer took longer than this gateway allows."
+logger = logging.getLogger(__name__)
+
+# Each for the client and, with the name of the setting, for the log.
+_NOT_BEGUN = (
+    "The upstream did not begin to answer in time. Retry the request.",
+    "no first event in time (first_event_timeout)",
+)
+_STOPPED = (
+    "The upstream stopped in the middle of its answer. Retry the request.",
+    "silence in the middle of an answer (idle_timeout)",
+)
+_TOO_LONG = (
+    "The answer took longer than this gateway allows.",
+    "the answer did not end in time (max_duration)",
+)
 
 
 async def hold_conversation(
@@ -56,7 +69,18 @@ async def hold_conversation(
                 patience = limits.idle_timeout if begun else limits.first_event_timeout
                 deadline.set(min(clock() + patience, latest))
     except TimeoutError:
-        message = _TOO_LONG if clock() >= latest else _STOPPED if publication.begun else _NOT_BEGUN
+        message, stage = (
+            _TOO_LONG if clock() >= latest else _STOPPED if publication.begun else _NOT_BEGUN
+        )
+        logger.warning(
+            "an upstream was too slow: %s",
+            stage,
+            extra={
+                "event": "upstream_too_slow",
+                "job": job.id,
+                "upstream": publication.claim.upstream,
+            },
+        )
         ending = ending or Failed("upstream_timeout", message, "upstream_timeout")
     except UpstreamError as error:
         if not publication.begun:

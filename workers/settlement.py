@@ -29,7 +29,7 @@ from wire.line.offers import AsideReason
 from wire.line.usage import NO_TOKENS
 from wire.line.worker import WorkerLine
 from wire.redis.outage import REDIS_ERRORS, retry
-from wire.redis.trouble import trouble
+from wire.redis.trouble import address_of, trouble
 from wire.seal import Seal, SealError
 from wire.stream.endings import CANCELLATIONS, CANCELLED, end_state, finish_waiting
 from wire.stream.outbox import Outbox, Superseded
@@ -99,7 +99,7 @@ class Settlement:
                 logger.warning(
                     "a job is requeued, Redis is unavailable: %s",
                     trouble(error),
-                    extra={"event": "requeued", "job": job},
+                    extra={"event": "requeued", "job": job} | address_of(error),
                 )
                 await self._requeue(attempt, self._line.requeue)
             case error:

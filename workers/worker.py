@@ -38,7 +38,7 @@ from wire.line.worker import WorkerLine
 from wire.redis.client import Redis
 from wire.redis.outage import REDIS_ERRORS
 from wire.redis.subscription import Subscription
-from wire.redis.trouble import trouble
+from wire.redis.trouble import address_of, trouble
 from wire.seal import Seal
 from wire.stream.channel import RedisChannel
 from wire.stream.outbox import Outbox
@@ -225,7 +225,7 @@ class Worker:
             logger.warning(
                 "a job was not started, Redis is unavailable: %s",
                 trouble(error),
-                extra={"event": "job_not_started", "job": job},
+                extra={"event": "job_not_started", "job": job} | address_of(error),
             )
         finally:
             self.leases.remove(attempt)

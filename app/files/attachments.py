@@ -7,6 +7,7 @@ for the body that contains a data URL).
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -28,6 +29,8 @@ from store.blobs import BUFFER, Blobs
 from store.media import Media
 from store.objects import StoreError
 from wire.jobs import Attachment, Offloaded
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_NAME = 120
 _HEIC = "HEIC pictures are not supported. Convert the picture to JPEG, PNG, GIF or WebP."
@@ -116,8 +119,11 @@ class Attachments:
                     raise TooManyLargeRequests from None
                 seconds = self._config.fetch_timeout
                 message = f"The file could not be fetched within {seconds:g} seconds."
+                _log_unfetched("no answer in time (files.fetch_timeout)")
                 raise BadRequest(message, param=file.param) from None
             except (DataUrlError, FetchError) as error:
+                if isinstance(error, FetchError):
+                    _log_unfetched(str(error))
                 raise BadRequest(str(error), param=file.param) from None
             except StoreError:
                 raise LineUnavailable(_NO_STORE) from None
@@ -214,6 +220,12 @@ def read_inline(file: GivenFile) -> InlineFile | None:
     if file.base64_type is not None:
         return InlineFile(file.base64_type, is_base64=True, text=file.source)
     return read_data_url(file.source) if is_data_url(file.source.start) else None
+
+
+def _log_unfetched(reason: str) -> None:
+    # Its URL is a part of the prompt.
+    fields = {"event": "file_not_fetched", "reason": reason}
+    logger.info("a file that a client named could not be fetched", extra=fields)
 
 
 def _plain(name: str) -> str:

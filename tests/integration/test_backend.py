@@ -83,7 +83,9 @@ async def test_an_unreachable_server_is_tried_again_and_its_error_shows_no_secre
     assert isinstance(error, UnreachableError)
     assert error.passing
     assert (error.failed.fault, error.failed.code) == ("upstream_down", "upstream_unreachable")
-    assert error.reason in error.detail
+    assert error.reason == "ClientConnectorError"
+    where = url.removeprefix("http://")
+    assert error.detail == f"connection refused: no server listens there ({where})"
     shown = f"{error} {error!r} {error.detail} {error.failed} {error.__cause__}"
     for secret in (BEARER, "secret-file", "hidden"):
         assert secret not in shown

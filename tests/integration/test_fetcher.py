@@ -6,19 +6,16 @@ import asyncio
 import socket
 import ssl
 import threading
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from app.files.fetcher import Fetcher, FetchError
 from runtime.public_connector import LOOKUPS
 from settings.networks import networks
+from tests.support.listeners import self_signed
 from tests.support.website import serving
 
 LOOPBACK = networks(["127.0.0.0/8"])
@@ -295,28 +292,3 @@ async def test_each_failure_of_tls_is_named(
     for tls, reason in ((context, "certificate"), (None, "agree on a TLS connection")):
         async with serving(hello, tls=tls) as port:
             assert reason in await refused(Fetcher(LOOPBACK), f"https://127.0.0.1:{port}/secret")
-
-
-def self_signed(directory: Path) -> Path:
-    """A certificate that nobody trusts, and its key, in one file."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    plain = serialization.NoEncryption()
-    file = directory / "self-signed.pem"
-    file.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
-        + certificate.public_bytes(pem)
-    )
-    return file

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from obstore.store import ObjectStore
+from obstore.store import ObjectStore, S3Store
 
 from settings import SettingsError
 from store.media import Media
 from store.objects import StoreError, open_store
+from tests.support.listeners import listening
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 WEEK = 604_800.0
@@ -134,7 +135,7 @@ async def test_the_unfinished_file_of_a_killed_process_is_swept(tmp_path: Path) 
     """The store does not list it, so it was kept forever."""
     write = (
         "import asyncio, obstore, os, sys\n"
-        "from obstore.store import LocalStore\n"
+        "from obstore.store import S3Store, LocalStore\n"
         "async def main():\n"
         "    store = LocalStore(sys.argv[1])\n"
         "    writer = obstore.open_writer_async(store, 'images/a.png', buffer_size=10)\n"
@@ -153,12 +154,55 @@ async def test_the_unfinished_file_of_a_killed_process_is_swept(tmp_path: Path) 
     assert not left.exists()
 
 
-async def test_an_error_of_the_store_contains_no_path(tmp_path: Path) -> None:
+async def test_an_error_of_the_store_contains_no_path(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     media = Media(open_store("media", tmp_path), max_bytes=1000, ttl=WEEK)
     (tmp_path / "media" / "images").write_text("a file in the place of the folder")
     with pytest.raises(StoreError) as caught:
         await media.put("images", pieces(PNG))
     assert str(caught.value) == "store_failed"
+    [record] = caplog.records
+    told = vars(record)
+    assert (told["reason"], told["store"]) == ("Not a directory [ENOTDIR]", f"{tmp_path}/media")
+    assert ".png" not in str(told), "a name is all that one needs to fetch the picture"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (403, "<Error><Code>AccessDenied</Code></Error>", "the server answered 403 AccessDenied"),
+        (404, "<Error><Code>NoSuchBucket</Code></Error>", "the server answered 404 NoSuchBucket"),
+        (0, "", "it cannot be reached"),
+    ],
+)
+async def test_the_reason_of_a_bucket_is_logged_with_the_address_of_its_server(
+    loop: asyncio.AbstractEventLoop,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    body: str,
+    reason: str,
+) -> None:
+    answer = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    async with listening(answer.encode()) as port:
+        address = f"127.0.0.1:{port if status else 9}"
+        bucket = S3Store(
+            "bucket",
+            endpoint=f"http://{address}",
+            region="here",
+            access_key_id="AKSECRET",
+            secret_access_key="SKSECRET",
+            client_options={"allow_http": True},
+            retry_config={"max_retries": 0},
+        )
+        with pytest.raises(StoreError):
+            await Media(bucket, max_bytes=1000, ttl=WEEK).put("images", pieces(PNG))
+    [record] = caplog.records
+    told = vars(record)
+    assert told["reason"] == f"{reason} ({address})"
+    assert told["store"] == 'S3Store(bucket="bucket")'
+    assert "SECRET" not in str(told)
+    assert ".png" not in str(told)
 
 
 @pytest.mark.parametrize("where", ["ftp://example.com/x", "nonsense://", "s3://"])

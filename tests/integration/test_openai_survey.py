@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 import settings
 from tests.support.loopback import Exchange, Script, Server, refusal, serving
@@ -73,7 +74,7 @@ async def test_the_operators_settings_stand() -> None:
 
 async def test_a_server_without_a_list_takes_any_model() -> None:
     async with asking(page(404), max_concurrency=1) as (_, upstream):
-        assert await upstream.survey() == Survey({}, True, 1)
+        assert await upstream.survey() == Survey({}, True, 1, silence="status 404")
     async with asking(page(200, b'{"data":[]}'), max_concurrency=1) as (_, upstream):
         assert (await upstream.survey()).any_model
 
@@ -84,7 +85,9 @@ async def test_a_server_that_is_down_is_surveyed_later() -> None:
     async with open_openai(
         "main", settings.Upstream(kind="openai", base_url=server.url, max_concurrency=0)
     ) as upstream:
-        assert await upstream.survey() == Survey({}, False, 1, slots_known=False)
+        survey = await upstream.survey()
+        assert replace(survey, silence="") == Survey({}, False, 1, slots_known=False)
+        assert survey.silence.startswith("connection refused: no server listens there (")
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 503])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from redis.exceptions import RedisError
@@ -12,13 +14,14 @@ import settings
 from local.redis import EmbeddedRedis
 from settings.redis_url import redis_url
 from tests.support.line import QUICK
+from tests.support.listeners import listening, untrusted
 from tests.support.requests import BEARER, BODY, CHAT, messages, said
 from tests.support.sanic_adapter import Client
 from tests.support.scripted import ScriptedUpstream
 from wire.events import Delta, Done, Started
 from wire.redis.client import Redis, connect
-from wire.redis.outage import REDIS_ERRORS
-from wire.redis.trouble import trouble
+from wire.redis.outage import REDIS_ERRORS, Outage
+from wire.redis.trouble import address_of, trouble
 from workers.arq import ArqRunner
 
 Impair = Callable[[Redis, EmbeddedRedis], Awaitable[None]]
@@ -129,6 +132,50 @@ async def test_a_redis_without_tls_that_is_asked_for_it_is_named(
         await client.ping()
     assert trouble(caught.value).startswith("TLS: no answer to the handshake")
     await client.aclose()
+
+
+ANSWERS = {
+    b"HTTP/1.1 400 Bad Request\r\n\r\n": "its answer is not that of a Redis",
+    b"": "it closed the connection: it restarts, or is a Redis that expects TLS",
+    b"-ERR max number of clients reached\r\n": "it has as many clients as it allows",
+    b"-DENIED Redis is running in protected mode.\r\n": "it is in protected mode",
+    b"-CLUSTERDOWN Hash slot not served\r\n": "it is a cluster",
+    b"-LOADING Redis is loading the dataset in memory\r\n": "LOADING: it has just",
+    b"-WRONGTYPE Operation against a key\r\n": "WRONGTYPE: another program",
+    b"-NEWWORD secret\r\n": "it refused a command: NEWWORD",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+async def test_a_server_that_is_no_usable_redis_is_named_with_its_address(
+    loop: asyncio.AbstractEventLoop, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage = Outage(logging.getLogger("test"), "do this")
+    async with listening(answer) as port:
+        client = connect(redis_url(f"redis://user:hunter2@127.0.0.1:{port}/3"))
+        bare = {"username": None, "password": None, "db": 0, "lib_name": None, "lib_version": None}
+        client.connection_pool.connection_kwargs.update(bare)  # its first command is the one below
+        with outage.tolerated():
+            await client.set("key", "secret")
+        await client.aclose()
+    assert outage.reason.startswith(ANSWERS[answer])
+    [record] = caplog.records
+    assert vars(record)["address"] == f"127.0.0.1:{port}/0"
+    assert str(port) not in outage.reason, "which /readyz shows without a key"
+    assert "hunter2" not in str(vars(record))
+
+
+async def test_a_certificate_that_is_not_trusted_is_named_with_the_reason(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    async with listening(b"", untrusted(tmp_path)) as port:
+        client = connect(redis_url(f"rediss://127.0.0.1:{port}/0"))
+        with pytest.raises(REDIS_ERRORS) as caught:
+            await client.ping()
+        await client.aclose()
+    reason = "TLS: its certificate is not trusted: self-signed certificate"
+    assert trouble(caught.value).replace("self signed", "self-signed") == reason
+    assert address_of(caught.value) == {"address": f"127.0.0.1:{port}/0"}
 
 
 @pytest.mark.usefixtures("mended", "worker")

@@ -8,11 +8,11 @@ from typing import Any
 
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool, SSLConnection
-from redis.exceptions import ConnectionError, TimeoutError
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from settings.redis_url import RedisUrl, SentinelUrl
 from wire.redis.sentinel import MasterPool
-from wire.redis.trouble import NoTlsAnswerError
+from wire.redis.trouble import NoTlsAnswerError, note_address
 
 TIMEOUT = 5.0
 """Seconds that a command may take."""
@@ -36,10 +36,20 @@ class SteadyConnection(AbstractConnection):
         """See `redis.asyncio.Connection`."""
         try:
             await super().connect()  # type: ignore[no-untyped-call]
-        except TimeoutError as error:
-            if isinstance(self, SSLConnection):
+        except (RedisError, OSError) as error:
+            note_address(error, self._address)
+            if isinstance(error, TimeoutError) and isinstance(self, SSLConnection):
                 raise NoTlsAnswerError(str(error)) from error
             raise
+
+    @property
+    def _address(self) -> str:
+        """The address and the database, or the socket; without user and password."""
+        pieces = dict(self.repr_pieces())  # type: ignore[no-untyped-call]
+        if "path" in pieces:
+            return str(pieces["path"])
+        host = f"[{pieces['host']}]" if ":" in pieces["host"] else pieces["host"]
+        return f"{host}:{pieces['port']}/{self.db}"
 
     async def can_read_destructive(self) -> bool:
         """Tell if something is left unread, which would be taken for the next reply."""
@@ -72,6 +82,9 @@ class SteadyConnection(AbstractConnection):
             return await super().read_response(*args, **options)
         except RuntimeError as error:
             raise ConnectionError(str(error)) from error
+        except (RedisError, OSError) as error:
+            note_address(error, self._address)
+            raise
 
     async def disconnect(self, nowait: bool = False) -> None:
         """See `redis.asyncio.Connection`."""

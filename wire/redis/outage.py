@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 
 from redis.exceptions import BusyLoadingError, ConnectionError, RedisError
 
-from wire.redis.trouble import trouble
+from wire.redis.trouble import address_of, trouble
 
 _Result = TypeVar("_Result")
 
@@ -75,7 +75,7 @@ class Outage:
                 "Redis is unavailable (%s): cannot %s",
                 self.reason,
                 self._task,
-                extra={"event": "redis_unreachable"},
+                extra={"event": "redis_unreachable"} | address_of(error),
             )
 
     def lasts(self, seconds: float) -> bool:

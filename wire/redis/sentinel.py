@@ -24,9 +24,10 @@ from typing import Any
 
 from redis.asyncio.connection import BlockingConnectionPool, Connection, SSLConnection
 from redis.asyncio.sentinel import MasterNotFoundError
-from redis.exceptions import BusyLoadingError, ConnectionError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from settings.redis_url import SentinelUrl
+from wire.redis.trouble import MasterError, trouble
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Sentinels:
                     "no Sentinel names the master %s: %s",
                     self._url.master,
                     faults,
-                    extra={"event": "master_unknown"},
+                    extra={"event": "master_unknown", "address": str(self._url)},
                 )
             self._warned = True
             raise MasterNotFoundError("no Sentinel names the master")
@@ -146,10 +147,8 @@ class Sentinels:
             for answer in asyncio.as_completed(asked, timeout=ANSWER_TIMEOUT):
                 try:
                     answers.append(await answer)
-                except ResponseError as error:
-                    faults.add(str(error))
                 except (RedisError, OSError) as error:
-                    faults.add(type(error).__name__)
+                    faults.add(trouble(error))
                 if len(answers) > len(asked) // 2:
                     break
         finally:
@@ -183,7 +182,7 @@ def _master(reply: Iterable[bytes]) -> Master:
     """Parse a Sentinel's answer: names and values in turn.
 
     Raises:
-        ResponseError: it was not sent by a Sentinel.
+        MasterError: it was not sent by a Sentinel.
     """
     try:
         pairs = iter(reply)
@@ -195,7 +194,7 @@ def _master(reply: Iterable[bytes]) -> Master:
             int(values[b"down-after-milliseconds"]) / 1000,
         )
     except (KeyError, TypeError, ValueError):
-        raise ResponseError("the server that answers is not a Sentinel") from None
+        raise MasterError("the server that answers is not a Sentinel") from None
 
 
 class MasterConnection(Connection):
@@ -227,20 +226,20 @@ class MasterConnection(Connection):
         else:
             return
         # Not in the handler: an error in the chain of another one is taken for its cause.
-        raise ConnectionError("the server that was the master cannot be reached")
+        raise MasterError("the server that was the master cannot be reached")
 
     async def on_connect(self) -> None:
         """See `redis.asyncio.Connection`. The server itself must report that it is the master."""
         await super().on_connect()
         await self.send_command("INFO", "replication", check_health=False)
         if b"role:master" not in await self.read_response():
-            raise ConnectionError("the server that the Sentinels name is not the master yet")
+            raise MasterError("the server that the Sentinels name is not the master yet")
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """See `redis.asyncio.Connection`."""
         if self._is_replaced:
             await self.disconnect(nowait=True)
-            raise ConnectionError("there is another master")
+            raise MasterError("there is another master")
         self._sent = time.monotonic()
         await super().send_packed_command(command, check_health)
 
@@ -263,7 +262,7 @@ class MasterConnection(Connection):
         finally:
             self._reading = False
         await self.disconnect(nowait=True)
-        raise ConnectionError("the server is not the master, or has only just started")
+        raise MasterError("the server is not the master, or has only just started")
 
     def abort_if_replaced(self) -> None:
         """End the wait for an answer of a former master: it may never arrive."""

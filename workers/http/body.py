@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 import aiohttp
+
+from workers.http.trouble import host_of, trouble
+
+logger = logging.getLogger(__name__)
 
 PIECE = 32 * 1024
 """Bytes that are read at once. Many short events are translated in steps, between which the event
@@ -34,19 +39,36 @@ class Body(Protocol):
 
 
 class HttpBody:
-    """The body of the POST's own response."""
+    """The body of the POST's own response; `job` is a name for the log."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, job: str = "") -> None:
         self.headers = response.headers
+        self._job = job
         self._response = response
+        self._is_broken = False
         self._stop_watching = _watch_framing(response)
 
     async def read(self) -> bytes:
         """See `Body`."""
         try:
             return await self._response.content.read(PIECE)
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError) as error:
+            self._note(error)
             return salvage(self._response)
+
+    def _note(self, error: BaseException) -> None:
+        if self._is_broken:
+            return
+        self._is_broken = True
+        logger.warning(
+            "the connection to the upstream broke in the middle of an answer",
+            extra={
+                "event": "upstream_broke_off",
+                "job": self._job,
+                "reason": trouble(error),
+                "address": host_of(self._response.url),
+            },
+        )
 
     async def finish(self) -> None:
         """Keep the connection, if the end of the body comes soon."""

@@ -12,11 +12,12 @@ from aiohttp_socks import (
 )
 
 from settings.urls import ProxyUrl
+from workers.http.trouble import ProxyFailedError, system_words
 
 
 def socks_connector(proxy: ProxyUrl, keepalive: float) -> aiohttp.BaseConnector:
     """Return a connector that goes by a SOCKS proxy, with no limit of connections."""
-    return _SocksConnector(
+    connector = _SocksConnector(
         host=proxy.host,
         port=proxy.port,
         proxy_type=ProxyType.SOCKS5,
@@ -25,10 +26,15 @@ def socks_connector(proxy: ProxyUrl, keepalive: float) -> aiohttp.BaseConnector:
         limit=0,
         keepalive_timeout=keepalive,
     )
+    connector.address = f"{proxy.host}:{proxy.port}"
+    return connector
 
 
 class _SocksConnector(ProxyConnector):
     """Fails as aiohttp does. The library's own error is of no kind that its callers catch."""
+
+    address = ""
+    """The proxy's host and port."""
 
     async def connect(
         self,
@@ -38,5 +44,13 @@ class _SocksConnector(ProxyConnector):
     ) -> aiohttp.connector.Connection:
         try:
             return await super().connect(req, traces, timeout)
-        except (ProxyError, ProxyConnectionError, ProxyTimeoutError):
-            raise aiohttp.ClientConnectionError("the SOCKS proxy failed") from None
+        except ProxyConnectionError as error:
+            words = system_words(error.__cause__)
+            message = f"the SOCKS proxy {self.address} cannot be connected to: {words}"
+            raise ProxyFailedError(message) from None
+        except ProxyTimeoutError:
+            raise ProxyFailedError(
+                f"the SOCKS proxy {self.address} did not answer in time"
+            ) from None
+        except ProxyError as error:
+            raise ProxyFailedError(f"the SOCKS proxy failed: {error}") from None

@@ -9,6 +9,7 @@ import aiohttp
 
 from runtime.public_connector import ForbiddenAddressError
 from wire.events import Failed
+from workers.http.trouble import PROXY_LOGIN, ProxyFailedError, proxy_trouble, trouble
 from workers.upstream import UpstreamError
 
 UNREACHABLE = Failed(
@@ -22,18 +23,26 @@ class UnreachableError(UpstreamError):
     `forbidden`: the upstream referred to an address that is not public. `broken`: the connection
     was there, and broke before a response.
 
-    `reason` is the exception's name and `detail` adds the system's own words. Nothing else of it is
-    safe to show: the text names the address, and some quote the request's headers.
+    `reason` is the exception's name, which clients may see in a code; `detail` is the whole reason
+    with the address, for the log alone.
     """
 
     def __init__(self, error: Exception) -> None:
         super().__init__(UNREACHABLE, passing=True)
-        self.reason = type(error).__name__
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        self.forbidden = isinstance(cause, ForbiddenAddressError)
+        self.reason = type(cause if self.forbidden else error).__name__
         self.timed_out = isinstance(error, TimeoutError)
-        self.forbidden = isinstance(error, ForbiddenAddressError)
         self.broken = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
-        strerror = error.strerror if isinstance(error, OSError) else None
-        self.detail = f"{self.reason} ({strerror})" if strerror else self.reason
+        self.detail = trouble(error)
+
+
+def passed(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    """Return a response, unless it is the refusal of the operator's proxy. Within `reaching`."""
+    if response.status == PROXY_LOGIN:
+        response.close()
+        raise ProxyFailedError(proxy_trouble(response.status))
+    return response
 
 
 @contextmanager
@@ -41,8 +50,5 @@ def reaching() -> Iterator[None]:
     """Translate failures of the network to UnreachableError, without a cause: see there."""
     try:
         yield
-    except aiohttp.ClientConnectorError as error:
-        forbidden = isinstance(error.os_error, ForbiddenAddressError)
-        raise UnreachableError(error.os_error if forbidden else error) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise UnreachableError(error) from None

@@ -14,7 +14,7 @@ import yarl
 from settings.credentials import Secret
 from wire.jobs import ApiPath
 from workers.http.body import HttpBody
-from workers.http.unreachable import UnreachableError, reaching
+from workers.http.unreachable import UnreachableError, passed, reaching
 from workers.openai.addresses import Addresses
 from workers.openai.error_object import MAX_ERROR
 from workers.openai.request import Request
@@ -29,10 +29,12 @@ ANTHROPIC_VERSION = "2023-06-01"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The answer to a question about the server. `status` is 0 if none came in time."""
+    """The answer to a question about the server. `status` is 0 if none came in time; `trouble` is
+    the reason, for the log alone."""
 
     status: int = 0
     body: bytes = b""
+    trouble: str = ""
 
 
 class _Try:
@@ -96,7 +98,7 @@ class Connection:
             attempt = _Try()
             try:
                 with reaching():
-                    return await self._session.post(
+                    response = await self._session.post(
                         url,
                         data=io.BytesIO(request.body),  # bytes are written in one turn of the loop
                         headers=headers,
@@ -104,6 +106,7 @@ class Connection:
                         timeout=self._timeout,
                         trace_request_ctx=attempt,
                     )
+                    return passed(response)
             except UnreachableError as error:
                 if not (attempt.reused and error.broken):
                     raise
@@ -120,9 +123,10 @@ class Connection:
                         timeout=self._timeout,
                         trace_request_ctx=_Try(),
                     )
-                    return Found(response.status, await read_body(response, max_bytes))
-        except UnreachableError:
-            return Found()
+                    body = await read_body(passed(response), max_bytes)
+                    return Found(response.status, body)
+        except UnreachableError as error:
+            return Found(trouble=error.detail)
 
     def secrets(self, token: str = "") -> list[str]:
         """Return the texts that no client may see: our credential and the server's address."""

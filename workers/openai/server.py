@@ -131,7 +131,11 @@ class OpenAiServer:
             logger.warning(
                 "the server of %s cannot be asked for its models yet; it is asked again soon",
                 self._table,
-                extra={"event": "upstream_unlisted"},
+                extra={
+                    "event": "upstream_unlisted",
+                    "reason": survey.silence,
+                    "address": self._connection.addresses.host,
+                },
             )
             return
         if survey.left_out:
@@ -187,10 +191,15 @@ class OpenAiServer:
             logger.warning(
                 "the upstream could not be reached (%s.base_url)",
                 self._table,
-                extra={"event": "upstream_unreachable", "job": job.id, "reason": error.detail},
+                extra={
+                    "event": "upstream_unreachable",
+                    "job": job.id,
+                    "reason": error.detail,
+                    "address": self._connection.addresses.host,
+                },
             )
             raise
-        body = HttpBody(response)
+        body = HttpBody(response, job.id)
         try:
             if response.status // 100 != 2:
                 raise await self._refusal(job, response)

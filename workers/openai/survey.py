@@ -47,6 +47,8 @@ class Survey(msgspec.Struct, frozen=True):
     slots_known: bool = True
     left_out: int = 0
     is_llama_cpp: bool = False
+    silence: str = ""
+    """The reason for which it did not list its models, for the log alone."""
 
     @property
     def is_known(self) -> bool:
@@ -105,15 +107,16 @@ async def survey_server(
     is_llama_cpp = await asyncio.to_thread(lists_llama_cpp, listed.body)
     if listed.status == 200 and not models:
         models, left_out = await asyncio.to_thread(read_models, listed.body)
+    silence = listed.trouble or ("" if listed.status == 200 else f"status {listed.status}")
     any_model = not models and _is_an_answer(listed.status)
     slots = config.max_concurrency or (await _ask_slots(connection) if listed.status else 0)
     if not slots and former is not None and former.slots_known:
         slots = former.slots
     if slots:
-        return Survey(models, any_model, slots, trouble, True, left_out, is_llama_cpp)
+        return Survey(models, any_model, slots, trouble, True, left_out, is_llama_cpp, silence)
     near = not listed.status or await is_local(yarl.URL(config.base_url).host or "")
     slots = LOCAL_SLOTS if near else REMOTE_SLOTS
-    return Survey(models, any_model, slots, trouble, False, left_out, is_llama_cpp)
+    return Survey(models, any_model, slots, trouble, False, left_out, is_llama_cpp, silence)
 
 
 def _is_an_answer(status: int) -> bool:

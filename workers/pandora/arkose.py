@@ -47,7 +47,7 @@ class ArkoseServers:
                     return token
                 reason = "no token"
             except UnreachableError as error:
-                reason = error.reason
+                reason = error.detail
             # The address is not logged: a prefix in it may be a secret.
             logger.warning(
                 "a server of arkose.urls returned no token",

@@ -17,7 +17,8 @@ import yarl
 
 from settings.urls import read_url
 from workers.http.body import salvage
-from workers.http.unreachable import reaching
+from workers.http.trouble import host_of
+from workers.http.unreachable import passed, reaching
 from workers.pandora.referrals import Referrals
 from workers.pandora.refusals import judge
 from workers.upstream import UpstreamBusy, UpstreamError
@@ -66,6 +67,8 @@ class Backend:
         root = base_url.rstrip("/") + (f"/{prefix}" if prefix else "") + "/backend-api"
         self.connect_timeout = connect_timeout
         self._root = str(yarl.URL(root))
+        self.host = host_of(yarl.URL(root))
+        """The server's host and port, for the log."""
         self._session = session
         # Without referrals, the upstream's own host is the only one.
         self._referrals = referrals or Referrals(session, [base_url])
@@ -168,7 +171,7 @@ class Backend:
         url = read_url(self._root + target if is_path else target, encoded=True)
         session = self._session if is_path else self._referrals.session(url)
         authorization = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        response = await session.request(
+        answer = await session.request(
             method,
             url,
             data=data,
@@ -178,6 +181,7 @@ class Backend:
                 total=None, connect=connect_timeout, sock_connect=connect_timeout
             ),
         )
+        response = passed(answer)
         # The paths of other servers, and queries, may be credentials.
         asked = {"method": method, "host": url.host, "path": url.path if is_path else ""}
         logger.debug(

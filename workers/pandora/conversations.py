@@ -33,7 +33,7 @@ async def delete_conversation(backend: Backend, bearer: str, conversation_id: st
             "PATCH", path, bearer, json=hidden, timeout=TIMEOUT, max_bytes=0
         )
     except UnreachableError as error:
-        reason = error.reason
+        reason = error.detail
     else:
         status = response.status
         # A pool may route the request to an account that does not own the conversation, so its

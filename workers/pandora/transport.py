@@ -68,11 +68,16 @@ class Transport:
         except UnreachableError as error:
             logger.warning(
                 "the upstream could not be reached (upstream.base_url)",
-                extra={"event": "upstream_unreachable", "job": job.id, "reason": error.detail},
+                extra={
+                    "event": "upstream_unreachable",
+                    "job": job.id,
+                    "reason": error.detail,
+                    "address": self._backend.host,
+                },
             )
             raise
         if stream.status == 200 and stream.content_type == "text/event-stream":
-            return HttpBody(stream)
+            return HttpBody(stream, job.id)
         response = await read_response(stream, SMALL, _REFUSAL_TIMEOUT)
         handover = read_handover(response.body) if response.status == 200 else None
         if handover is not None:

@@ -41,7 +41,11 @@ class _Location(msgspec.Struct, frozen=True):
 
 
 class RefusedError(Exception):
-    """The upstream does not give something. Its text is a code."""
+    """The upstream does not give something. Its text is a code; `detail` is for the log alone."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(code)
+        self.detail = detail
 
 
 class Downloads:
@@ -94,7 +98,8 @@ class Downloads:
         try:
             response = await self._backend.call("GET", path, bearer, timeout=TIMEOUT)
         except UnreachableError as error:
-            raise _refused("timeout" if error.timed_out else error.reason) from None
+            code = "timeout" if error.timed_out else error.reason
+            raise _refused(code, error.detail) from None
         if response.flaw:
             raise _refused(response.flaw)
         location = decode_json(response.body, _Location) or _Location()
@@ -115,8 +120,10 @@ class Downloads:
                 aclosing(self._download(url)) as chunks,
             ):
                 return await self._media.put(kind, chunks, original_name)
-        except (RefusedError, StoreError) as refused:
-            code = str(refused)
+        except RefusedError as refused:
+            raise _refused(str(refused), refused.detail) from None
+        except StoreError as failed:
+            code = str(failed)
         except TimeoutError:
             code = "timeout"
         raise _refused(code)
@@ -138,7 +145,7 @@ class Downloads:
                     async for chunk in response.content.iter_any():
                         yield chunk
         except UnreachableError as error:
-            raise RefusedError(error.reason) from None
+            raise RefusedError(error.reason, error.detail) from None
 
 
 def by_file_server(url: str, rules: settings.Media) -> str:
@@ -155,10 +162,10 @@ def by_file_server(url: str, rules: settings.Media) -> str:
         return url  # not a URL: the request for it will fail
 
 
-def _refused(code: str) -> RefusedError:
+def _refused(code: str, detail: str = "") -> RefusedError:
     # Neither path nor query is logged: they name what the user works on.
     logger.warning(
         "an image or a file of an answer could not be downloaded",
-        extra={"event": "download_failed", "reason": code},
+        extra={"event": "download_failed", "reason": code} | ({"detail": detail} if detail else {}),
     )
     return RefusedError(code)

@@ -158,7 +158,7 @@ class Sockets:
             except UnreachableError as error:
                 logger.warning(
                     "no WebSocket could be opened before the question",
-                    extra={"event": "websocket_unavailable", "reason": error.reason},
+                    extra={"event": "websocket_unavailable", "reason": error.detail},
                 )
 
     async def receive(self, bearer: str, handover: Handover) -> SocketBody:
@@ -175,7 +175,7 @@ class Sockets:
             await self.stop(bearer, handover)
             logger.warning(
                 "the upstream's WebSocket could not be reached",
-                extra={"event": "upstream_socket_unreachable", "reason": error.reason},
+                extra={"event": "upstream_socket_unreachable", "reason": error.detail},
             )
             raise UpstreamError(_UNREACHABLE) from None
         except BaseException:

@@ -61,7 +61,7 @@ class Stops:
                 return
             reason = f"http_{response.status}"
         except UnreachableError as error:
-            reason = error.reason
+            reason = error.detail
         logger.warning(
             "an answer could not be stopped upstream",
             extra={"event": "upstream_not_stopped", "reason": reason},

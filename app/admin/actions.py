@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, NoReturn, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from app.admin.operator import Operator
 from app.openai.errors import ApiError
 from wire.keyring import IssuedKey, Keyring, NoSuchKeyError, identity
-from wire.line.audit import Audit, AuditEntry
+from wire.line.audit import Audit, AuditEntry, log_action
 from wire.line.board import Pause, PauseKind
 from wire.line.operator import OperatorLine
 from wire.redis.outage import REDIS_ERRORS, is_down_for_everyone
@@ -109,8 +110,22 @@ class KeyResult(msgspec.Struct, frozen=True):
     record: IssuedKey
 
 
+class ImportResult(msgspec.Struct, frozen=True):
+    """Records of gateway keys were imported; `added` of them were missing."""
+
+    added: int
+    result: Literal["imported"] = "imported"
+
+
 Result = (
-    PauseResult | ResumeResult | WakeResult | CancelResult | DrainResult | IssueResult | KeyResult
+    PauseResult
+    | ResumeResult
+    | WakeResult
+    | CancelResult
+    | DrainResult
+    | IssueResult
+    | KeyResult
+    | ImportResult
 )
 _Result = TypeVar("_Result", bound=Result)
 
@@ -124,8 +139,8 @@ class Actions:
 
     def __init__(self, line: OperatorLine, keyring: Keyring, audit: Audit, seal: Seal) -> None:
         self.audit = audit
+        self.keyring = keyring
         self._line = line
-        self._keyring = keyring
         self._seal = seal
         self._acting: set[asyncio.Task[object]] = set()
 
@@ -216,7 +231,7 @@ class Actions:
         """Issue a gateway key with values of some fields of its record."""
 
         async def act() -> IssueResult:
-            return IssueResult(*await self._keyring.new(name, fields))
+            return IssueResult(*await self.keyring.new(name, fields))
 
         return await self._do(who, "issue_key", "", act, _shown({"name": name} | dict(fields)))
 
@@ -224,8 +239,8 @@ class Actions:
         """Change fields of the record of a gateway key."""
 
         async def act() -> KeyResult:
-            before = await self._keyring.get(id)
-            record = await self._keyring.set(id, fields)
+            before = await self.keyring.get(id)
+            record = await self.keyring.set(id, fields)
             return KeyResult("already" if record == before else "changed", record)
 
         return await self._do(who, "change_key", f"key {id}", act, _shown(fields))
@@ -234,24 +249,25 @@ class Actions:
         """Refuse a gateway key from now on, for good."""
 
         async def act() -> KeyResult:
-            before = await self._keyring.get(id)
-            record = await self._keyring.revoke(id)
+            before = await self.keyring.get(id)
+            record = await self.keyring.revoke(id)
             return KeyResult("already" if before and before.revoked else "revoked", record)
 
         return await self._do(who, "revoke_key", f"key {id}", act)
 
-    async def import_keys(self, who: Operator, records: list[IssuedKey]) -> int:
-        """Add records of an export that are missing, and return their number."""
-        entry = _entry(who, "import_keys", "", {"records": str(len(records))})
-        added = await self._keyring.import_(records)
-        await self.audit.add(msgspec.structs.replace(entry, result=f"added {added}"))
-        return added
+    async def import_keys(self, who: Operator, records: Sequence[IssuedKey]) -> ImportResult:
+        """Add records of an export that are missing."""
+
+        async def act() -> ImportResult:
+            return ImportResult(await self.keyring.import_(records))
+
+        return await self._do(who, "import_keys", "", act, {"records": str(len(records))})
 
     async def _named(self, what: PauseKind, name: str, *, new: bool = True) -> str:
         """Return the name in Redis of what an operator names. `new`: it has to be known."""
         if what == "all":
             return ""
-        if what == "key" and ISSUED.fullmatch(name) and await self._keyring.get(name):
+        if what == "key" and ISSUED.fullmatch(name) and await self.keyring.get(name):
             return self._seal.name("account", identity(name))
         if what == "key" and new and not await self._line.knows_key(name):
             _fail_unknown("key", name)
@@ -284,21 +300,24 @@ class Actions:
         except NoSuchKeyError as error:
             raise ActionError(404, "key_not_found", str(error)) from None
         except msgspec.ValidationError as error:
-            raise _out_of_bounds(error) from None
+            raise _out_of_bounds(error) from error
         except REDIS_ERRORS as error:
             if isinstance(error, ResponseError) or is_down_for_everyone(error):
                 _fail_redis("Nothing was changed", error)
+            log_action(replace(entry, result="unknown"))
             _fail_redis(_UNKNOWN_OUTCOMES.get(entry.action, _UNKNOWN_OUTCOME), error)
-        entry = msgspec.structs.replace(entry, result=done.result)
+        entry = replace(entry, result=done.result)
         if isinstance(done, IssueResult):
-            entry = msgspec.structs.replace(entry, target=f"key {done.record.id}")
+            entry = replace(entry, target=f"key {done.record.id}")
         try:
             await self.audit.add(entry)
         except REDIS_ERRORS as error:
-            _fail_redis("It was done, but could not be written to the audit log", error)
+            lost = isinstance(done, IssueResult)
+            _fail_redis(f"The {entry.target} was issued; revoke it" if lost else _UNAUDITED, error)
         return done
 
 
+_UNAUDITED = "It was done, but could not be written to the audit log"
 _UNKNOWN_OUTCOME = "It may or may not have been done; doing it again does no harm"
 _UNKNOWN_OUTCOMES = {
     "issue_key": "The key may or may not have been issued; if it is listed, revoke it",

@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import get_args
 
 import msgspec
+from msgspec import ValidationError
 
+from app.admin.actions import ActionError, Actions
+from app.commands.user import terminal_operator
 from runtime.command_line import new_parser
 from settings import Settings, SettingsError
 from settings.client_access import auth_mode
@@ -28,10 +31,12 @@ from wire.keyring import (
     BudgetUnit,
     IssuedKey,
     Keyring,
-    NoSuchKeyError,
     Priority,
     decode_issued,
 )
+from wire.line.audit import Audit
+from wire.line.operator import OperatorLine
+from wire.line.scripts import Scripts
 from wire.redis.client import connect
 from wire.redis.outage import REDIS_ERRORS
 from wire.redis.trouble import trouble
@@ -120,10 +125,11 @@ def main(arguments: Sequence[str]) -> None:
     given = _parser().parse_args(arguments)
     try:
         asyncio.run(_run(load(), given))
-    except (SettingsError, KeysError, NoSuchKeyError) as error:
+    except ActionError as error:
+        wrong = error.__cause__
+        sys.exit(_out_of_bounds(wrong) if isinstance(wrong, ValidationError) else str(error))
+    except (SettingsError, KeysError) as error:
         sys.exit(str(error))
-    except msgspec.ValidationError as error:
-        sys.exit(_out_of_bounds(error))
     except UnicodeEncodeError:
         sys.exit("The command line is not UTF-8.")
     except REDIS_ERRORS as error:
@@ -163,57 +169,61 @@ def _parser() -> argparse.ArgumentParser:
 async def _run(config: Settings, given: argparse.Namespace) -> None:
     seal = Seal(load_secret(config.directory, os.environ))
     redis = connect(config.redis.role_url, connections=2)
+    line = OperatorLine(Scripts(redis, seal.fingerprint), config.queue)
+    actions = Actions(line, Keyring(redis, seal), Audit(redis), seal)
     try:
-        await _COMMANDS[given.command](Keyring(redis, seal), given)
+        await _COMMANDS[given.command](actions, given)
     finally:
         await redis.aclose()
     if given.command == "new" and auth_mode(config) == "passthrough":
         _note("Front ends with the settings of this command take no gateway keys: see auth.mode.")
 
 
-async def _new(keyring: Keyring, given: argparse.Namespace) -> None:
-    key, record = await keyring.new(given.name, _fields(given))
-    _note(f"Issued the key {record.id} ({record.name}). It is not shown again:")
-    _print(key)
+async def _new(actions: Actions, given: argparse.Namespace) -> None:
+    issued = await actions.issue_key(terminal_operator(), given.name, _fields(given))
+    _note(f"Issued the key {issued.record.id} ({issued.record.name}). It is not shown again:")
+    _print(issued.key)
 
 
-async def _list(keyring: Keyring, given: argparse.Namespace) -> None:
-    records = await keyring.list()
+async def _list(actions: Actions, given: argparse.Namespace) -> None:
+    records = await actions.keyring.list()
     if given.json:
         _print(msgspec.json.format(msgspec.json.encode(records)).decode())
     else:
         _print("\n".join(table(records, time.time())))
 
 
-async def _show(keyring: Keyring, given: argparse.Namespace) -> None:
-    record = await _one(keyring, given.key)
+async def _show(actions: Actions, given: argparse.Namespace) -> None:
+    record = await _one(actions.keyring, given.key)
     if given.json:
         _print(msgspec.json.format(msgspec.json.encode(record)).decode())
     else:
         _print("\n".join(description(record)))
 
 
-async def _set(keyring: Keyring, given: argparse.Namespace) -> None:
+async def _set(actions: Actions, given: argparse.Namespace) -> None:
     fields = _fields(given) | ({"name": given.name} if "name" in given else {})
     if not fields:
         raise KeysError("Nothing to change. `python -m app keys set --help` lists the fields.")
-    record = await keyring.set((await _one(keyring, given.key)).id, fields)
-    _print("\n".join(description(record)))
+    id = (await _one(actions.keyring, given.key)).id
+    changed = await actions.change_key(terminal_operator(), id, fields)
+    _print("\n".join(description(changed.record)))
 
 
-async def _revoke(keyring: Keyring, given: argparse.Namespace) -> None:
-    record = await keyring.revoke((await _one(keyring, given.key)).id)
+async def _revoke(actions: Actions, given: argparse.Namespace) -> None:
+    id = (await _one(actions.keyring, given.key)).id
+    record = (await actions.revoke_key(terminal_operator(), id)).record
     _print(f"Revoked the key {record.id} ({record.name}).")
 
 
-async def _export(keyring: Keyring, given: argparse.Namespace) -> None:
-    for record in await keyring.list():
+async def _export(actions: Actions, given: argparse.Namespace) -> None:
+    for record in await actions.keyring.list():
         _print(msgspec.json.encode(record).decode())
 
 
-async def _import(keyring: Keyring, given: argparse.Namespace) -> None:
+async def _import(actions: Actions, given: argparse.Namespace) -> None:
     records = list(read_records(_text(given.file)))
-    added = await keyring.import_(records)
+    added = (await actions.import_keys(terminal_operator(), records)).added
     _print(f"Added {added} of {len(records)} records; the others were there.")
 
 
@@ -311,7 +321,7 @@ def _fields(given: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def _out_of_bounds(error: msgspec.ValidationError) -> str:
+def _out_of_bounds(error: ValidationError) -> str:
     """Say which option was wrong, in plain words."""
     expected, _, place = str(error).partition(" - at `$.")
     option = re.split(r"\W", place, maxsplit=1)[0].replace("_", "-")

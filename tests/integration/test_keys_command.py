@@ -49,8 +49,31 @@ def test_a_new_key_is_alone_on_standard_output_and_nowhere_in_redis(
     assert set(found.scan_iter()) == {
         keys.keyring.encode(),
         keys.issued(fingerprint(key)).encode(),
+        keys.audit.encode(),
     }
+    assert key.encode() not in found.dump(keys.audit)  # type: ignore[operator]  # redis-py: sync or async
     assert key.encode() not in (found.get(keys.issued(fingerprint(key))) or b"")  # type: ignore[operator]  # redis-py: sync or async
+
+
+def test_every_change_is_in_the_audit_log_with_the_name_of_the_user(
+    command: Command, redis_server: EmbeddedRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "anna")
+    id = fingerprint(command("new", "bot", "--weight", "2").strip())
+    command("set", "bot", "--name", "robot")
+    (tmp_path / "backup").write_text(command("export"))
+    command("revoke", "robot")
+    command("import", str(tmp_path / "backup"))
+    command("list")
+    written = redis.Redis.from_url(redis_server.url).xrange(keys.audit)
+    entries = [json.loads(fields[b"entry"]) for _, fields in written]  # type: ignore[union-attr]  # redis-py: sync or async
+    assert {entry["who"].partition(" as ")[0] for entry in entries} == {"anna"}
+    assert [(e["action"], e["target"], e["details"], e["result"]) for e in entries] == [
+        ("issue_key", f"key {id}", {"name": '"bot"', "weight": "2"}, "issued"),
+        ("change_key", f"key {id}", {"name": '"robot"'}, "changed"),
+        ("revoke_key", f"key {id}", {}, "revoked"),
+        ("import_keys", "", {"records": "1"}, "imported"),
+    ]
 
 
 def test_every_field_of_a_record_can_be_set_and_shown(command: Command) -> None:

@@ -52,9 +52,7 @@ class Audit:
         Raises:
             redis.RedisError, OSError: Redis cannot be used (`REDIS_ERRORS`).
         """
-        fields = msgspec.to_builtins(replace(entry, at=0.0))
-        del fields["at"]
-        logger.info("an operator acts", extra={"event": "operator_action", **fields})
+        log_action(entry)
         await self._redis.xadd(
             keys.audit, {"entry": msgspec.json.encode(entry)}, maxlen=KEPT, approximate=True
         )
@@ -67,6 +65,13 @@ class Audit:
         """
         found = await self._redis.xrevrange(keys.audit, count=number)
         return [_entry(id, fields[b"entry"]) for id, fields in found]
+
+
+def log_action(entry: AuditEntry) -> None:
+    """Log an action in this process alone."""
+    fields = msgspec.to_builtins(entry)
+    del fields["at"]
+    logger.info("an operator acts", extra={"event": "operator_action", **fields})
 
 
 def _entry(id: bytes, encoded: bytes) -> AuditEntry:

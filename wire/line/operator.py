@@ -121,8 +121,10 @@ class OperatorLine(LineView):
         return cast(Drained, known_word(await self._run("drain", worker), get_args(Drained)))
 
     async def knows_key(self, key: str) -> bool:
-        """Return True if something is known of a key, given by its HMAC."""
-        return bool(await self._redis.exists(keys.key(key), keys.waits(key)))
+        """Return True if something is known of a key, given by its HMAC, or it is paused."""
+        if await self._redis.exists(keys.key(key), keys.waits(key)):
+            return True
+        return bool(await self._redis.hexists(keys.pauses, f"key {key}"))  # type: ignore[misc]  # redis-py: sync or async
 
     async def _endings(self, before: str, limit: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         entries: list[tuple[bytes, dict[bytes, bytes]]]

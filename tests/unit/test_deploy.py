@@ -40,9 +40,13 @@ def test_containers_see_nothing_of_the_checkout_but_their_settings() -> None:
     for name in ("compose.yaml", "nextchat.yaml"):
         services = YAML(typ="safe", pure=True).load(DEPLOY / name)["services"].values()
         mounts = [mount for service in services for mount in service.get("volumes", ())]
-        assert {mount for mount in mounts if mount.startswith((".", "/"))} <= {
-            "./settings:/settings:ro"
+        own = [mount for mount in mounts if mount.startswith((".", "/"))]
+        assert set(own) <= {
+            "./settings:/settings:ro",
+            "./prometheus:/etc/prometheus:ro",
+            "./grafana:/etc/grafana/pandora-line:ro",
         }
+        assert all((DEPLOY / mount.partition(":")[0]).is_dir() for mount in own)
 
 
 def test_the_containers_of_the_gateway_have_no_privileges_and_a_read_only_root() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -28,6 +29,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         gateway.wait_ready()
         with redis.Redis.from_url(gateway.redis.url) as client:
             until(lambda: len(client.keys("gateway:front:*")) == 3, 60, "not all have come up")
+            recorded = partial(client.hexists, "gateway:history", "before")
+            until(lambda: bool(recorded()), 60, "no process records the history")
         yield gateway
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from runtime.tasks import background
 from wire.line.history import (
     FIRST_TOKENS,
     WAITS,
     Counts,
+    History,
     Minute,
     Turn,
     counts_of,
@@ -18,6 +22,7 @@ from wire.line.history import (
 )
 from wire.line.metrics import tally
 from wire.line.snapshot import Snapshot, SortSnapshot
+from wire.upkeep.history import keep_recording
 
 SNAPSHOT = Snapshot(
     {"chat": SortSnapshot(7, 2, 3), "images": SortSnapshot(1, 1, 1)}, {}, workers=1, slots=4
@@ -100,6 +105,33 @@ def test_the_counts_are_those_of_the_metrics_over_all_lanes() -> None:
     assert counts.refusals == {"circuit_open": 6}
     assert counts.waits == (4, *[0] * len(WAITS))
     assert counts.first_tokens == (*[0] * len(FIRST_TOKENS), 2)
+
+
+async def test_recording_goes_on_after_an_outage_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wire.upkeep.history.RETRY", 0.0)
+    recorded = asyncio.Event()
+    turns: list[Turn | OSError] = [OSError("away"), Turn(0, 0.0, b""), Turn(7, 60.0, b"")]
+
+    class Ring(History):
+        def __init__(self) -> None:
+            pass
+
+        async def take_turn(self) -> Turn:
+            turn = turns.pop(0)
+            if isinstance(turn, OSError):
+                raise turn
+            return turn
+
+        async def record(self, turn: Turn, snapshot: Snapshot) -> None:
+            assert (turn.minute, snapshot) == (7, SNAPSHOT)
+            recorded.set()
+
+    async def take_snapshot() -> Snapshot:
+        return SNAPSHOT
+
+    async with background(keep_recording(Ring(), take_snapshot)), asyncio.timeout(30):
+        await recorded.wait()
+    assert turns == []
 
 
 def test_quantiles_are_spread_over_their_bucket_and_end_at_the_last_bound() -> None:

@@ -112,6 +112,10 @@ class Boards:
         """
         return await _result(self._reading())
 
+    def forget(self) -> None:
+        """Have the next reader read anew, as an operator has changed something."""
+        self._last = None
+
     async def changes(self) -> AsyncGenerator[NamedBoard | Unreadable]:
         """Yield a board each second, and a reason while there is none.
 

@@ -13,6 +13,11 @@ from app.admin.api import ReadApi, Records
 from app.admin.boards import Boards
 from app.admin.ledger import Ledgers
 from app.admin.login import Login
+from app.admin.page.acts import Acts
+from app.admin.page.pages import Pages, Surroundings
+from app.admin.page.routes import page_routes
+from app.admin.page.sources import Sources
+from app.admin.page.views import Views
 from app.admin.sessions import Sessions
 from app.admin.streams import Streams
 from app.refusals import Handler, Refusals
@@ -47,14 +52,20 @@ def admin_routes(
     streams = Streams()
     boards, ledgers, audit = Boards(line, keyring), Ledgers(redis, keyring), Audit(redis)
     reads = ReadApi(access, Records(redis, line, audit), boards, ledgers, streams)
-    acts = ActApi(config.server, access, Actions(line, keyring, audit, seal), ledgers)
+    actions = Actions(line, keyring, audit, seal)
+    acts = ActApi(config.server, access, actions, ledgers)
     login = Login(config, sessions, access, refusals, Throttle())
+    around = Surroundings(path, sessions)
+    sources = Sources(redis, seal, line, boards, ledgers)
+    pages = Pages(around, access, Views(sources), streams)
+    asking = Acts(config, around, access, actions, keyring, sources.forget)
     of = refusals.of
     routes = [
         *_routes(_READ, f"{path}/api", _reads(reads), of),
         *_routes(("GET",), f"{path}/api", {"events": reads.events}, of),
         *_routes(("POST",), f"{path}/api", _acts(acts), of),
         *_routes(("POST",), path, {"login": login.sign_in, "logout": login.sign_out}, of),
+        *page_routes(around, pages, asking, refusals),
     ]
     return AdminRoutes(tuple(routes), path, streams.close)
 

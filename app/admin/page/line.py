@@ -1,0 +1,222 @@
+"""View of the line: lanes, keys, running and waiting jobs, and why each of them waits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from urllib.parse import unquote
+
+from html5tagger import HTML, Builder, E
+
+from app.admin.page.formatting import NONE, count
+from app.admin.page.look import Look
+from app.admin.page.overview import flow_table
+from app.admin.page.tables import (
+    Cell,
+    Column,
+    Row,
+    Tone,
+    badge,
+    bar,
+    empty,
+    link_button,
+    pages,
+    section,
+    table,
+)
+from wire.line.board import Board, BoardJob, BoardLane, Why
+
+PAGE = 50
+"""Jobs on one page of the view."""
+
+WHY_TONES: dict[Why, Tone] = {
+    "slot": "plain",
+    "key": "plain",
+    "account": "plain",
+    "cooling": "warn",
+    "parked": "warn",
+    "paused": "held",
+    "retry": "warn",
+    "circuit": "bad",
+    "no_worker": "bad",
+    "settling": "warn",
+}
+
+KEPT = 2048
+"""Elements that are kept as HTML: a job has the same ones in every rendering."""
+
+Names = Mapping[str, str]
+"""Names of keys, by their HMACs."""
+
+
+def lanes(look: Look, board: Board) -> Builder:
+    """Return the lanes."""
+    texts = look.texts
+    columns = (
+        Column(texts.lane, "main"),
+        Column(texts.waiting, "number"),
+        Column(texts.running, "number"),
+        Column(texts.slots, "number"),
+        Column(texts.keys_waiting, "number"),
+        Column(texts.upstreams),
+    )
+    rows = [Row(lane.lane, _lane_cells(look, lane)) for lane in board.lanes]
+    if not rows:
+        return section(texts.lanes, empty(texts.no_jobs))
+    return section(texts.lanes, table(texts.lanes, columns, rows), _more(look, board.more_lanes))
+
+
+def _lane_cells(look: Look, lane: BoardLane) -> Sequence[Cell]:
+    return (
+        lane_name(look, lane.lane),
+        count(lane.waiting),
+        count(lane.running),
+        E._(count(lane.slots), bar(lane.running, lane.slots)),
+        count(lane.keys),
+        ", ".join(lane.upstreams) or NONE,
+    )
+
+
+def lane_name(look: Look, lane: str) -> str:
+    """Return a lane with the sort of its jobs in words."""
+    sort, _, model = lane.partition(":")
+    known = look.texts.lane_kinds.get(sort, sort)
+    return f"{known} · {unquote(model)}" if model else known
+
+
+def keys(look: Look, board: Board, names: Names, key: str = "") -> Builder:
+    """Return the keys that have jobs, or the one whose jobs are shown."""
+    texts = look.texts
+    if key:
+        everything = E.a(texts.all_keys, href=look.url("line"))
+        return section(f"{texts.key}: {names.get(key, key[:8])}", aside=everything)
+    if not board.flows:
+        return section(texts.by_key, empty(texts.nobody_waits))
+    summary = E.summary(f"{texts.by_key} · {count(len(board.flows) + board.more_flows)}")
+    flows = flow_table(look, board.flows, names)
+    return E.details(summary, flows, _more(look, board.more_flows), class_="fold")
+
+
+def _more(look: Look, number: int) -> Builder | None:
+    return E.p(E.small(look.texts.more.format(count(number)))) if number else None
+
+
+def running(look: Look, board: Board, names: Names, key: str = "") -> Builder:
+    """Return the running jobs, those of a key if one is given."""
+    texts = look.texts
+    jobs = [job for job in board.running if not key or job.key == key]
+    total = count(len(jobs) if key else board.running_total)
+    title = f"{texts.jobs_running} · {total}"
+    if not jobs:
+        return section(title, empty(texts.none_running))
+    columns = (
+        Column(texts.job, "main"),
+        Column(texts.key),
+        Column(texts.model, "long"),
+        Column(texts.running_for, "number"),
+        Column(texts.first_token, "number"),
+        Column(texts.tokens, "number"),
+        Column(texts.upstream),
+        Column("", "acts one"),
+    )
+    rows = (Row(job.id, _running_cells(look, job, names)) for job in jobs[:PAGE])
+    more = (
+        _more(look, (len(jobs) if key else board.running_total) - PAGE)
+        if len(jobs) > PAGE
+        else None
+    )
+    return section(title, table(title, columns, rows), more)
+
+
+def _running_cells(look: Look, job: BoardJob, names: Names) -> Sequence[Cell]:
+    first = (
+        None if job.first_token is None or job.claimed is None else job.first_token - job.claimed
+    )
+    where = f"{job.upstream} / {job.account}" if _is_shared(job) else job.upstream
+    return (
+        job_link(look, job.id),
+        key_link(look, job.key, names),
+        model(job.model),
+        look.age(job.claimed),
+        look.short(first),
+        count(job.tokens),
+        where or NONE,
+        _cancel(look, job.id),
+    )
+
+
+def _is_shared(job: BoardJob) -> bool:
+    return bool(job.account) and job.account != job.key
+
+
+def waiting(
+    look: Look, jobs: Sequence[BoardJob], names: Names, total: int, offset: int = 0, key: str = ""
+) -> Builder:
+    """Return a page of the waiting jobs, in all or of a key."""
+    texts = look.texts
+    title = f"{texts.jobs_waiting} · {count(total)}"
+    if not jobs:
+        return section(title, empty(texts.none_waiting))
+    columns = (
+        Column(texts.place, "number"),
+        Column(texts.job, "main"),
+        Column(texts.key),
+        Column(texts.model, "long"),
+        Column(texts.waited, "number"),
+        Column(texts.forecast, "number"),
+        Column(texts.why, "why"),
+        Column("", "acts one"),
+    )
+    rows = (Row(job.id, _waiting_cells(look, job, names)) for job in jobs)
+    links = pages(look, ("line",), offset, PAGE, total, key=key)
+    return section(title, table(title, columns, rows), aside=links)
+
+
+def _waiting_cells(look: Look, job: BoardJob, names: Names) -> Sequence[Cell]:
+    tries = E.small(f" {look.texts.attempt} {job.attempt + 1}") if job.requeues else ""
+    return (
+        count(job.place) if job.place else NONE,
+        E._(job_link(look, job.id), tries),
+        key_link(look, job.key, names),
+        model(job.model),
+        look.age(job.arrived),
+        look.rough(job.wait),
+        why(look, job),
+        _cancel(look, job.id),
+    )
+
+
+def why(look: Look, job: BoardJob) -> Cell:
+    """Return the reason for which a job waits, and the time until it is over."""
+    if job.why is None:
+        return NONE
+    left = (" ", look.left(job.until)) if job.until else ()
+    return badge(look.texts.whys[job.why], WHY_TONES[job.why], *left)
+
+
+@lru_cache(KEPT)
+def job_link(look: Look, id: str) -> HTML:
+    """Return a link to the story of a job."""
+    short = E.code(id.rpartition("-")[2][:12])
+    return HTML(E.a(short, href=look.url("jobs", id), title=id))
+
+
+def model(name: str) -> Cell:
+    """Return the name of a model, which may be long."""
+    return E.span(name, class_="clip", title=name) if len(name) > 24 else name
+
+
+def key_link(look: Look, key: str, names: Names) -> HTML:
+    """Return a link to the jobs of a key."""
+    return _key_link(look, key, names.get(key, key[:8]))
+
+
+@lru_cache(KEPT)
+def _key_link(look: Look, key: str, name: str) -> HTML:
+    return HTML(E.a(name, href=look.url("line", key=key)))
+
+
+@lru_cache(KEPT)
+def _cancel(look: Look, id: str) -> HTML:
+    text = look.texts.actions["cancel"]
+    return HTML(link_button(text, look.url("act", "cancel", id=id), label=f"{text} {id}"))

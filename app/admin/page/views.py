@@ -1,0 +1,213 @@
+"""The views, each of some regions, and their rendering: once for all readers of a process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple, get_args
+
+import msgspec
+from html5tagger import Builder, E
+from msgspec import Meta
+
+from app.admin.boards import NamedBoard
+from app.admin.page import audit, jobs, keys, line, overview, processes, trouble, upstreams
+from app.admin.page.layout import notice
+from app.admin.page.look import Look
+from app.admin.page.overview import DAY, HOUR
+from app.admin.page.sources import Sources
+from app.admin.page.texts import Language
+from wire.line.history import Minute
+
+View = Literal["overview", "line", "keys", "upstreams", "processes", "jobs", "job", "audit"]
+VIEWS: tuple[View, ...] = get_args(View)
+
+KEPT = 64
+"""Renderings that are kept: one for each view, language and part of a long list."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A view and the part of it that is asked for; `q` is a search, `range` that of the charts."""
+
+    view: View = "overview"
+    id: Annotated[str, Meta(max_length=200)] = ""
+    key: Annotated[str, Meta(max_length=64)] = ""
+    q: Annotated[str, Meta(max_length=100)] = ""
+    offset: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    range: Literal["hour", "day"] = "hour"
+
+
+class Region(NamedTuple):
+    """Part of a view that changes by itself. `kind` is its class."""
+
+    id: str
+    kind: str
+    html: str = ""
+
+
+Regions = Sequence[Region]
+
+NOTICES = Region("notices", "")
+"""Region that every view begins with."""
+
+_REGIONS: Mapping[View, Regions] = {
+    "overview": (
+        Region("figures", ""),
+        Region("attention", "card half"),
+        Region("who", "card half"),
+        Region("history", "card"),
+    ),
+    "line": (
+        Region("lanes", "card"),
+        Region("flows", "card"),
+        Region("running", "card"),
+        Region("waiting", "card"),
+    ),
+    "keys": (Region("keys", "card"),),
+    "upstreams": (Region("upstreams", ""), Region("own", "card")),
+    "processes": (Region("workers", "card"), Region("front_ends", "card")),
+    "jobs": (Region("endings", "card"),),
+    "job": (Region("story", "card"),),
+    "audit": (Region("entries", "card"),),
+}
+
+
+def regions_of(view: View) -> Regions:
+    """Return the regions of a view, without their HTML."""
+    return (NOTICES, *_REGIONS[view])
+
+
+class _Shown:
+    """The last rendering of a view for one board."""
+
+    def __init__(self) -> None:
+        self.board: NamedBoard | None = None
+        self.regions: Regions = ()
+        self.lock = asyncio.Lock()
+
+
+class Views:
+    """Renders views."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.boards = sources.boards
+        self._sources = sources
+        self._shown: OrderedDict[tuple[Asked, Look], _Shown] = OrderedDict()
+        self._charts: dict[tuple[Language, str], tuple[Sequence[Minute], int, str]] = {}
+        self._renderers: Mapping[View, Callable[[Look, Asked, NamedBoard], Awaitable[Drawn]]] = {
+            "overview": self._overview,
+            "line": self._line,
+            "keys": self._keys,
+            "upstreams": self._upstreams,
+            "processes": self._processes,
+            "jobs": self._jobs,
+            "job": self._job,
+            "audit": self._audit,
+        }
+
+    async def rendered(self, look: Look, asked: Asked, board: NamedBoard) -> Regions:
+        """Return the regions of a view with their HTML.
+
+        Raises:
+            RedisGone: Redis cannot be used.
+        """
+        shown = self._shown.setdefault((asked, look), _Shown())
+        self._shown.move_to_end((asked, look))
+        while len(self._shown) > KEPT:
+            self._shown.popitem(last=False)
+        async with shown.lock:
+            if shown.board is not board:
+                shown.regions = await self._render(look, asked, board)
+                shown.board = board
+        return shown.regions
+
+    async def _render(self, look: Look, asked: Asked, board: NamedBoard) -> Regions:
+        drawn: dict[str, Builder | str] = {NOTICES.id: _notices(look, board)}
+        drawn |= await self._renderers[asked.view](look, asked, board)
+        return [region._replace(html=str(drawn[region.id])) for region in regions_of(asked.view)]
+
+    async def _overview(self, look: Look, asked: Asked, board: NamedBoard) -> Drawn:
+        minutes = await self._sources.history()
+        hour = [minute for minute in minutes[-60:] if minute.at > board.at - 3660]
+        return {
+            "figures": overview.figures(look, board, hour),
+            "attention": overview.attention(look, board, board.names),
+            "who": overview.who(look, board, board.names),
+            "history": self._history(look, asked, minutes, board.at),
+        }
+
+    def _history(self, look: Look, asked: Asked, minutes: Sequence[Minute], at: float) -> str:
+        """Return the charts, which are the same for a minute."""
+        name, minute = (look.language, asked.range), int(at) // 60
+        of, drawn_at, html = self._charts.get(name, ((), 0, ""))
+        if of is not minutes or drawn_at != minute:
+            html = str(overview.history(look, minutes, DAY if asked.range == "day" else HOUR, at))
+            self._charts[name] = minutes, minute, html
+        return html
+
+    async def _line(self, look: Look, asked: Asked, board: NamedBoard) -> Drawn:
+        key = asked.key
+        flow = next((flow for flow in board.flows if flow.key == key), None)
+        total = flow.waiting if flow else 0 if key else board.waiting_total
+        jobs, names = board.waiting, board.names
+        if key or asked.offset:
+            jobs = await self._sources.waiting(asked.offset, line.PAGE, key)
+            names = await self._sources.names(board, jobs)
+        return {
+            "lanes": line.lanes(look, board),
+            "flows": line.keys(look, board, names, key),
+            "running": line.running(look, board, names, key),
+            "waiting": line.waiting(look, jobs, names, max(total, len(jobs)), asked.offset, key),
+        }
+
+    async def _keys(self, look: Look, asked: Asked, board: NamedBoard) -> Drawn:
+        entries = keys.found((await self._sources.ledger()).keys, asked.q)
+        flows = {flow.book: flow for flow in board.flows}
+        paused = {pause.name for pause in board.pauses if pause.what == "key"}
+        rows = [
+            keys.KeyRow(entry, flows.get(entry.id), self._sources.hmac_of(entry.id) in paused)
+            for entry in entries[asked.offset : asked.offset + keys.PAGE]
+        ]
+        drawn = keys.keys(look, rows, board.at, len(entries), asked.offset, asked.q)
+        return {"keys": drawn}
+
+    async def _upstreams(self, look: Look, _: Asked, board: NamedBoard) -> Drawn:
+        return {
+            "upstreams": upstreams.upstreams(look, board),
+            "own": upstreams.own_accounts(look, board, board.names),
+        }
+
+    async def _processes(self, look: Look, _: Asked, board: NamedBoard) -> Drawn:
+        return {
+            "workers": processes.workers(look, board.processes),
+            "front_ends": processes.front_ends(look, board.processes),
+        }
+
+    async def _jobs(self, look: Look, _: Asked, board: NamedBoard) -> Drawn:
+        stories = await self._sources.endings()
+        return {"endings": jobs.endings(look, stories, await self._sources.names(board, stories))}
+
+    async def _job(self, look: Look, asked: Asked, board: NamedBoard) -> Drawn:
+        story = await self._sources.story(asked.id)
+        names = await self._sources.names(board, [story] if story else [])
+        return {"story": jobs.story(look, story, names)}
+
+    async def _audit(self, look: Look, _: Asked, __: NamedBoard) -> Drawn:
+        return {"entries": audit.audit(look, await self._sources.audit())}
+
+
+Drawn = Mapping[str, Builder | str]
+
+
+def _notices(look: Look, board: NamedBoard) -> Builder:
+    """Return the pause of the whole intake, which no view hides."""
+    pauses = [pause for pause in board.pauses if pause.what == "all"]
+    parts = (trouble.pause_line(look, pause, board.names) for pause in pauses)
+    return E._(*(notice(E.span(*part)) for part in parts), "")
+
+
+def gone(look: Look, *, is_first: bool) -> Builder:
+    """Return the notice that Redis cannot be used."""
+    texts = look.texts
+    return notice(texts.redis_gone_first if is_first else texts.redis_gone, "bad")

@@ -20,7 +20,7 @@ from app.openai.errors import BadRequest
 from wire.keyring import IssuedKey
 from wire.line.board import PauseKind
 
-PATIENCE = 5.0
+PATIENCE = 10.0
 """Seconds that an action may take. One that takes longer goes on, and its result is unknown."""
 
 OWN_FIELDS = frozenset(("id", "sha256", "created", "revoked"))
@@ -144,7 +144,7 @@ class ActApi:
         """Issue a gateway key."""
 
         async def act(who: Operator, fields: dict[str, object]) -> msgspec.Struct:
-            name = _chosen(fields).pop("name", None)
+            name = chosen_fields(fields).pop("name", None)
             if not isinstance(name, str):
                 raise BadRequest("Give the key a name.", param="name")
             issued = await self._actions.issue_key(who, name, fields)
@@ -157,7 +157,7 @@ class ActApi:
         """Change fields of a gateway key."""
 
         async def act(who: Operator, fields: dict[str, object]) -> msgspec.Struct:
-            if not _chosen(fields):
+            if not chosen_fields(fields):
                 raise BadRequest("Name at least one field to change.")
             changed = await self._actions.change_key(who, id, fields)
             return self._changed(changed.record, changed.result)
@@ -194,7 +194,7 @@ class ActApi:
             raise ActionError(503, "redis_unavailable", late) from None
 
 
-def _chosen(fields: dict[str, object]) -> dict[str, object]:
+def chosen_fields(fields: dict[str, object]) -> dict[str, object]:
     """Check that an operator chose only fields that a key has."""
     for name in fields:
         if name in OWN_FIELDS or name not in IssuedKey.__struct_fields__:

@@ -31,18 +31,28 @@ async def read_small(request: Request, server: settings.Server) -> bytes:
 
 
 async def read_json(request: Request, server: settings.Server, kind: type[_Asked]) -> _Asked:
-    """Read a JSON body; an empty one is `{}`.
+    """Read and decode a JSON body.
 
     Raises:
         ApiError: it cannot be read, or is not of this kind.
     """
-    body = await read_small(request, server)
+    return decode(await read_small(request, server), kind)
+
+
+def decode(body: bytes, kind: type[_Asked]) -> _Asked:
+    """Decode a JSON body; an empty one is `{}`.
+
+    Raises:
+        BadRequest: it is not of this kind.
+    """
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.MsgspecError as error:
         raise _invalid(error) from None
     except UnicodeDecodeError:
         raise BadRequest("The body is not UTF-8.") from None
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
 
 
 def query(request: Request, kind: type[_Asked]) -> _Asked:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -250,6 +251,33 @@ async def test_without_redis_the_api_names_the_reason_and_people_still_sign_in(
             assert error["message"].startswith("Redis cannot be used (")
     finally:
         redis_server.start()
+
+
+async def test_a_redis_that_hangs_delays_no_answer_by_more_than_two_seconds(
+    front: Client, redis_server: EmbeddedRedis
+) -> None:
+    redis_server.process.send_signal(signal.SIGSTOP)
+    try:
+        asked = [front.get(f"/admin/api/{part}", headers=AS_PROGRAM) for part in READS[:-1]]
+        async with asyncio.timeout(2):
+            answers = await asyncio.gather(*asked)
+    finally:
+        redis_server.process.send_signal(signal.SIGCONT)
+    assert {answer.json()["error"]["code"] for answer in answers} == {"redis_unavailable"}
+    assert "no answer in time" in answers[0].text
+
+
+async def test_no_secret_of_operators_is_in_redis(front: Client, redis: Redis, seal: Seal) -> None:
+    browser = await signed_in(front)
+    headers = browser | form_token(front, browser, seal)
+    for each in (headers, AS_PROGRAM):
+        paused = await front.post("/admin/api/intake/pause", headers=each)
+        assert paused.status_code == 200
+    stored = str([await redis.dump(key) for key in await redis.keys("*")])
+    assert "ann" in stored
+    cookie = browser["cookie"].partition("=")[2]
+    for secret in (PASSWORD, TOKEN, cookie, headers["x-form-token"]):
+        assert secret not in stored
 
 
 class Stream:

@@ -1,4 +1,4 @@
-"""Redis' own time for each call of an operator's survey, for lines of different lengths."""
+"""Redis' own time for each call of an operator's board, for lines of different lengths."""
 
 from __future__ import annotations
 

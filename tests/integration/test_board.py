@@ -13,7 +13,7 @@ from tests.support.line import ENTRY, new, serve, shared
 from tests.support.operators import operator_line
 from tests.support.shared_lanes import CALM, START, Clock, calm_line, enqueue, fill, finish, take
 from wire import VERSION
-from wire.line import keys, survey
+from wire.line import inspection, keys
 from wire.line.admission import Accepted
 from wire.line.board import BoardJob, Requeue, Why
 from wire.line.claims import Claim
@@ -320,9 +320,9 @@ async def test_a_board_lists_no_more_than_its_bounds_and_counts_the_others(
     queue: WholeLine, operator: OperatorLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("LANES", "FLOWS", "OWN_ACCOUNTS", "RUNNING", "WAITING", "OF_UPSTREAM"):
-        monkeypatch.setattr(survey, name, 2)
+        monkeypatch.setattr(inspection, name, 2)
     for name in ("LEASES_AT_ONCE", "LATER_AT_ONCE", "LANES_AT_ONCE", "KEYS_AT_ONCE"):
-        monkeypatch.setattr(survey, name, 1)
+        monkeypatch.setattr(inspection, name, 1)
     lanes = [f"chat:{n}" for n in range(4)]
     accounts = [f"gpu/{n}" for n in range(3)]
     await queue.offer_main()
@@ -435,7 +435,7 @@ async def test_the_work_of_a_board_does_not_grow_with_the_line(
     queue: WholeLine, operator: OperatorLine, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("FLOWS", "OWN_ACCOUNTS", "RUNNING", "WAITING"):
-        monkeypatch.setattr(survey, name, 10)
+        monkeypatch.setattr(inspection, name, 10)
     await queue.offer_main()
     await queue.renew(Presence("w", VERSION, "fingerprint", 100), [])
     until = (START + 60) * 1000

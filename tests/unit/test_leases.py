@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
 from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,12 +16,15 @@ from redis.exceptions import ConnectionError, TimeoutError
 import settings
 from runtime.tasks import background
 from wire import VERSION
+from wire.events import Delta
+from wire.jobs import ChatJob
 from wire.line.claims import Claim, Verdict
 from wire.line.presence import Presence
 from wire.line.worker import WorkerLine
 from wire.seal import Seal
 from wire.stream.channel import Channel, PublishingLine
 from wire.stream.outbox import Outbox
+from wire.tokens.job import JobTokens
 from workers.attempt import Attempt
 from workers.leases import MARGIN, RETRY, Leases
 
@@ -35,6 +39,7 @@ class RenewingQueue:
 
     def __init__(self, fault: Callable[[], Exception | None]) -> None:
         self._fault = fault
+        self.tokens: dict[str, int] = {}
 
     async def renew(
         self, presence: Presence, held: Iterable[Claim], tokens: Mapping[str, int]
@@ -45,6 +50,7 @@ class RenewingQueue:
             await asyncio.sleep(60)
         if fault:
             raise fault
+        self.tokens |= tokens
         return []
 
 
@@ -59,6 +65,10 @@ class Impatient(selectors.DefaultSelector):
         return super().select(0)
 
 
+def attempt(id: str) -> Attempt:
+    return Attempt(Claim("main", "account", "chat", id, 1, "key", "gpt_4_s", ["front"], b""))
+
+
 def stopped_after(
     fault: Callable[[float], Exception | None], *, held_after: float = 0.0, watched: float = 2.5
 ) -> float | None:
@@ -71,16 +81,14 @@ def stopped_after(
         outbox = Outbox(cast(Channel, None), cast(PublishingLine, queue), seal, 1 << 20)
         presence = Presence("worker", VERSION, seal.fingerprint, 10)
         leases = Leases(queue, outbox, presence, CONFIG)
-        attempt = Attempt(
-            Claim("main", "account", "chat", "job", 1, "key", "gpt_4_s", ["front"], b"")
-        )
+        held_one = attempt("job")
         async with background(leases.keep()):
             await asyncio.sleep(held_after)
             held = clock.passed
-            leases.add(attempt, held)
-            while not attempt.stopped and clock.passed < held + watched:
+            leases.add(held_one, held)
+            while not held_one.stopped and clock.passed < held + watched:
                 await asyncio.sleep(0.01)
-            return clock.passed - held if attempt.stopped else None
+            return clock.passed - held if held_one.stopped else None
 
     def new_loop() -> asyncio.AbstractEventLoop:
         loop = asyncio.SelectorEventLoop(clock)
@@ -137,3 +145,19 @@ def test_a_job_claimed_after_a_cut_off_has_its_whole_lease() -> None:
 
 def test_by_default_a_lost_heartbeat_does_not_cost_a_conversation() -> None:
     assert settings.Queue().lease - 2 * settings.Queue().heartbeat > MARGIN
+
+
+async def test_the_tokens_so_far_are_told_with_each_renewal() -> None:
+    queue = RenewingQueue(lambda: None)
+    line, seal = cast(WorkerLine, queue), Seal(b"a secret")
+    outbox = Outbox(cast(Channel, None), cast(PublishingLine, queue), seal, 1 << 20)
+    leases = Leases(line, outbox, Presence("worker", VERSION, seal.fingerprint, 10), CONFIG)
+    answers, unread = attempt("answers"), attempt("unread")
+    answers.tokens = JobTokens(ChatJob(VERSION, "answers", "gpt_4_s", "bearer", []))
+    answers.tokens.add([Delta("x" * 40)])
+    for each in (answers, unread):
+        leases.add(each, time.monotonic())
+    async with asyncio.timeout(30), background(leases.keep()):
+        while not queue.tokens:
+            await asyncio.sleep(0)
+    assert queue.tokens == {"answers": 10, "unread": 0}

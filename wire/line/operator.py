@@ -10,13 +10,13 @@ from msgspec.structs import replace
 import settings
 from wire.line import keys
 from wire.line.board import Board, BoardJob, Pause, PauseKind, Story
+from wire.line.inspection import Inspection
 from wire.line.limits import Limits
 from wire.line.pauses import pause_of, read_pauses
 from wire.line.processes import Processes
 from wire.line.records import read_ending
 from wire.line.scripts import Scripts
 from wire.line.status import FinalState, State
-from wire.line.survey import Survey
 from wire.line.view import LineView, front_ends, known_word
 
 Paused = Literal[
@@ -50,22 +50,22 @@ class OperatorLine(LineView):
         super().__init__(scripts, config)
         limits = msgspec.msgpack.encode(Limits.of(config, self.presences.ttl))
         self._processes = Processes(scripts, config)
-        self._survey = Survey(self._run, self._gap, limits)
+        self._inspection = Inspection(self._run, self._gap, limits)
 
     async def board(self) -> Board:
         """Read the whole line. Several calls, so its parts may differ by some milliseconds."""
-        board = await self._survey.board(await self.pauses())
+        board = await self._inspection.board(await self.pauses())
         return replace(board, processes=await self._processes.list())
 
     async def jobs(self, offset: int, limit: int, key: str = "") -> list[BoardJob]:
         """Return a page of the waiting jobs, in the order of their arrival; or those of a key, in
         the order in which they go. Jobs that begin meanwhile are left out."""
-        return await self._survey.waiting(offset, limit, key)
+        return await self._inspection.waiting(offset, limit, key)
 
     async def story(self, id: str) -> Story | None:
         """Return the story of a job; None if it is not known, or is not among the latest endings
         any more."""
-        if found := await self._survey.jobs([id], Story):
+        if found := await self._inspection.jobs([id], Story):
             return found[0]
         before = "+"
         while entries := await self._endings(before, _AT_ONCE):

@@ -1,4 +1,4 @@
-"""Surveys of the line for operators, in several calls that each take Redis little time."""
+"""Inspection of the line for operators, in several calls that each take Redis little time."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class _Later(NamedTuple):
     more: int
 
 
-class Survey:
+class Inspection:
     """Reads the line, and its jobs."""
 
     def __init__(self, run: Run, gap: int, limits: bytes) -> None:

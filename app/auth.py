@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 from sanic import HTTPResponse, Request
 
+from app.http.access_log import Entry, entry_of
 from app.http.body import given_bearer
 from app.key_lookup import KeyLookup
 from app.openai.errors import ModelNotFound, Unauthorized
@@ -124,7 +125,7 @@ class Auth:
         """
         access, given = self._access, given_bearer(request)
         if self._is_gateway_key(given):
-            return await self._issued(given)
+            return await self._issued(given, entry_of(request))
         is_listed = access.lists(given)
         if access.passes_through and (given or not self._is_shared):
             if not given:
@@ -134,10 +135,11 @@ class Auth:
             raise Unauthorized(_WRONG if given else _MISSING)
         return Caller(given or ANONYMOUS, "", is_listed=is_listed)
 
-    async def _issued(self, key: str) -> Caller:
+    async def _issued(self, key: str, entry: Entry) -> Caller:
         record = await self._lookup.find(key)
         if record is None:
             raise Unauthorized(_WRONG)
+        entry.key_name = record.name
         if record.revoked:
             raise Unauthorized(_REVOKED)
         if record.has_expired(time.time()):

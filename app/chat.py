@@ -13,6 +13,7 @@ from sanic import Request
 from app.auth import Caller
 from app.delivery import PreparedRequest, rendering_options
 from app.files.attachments import Attachments, Resources
+from app.http.access_log import entry_of
 from app.http.body import SMALL, ReceivedBody
 from app.http.links import MediaLinks
 from app.idempotency import read_idempotency
@@ -132,6 +133,7 @@ class Chats:
         size += found.size
         chat = await work_on(size, partial(decoded.chat, found.messages))
         del decoded, found
+        entry_of(request).model = chat.model
         caller.check_model(chat.model)
         emulation = emulate(chat, self._config.compat, ignored)
         chat = replace(chat, tools=None, functions=None, response_format=None)  # views of the body

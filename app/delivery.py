@@ -13,7 +13,7 @@ from sanic import HTTPResponse, Request
 
 import settings
 from app.files.attachments import Resources
-from app.http.access_log import log_failure
+from app.http.access_log import entry_of, log_failure
 from app.http.allowance import allowance_headers
 from app.http.json_answer import encoded_json
 from app.http.keepalive import StreamKeepalive, stream_keepalive
@@ -113,13 +113,15 @@ class Delivery:
         if not prepared.stream:
             whole = self._whole(request, prepared, resources)
             return await send_with_keepalive(request, whole, self._config)
-        with await self._submit(prepared, resources) as ticket:
+        with await self._submit(request, prepared, resources) as ticket:
             await _discard_unneeded(prepared, ticket, resources)
             await self._stream(request, prepared.render(ticket.id), ticket)
         return None
 
-    async def _submit(self, prepared: PreparedRequest, resources: Resources) -> Ticket:
-        ticket = await self._line.submit(prepared.job, prepared.scheduling)
+    async def _submit(
+        self, request: Request, prepared: PreparedRequest, resources: Resources
+    ) -> Ticket:
+        ticket = await self._line.submit(prepared.job, prepared.scheduling, entry_of(request))
         resources.reservation.release()
         if prepared.scheduling.idempotency is not None and ticket.id == prepared.job.id:
             # The job may outlive this request; its worker removes them.
@@ -129,7 +131,7 @@ class Delivery:
     async def _whole(
         self, request: Request, prepared: PreparedRequest, resources: Resources
     ) -> HTTPResponse:
-        with await self._submit(prepared, resources) as ticket:
+        with await self._submit(request, prepared, resources) as ticket:
             await _discard_unneeded(prepared, ticket, resources)
             rendering = prepared.render(ticket.id)
             while not rendering.is_complete:

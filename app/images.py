@@ -11,6 +11,7 @@ import msgspec
 from sanic import HTTPResponse, Request
 
 from app.auth import Caller
+from app.http.access_log import Entry, entry_of
 from app.http.allowance import allowance_headers
 from app.http.body import read_body
 from app.http.budget import MemoryBudget, Reservation
@@ -69,7 +70,7 @@ class ImageTurn:
         self._download_error = ""
 
     async def run(
-        self, line: Line, job: SealedJob, scheduling: Scheduling, links: MediaLinks
+        self, line: Line, job: SealedJob, scheduling: Scheduling, links: MediaLinks, entry: Entry
     ) -> None:
         """Submit the turn and collect its results.
 
@@ -78,7 +79,7 @@ class ImageTurn:
             ApiError: see `Line.submit` and `Ticket.events`.
         """
         reply, own_text = AnswerText(Bot()), AnswerText(_TEXT_ONLY)
-        with await line.submit(job, scheduling) as ticket:
+        with await line.submit(job, scheduling, entry) as ticket:
             self.headers = ticket.headers | allowance_headers(None, ticket.allowance)
             while True:
                 for event in links.add_to(await ticket.events()):
@@ -136,7 +137,8 @@ class ImageGenerations:
         """
         with self._budget.reservation() as reservation:
             prepared = await self._prepare(request, caller, reservation)
-        drawing = self._draw(prepared, MediaLinks(request, self._config.server))
+        links = MediaLinks(request, self._config.server)
+        drawing = self._draw(prepared, links, entry_of(request))
         return await send_with_keepalive(request, drawing, self._config.stream)
 
     async def _prepare(
@@ -144,6 +146,7 @@ class ImageGenerations:
     ) -> PreparedImages:
         body = (await read_body(request, self._config.server, reservation)).take()
         images = await work_on(len(body), partial(decode_images, body))
+        entry_of(request).model = images.model or ""
         limit = self._config.images.max_n
         if images.n is not None and not 1 <= images.n <= limit:
             raise BadRequest(f"`n` must be between 1 and {limit}.", param="n")
@@ -152,7 +155,9 @@ class ImageGenerations:
         gpt = self._models.gpt(images.model) if images.model else ""
         return PreparedImages(images, self._family(images.model, caller), gpt, caller, scheduling)
 
-    async def _draw(self, prepared: PreparedImages, links: MediaLinks) -> HTTPResponse:
+    async def _draw(
+        self, prepared: PreparedImages, links: MediaLinks, entry: Entry
+    ) -> HTTPResponse:
         request = prepared.request
         images: list[Image] = []
         replies: list[str] = []
@@ -161,7 +166,7 @@ class ImageGenerations:
             turn = ImageTurn()
             try:
                 scheduling = prepared.scheduling.turn(number)
-                await turn.run(self._line, self._job(prepared), scheduling, links)
+                await turn.run(self._line, self._job(prepared), scheduling, links, entry)
                 if not turn.images:
                     raise ImageGenerateFail(turn.reason)
             except ApiError:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from app.auth import Caller
 from app.batches import Batches
+from app.http.access_log import Entry, JobFigures
 from app.idempotency import key_name
 from app.openai.errors import ApiError, JobFailed, LineUnavailable, clash_error, refusal_error
 from app.scheduling import BANDS, SHARES, Scheduling
@@ -156,8 +157,12 @@ class Line:
             await self._places.finish(0.0)
             await self._detachments.finish(self.config.queue.heartbeat)
 
-    async def submit(self, job: SealedJob, scheduling: Scheduling) -> Ticket:
+    async def submit(
+        self, job: SealedJob, scheduling: Scheduling, entry: Entry | None = None
+    ) -> Ticket:
         """Enqueue a job; its ticket is a context, at whose end it detaches.
+
+        `entry` is that of its request in the log.
 
         Raises:
             LineUnavailable: Redis is unreachable, or too slow.
@@ -166,6 +171,8 @@ class Line:
             NoWorker, CircuitOpen, IntakePaused: so is every job for now.
             IdempotencyMismatch, AnswerLost: its idempotency key leads to no answer for it.
         """
+        if entry is not None:
+            entry.model, entry.lane = job.model, job.lane
         await self._subscribed()
         new = self._new_job(job, scheduling)
         reply = self._inbox.open(job.id)
@@ -193,7 +200,7 @@ class Line:
                 "position": place.place if place else "attached",
             },
         )
-        return Ticket(self, reply, new, place)
+        return Ticket(self, reply, new, place, entry)
 
     async def _subscribed(self) -> None:
         """Wait until events can be received: those published before that would be missed."""
@@ -325,9 +332,17 @@ class Ticket:
     idempotency key, `id` may be that of a job that was accepted earlier.
     """
 
-    def __init__(self, line: Line, reply: Reply, new: NewJob, place: Accepted | None) -> None:
+    def __init__(
+        self,
+        line: Line,
+        reply: Reply,
+        new: NewJob,
+        place: Accepted | None,
+        entry: Entry | None = None,
+    ) -> None:
         self.id = reply.job
         self.place = place
+        self._entry = entry or Entry("")
         self._line = line
         self._reply = reply
         self._reader = new.id
@@ -346,8 +361,16 @@ class Ticket:
     ) -> None:
         if isinstance(error, ApiError):
             error.job, error.allowance = self.id, self.allowance
+        self._entry.job = self.id
+        self._entry.add(self._figures)
         self.detach()
         self._reply.close()
+
+    @property
+    def _figures(self) -> JobFigures:
+        arrived, claimed = self.place.arrived if self.place else 0.0, self._reply.claimed
+        wait = max(0.0, claimed - arrived) if arrived and claimed else None
+        return JobFigures(wait, self._reply.began, self._reply.tokens)
 
     @property
     def begun(self) -> bool:

@@ -11,6 +11,7 @@ from app.allowances import Allowances
 from app.auth import Auth, Caller
 from app.delivery import Delivery, PreparedRequest
 from app.files.attachments import Attachments, Resources
+from app.http.access_log import entry_of
 from app.http.body import ReceivedBody, read_body
 from app.relay import Asked, Relay
 from app.relayed.requests import RelayedCount, decode_relayed, sort_of
@@ -61,7 +62,7 @@ class Router:
         if own is None:
             self._auth.check_shared(caller)  # before it may send a large body
         body = await read_body(request, self._config.server, resources.reservation)
-        asked = await self._asked(caller, path, own, body)
+        asked = await self._asked(request, caller, path, own, body)
         if asked is not None:
             if isinstance(asked.call, RelayedCount):
                 return await count_relayed(asked.call)
@@ -71,13 +72,19 @@ class Router:
         return await own.prepare(request, caller, body, resources)
 
     async def _asked(
-        self, caller: Caller, path: ApiPath, own: OwnHandler | None, body: ReceivedBody
+        self,
+        request: Request,
+        caller: Caller,
+        path: ApiPath,
+        own: OwnHandler | None,
+        body: ReceivedBody,
     ) -> Asked | None:
         """Return the request for a shared upstream; None if it is for `own`."""
         if not self._upstreams.are_configured:
             return None
         decode = partial(decode_relayed, path, body.content)
         call = await work_on(len(body.content), decode)
+        entry_of(request).model = call.model
         sort = sort_of(path)
         lane = await self._upstreams.lane(sort, call.model)
         if lane is None:

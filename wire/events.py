@@ -213,13 +213,15 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
 
     `first` is the number of the first event, counted from 0 in each attempt. It is `UNNUMBERED`
     for an ending that another process than the attempt's worker published, since only the worker
-    knows the number: the events before it are in the log.
+    knows the number: the events before it are in the log. `tokens`, with an ending, are those of
+    the request and of the answer.
     """
 
     job: str
     attempt: int
     first: int
     events: list[Event]
+    tokens: tuple[int, int] | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -277,14 +277,15 @@ class GatewayProtocol(HttpProtocol):
     async def _serve(self, request: GatewayRequest) -> None:
         if self._http.request_body is None:
             self.serves()
-        entry_of(request)
-        is_cut = True
+        entry = entry_of(request)
+        entry.is_served = True
         try:
             await self.app.handle_request(request)
-            is_cut = False
+        except BaseException:
+            entry.is_cut = True
+            raise
         finally:
-            if self.app.ctx.logs_requests:
-                log_request(request, is_cut=is_cut)
+            log_request(request, failures_only=not self.app.ctx.logs_requests)
 
 
 def _refusal(failure: ApiError) -> bytes:

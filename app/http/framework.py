@@ -98,7 +98,9 @@ class ApiErrors(ErrorHandler):
     def default(self, request: Request | None, exception: BaseException) -> HTTPResponse:
         """Render any exception."""
         if isinstance(exception, asyncio.CancelledError | sanic_errors.RequestCancelled):
-            return empty()  # the client has disconnected
+            if request is not None:
+                entry_of(request).is_cut = True  # the client has disconnected
+            return empty()
         failure = self._translate(exception, request)
         if isinstance(failure, InternalError):
             names = entry_of(request).names if request else {"request": "unparsed"}
@@ -107,8 +109,7 @@ class ApiErrors(ErrorHandler):
                 describe_traceback(exception),
                 extra={"event": "internal_error"} | names,
             )
-        else:
-            log_failure(request, failure)
+        log_failure(request, failure)
         return error_answer(request, failure)
 
     def _translate(self, exception: BaseException, request: Request | None) -> ApiError:

@@ -87,6 +87,9 @@ class ApiError(Exception):
         super().__init__(message or type(self).__doc__)
         self.param = param
 
+    is_cancellation: bool = False
+    """True if the job was cancelled, not by this client."""
+
     @property
     def http_status(self) -> int:
         """HTTP status of the answer."""
@@ -448,6 +451,7 @@ class JobFailed(ApiError):
         self.relayed_type = failed.kind
         """The type that the upstream gave, if the error is its own."""
         self.retry_after = failed.retry_after
+        self.is_cancellation = failed.fault == "cancelled"
         # To retry is useless for now; and SDKs take a longer `Retry-After` for a short one.
         useless = failed.fault in ("cancelled", "waited_too_long") or failed.code == REFUSED_US
         self.retry = not useless and (failed.retry_after or 0) <= LONGEST_RETRY

@@ -14,7 +14,7 @@ from tests.support.line import LASTING
 from tests.support.requests import BODY, CHAT, messages
 from tests.support.sanic_adapter import Client
 from tests.support.scripted import ScriptedUpstream
-from wire.events import Delta, Failed, Started
+from wire.events import Delta, Done, Failed, Started
 from wire.jobs import fingerprint
 
 CONFIG = settings.Settings(queue=LASTING, stream=settings.Stream(grace=0.2))
@@ -47,6 +47,12 @@ async def test_each_request_leaves_a_line_without_a_query_body_or_bearer(
     assert line["key"] == fingerprint(BEARER)
     assert line["request"] == answer.headers["x-request-id"]
     assert 0 <= line["ms"] < 30_000
+    assert (line["ending"], line["model"], line["lane"]) == ("done", BODY["model"], "chat")
+    assert 0 <= line["wait"] < line["ms"] / 1000 + 1, "by Redis' clock"
+    assert 0 <= line["first_token"] <= line["ms"] / 1000 + 0.01
+    usage = answer.json()["usage"]
+    assert line["input_tokens"] == usage["prompt_tokens"]
+    assert line["output_tokens"] == usage["completion_tokens"]
     ours = [r for r in caplog.records if not r.name.startswith(("httpx", "httpcore"))]
     everything = " ".join(str(vars(record)) for record in ours)
     assert BEARER not in everything
@@ -75,6 +81,9 @@ async def test_a_failure_within_a_stream_leaves_a_line_with_its_reason(
     [failed] = await lines(caplog, "request_failed")
     assert names.items() <= failed.items()
     assert (failed["code"], failed["status"]) == ("upstream_error", 502)
+    assert failed["ending"] == "failed"
+    assert failed["bytes"] == len(answer.content), "it is the only line of the request"
+    assert not [r for r in caplog.records if vars(r).get("event") == "request_served"]
     [job] = await lines(caplog, "job_failed")
     assert (names | {"reason": "upstream_error"}).items() <= job.items()
 
@@ -89,7 +98,49 @@ async def test_the_line_of_a_client_that_disconnects_says_so(
     ) as answer:
         assert answer.status_code == 200
     [line] = await lines(caplog, "request_cut")
+    assert line["ending"] == "cancelled"
     assert line["job"] == answer.headers["x-queue-id"]
+
+
+async def test_the_name_of_a_model_neither_fills_the_log_nor_steers_a_terminal(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    name = "gpt\x1b[2J\n" + "x" * 240
+    await client.post(CHAT, json={**BODY, "model": name}, headers=HEADERS)
+    [line] = await lines(caplog, "request_served")
+    assert line["model"] == r"gpt\x1b[2J\n" + "x" * 92
+
+
+async def test_a_request_that_cannot_be_read_leaves_one_line(
+    front: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await front.post(CHAT, content=b"{", headers=HEADERS)
+    [line] = await lines(caplog, "request_failed")
+    assert (line["ending"], line["status"]) == ("refused", 400)
+    assert not {"wait", "job", "model"} & line.keys()
+
+
+async def test_a_job_that_is_cancelled_by_others_leaves_a_line_that_says_so(
+    client: Client, upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    upstream.script = ([Failed("cancelled", "The request was cancelled.", "cancelled")],)
+    await client.post(CHAT, json=BODY, headers=HEADERS)
+    [line] = await lines(caplog, "request_failed")
+    assert (line["ending"], line["code"]) == ("cancelled", "cancelled")
+
+
+async def test_the_first_token_is_counted_from_the_request(
+    client: Client, upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    upstream.script = (0.3, [Started("m"), Delta("x")], 0.3, [Done("stop")])
+    await client.post(CHAT, json={**BODY, "stream": True}, headers=HEADERS)
+    [line] = await lines(caplog, "request_served")
+    assert 0.3 <= line["first_token"] <= line["ms"] / 1000 - 0.2
+    assert line["output_tokens"] == 1, "although the client did not ask for the usage"
 
 
 async def test_debug_shows_each_step_of_a_job(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -168,7 +169,10 @@ async def test_only_gateway_keys_are_answered(client: Client, keyring: Keyring) 
         assert (await client.get("/v1/queue/some", headers=headers)).status_code == 401
 
 
-async def test_a_key_is_for_its_models_alone(client: Client, keyring: Keyring) -> None:
+async def test_a_key_is_for_its_models_alone(
+    client: Client, keyring: Keyring, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     both, small = await bot(keyring, client), await bot(keyring, client, models=["small", "none"])
     listed = [
         [model["id"] for model in (await each.get("/v1/models")).json()["data"]]
@@ -186,6 +190,12 @@ async def test_a_key_is_for_its_models_alone(client: Client, keyring: Keyring) -
         assert refused.json()["error"]["code"] == "model_not_found"
     anthropic = await small.ask(MESSAGES, model="large")
     assert anthropic.json()["error"]["type"] == "not_found_error"
+    logged = [vars(record) for record in caplog.records if record.name == "app.http.access_log"]
+    [*_, last] = [line for line in logged if line["event"] == "request_failed"]
+    named = {"key": small.id, "key_name": "bot", "model": "large", "ending": "refused"}
+    assert named.items() <= last.items()
+    [served] = [line for line in logged if line.get("job") and line["key"] == small.id]
+    assert (served["model"], served["lane"]) == ("small", "chat:small")
 
 
 async def test_what_goes_upstream_is_bounded_by_the_key(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Literal, cast
 
 import pytest
@@ -70,6 +71,7 @@ class Asking:
     """A request with these headers."""
 
     def __init__(self, **headers: str) -> None:
+        self.ctx = SimpleNamespace()
         self.headers = Header({name.replace("_", "-"): value for name, value in headers.items()})
 
 

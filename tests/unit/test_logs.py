@@ -218,7 +218,7 @@ def fail_as_group() -> None:
 def test_the_traceback_of_a_json_record_has_the_causes_and_quotes_nothing() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         fail_as_group()
-    record = json_record("text", exc_info=caught._excinfo)
+    record = json_record("text", exc_info=(caught.type, caught.value, caught.tb))
     assert record["traceback"].startswith("ExceptionGroup\n")
     assert "because of ValueError" in record["traceback"]
     assert "because of KeyError" in record["traceback"]

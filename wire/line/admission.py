@@ -67,11 +67,15 @@ class Allowance(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The job waits, or may run at once: its place, counted from 1, and its wait in seconds."""
+    """The job waits, or may run at once: its place, counted from 1, and its wait in seconds.
+
+    `arrived` is the time of its admission by Redis' clock, as Unix time; 0 if it is not told.
+    """
 
     place: int
     wait: float
     allowance: Allowance | None = None
+    arrived: float = 0.0
 
 
 class Attached(msgspec.Struct, frozen=True):

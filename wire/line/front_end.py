@@ -69,8 +69,8 @@ class FrontEndLine(LineView):
         described = msgspec.msgpack.encode(msgspec.structs.asdict(job) | _for_redis(job))
         reply = await self._run("enqueue", described, self._limits, body)
         match reply:
-            case [b"accepted", int(place), int(wait), *left]:
-                return Accepted(place, wait / 1000, _allowance(left))
+            case [b"accepted", int(place), int(wait), int(now), *left]:
+                return Accepted(place, wait / 1000, _allowance(left), now / 1000)
             case [b"attached", bytes(id)]:
                 return Attached(id.decode())
             case [b"refused", bytes(reason), int(wait), int(kept), *left]:

@@ -61,7 +61,8 @@ async def finish_stalled(
 ) -> bool:
     """Finish a job whose worker is gone. False: it has been finished, or it goes on after all."""
     # Its worker knows how many events were published, we do not.
-    batch = Batch(job.id, job.attempt, UNNUMBERED, [failed])
+    used = (tokens.input, tokens.output)
+    batch = Batch(job.id, job.attempt, UNNUMBERED, [failed], used)
     entry, frames = log.seal_entry(seal, batch), seal_frames(seal, job.front_ends, batch)
     state = end_state(failed)
     reason = counted_as(failed) if job.cancelled else "worker_lost"

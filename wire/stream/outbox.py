@@ -120,8 +120,9 @@ class Outbox:
         self._full.discard(publication)
         claim = publication.claim
         rest = publication.take()
-        entry = log.seal_entry(self._seal, publication.unlogged(ending))
-        last = Batch(claim.id, claim.attempt, rest.first, [*rest.events, ending])
+        used = (tokens.input, tokens.output) if tokens != NO_TOKENS else None
+        entry = log.seal_entry(self._seal, publication.unlogged(ending, tokens=used))
+        last = Batch(claim.id, claim.attempt, rest.first, [*rest.events, ending], used)
         return await self._line.finish(
             claim.id,
             claim.attempt,

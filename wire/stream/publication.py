@@ -82,9 +82,10 @@ class Publication:
         self._pending, self._pending_size = [], 0
         return batch
 
-    def unlogged(self, *more: Event) -> Batch:
+    def unlogged(self, *more: Event, tokens: tuple[int, int] | None = None) -> Batch:
         """Return the published events that are not known to be in the log yet, and `more`."""
-        return Batch(self.claim.id, self.claim.attempt, self._logged, [*self._unlogged, *more])
+        events = [*self._unlogged, *more]
+        return Batch(self.claim.id, self.claim.attempt, self._logged, events, tokens)
 
     def mark_logged(self, batch: Batch, size: int) -> None:
         """Note that a batch of `unlogged` has been written, as `size` bytes."""

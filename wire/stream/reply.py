@@ -43,6 +43,10 @@ class Reply:
         """Number of times that something was noticed which only the log can settle."""
         self.active = time.monotonic()
         """Time of the latest event."""
+        self.began: float | None = None
+        """Time of the first event, unless that was an ending."""
+        self.tokens: tuple[int, int] | None = None
+        """Tokens of the request and of the answer, if its ending told them."""
         self._next = 0
         self._attempt = 0
         self._known = 0
@@ -64,6 +68,11 @@ class Reply:
     def begun(self) -> bool:
         """True once a part of the answer has arrived."""
         return self._next > 0
+
+    @property
+    def claimed(self) -> float | None:
+        """Unix time by Redis' clock of the claim for the attempt whose events arrive."""
+        return self._attempt / 1000 if self._attempt else None
 
     @property
     def behind(self) -> bool:
@@ -98,6 +107,10 @@ class Reply:
             self._attempt = batch.attempt
             self.ended = is_ending(fresh[-1])
             self.active = time.monotonic()
+            if self.ended:
+                self.tokens = batch.tokens
+            elif self.began is None:
+                self.began = self.active
             if not self.unread.add(fresh) and not self.ended:
                 self.fail("This client does not read its answer fast enough.", "slow_reader")
         return True

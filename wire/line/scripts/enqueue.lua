@@ -1,6 +1,6 @@
 -- needs: admission, allowance, channels, clock, durations, fairness, forecast, hash, jobs, keys, lanes, line, metrics, strangers, usage
 -- Admit a new job to the line, or refuse it. ARGV: the job and the limits, as msgpack; its sealed request.
--- Returns {'accepted', place, wait in ms} | {'known'} | {'attached', id} | {'mismatch'} | {'lost'} |
+-- Returns {'accepted', place, wait in ms, time in ms} | {'known'} | {'attached', id} | {'mismatch'} | {'lost'} |
 -- {'refused', reason, retry time in ms from now, 0 if the client should not retry by itself}. To the reply that
 -- accepts or refuses a job of an issued key with a limit of requests, {..., limit a minute, those left, time in ms
 -- until all are free again} is added.
@@ -95,4 +95,4 @@ line.count_in(id, lane, key, clock.now + limits.longest)
 line.insert(id, job)
 line.fill_seats(key)
 redis.call('HSET', keys.job(id), 'predicted', job.wait)
-return {'accepted', job.place, job.wait, allowance.left(issued)}
+return {'accepted', job.place, job.wait, clock.now, allowance.left(issued)}

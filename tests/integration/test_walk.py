@@ -14,6 +14,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from itertools import count
+from math import inf
 from typing import Any
 
 import msgspec
@@ -25,7 +26,9 @@ from tests.support.line import shared
 from wire import VERSION
 from wire.jobs import shared_family
 from wire.line.admission import Accepted, Attached, Clash, NewJob, Refused
+from wire.line.board import PauseKind
 from wire.line.claims import Claim, Requeued
+from wire.line.operator import OperatorLine
 from wire.line.presence import Presence
 from wire.redis.client import Redis
 from wire.seal import Seal
@@ -67,6 +70,12 @@ ACCOUNTS = {name: slots for offer in SHARED for name, slots in offer.accounts.it
 SERVED = {offer.upstream: offer.lanes for offer in SHARED}
 SHARED_LANES = sorted({lane for offer in SHARED for lane in offer.lanes if ":" in lane})
 MOST = {"main": 6, "gpu": 3, "box": 3}
+PAUSABLE: list[tuple[PauseKind, str]] = [
+    ("all", ""),
+    *(("key", name) for name in CAPS),
+    *(("upstream", name) for name in SERVED),
+    *(("account", name) for name in (*CAPS, *ACCOUNTS) * 2),
+]
 WORKERS = {"w1": ("main", "gpu"), "w2": ("main", "gpu", "box"), "w3": ("box",)}
 
 
@@ -89,6 +98,7 @@ class Walk:
     def __init__(self, redis: Redis, queue: WholeLine, seal: Seal, seed: int) -> None:
         self.redis = redis
         self.queue = queue
+        self.operator = OperatorLine(queue.scripts, CONFIG)
         self.random = random.Random(seed)
         self.fingerprint = seal.fingerprint
         self.clock = 1_700_000_000_000_000
@@ -150,6 +160,7 @@ class Walk:
             case Accepted(place, wait):
                 assert place >= 1
                 assert wait >= 0
+                assert not await self.paused() & {("all", ""), ("key", account)}
                 self.jobs[id] = Job(new, readers={id: new.front_end})
                 if new.idem:
                     self.keys[new.idem] = id
@@ -173,6 +184,7 @@ class Walk:
     async def claim(self) -> None:
         worker = self.random.choice([w for w, alive in self.workers.items() if alive] or ["w1"])
         names = WORKERS[worker]
+        paused = await self.paused()
         limit = self.random.choice([1, 2, 4, 100])
         claims = await self.queue.claim(worker, limit, names)
         if limit == 100:  # jobs that a dead front end has left may hold seats until the first claim
@@ -182,6 +194,7 @@ class Walk:
             assert claim.upstream in names
             assert claim.lane in SERVED[claim.upstream]
             assert claim.account in self.accounts_of(claim)
+            assert not paused & {("upstream", claim.upstream), ("account", claim.account)}
             assert job.ended is None
             assert job.claim is None, "claimed twice"
             assert claim.body == claim.id.encode()
@@ -206,7 +219,7 @@ class Walk:
     async def check_free_slots(self, upstreams: tuple[str, ...]) -> None:
         """Check that no slot of an upstream is free for a job that is in a queue."""
         held = await self.snapshot()
-        later = held.get("gateway:later", {})
+        later, paused = held.get("gateway:later", {}), await self.paused()
         queued = [
             int(held[f"gateway:job:{id}"].get("slots", 1))
             for key, ids in held.items()
@@ -220,6 +233,8 @@ class Walk:
             taken = len(embedding) + sum(map(len, others))
             if taken >= MOST[name] or name not in upstreams or f"gateway:breaker:{name}" in held:
                 continue
+            if ("upstream", name) in paused:
+                continue
             if max(queued, default=1) > 1:
                 continue  # the slots may be kept free for a job that needs several
             for account, slots in offer.accounts.items():
@@ -227,6 +242,8 @@ class Walk:
                 learned = 1.0 if "aside" in record else float(record.get("learned", slots))
                 here = len(held.get(f"gateway:holds:{account}", ()))
                 if here >= max(1, int(learned)) or f"account {account}" in later:
+                    continue
+                if ("account", account) in paused:
                     continue
                 for lane in filter(SHARED_LANES.__contains__, offer.lanes):
                     parked = f"family {account} {lane.partition(':')[2]}" in later
@@ -291,7 +308,7 @@ class Walk:
         if not current or job.published:
             assert said == "not_current"
         elif job.withdrawn:
-            assert said == "cancelled"
+            assert said in ("cancelled", "operator")
         elif said == "exhausted":
             assert which == 2, "only who retries may have done so often enough"
         else:
@@ -333,6 +350,43 @@ class Walk:
             assert job.claim is not None
             job.withdrawn |= await self.is_marked(job)
 
+    async def operator_cancels(self) -> None:
+        if not self.open():
+            return
+        job = self.random.choice(self.open())
+        state, _ = await self.operator.cancel(job.new.id)
+        if state == "waiting":
+            assert job.claim is None
+            assert await self.queue.finish_waiting(
+                job.new.id, "cancelled", b"entry", {}, reason="operator"
+            )
+            self.ended(job.new.id, "cancelled")
+        else:
+            assert state == "running" or job.withdrawn
+            assert job.claim is not None
+            job.withdrawn = True
+
+    async def operator_pauses(self) -> None:
+        what, name = self.random.choice(PAUSABLE)
+        seconds = self.random.choice([None, 5, 40])
+        result, pause = await self.operator.pause(what, name, "operator", seconds)
+        assert (pause is None) == (result == "unknown")
+        self.taken[f"paused {what}"] += pause is not None
+
+    async def operator_resumes(self) -> None:
+        for pause in await self.operator.pauses():
+            assert await self.operator.resume(pause.what, pause.name)
+
+    async def operator_wakes(self) -> None:
+        account = self.random.choice([*CAPS, *ACCOUNTS])
+        await self.operator.wake(account)
+        assert not await self.operator.wake(account), "there is nothing left to end"
+
+    async def paused(self) -> set[tuple[str, str]]:
+        """Everything that is paused now."""
+        now, found = self.clock / 1e6, await self.operator.pauses()
+        return {(one.what, one.name) for one in found if (one.until or inf) > now}
+
     async def end_waiting(self) -> None:
         if not self.open():
             return
@@ -363,7 +417,7 @@ class Walk:
             presence = Presence(worker, VERSION, self.fingerprint, 10, WORKERS[worker])
             for id, verdict in await self.queue.renew(presence, held) if alive else ():
                 job = self.jobs[id]
-                assert verdict == "cancel"
+                assert verdict in ("cancel", "operator")
                 assert job.withdrawn or not self.is_read(job)
 
     async def token_changes(self) -> None:
@@ -520,7 +574,7 @@ class Walk:
             found = ((re.fullmatch(pattern, key), value) for key, value in held.items())
             return {match[1]: set(value) for match, value in found if match}
 
-        later = held.get("gateway:later", {})
+        later, paused = held.get("gateway:later", {}), await self.paused()
         records = {
             key.removeprefix("gateway:job:"): value
             for key, value in held.items()
@@ -607,6 +661,10 @@ class Walk:
             assert not seated or len(seated) + len(runs) <= capacity
             resting = f"account {account}" in later
             assert not (resting and seated), "it rests, and its jobs may be claimed"
+            is_paused = ("account", account) in paused
+            assert not (is_paused and seated), "it is paused, and its jobs may be claimed"
+            # Its time may be over, which the next claim will find.
+            resting |= f"account {account}" in held.get("gateway:pauses", {})
             for family in FAMILIES:
                 parked = f"family {account} {family}" in later
                 assert not parked or not any(open_jobs[id].new.family == family for id in seated), (
@@ -705,6 +763,7 @@ class Walk:
             await self.queue.presences.show_front_end(front)
         self.workers = dict.fromkeys(WORKERS, True)
         await self.renew()
+        await self.operator_resumes()
         for _ in range(2000):
             if not self.open():
                 break
@@ -741,6 +800,10 @@ STEPS: dict[Callable[[Walk], Awaitable[None]], int] = {
     Walk.put_back: 8,
     Walk.leave: 6,
     Walk.withdraw: 2,
+    Walk.operator_cancels: 1,
+    Walk.operator_pauses: 2,
+    Walk.operator_resumes: 1,
+    Walk.operator_wakes: 1,
     Walk.end_waiting: 1,
     Walk.front_dies: 2,
     Walk.front_comes_back: 3,

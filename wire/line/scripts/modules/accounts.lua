@@ -52,7 +52,9 @@ function accounts.blocked_until(account, family)
   return math.max(tonumber(accounts.is_cooling(account) or 0), accounts.parked_until(account, family),
     accounts.paused_until(account))
 end
-function accounts.is_paused(account) return pauses.holds('account', account) end
+
+-- True if an operator has paused an account: like a cool-down, until a claim or a search for expired leases ends it.
+function accounts.is_paused(account) return pauses.is_set('account', account) end
 
 -- Reason for which an account was set aside, until it has given an answer; nil without one.
 function accounts.set_aside_for(account) return redis.call('HGET', keys.account(account), 'aside') or nil end

@@ -43,6 +43,9 @@ end
 
 function pauses.holds(what, name) return pauses.until_(what, name) > clock.now end
 
+-- True if something is paused, or its pause is over and the next claim will end it.
+function pauses.is_set(what, name) return (stored(what, name)) end
+
 -- Time (ms) until which no new job of a key is admitted, whatever it runs on; in the past, or 0, if they are.
 function pauses.intake_until(key) return math.max(pauses.until_('all', ''), pauses.until_('key', key)) end
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -16,7 +17,7 @@ import aiohttp
 
 import settings
 from local import sample
-from local.instructions import a_model, can_be_tried, instructions
+from local.instructions import a_model, can_be_tried, for_operators, instructions
 from local.redis import EmbeddedRedis, EmbeddedRedisError
 from local.role import TAIL, Role, indented
 from local.terminal import LocalError, say
@@ -47,6 +48,9 @@ class LocalGateway:
         self._config = config
         self._upstream = upstream
         self._environ = dict(os.environ)
+        self._password = "" if config.admin.is_on else secrets.token_urlsafe(12)
+        if self._password:
+            self._environ["GATEWAY__ADMIN__PASSWORD"] = self._password
         self._redis: EmbeddedRedis | None = None
         self._roles: dict[str, Role] = {}
         self._url = config.server.local_url
@@ -73,6 +77,8 @@ class LocalGateway:
         started = self._upstream.name if self._upstream else ""
         redis = self._redis.url if self._redis else ""
         say(instructions(self._api_url, model or "MODEL", self._config, started, redis))
+        say(for_operators(self._config, self._password, redis))
+        say("Ctrl-C stops it.")
         await asyncio.Event().wait()
 
     async def _show_that_it_works(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 
+from msgspec.structs import replace
+
 import settings
 from local.sample import KEY, request
 from local.upstreams import LLAMA, SIMULATOR
@@ -49,8 +51,26 @@ The gateway serves {api_url}. Try it:
     -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
     -d {shlex.quote(body)}
 
-{paragraphs}
-Ctrl-C stops it."""
+{paragraphs}"""
+
+
+def for_operators(config: settings.Settings, password: str, redis_url: str) -> str:
+    """Name the page of operators, and the command that shows the line in a terminal.
+
+    `password` was made for this run; it is empty if the settings have one. `redis_url` is that of
+    the Redis that was started, or empty.
+    """
+    server, admin = config.server, config.admin
+    own = replace(server, host=admin.host or server.host, port=admin.port or server.port)
+    page = f"{own.local_url}{server.api_prefix}/admin"
+    known = f"the password {password}" if password else "your admin.password"
+    environ = f"GATEWAY__REDIS__URL={redis_url} " if redis_url else ""
+    return f"""\
+Who waits, and why: {page} with {known},
+or in a terminal:
+
+  {environ}.venv/bin/python -m app top
+"""
 
 
 def can_be_tried(config: settings.Settings, started: str) -> bool:

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 import local.llama
 import local.sample
-from local.instructions import a_model, can_be_tried, instructions
+from local.instructions import a_model, can_be_tried, for_operators, instructions
 from local.upstreams import LLAMA, SIMULATOR, choose
-from settings import Auth, Settings, Upstream
+from settings import Admin, Auth, Server, Settings, Upstream
+from settings.credentials import Secret
 
 OPENAI = Upstream(kind="openai", base_url="http://127.0.0.1:8080", max_concurrency=0)
 PANDORA = Upstream(base_url="https://pandora.example.com")
@@ -72,6 +73,34 @@ def test_the_command_for_keys_names_the_redis_that_was_started() -> None:
     anybody = instructions("http://a/v1", "m", Settings(), SIMULATOR, "redis://127.0.0.1:1/0")
     assert "redis://" not in anybody
     assert "Bearer any-key" in anybody
+
+
+@pytest.mark.parametrize(
+    ("config", "password", "sentence"),
+    [
+        (
+            Settings(upstream=OPENAI),
+            "made-up",
+            "http://127.0.0.1:50011/admin with the password made-up,",
+        ),
+        (
+            Settings(
+                upstream=OPENAI,
+                server=Server(host="::", api_prefix="/666"),
+                admin=Admin(password=Secret("of the operator"), port=1),
+            ),
+            "",
+            "http://[::1]:1/666/admin with your admin.password,",
+        ),
+    ],
+)
+def test_the_page_of_operators_is_named_with_its_password(
+    config: Settings, password: str, sentence: str
+) -> None:
+    printed = for_operators(config, password, "redis://127.0.0.1:1/0")
+    assert sentence in printed
+    assert "GATEWAY__REDIS__URL=redis://127.0.0.1:1/0 .venv/bin/python -m app top" in printed
+    assert "of the operator" not in printed
 
 
 @pytest.mark.parametrize(

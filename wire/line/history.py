@@ -7,9 +7,8 @@ less what they were at the recording before.
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -46,6 +45,9 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_tokens: int = 0
     waits: tuple[int, ...] = ()
     first_tokens: tuple[int, ...] = ()
+
+
+_NUMBERS = ("accepted", "done", "failed", "cancelled", "input_tokens", "output_tokens")
 
 
 class Minute(Counts, frozen=True, kw_only=True, omit_defaults=True):
@@ -114,10 +116,21 @@ def quantile(q: float, buckets: Sequence[int], bounds: Sequence[float]) -> float
 
 def total(counts: Iterable[Counts]) -> Counts:
     """Return the sum of counts, for example of an hour's minutes."""
-    summed = Counts()
-    for each in counts:
-        summed = _combined(summed, each, operator.add)
-    return summed
+    summed = tuple(counts)
+    refusals: Counter[str] = Counter()
+    for each in summed:
+        refusals.update(each.refusals)
+    return Counts(
+        **{name: sum(getattr(each, name) for each in summed) for name in _NUMBERS},
+        refusals=dict(sorted(refusals.items())),
+        waits=_sums(each.waits for each in summed),
+        first_tokens=_sums(each.first_tokens for each in summed),
+    )
+
+
+def _sums(buckets: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    """Sum up buckets; a release before may have had fewer."""
+    return tuple(map(sum, zip_longest(*buckets, fillvalue=0)))
 
 
 class History:
@@ -151,8 +164,7 @@ def next_minute(turn: Turn, counts: Counts, snapshot: Snapshot) -> Minute | None
         before = msgspec.msgpack.decode(turn.before, type=_Record)
     except msgspec.MsgspecError:  # there is none, or it is of another release
         return None
-    # Counters of a Redis that lost them begin at zero again.
-    gained = _combined(counts, before.counts, _gain)
+    gained = _gained(counts, before.counts)
     sorts = snapshot.sorts.values()
     return Minute(
         **msgspec.structs.asdict(gained),
@@ -190,35 +202,31 @@ def _by_last_label(tallies: Tallies, name: str) -> Counter[str]:
 
 
 def _buckets(of_lanes: Mapping[tuple[str, ...], Distribution]) -> tuple[int, ...]:
-    return tuple(map(sum, zip(*(each.buckets for each in of_lanes.values()), strict=True)))
+    return _sums(each.buckets for each in of_lanes.values())
 
 
-def _gain(now: int, before: int) -> int:
-    return now - before if now >= before else now
-
-
-def _combined(one: Counts, other: Counts, combine: Callable[[int, int], int]) -> Counts:
-    """Combine each number with that of the same name or bucket; missing ones are 0."""
-    numbers = {
-        name: combine(getattr(one, name), getattr(other, name))
-        for name in ("accepted", "done", "failed", "cancelled", "input_tokens", "output_tokens")
-    }
+def _gained(now: Counts, before: Counts) -> Counts:
+    """Return what was counted between two recordings."""
     refusals = {
-        reason: combine(one.refusals.get(reason, 0), other.refusals.get(reason, 0))
-        for reason in {*one.refusals, *other.refusals}
+        reason: gained
+        for reason, number in now.refusals.items()
+        if (gained := _gain(number, before.refusals.get(reason, 0)))
     }
     return Counts(
-        **numbers,
-        refusals={reason: number for reason, number in sorted(refusals.items()) if number},
-        waits=_combined_buckets(one.waits, other.waits, combine),
-        first_tokens=_combined_buckets(one.first_tokens, other.first_tokens, combine),
+        **{name: _gain(getattr(now, name), getattr(before, name)) for name in _NUMBERS},
+        refusals=refusals,
+        waits=_gains(now.waits, before.waits),
+        first_tokens=_gains(now.first_tokens, before.first_tokens),
     )
 
 
-def _combined_buckets(
-    one: Sequence[int], other: Sequence[int], combine: Callable[[int, int], int]
-) -> tuple[int, ...]:
-    return tuple(combine(*pair) for pair in zip_longest(one, other, fillvalue=0))
+def _gain(now: int, before: int) -> int:
+    """Counters of a Redis that lost them begin at zero again."""
+    return now - before if now >= before else now
+
+
+def _gains(now: Sequence[int], before: Sequence[int]) -> tuple[int, ...]:
+    return tuple(_gain(*pair) for pair in zip_longest(now, before, fillvalue=0))
 
 
 def _field(minute: int) -> str:

@@ -163,6 +163,7 @@ class Chats:
             offloaded=await self._offload(said.encoded, attached, resources),
             json=emulation.json_answer,
             key=caller.fingerprint,
+            trace=entry_of(request).span.traceparent,
         )
         tokens = await prompt_tokens(said.prompt) if said.prompt else 0
         rules, headers = emulation.call_rules, emulation.headers(self._dialect.field)

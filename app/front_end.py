@@ -28,7 +28,7 @@ from app.http.connection import GatewayProtocol, GatewayRequest
 from app.http.sockets import BACKLOG, host
 from app.server import FrontEndServer
 from app.supervisor import READY
-from runtime import logs
+from runtime import logs, tracing
 from runtime.garbage import collect_rarely
 from runtime.permissions import restrict_new_files
 from runtime.tasks import first_of
@@ -203,9 +203,12 @@ def main(descriptor: str, version: str, admin_descriptor: str = "") -> None:
         logs.configure(config.log, config.directory)
         seal = Seal(load_secret(config.directory, os.environ))
         collect_rarely()
+        tracing.start(config.trace, "front_end")
         uvloop.run(serve(config, seal, listener, admin, announcement))
     except (settings.SettingsError, WrongVersionError) as error:
         give_up(str(error))
+    finally:
+        tracing.stop()
 
 
 if __name__ == "__main__":

@@ -166,7 +166,8 @@ class ImageGenerations:
             turn = ImageTurn()
             try:
                 scheduling = prepared.scheduling.turn(number)
-                await turn.run(self._line, self._job(prepared), scheduling, links, entry)
+                job = self._job(prepared, entry.span.traceparent)
+                await turn.run(self._line, job, scheduling, links, entry)
                 if not turn.images:
                     raise ImageGenerateFail(turn.reason)
             except ApiError:
@@ -192,7 +193,7 @@ class ImageGenerations:
             raise ModelNotFound("`model` must name a model that can draw.", param="model")
         return "gpt_4_s"
 
-    def _job(self, prepared: PreparedImages) -> SealedJob:
+    def _job(self, prepared: PreparedImages, trace: str) -> SealedJob:
         prompt = f"{self._config.images.prompt_prefix}{prepared.request.prompt_with_size}"
         job = ChatJob(
             version=VERSION,
@@ -203,6 +204,7 @@ class ImageGenerations:
             gpt=prepared.gpt,
             copies=prepared.request.wants_base64,
             key=prepared.caller.fingerprint,
+            trace=trace,
         )
         model = prepared.request.model or self._config.models.gpt_4_s[0]
         return seal_job(self._seal, job, prepared.caller, model, sort="images")

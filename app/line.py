@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
@@ -18,6 +19,7 @@ from app.http.access_log import Entry, JobFigures
 from app.idempotency import key_name
 from app.openai.errors import ApiError, JobFailed, LineUnavailable, clash_error, refusal_error
 from app.scheduling import BANDS, SHARES, Scheduling
+from runtime import tracing
 from settings import Settings
 from wire.events import Event, Failed
 from wire.jobs import (
@@ -343,6 +345,7 @@ class Ticket:
         self.id = reply.job
         self.place = place
         self._entry = entry or Entry("")
+        self._submitted = time.time()
         self._line = line
         self._reply = reply
         self._reader = new.id
@@ -362,7 +365,11 @@ class Ticket:
         if isinstance(error, ApiError):
             error.job, error.allowance = self.id, self.allowance
         self._entry.job = self.id
-        self._entry.add(self._figures)
+        figures = self._figures
+        self._entry.add(figures)
+        span = tracing.child("wait", self._entry.span.traceparent, at=self._submitted)
+        span.note({"job": self.id, "lane": self._lane, "claimed": figures.wait is not None})
+        span.end(None if figures.wait is None else self._submitted + figures.wait)
         self.detach()
         self._reply.close()
 

@@ -10,6 +10,7 @@ from sanic import Request
 from app.auth import Caller
 from app.delivery import PreparedRequest, Rendering, rendering_options
 from app.files.attachments import Attachments, Resources
+from app.http.access_log import entry_of
 from app.http.body import ReceivedBody
 from app.idempotency import read_idempotency
 from app.job_ids import accepted_at, new_job_id
@@ -84,6 +85,7 @@ class Relay:
             offloaded=await self._attachments.offload(body, 0, resources) if is_long else None,
             choices=call.choices,
             tier=bounded_tier(call.service_tier, scheduling),
+            trace=entry_of(request).span.traceparent,
         )
         form = RelayedForm(path, call.model, call.is_streamed, call.include_usage)
         sealed = seal_relayed(self._seal, job, asked.caller, asked.lane.name, call.slots)

@@ -271,6 +271,10 @@ class Log(Section, frozen=True):
     requests: bool = True
 
 
+class Trace(Section, frozen=True):
+    propagate: bool = False
+
+
 class Metrics(Section, frozen=True):
     token: Secret = Secret()
 
@@ -440,6 +444,7 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     queue: Queue = field(default_factory=Queue)
     stream: Stream = field(default_factory=Stream)
     log: Log = field(default_factory=Log)
+    trace: Trace = field(default_factory=Trace)
     metrics: Metrics = field(default_factory=Metrics)
     admin: Admin = field(default_factory=Admin)
     usage: Usage = field(default_factory=Usage)

@@ -105,6 +105,8 @@ class ChatJob(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     """The check of the answer, if it has to be JSON."""
     key: str = ""
     """The fingerprint of the client's key; "" in jobs of an older release."""
+    trace: str = ""
+    """The `traceparent` of the request, "" if it is not traced."""
 
     @property
     def attachments(self) -> list[Attachment]:
@@ -171,6 +173,8 @@ class RelayedJob(msgspec.Struct, frozen=True, array_like=True, tag="relayed"):
     tier: str = ""
     """The `service_tier` that goes upstream in place of the client's, if its key bounds that."""
     bearer: str = ""
+    trace: str = ""
+    """The `traceparent` of the request, "" if it is not traced."""
 
     @property
     def blob_keys(self) -> list[str]:

@@ -16,7 +16,7 @@ import sys
 import uvloop
 
 import settings
-from runtime import logs
+from runtime import logs, tracing
 from runtime.command_line import parse_no_arguments
 from runtime.permissions import restrict_new_files
 from runtime.tasks import find_error
@@ -91,12 +91,15 @@ def main() -> None:
         sys.exit(str(error))
     gc.freeze()  # imports never become garbage: walking through them again would stop the loop
     log_misspelt(os.environ)
+    tracing.start(config.trace, "worker")
     try:
         uvloop.run(serve(config, seal, media, blobs))
     except Exception as error:
         if wrong_version := find_error(error, WrongVersionError):
             sys.exit(str(wrong_version))
         raise
+    finally:
+        tracing.stop()
 
 
 if __name__ == "__main__":

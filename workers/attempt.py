@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Literal
 
+from runtime import tracing
 from settings.credentials import Secret
 from wire.line.claims import Claim, Verdict
 from wire.stream.publication import Publication
@@ -29,6 +31,9 @@ class Attempt:
         """The job's blobs, once the request has been read."""
         self.tokens: JobTokens | None = None
         """Counts the job's tokens, once the request has been read."""
+        self.claimed = time.time()
+        self.span = tracing.NOTHING
+        """Its span in the trace of its request, once that has been read."""
         self._conversation: asyncio.Task[object] | None = None
 
     @property

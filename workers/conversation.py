@@ -8,6 +8,7 @@ from contextlib import aclosing
 from functools import partial
 
 import settings
+from runtime import tracing
 from runtime.alarm import Alarm
 from wire.events import Ending, Failed, is_ending
 from wire.stream.outbox import Outbox
@@ -50,6 +51,23 @@ async def hold_conversation(
         Superseded: the attempt is not the current one any more.
         redis.RedisError: Redis was unreachable before anything was published.
     """
+    with tracing.within("upstream", "client") as span:
+        span.note({"upstream": publication.claim.upstream})
+        try:
+            return await _hold(job, publication, upstream, outbox, limits, tokens)
+        finally:
+            if publication.begun:
+                span.mark("first_token", publication.began)
+
+
+async def _hold(
+    job: J,
+    publication: Publication,
+    upstream: Upstream[J],
+    outbox: Outbox,
+    limits: settings.Upstream,
+    tokens: JobTokens,
+) -> Ending:
     clock = asyncio.get_running_loop().time
     latest = clock() + limits.max_duration
     timeout = asyncio.timeout(None)

@@ -234,6 +234,7 @@ class Settlement:
             limit = min(limit, error.retries)
         pause = RETRY_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311 - spreads retries
         call = partial(self._line.retry, attempt.claim, pause, LONGEST_RETRY_PAUSE, limit)
+        attempt.span.note({"ending": "requeued", "reason": error.failed.code or "retry"})
         result = await self._insist(attempt, partial(call, doubtful=error.doubtful))
         return result in ("requeued", "not_current", None)
 
@@ -245,6 +246,7 @@ class Settlement:
         **kwargs: _P.kwargs,
     ) -> None:
         """Requeue a job, or finish it if it was cancelled meanwhile."""
+        attempt.span.note({"ending": "requeued", "reason": getattr(requeue, "__name__", "")})
         result = await self._insist(attempt, partial(requeue, attempt.claim, *args, **kwargs))
         match result:
             case "cancelled":
@@ -269,6 +271,11 @@ class Settlement:
             return
         state = {"job": attempt.claim.id, "key": attempt.key, "state": end_state(ending)}
         logger.debug("a job has finished", extra={"event": "job_finished"} | state)
+        used = {"input_tokens": tokens.input, "output_tokens": tokens.output}
+        attempt.span.note(used)
+        attempt.span.note({"ending": state["state"]})
+        if isinstance(ending, Failed):
+            attempt.span.fail(ending.code or ending.fault)
         if attempt.blob_keys and self._blobs is not None:
             await self._blobs.remove(attempt.blob_keys)
 

@@ -19,6 +19,7 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
+from runtime import tracing
 from runtime.tasks import background
 from settings import Settings
 from settings.credentials import Secret
@@ -228,6 +229,7 @@ class Worker:
                 extra={"event": "job_not_started", "job": job} | address_of(error),
             )
         finally:
+            attempt.span.end()
             self.leases.remove(attempt)
             del self._attempts[job, number]
             if self.tasks[job] is asyncio.current_task():
@@ -265,6 +267,9 @@ class Worker:
         request = decode_job(self._seal.open(claim.body, f"job {claim.id}"))
         attempt.key = request.key or fingerprint(request.bearer)
         attempt.blob_keys = request.blob_keys
+        attempt.span = tracing.child("attempt", request.trace, "consumer", attempt.claimed)
+        where = {"upstream": claim.upstream, "account": claim.account, "lane": claim.lane}
+        attempt.span.note({"job": claim.id, "worker": self.id} | where)
         if request.offloaded is not None:
             if self._blobs is None:
                 raise StoreError("no_store")
@@ -274,7 +279,10 @@ class Worker:
         request = upstream.with_token(request, claim)
         attempt.token = Secret(request.bearer)
         attempt.tokens = JobTokens(request)
-        return await upstream.converse(request, attempt.publication, self.outbox, attempt.tokens)
+        with tracing.current(attempt.span):
+            return await upstream.converse(
+                request, attempt.publication, self.outbox, attempt.tokens
+            )
 
     async def _drain(self) -> None:
         running = {"worker": self.id, "running": len(self.tasks)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from http import HTTPStatus
 from typing import Literal
 
 import msgspec
@@ -17,6 +18,7 @@ from sanic import Request
 from sanic.response import BaseHTTPResponse
 
 from app.openai.errors import ApiError, InternalError
+from runtime.tracing import NOTHING
 from wire.jobs import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -62,7 +64,19 @@ class Entry:
     """One request as the log describes it. Headers may be gone when it ends."""
 
     __slots__ = (
-        *("id", "job", "key", "key_name", "lane", "model", "operator", "sent", "started", "status"),
+        *(
+            "id",
+            "job",
+            "key",
+            "key_name",
+            "lane",
+            "model",
+            "operator",
+            "sent",
+            "span",
+            "started",
+            "status",
+        ),
         *("_figures", "code", "ending", "failed_with", "is_cut", "is_served"),
     )
 
@@ -80,6 +94,8 @@ class Entry:
         self.sent = 0
         """Bytes of the answer's body."""
         self.started = time.monotonic()
+        self.span = NOTHING
+        """Its span in the trace."""
         self.is_cut = False
         """True if its client disconnected before its ending."""
         self.is_served = False
@@ -127,6 +143,7 @@ class Entry:
             "operator": _printable(self.operator, LONGEST_NAME),
             "model": _printable(self.model, LONGEST_NAME),
             "lane": _printable(self.lane, LONGEST_NAME),
+            "trace": self.span.trace,
         }
         return {name: value for name, value in names.items() if value}
 
@@ -157,10 +174,8 @@ def entry_of(request: Request) -> Entry:
 
 
 def log_request(request: Request, *, failures_only: bool) -> None:
-    """Log a request that has ended."""
+    """Log a request that has ended, and end its span."""
     entry = entry_of(request)
-    if failures_only and not entry.failed_with:
-        return
     is_cut = entry.is_cut and not entry.failed_with
     event, sentence = _CUT if is_cut else _EVENTS[entry.ending]
     is_probe = request.path in PROBES and not entry.failed_with
@@ -178,7 +193,12 @@ def log_request(request: Request, *, failures_only: bool) -> None:
     }
     if not entry.code:
         del fields["code"]
-    logger.log(logging.DEBUG if is_probe else logging.INFO, sentence, extra=fields)
+    if entry.failed_with or not failures_only:
+        logger.log(logging.DEBUG if is_probe else logging.INFO, sentence, extra=fields)
+    entry.span.note(fields)
+    if entry.failed_with >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        entry.span.fail(entry.code)
+    entry.span.end()
 
 
 def _ending(failure: ApiError, *, is_job: bool) -> Ending:

@@ -27,6 +27,7 @@ from app.http.connections import Connection, Connections
 from app.http.flag import Flag
 from app.http.pacing import Pacer
 from app.openai.errors import ApiError, TlsToPlainPort, TooManyConnections
+from runtime import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -279,6 +280,8 @@ class GatewayProtocol(HttpProtocol):
             self.serves()
         entry = entry_of(request)
         entry.is_served = True
+        if request.method == "POST":
+            entry.span = tracing.root("request", request.headers.get("traceparent", ""))
         try:
             await self.app.handle_request(request)
         except BaseException:

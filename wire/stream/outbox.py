@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -94,7 +95,7 @@ class Outbox:
         frames = seal_frames(self._seal, publication.front_ends, first)
         if not await self._line.begin(publication.claim, entry, frames):
             raise Superseded
-        publication.begun = True
+        publication.begun, publication.began = True, time.time()
         logger.debug("an answer begins", extra={"event": "answer_begun", "job": first.job})
         publication.mark_logged(first, len(entry))
         self._open.add(publication)

@@ -20,6 +20,8 @@ class Publication:
         self.front_ends = list(dict.fromkeys(claim.front_ends))
         self.begun = False
         """True once its first events are published."""
+        self.began = 0.0
+        """Unix time at which its first events were published."""
         self.logged_bytes = 0
         self.unlogged_size = 0
         """About the bytes of the events that are published and not known to be in the log."""

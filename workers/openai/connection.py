@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 import yarl
 
+from runtime import tracing
 from settings.credentials import Secret
 from wire.jobs import ApiPath
 from workers.http.body import HttpBody
@@ -92,6 +93,7 @@ class Connection:
             "Content-Type": "application/json",
             "Accept": "text/event-stream" if request.streamed else "application/json",
             **self._headers(path, token),
+            **tracing.headers(),
         }
         url = self.addresses.api(path)
         while True:

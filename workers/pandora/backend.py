@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 import yarl
 
+from runtime import tracing
 from settings.urls import read_url
 from workers.http.body import salvage
 from workers.http.trouble import host_of
@@ -133,6 +134,7 @@ class Backend:
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",  # a compressor in between would hold tokens back
             **headers,
+            **tracing.headers(),
         }
         with reaching():
             return await self._send(

@@ -176,7 +176,8 @@ class Keyring:
             NoSuchKeyError: there is no such record.
             msgspec.ValidationError: a value is out of its bounds.
         """
-        return await self._change(id, lambda record: record.changed(fields))
+        _, record = await self.change(id, lambda record: record.changed(fields))
+        return record
 
     async def revoke(self, id: str) -> IssuedKey:
         """Mark a key as revoked, once and for all, and return its record.
@@ -184,7 +185,8 @@ class Keyring:
         Raises:
             NoSuchKeyError: there is no such record.
         """
-        return await self._change(id, partial(_revoked, at=_now()))
+        _, record = await self.change(id, revoked_now())
+        return record
 
     async def revoked(self) -> Sequence[str]:
         """Return the ids of revoked keys that may have jobs."""
@@ -206,12 +208,19 @@ class Keyring:
             if await self._store(b"", record):
                 added += 1
             elif record.revoked:
-                await self._change(record.id, partial(_revoked, at=record.revoked))
+                await self.change(record.id, partial(_revoked, at=record.revoked))
         return added
 
-    async def _change(self, id: str, change: Callable[[IssuedKey], IssuedKey]) -> IssuedKey:
-        """Replace a record by what `change` makes of it, unless another change comes first; then
-        begin again."""
+    async def change(
+        self, id: str, change: Callable[[IssuedKey], IssuedKey]
+    ) -> tuple[IssuedKey, IssuedKey]:
+        """Replace a record by what `change` makes of it, and return both. If another change comes
+        first, begin again.
+
+        Raises:
+            NoSuchKeyError: there is no such record.
+            msgspec.ValidationError: a value is out of its bounds.
+        """
         while True:
             present = await self._redis.get(keys.issued(id))
             record = _readable(id, present)
@@ -219,7 +228,7 @@ class Keyring:
                 raise NoSuchKeyError(id)
             changed = change(record)
             if await self._store(present, changed):
-                return changed
+                return record, changed
 
     async def _store(self, present: bytes, record: IssuedKey) -> bool:
         """Store a record in place of the present one, b"" for none; False if that is another."""
@@ -229,6 +238,11 @@ class Keyring:
     def key_of(self, id: str) -> str:
         """Return the HMAC by which the line names the jobs of a gateway key."""
         return self._seal.name("account", identity(id))
+
+
+def revoked_now() -> Callable[[IssuedKey], IssuedKey]:
+    """Return the change that revokes a key, for `Keyring.change`."""
+    return partial(_revoked, at=_now())
 
 
 def _revoked(record: IssuedKey, at: int) -> IssuedKey:

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from app.admin.operator import Operator
 from app.openai.errors import ApiError
-from wire.keyring import IssuedKey, Keyring, NoSuchKeyError, identity
+from wire.keyring import IssuedKey, Keyring, NoSuchKeyError, identity, revoked_now
 from wire.line.audit import Audit, AuditEntry, log_action
 from wire.line.board import Pause, PauseKind
 from wire.line.operator import OperatorLine
@@ -239,8 +239,7 @@ class Actions:
         """Change fields of the record of a gateway key."""
 
         async def act() -> KeyResult:
-            before = await self.keyring.get(id)
-            record = await self.keyring.set(id, fields)
+            before, record = await self.keyring.change(id, lambda one: one.changed(fields))
             return KeyResult("already" if record == before else "changed", record)
 
         return await self._do(who, "change_key", f"key {id}", act, _shown(fields))
@@ -249,9 +248,8 @@ class Actions:
         """Refuse a gateway key from now on, for good."""
 
         async def act() -> KeyResult:
-            before = await self.keyring.get(id)
-            record = await self.keyring.revoke(id)
-            return KeyResult("already" if before and before.revoked else "revoked", record)
+            before, record = await self.keyring.change(id, revoked_now())
+            return KeyResult("already" if before.revoked else "revoked", record)
 
         return await self._do(who, "revoke_key", f"key {id}", act)
 

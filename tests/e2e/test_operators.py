@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
-from typing import TypeVar
 
 import httpx
 import openai
@@ -18,7 +16,7 @@ import settings
 from app.admin.actions import ActionError, Actions
 from settings.redis_url import redis_url
 from tests.support.gateway import Gateway, frozen, until
-from tests.support.operators import ANNA, BEN
+from tests.support.operators import ANNA
 from wire.keyring import Keyring
 from wire.line import keys
 from wire.line.audit import Audit
@@ -27,9 +25,8 @@ from wire.line.scripts import Scripts
 from wire.redis.client import connect
 from wire.seal import Seal
 
-T = TypeVar("T")
-
 FRONTS = 2
+TOKEN = "a-token-of-the-operators"
 ACCOUNTS = ("token-of-one", "token-of-two")
 PROMPT = "[[sim words=4 gate=1]]"
 
@@ -40,6 +37,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with Gateway(
         tmp_path_factory.mktemp("gateway"),
         auth__mode="both",
+        admin__token=TOKEN,
         upstream__accounts=f"[{accounts}]",
         stream__grace="0.2",
         redis__outage_grace="30",
@@ -53,22 +51,28 @@ def gateway(started: Gateway) -> Gateway:
 
 
 class Operators:
-    """Operators of a gateway, each action over a connection of its own."""
+    """Two operators of a gateway, each at another front end."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._url = redis_url(gateway.redis.url)
-        self._seal = Seal(gateway.secret.encode())
+        self._gateway = gateway
 
-    def __call__(self, act: Callable[[Actions], Awaitable[T]]) -> T:
-        return asyncio.run(self._act(act))
+    def post(self, path: str, front: int = 0, **body: object) -> httpx.Response:
+        """The answer to an action."""
+        url = f"{self._gateway.urls[front]}/admin/api/{path}"
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        return httpx.post(url, json=body, headers=headers, timeout=30)
 
-    async def _act(self, act: Callable[[Actions], Awaitable[T]]) -> T:
-        client = connect(self._url)
-        line = OperatorLine(Scripts(client, self._seal.fingerprint), settings.Queue())
-        try:
-            return await act(Actions(line, Keyring(client, self._seal), Audit(client), self._seal))
-        finally:
-            await client.aclose()
+    def act(self, path: str, front: int = 0, **body: object) -> str:
+        """The result of an action."""
+        answer = self.post(path, front, **body)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["result"])
+
+    def both(self, *paths: str) -> list[str]:
+        """The results of actions that both operators carry out at the same time."""
+        with ThreadPoolExecutor() as pool:
+            acts = [(path, front) for path in paths for front in range(FRONTS)]
+            return sorted(pool.map(lambda act: self.act(*act), acts))
 
 
 @pytest.fixture
@@ -135,7 +139,7 @@ def test_a_paused_intake_refuses_at_every_front_end_and_serves_those_that_wait(
     running(gateway, 1)
     waits = pool.submit(streamed, bot(gateway, "alice", 1))
     waiting(gateway, 1)
-    assert operators(lambda act: act.pause(ANNA, "all")).result == "paused"
+    assert operators.both("intake/pause") == ["already", "paused"]
     for front in range(FRONTS):
         refused = refusal(gateway, "bob", front)
         assert (refused.status_code, refused.code) == (503, "intake_paused")
@@ -153,7 +157,7 @@ def test_a_paused_intake_refuses_at_every_front_end_and_serves_those_that_wait(
     running(gateway, 1)
     gateway.open_gate()
     assert len(waits.result(60).split()) == 4
-    assert operators(lambda act: act.resume(BEN, "all")).result == "resumed"
+    assert operators.both("intake/resume") == ["already", "resumed"]
     again = pool.submit(whole, bot(gateway, "bob"))
     running(gateway, 1)
     gateway.open_gate()
@@ -172,20 +176,17 @@ def test_two_operators_cancel_jobs_at_once_and_each_client_gets_one_error(
     (first,) = running(gateway, 1)
     others = waiting(gateway, 3)
 
-    async def cancel_all(act: Actions, ids: list[str]) -> list[str]:
-        calls = [act.cancel(who, id) for id in ids for who in (ANNA, BEN)]
-        return sorted([each.result for each in await asyncio.gather(*calls)])
-
-    assert operators(partial(cancel_all, ids=others)) == ["already"] * 3 + ["cancelled"] * 3
-    assert operators(partial(cancel_all, ids=[first])) == ["already", "cancelling"]
+    ended = ["already"] * 3 + ["cancelled"] * 3
+    assert operators.both(*(f"jobs/{id}/cancel" for id in others)) == ended
+    assert operators.both(f"jobs/{first}/cancel") == ["already", "cancelling"]
     for answer in asked:
         with pytest.raises(openai.APIError, match="The operator of this gateway cancelled") as end:
             answer.result(60)
         assert end.value.code == "cancelled_by_operator"
     gateway.wait_idle()
     assert gateway.stats()["started"] == 1, "no client has tried again"
-    ended = 'gateway_endings_total{lane="chat",reason="cancelled_by_operator"} 4.0'
-    assert ended in httpx.get(f"{gateway.url}/metrics").text
+    counted = 'gateway_endings_total{lane="chat",reason="cancelled_by_operator"} 4.0'
+    assert counted in httpx.get(f"{gateway.url}/metrics").text
 
 
 def test_a_drained_worker_ends_by_itself_once_its_answer_is_whole(
@@ -196,11 +197,7 @@ def test_a_drained_worker_ends_by_itself_once_its_answer_is_whole(
     with redis.Redis.from_url(gateway.redis.url) as client:
         (worker,) = client.hmget(keys.job(job), ["worker"])
 
-    async def drain(act: Actions) -> list[str]:
-        both = await asyncio.gather(*(act.drain(who, worker.decode()) for who in (ANNA, BEN)))
-        return [each.result for each in both]
-
-    assert sorted(operators(drain)) == ["already", "draining"]
+    assert operators.both(f"workers/{worker.decode()}/drain") == ["already", "draining"]
     other = pool.submit(whole, bot(gateway, "bob"))
     running(gateway, 2)
     assert all(process.poll() is None for process in gateway.workers)
@@ -217,32 +214,34 @@ def test_a_drained_worker_ends_by_itself_once_its_answer_is_whole(
 def test_a_paused_upstream_and_parked_accounts_get_no_jobs_until_they_are_resumed(
     gateway: Gateway, operators: Operators, pool: ThreadPoolExecutor
 ) -> None:
-    bots = operators(lambda act: act.issue_key(ANNA, "bot", {}))
-    key = bots.key
+    bots = operators.post("keys", name="bot").json()
+    key = bots["key"]
     own = pool.submit(whole, bot(gateway, "alice"))
     (job,) = running(gateway, 1)
     with redis.Redis.from_url(gateway.redis.url) as client:
-        (account,) = client.hmget(keys.job(job), ["account"])
+        account = client.hmget(keys.job(job), ["account"])[0].decode()
     gateway.open_gate()
     own.result(60)
     # A key's own account; then one of those that are shared: the other one does all the work.
-    operators(lambda act: act.pause(ANNA, "account", account.decode()))
+    assert operators.both(f"accounts/{account}/park") == ["already", "paused"]
     assert refusal(gateway, "alice").code == "intake_paused"
-    operators(lambda act: act.pause(ANNA, "account", "main/one"))
+    operators.act("accounts/main/one/park")
     issued = [pool.submit(whole, bot(gateway, key)) for _ in "12"]
     running(gateway, 1)
     waiting(gateway, 1)
-    # Waking is more than resuming.
-    operators(lambda act: act.wake(BEN, "main/one"))
+    assert operators.both("accounts/main/one/wake") == ["already", "woken"]
     running(gateway, 2)
     gateway.open_gate()
     assert all(answer.result(60) for answer in issued)
-    operators(lambda act: act.resume(BEN, "account", account.decode()))
-    operators(lambda act: act.pause(ANNA, "upstream", "main"))
+    operators.act(f"accounts/{account}/resume")
+    operators.act("intake/pause", upstream="main", seconds=600)
     for each in ("alice", key):
-        assert refusal(gateway, each).code == "intake_paused"
-    operators(lambda act: act.resume(BEN, "upstream", "main"))
-    operators(lambda act: act.pause(ANNA, "key", bots.record.id))
+        refused = refusal(gateway, each)
+        assert refused.code == "intake_paused"
+        assert 0 < int(refused.response.headers["retry-after"]) <= 600
+        assert refused.response.headers["x-should-retry"] == "false"
+    operators.act("intake/resume", upstream="main")
+    operators.act("intake/pause", key=bots["entry"]["id"])
     assert refusal(gateway, key).code == "intake_paused"
     again = pool.submit(whole, bot(gateway, "alice"))
     running(gateway, 1)
@@ -251,25 +250,19 @@ def test_a_paused_upstream_and_parked_accounts_get_no_jobs_until_they_are_resume
 
 
 def test_a_key_is_changed_and_revoked_by_two_operators_at_once(
-    gateway: Gateway, operators: Operators
+    gateway: Gateway, operators: Operators, pool: ThreadPoolExecutor
 ) -> None:
-    issued = operators(lambda act: act.issue_key(ANNA, "other", {"models": ["gpt-4"]}))
-    id = issued.record.id
-    with bot(gateway, issued.key) as client:
+    issued = operators.post("keys", name="other", models=["gpt-4"]).json()
+    id, key = issued["entry"]["id"], issued["key"]
+    with bot(gateway, key) as client:
         assert [model.id for model in client.models.list()] == ["gpt-4"]
-
-    async def change(act: Actions) -> None:
-        await asyncio.gather(
-            act.change_key(ANNA, id, {"max_running": 2}),
-            act.revoke_key(BEN, id),
-            act.change_key(BEN, id, {"weight": 3}),
-        )
-
-    operators(change)
-    record = operators(lambda act: act.keyring.get(id))
-    assert record is not None
-    assert (record.max_running, record.weight, record.revoked > 0) == (2, 3.0, True)
-    until(lambda: is_refused(gateway, issued.key), 30, "the revoked key is not refused")
+    changed = [pool.submit(operators.act, f"keys/{id}", front, weight=3) for front in (0, 1)]
+    assert operators.both(f"keys/{id}/revoke") == ["already", "revoked"]
+    assert sorted(each.result(60) for each in changed) == ["already", "changed"]
+    answer = operators.post(f"keys/{id}", weight=3).json()
+    assert answer["result"] == "already"
+    assert answer["entry"]["revoked"] > 0
+    until(lambda: is_refused(gateway, key), 30, "the revoked key is not refused")
 
 
 def is_refused(gateway: Gateway, key: str) -> bool:
@@ -289,44 +282,44 @@ def test_an_operator_learns_what_was_done_when_redis_is_frozen_or_killed_in_betw
 ) -> None:
     runs = pool.submit(streamed, bot(gateway, "alice"))
     running(gateway, 1)
-    server = gateway.redis.process
-    assert server is not None
-    ping = OperatorLine.ping
-
-    with ExitStack() as away:
-
-        async def freeze(line: OperatorLine) -> None:
-            await ping(line)
-            await line.resume("key", "nobody")  # the version of the data is checked, too
-            away.enter_context(frozen(server))
-
-        with monkeypatch.context() as patch:
-            patch.setattr("wire.redis.client.TIMEOUT", 2.0)
-            patch.setattr(OperatorLine, "ping", freeze)
-            assert failure(operators).startswith("It may or may not have been done")
+    monkeypatch.setattr("wire.redis.client.TIMEOUT", 2.0)
+    with pytest.raises(ActionError, match="It may or may not have been done") as unknown:
+        asyncio.run(pause_while_redis_is_frozen(gateway))
+    assert unknown.value.http_status == 503
     # It was done after all, and to do it again does no harm.
-    assert operators(lambda act: act.pause(BEN, "all")).result == "already"
+    assert operators.both("intake/pause") == ["already"] * 2
 
     gateway.redis.kill()
-    assert failure(operators).startswith("Nothing was changed")
+    failed = operators.post("intake/resume")
+    assert failed.status_code == 503
+    assert failed.json()["error"]["code"] == "redis_unavailable"
+    assert failed.json()["error"]["message"].startswith("Nothing was changed")
     gateway.redis.restart()
     until(lambda: refusal_code(gateway) == "intake_paused", 60, "the pause is lost")
-    assert operators(lambda act: act.resume(BEN, "all")).result == "resumed"
+    assert operators.both("intake/resume") == ["already", "resumed"]
     gateway.open_gate()
     assert len(runs.result(60).split()) == 4
-    entries = operators(lambda act: act.audit.latest(2))
-    assert [(e.who, e.action, e.result) for e in entries] == [
-        ("Ben", "resume", "resumed"),
-        ("Ben", "pause", "already"),
-    ]
 
 
-def failure(operators: Operators) -> str:
-    """Pause the intake, which fails."""
-    with pytest.raises(ActionError) as failed:
-        operators(lambda act: act.pause(ANNA, "all"))
-    assert (failed.value.http_status, failed.value.code) == (503, "redis_unavailable")
-    return str(failed.value)
+async def pause_while_redis_is_frozen(gateway: Gateway) -> None:
+    """Pause the intake of a gateway whose Redis freezes once it has said that it is there."""
+    server = gateway.redis.process
+    assert server is not None
+    seal = Seal(gateway.secret.encode())
+    client = connect(redis_url(gateway.redis.url))
+    with ExitStack() as away:
+
+        class Line(OperatorLine):
+            async def ping(self) -> None:
+                await super().ping()
+                await self.resume("all", "")  # the version of the data is checked, too
+                away.enter_context(frozen(server))
+
+        line = Line(Scripts(client, seal.fingerprint), settings.Queue())
+        try:
+            await Actions(line, Keyring(client, seal), Audit(client), seal).pause(ANNA, "all")
+        finally:
+            await client.aclose()
 
 
 def refusal_code(gateway: Gateway) -> str | None:

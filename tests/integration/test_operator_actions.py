@@ -214,6 +214,7 @@ async def test_keys_are_issued_changed_and_revoked_and_each_is_written_once(
     assert (await actions.change_key(BEN, id, {"max_running": 3})).record.max_running == 3
     assert (await actions.change_key(BEN, id, {"max_running": 3})).result == "already"
     both = await asyncio.gather(*(actions.revoke_key(who, id) for who in (ANNA, BEN)))
+    assert sorted(each.result for each in both) == ["already", "revoked"]
     assert all(each.record.revoked for each in both)
     assert (await actions.revoke_key(ANNA, id)).result == "already"
     for act, code in wrong(actions, id):

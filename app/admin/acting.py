@@ -13,8 +13,9 @@ import settings
 from app.admin.access import Access
 from app.admin.actions import ActionError, Actions
 from app.admin.body import read_json
-from app.admin.ledger import KeyEntry, Ledgers, key_entry
+from app.admin.ledger import KeyEntry, key_entry
 from app.admin.operator import Operator
+from app.admin.sources import Sources
 from app.http.json_answer import json
 from app.openai.errors import BadRequest
 from wire.keyring import IssuedKey
@@ -80,12 +81,12 @@ class ActApi:
     """Handlers of all that changes something."""
 
     def __init__(
-        self, server: settings.Server, access: Access, actions: Actions, ledgers: Ledgers
+        self, server: settings.Server, access: Access, actions: Actions, sources: Sources
     ) -> None:
         self._server = server
         self._access = access
         self._actions = actions
-        self._ledgers = ledgers
+        self._sources = sources
 
     async def pause(self, request: Request) -> HTTPResponse:
         """Pause the intake, or an upstream."""
@@ -148,7 +149,6 @@ class ActApi:
             if not isinstance(name, str):
                 raise BadRequest("Give the key a name.", param="name")
             issued = await self._actions.issue_key(who, name, fields)
-            self._ledgers.forget()
             return Issued(issued.key, key_entry(issued.record, {}), issued.result)
 
         return await self._answer(request, act, dict[str, object])
@@ -160,7 +160,7 @@ class ActApi:
             if not chosen_fields(fields):
                 raise BadRequest("Name at least one field to change.")
             changed = await self._actions.change_key(who, id, fields)
-            return self._changed(changed.record, changed.result)
+            return Changed(key_entry(changed.record, {}), changed.result)
 
         return await self._answer(request, act, dict[str, object])
 
@@ -169,13 +169,9 @@ class ActApi:
 
         async def act(who: Operator, _: Nothing) -> msgspec.Struct:
             revoked = await self._actions.revoke_key(who, id)
-            return self._changed(revoked.record, revoked.result)
+            return Changed(key_entry(revoked.record, {}), revoked.result)
 
         return await self._answer(request, act, Nothing)
-
-    def _changed(self, record: IssuedKey, result: str) -> Changed:
-        self._ledgers.forget()
-        return Changed(key_entry(record, {}), result)
 
     async def _answer(
         self,
@@ -188,10 +184,12 @@ class ActApi:
         body = await read_json(request, self._server, asked)
         try:
             async with asyncio.timeout(PATIENCE):
-                return json(await act(who, body))
+                done = await act(who, body)
         except TimeoutError:
             late = "It may or may not have been done: Redis does not answer in time."
             raise ActionError(503, "redis_unavailable", late) from None
+        self._sources.forget()
+        return json(done)
 
 
 def chosen_fields(fields: dict[str, object]) -> dict[str, object]:

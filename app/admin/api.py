@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -11,19 +12,17 @@ from msgspec import Meta
 from sanic import HTTPResponse, Request
 
 from app.admin.access import Access
-from app.admin.boards import Boards, NamedBoard, RedisGone, Unreadable, in_time
+from app.admin.boards import Boards, NamedBoard, RedisGone, Unreadable
 from app.admin.body import query
 from app.admin.errors import RedisUnusable
-from app.admin.ledger import Ledgers
+from app.admin.sources import Sources
 from app.admin.streams import Streams
 from app.http.json_answer import json
 from app.openai.errors import NotFound
-from wire.line.audit import Audit, AuditEntry
+from wire.line.audit import AuditEntry
 from wire.line.board import BoardJob, Story
-from wire.line.history import FIRST_TOKENS, MINUTES, WAITS, Minute, read_history
-from wire.line.operator import OperatorLine
+from wire.line.history import FIRST_TOKENS, MINUTES, WAITS, Minute
 from wire.line.processes import ProcessFigures
-from wire.redis.client import Redis
 
 Limit = Annotated[int, Meta(ge=1, le=200)]
 
@@ -83,14 +82,6 @@ class Figures(msgspec.Struct, frozen=True):
     processes: list[ProcessFigures]
 
 
-class Records(msgspec.Struct, frozen=True):
-    """The parts of Redis that are read for one answer alone."""
-
-    redis: Redis
-    line: OperatorLine
-    audit: Audit
-
-
 class NamedStory(Story, frozen=True, kw_only=True):
     """A story with the name of its key."""
 
@@ -100,30 +91,21 @@ class NamedStory(Story, frozen=True, kw_only=True):
 class ReadApi:
     """Handlers of all that only reads."""
 
-    def __init__(
-        self,
-        access: Access,
-        records: Records,
-        boards: Boards,
-        ledgers: Ledgers,
-        streams: Streams,
-    ) -> None:
+    def __init__(self, access: Access, sources: Sources, streams: Streams) -> None:
         self._access = access
-        self._records = records
-        self._boards = boards
-        self._ledgers = ledgers
+        self._sources = sources
         self._streams = streams
         self._events = BoardEvents()
 
     async def board(self, request: Request) -> HTTPResponse:
         """Answer with the board."""
-        return await self._answer(request, lambda _: self._boards.latest(), NoQuery)
+        return await self._answer(request, lambda _: self._sources.boards.latest(), NoQuery)
 
     async def jobs(self, request: Request) -> HTTPResponse:
         """Answer with a part of the waiting jobs."""
 
         async def read(page: Page) -> Jobs:
-            return await self._named(self._records.line.jobs(page.offset, page.limit, page.key))
+            return await self._named(self._sources.waiting(page.offset, page.limit, page.key))
 
         return await self._answer(request, read, Page)
 
@@ -131,7 +113,7 @@ class ReadApi:
         """Answer with the jobs that have ended lately."""
 
         async def read(latest: Latest) -> Jobs:
-            return await self._named(self._records.line.endings(latest.limit))
+            return await self._named(self._sources.endings(latest.limit))
 
         return await self._answer(request, read, Latest)
 
@@ -139,10 +121,10 @@ class ReadApi:
         """Answer with the story of a job."""
 
         async def read(_: NoQuery) -> NamedStory:
-            story = await in_time(self._records.line.story(id))
+            story = await self._sources.story(id)
             if story is None:
                 raise NotFound("There is no such job, or it ended too long ago.")
-            names = await self._boards.named([story])
+            names = await self._sources.boards.named([story])
             return NamedStory(**msgspec.structs.asdict(story), name=names.get(story.key, ""))
 
         return await self._answer(request, read, NoQuery)
@@ -151,7 +133,7 @@ class ReadApi:
         """Answer with the latest entries of the audit log."""
 
         async def read(latest: Latest) -> Entries:
-            return Entries(await in_time(self._records.audit.latest(latest.limit)))
+            return Entries(await self._sources.audit(latest.limit))
 
         return await self._answer(request, read, Latest)
 
@@ -159,7 +141,8 @@ class ReadApi:
         """Answer with the figures of the last minutes."""
 
         async def read(asked: Minutes) -> History:
-            return History(await in_time(read_history(self._records.redis, asked.minutes)))
+            since = time.time() - asked.minutes * 60
+            return History([one for one in await self._sources.history() if one.at > since])
 
         return await self._answer(request, read, Minutes)
 
@@ -167,18 +150,18 @@ class ReadApi:
         """Answer with the figures of all processes."""
 
         async def read(_: NoQuery) -> Figures:
-            return Figures(await in_time(self._records.line.processes.list()))
+            return Figures((await self._sources.boards.latest()).processes)
 
         return await self._answer(request, read, NoQuery)
 
     async def keys(self, request: Request) -> HTTPResponse:
         """Answer with the gateway keys and their usage."""
-        return await self._answer(request, lambda _: self._ledgers.latest(), NoQuery)
+        return await self._answer(request, lambda _: self._sources.ledger(), NoQuery)
 
     async def events(self, request: Request) -> None:
         """Answer with a stream of boards."""
         admitted = self._access.admit(request)
-        await self._streams.send(request, admitted, self._events.of(self._boards))
+        await self._streams.send(request, admitted, self._events.of(self._sources.boards))
 
     async def _answer(
         self, request: Request, read: Callable[[Any], Awaitable[msgspec.Struct]], asked: type[Any]
@@ -191,8 +174,8 @@ class ReadApi:
             raise RedisUnusable(f"Redis cannot be used ({gone}).") from None
 
     async def _named(self, reading: Awaitable[list[Any]]) -> Jobs:
-        jobs = await in_time(reading)
-        return Jobs(jobs, await self._boards.named(jobs))
+        jobs = await reading
+        return Jobs(jobs, await self._sources.boards.named(jobs))
 
 
 class BoardEvents:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from datetime import UTC, datetime
 
 import msgspec
 from msgspec.structs import asdict
 
-from app.admin.boards import in_time
+from app.admin.kept import Kept
 from wire.keyring import IssuedKey, Keyring
 from wire.line.usage import Numbers, read_usage, total
 from wire.redis.client import Redis
@@ -57,33 +56,15 @@ def key_entry(record: IssuedKey, today: Numbers) -> KeyEntry:
     )
 
 
-class Ledgers:
+class Ledgers(Kept[Ledger]):
     """The ledger as one process reads it."""
 
     def __init__(self, redis: Redis, keyring: Keyring) -> None:
+        super().__init__(self._read_all, FRESH)
         self._redis = redis
         self._keyring = keyring
-        self._reading: asyncio.Task[Ledger] | None = None
-        self._begun = 0.0
 
-    async def latest(self) -> Ledger:
-        """Return the ledger, which all readers share.
-
-        Raises:
-            RedisGone: Redis cannot be used.
-        """
-        now = asyncio.get_running_loop().time()
-        if self._reading is None or now - self._begun >= FRESH:
-            self._reading, self._begun = asyncio.ensure_future(in_time(self._read())), now
-            # Without this asyncio logs the failure of a reading whose readers were cancelled.
-            self._reading.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(self._reading)
-
-    def forget(self) -> None:
-        """Have the next reader read anew, as a key has changed."""
-        self._reading = None
-
-    async def _read(self) -> Ledger:
+    async def _read_all(self) -> Ledger:
         day = datetime.now(UTC).date()
         records = await self._keyring.list()
         books: defaultdict[str, list[Numbers]] = defaultdict(list)

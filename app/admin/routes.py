@@ -9,16 +9,14 @@ from typing import get_args
 from app.admin.access import Access
 from app.admin.acting import AccountAction, ActApi
 from app.admin.actions import Actions
-from app.admin.api import ReadApi, Records
-from app.admin.boards import Boards
-from app.admin.ledger import Ledgers
+from app.admin.api import ReadApi
 from app.admin.login import Login
 from app.admin.page.acts import Acts
 from app.admin.page.pages import Pages, Surroundings
 from app.admin.page.routes import page_routes
-from app.admin.page.sources import Sources
 from app.admin.page.views import Views
 from app.admin.sessions import Sessions
+from app.admin.sources import Sources
 from app.admin.streams import Streams
 from app.refusals import Handler, Refusals
 from app.server import AdminRoutes, Route
@@ -50,13 +48,12 @@ def admin_routes(
     access = Access(config, sessions)
     refusals = Refusals(config.server, Throttle(), tally)
     streams = Streams()
-    boards, ledgers, audit = Boards(line, keyring), Ledgers(redis, keyring), Audit(redis)
-    reads = ReadApi(access, Records(redis, line, audit), boards, ledgers, streams)
-    actions = Actions(line, keyring, audit, seal)
-    acts = ActApi(config.server, access, actions, ledgers)
+    sources = Sources(redis, line, keyring)
+    reads = ReadApi(access, sources, streams)
+    actions = Actions(line, keyring, Audit(redis), seal)
+    acts = ActApi(config.server, access, actions, sources)
     login = Login(config, sessions, access, refusals, Throttle())
     around = Surroundings(path, sessions)
-    sources = Sources(redis, seal, line, boards, ledgers)
     pages = Pages(around, access, Views(sources), streams)
     asking = Acts(config, around, access, actions, keyring, sources.forget)
     of = refusals.of

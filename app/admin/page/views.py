@@ -16,12 +16,18 @@ from app.admin.page import audit, jobs, keys, line, overview, processes, trouble
 from app.admin.page.layout import notice
 from app.admin.page.look import Look
 from app.admin.page.overview import DAY, HOUR
-from app.admin.page.sources import Sources
 from app.admin.page.texts import Language
+from app.admin.sources import Sources
 from wire.line.history import Minute
 
 View = Literal["overview", "line", "keys", "upstreams", "processes", "jobs", "job", "audit"]
 VIEWS: tuple[View, ...] = get_args(View)
+
+ENDINGS = 50
+"""Latest endings that are shown."""
+
+ENTRIES = 100
+"""Latest entries of the audit log that are shown."""
 
 KEPT = 64
 """Renderings that are kept: one for each view, language and part of a long list."""
@@ -185,7 +191,7 @@ class Views:
         }
 
     async def _jobs(self, look: Look, _: Asked, board: NamedBoard) -> Drawn:
-        stories = await self._sources.endings()
+        stories = await self._sources.endings(ENDINGS)
         return {"endings": jobs.endings(look, stories, await self._sources.names(board, stories))}
 
     async def _job(self, look: Look, asked: Asked, board: NamedBoard) -> Drawn:
@@ -194,7 +200,7 @@ class Views:
         return {"story": jobs.story(look, story, names)}
 
     async def _audit(self, look: Look, _: Asked, __: NamedBoard) -> Drawn:
-        return {"entries": audit.audit(look, await self._sources.audit())}
+        return {"entries": audit.audit(look, await self._sources.audit(ENTRIES))}
 
 
 Drawn = Mapping[str, Builder | str]

@@ -123,6 +123,8 @@ def _lesser(
     if snapshot.paused.get("all"):
         # Here, too, clients are given a retry time, and those that wait are served.
         yield "an operator has paused the intake of new requests"
+    if upstreams := snapshot.paused.get("upstream"):
+        yield f"upstreams that operators have paused: {upstreams}"
     if workers and not snapshot.served:
         yield "no worker has described its upstream yet"
     if repairs:

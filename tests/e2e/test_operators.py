@@ -240,6 +240,7 @@ def test_a_paused_upstream_and_parked_accounts_get_no_jobs_until_they_are_resume
         assert refused.code == "intake_paused"
         assert 0 < int(refused.response.headers["retry-after"]) <= 600
         assert refused.response.headers["x-should-retry"] == "false"
+    assert "upstreams that operators have paused: 1" in httpx.get(f"{gateway.url}/readyz").text
     operators.act("intake/resume", upstream="main")
     operators.act("intake/pause", key=bots["entry"]["id"])
     assert refusal(gateway, key).code == "intake_paused"

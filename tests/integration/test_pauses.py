@@ -13,6 +13,7 @@ from wire.line.admission import Refused
 from wire.line.operator import OperatorLine
 from wire.redis.client import Redis
 from wire.seal import Seal
+from wire.upkeep.reconciler import reconcile
 
 BY = "Anna"
 UNTIL_RESUMED = 30.0
@@ -94,6 +95,20 @@ async def test_a_pause_with_an_end_is_over_by_itself_and_may_get_another_end(
     assert ids(await take(queue, "gpu")) == ["job"]
     assert await operator.pauses() == []
     assert not await redis.exists("gateway:pauses", "gateway:later")
+
+
+async def test_a_pause_whose_end_a_process_of_an_older_release_has_dropped_is_over_all_the_same(
+    queue: WholeLine, operator: OperatorLine, redis: Redis
+) -> None:
+    await serve(queue, shared("relay", "chat:a", accounts=["one"]))
+    await operator.pause("account", "one", BY, 5)
+    await operator.pause("all", "", BY)
+    await redis.zrem("gateway:later", "pause account one")
+    assert await reconcile(queue, 0.1) == 0
+    await Clock(queue).advance(5.1)
+    assert await take(queue, "relay") == []
+    assert [each.what for each in await operator.pauses()] == ["all"]
+    assert await redis.zcard("gateway:later") == 0
 
 
 async def test_a_pause_loses_its_end_and_a_second_one_without_an_end_changes_nothing(

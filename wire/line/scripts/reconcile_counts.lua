@@ -1,8 +1,10 @@
--- needs: hash, keys, repairs, upstreams, vocabulary
+-- needs: hash, keys, pauses, repairs, upstreams, vocabulary
 -- Compare the counts of the line with its jobs, and correct them. All jobs have to be read in one call, as
 -- the counts change with each of them; so nothing is done while there are more than `most`.
 -- ARGV: most. Returns the number of repairs.
 local most = tonumber(ARGV[1])
+
+pauses.mend()
 
 -- The jobs, by the sorted sets that they are in; and the lanes in which some may be counted.
 local places, number, lanes = {}, 0, {}

@@ -76,6 +76,15 @@ function pauses.remove(what, name)
   return redis.call('HDEL', keys.pauses, field(what, name)) == 1
 end
 
+-- Put the ends of pauses where they are due, if they are missing there: a process of an older release drops them.
+function pauses.mend()
+  local all = pauses.any() and redis.call('HGETALL', keys.pauses) or {}
+  for n = 1, #all, 2 do
+    local until_ = cjson.decode(all[n + 1])['until']
+    if until_ ~= cjson.null then redis.call('ZADD', keys.later, 'NX', until_, 'pause ' .. all[n]) end
+  end
+end
+
 -- Number of pauses of each kind.
 function pauses.numbers()
   local found = {all = 0, key = 0, upstream = 0, account = 0}

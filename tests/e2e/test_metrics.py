@@ -65,6 +65,12 @@ def processes(text: str) -> Counter[str]:
     return shown
 
 
+def work(text: str) -> tuple[float, float]:
+    """Requests that front ends are answering, and jobs that workers run, as the processes say."""
+    shown = gauges(text)
+    return shown["gateway_process_open_requests"], shown["gateway_process_running_jobs"]
+
+
 def test_all_front_ends_show_the_same_numbers_and_no_secret(gateway: Gateway) -> None:
     with OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0) as client:
         stream = client.chat.completions.create(
@@ -77,6 +83,7 @@ def test_all_front_ends_show_the_same_numbers_and_no_secret(gateway: Gateway) ->
         assert under_way["gateway_running"] == under_way["gateway_leases"] == 1
         assert under_way["gateway_waiting"] == 0
         shown = scrape(gateway.urls[1])
+        until(lambda: work(scrape(gateway.url)) == (1, 1), 60, "no process shows the answer")
         stream.close()
     until(lambda: gauges(scrape(gateway.url))["gateway_running"] == 0, 30, "its slot is not free")
     at_rest = {of_the_line(scrape(url)) for url in gateway.urls}

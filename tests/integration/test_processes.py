@@ -5,20 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pytest
 from msgspec.structs import replace
 
 from benchmarks.line import WholeLine
-from settings import Queue
+from settings import Queue, Settings
 from tests.support.line import LASTING
+from tests.support.requests import BEARER, BODY, CHAT
+from tests.support.sanic_adapter import Client
+from tests.support.scripted import HELLO, ScriptedUpstream
 from wire.line import keys
 from wire.line.processes import Processes, ProcessFigures
 from wire.line.scripts import Scripts
 from wire.redis.client import Redis
 from wire.upkeep.processes import showing
+from workers.worker import Worker
 
 OWN = ProcessFigures(
     id="f1", role="front_end", host="a", pid=1, started=1.5, version=4, fingerprint="f"
 )
+
+
+@pytest.fixture
+def config() -> Settings:
+    return Settings(queue=replace(LASTING, heartbeat=0.05))
 
 
 async def listed(processes: Processes) -> list[str]:
@@ -72,3 +82,27 @@ async def test_a_process_shows_itself_and_its_work_while_it_lives(
             while (await queue.processes.list())[0].jobs != jobs:
                 await asyncio.sleep(0.01)
     assert await listed(queue.processes) == []
+
+
+async def test_processes_show_their_work_and_a_draining_worker_says_so(
+    client: Client, worker: Worker, upstream: ScriptedUpstream
+) -> None:
+    over = asyncio.Event()
+    upstream.script = (HELLO[:1], over, HELLO[1:])
+    processes = worker.line.processes
+
+    async def shown() -> list[tuple[str, int, int, bool]]:
+        found = await processes.list()
+        return [(each.role, each.streams, each.jobs, each.draining) for each in found]
+
+    answer = asyncio.create_task(client.post(CHAT, json=BODY, headers=BEARER))
+    async with asyncio.timeout(30):
+        while await shown() != [("front_end", 1, 0, False), ("worker", 0, 1, False)]:
+            await asyncio.sleep(0.01)
+        worker.drain()
+        while await shown() != [("front_end", 1, 0, False), ("worker", 0, 1, True)]:
+            await asyncio.sleep(0.01)
+        over.set()
+        assert (await answer).status_code == 200
+        while await shown() != [("front_end", 0, 0, False)]:
+            await asyncio.sleep(0.01)

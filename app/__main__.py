@@ -4,8 +4,9 @@ This process listens, and starts `server.processes` front ends (`app/front_end.p
 SIGHUP replaces them: new ones start, from the code and the settings of that time, and once they are
 ready, the former ones finish their answers and exit.
 
-With the name of a command it does something else; each explains itself with `--help`: `keys` issues
-and revokes gateway keys, `usage` prints what keys have used, `chat` asks a question.
+With the name of a command it does something else; each explains itself with `--help`: `status` and
+`top` show the state of the gateway, `chat` asks a question, `keys` issues and revokes gateway keys,
+and `usage` prints what keys have used.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from settings.loader import load
 
 logger = logging.getLogger("app")
 
-COMMANDS = ("chat", "keys", "usage")
+COMMANDS = ("chat", "keys", "status", "top", "usage")
 """Modules of `app/commands`. The parent of front ends, which lives long, needs none of them."""
 
 

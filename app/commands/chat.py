@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from app.commands.asking import Api, AskError, Place, Step
+from app.commands.durations import duration
 from app.commands.safe_text import one_line, safe_text
 from runtime.command_line import new_parser
 from settings import SettingsError
@@ -200,14 +201,6 @@ class Notice:
 def waiting_text(place: Place, age: float, waited: float) -> str:
     """Describe a place that was received `age` seconds ago, by a question that has `waited`."""
     left = place.eta - age
-    soon = "any second now" if left < 1 else f"about {_duration(left)} to go"
+    soon = "any second now" if left < 1 else f"about {duration(left)} to go"
     ahead = "next in line" if place.position == 1 else f"place {place.position} in line"
-    return f"Waiting: {ahead}, {soon} (so far {_duration(waited)})"
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    return f"Waiting: {ahead}, {soon} (so far {duration(waited)})"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import settings
+from settings.loader import FIELDS, load
 
 PAGES = sorted([*settings.HERE.glob("*.md"), *(settings.HERE / "docs").glob("*.md")])
 SOURCES = r"(?<![\w./:-])((?:[\w.-]+/)+[\w.@-]+\.(?:py|lua|toml|yaml|service))\b"
@@ -78,3 +79,19 @@ def test_every_message_that_the_operators_page_quotes_is_in_the_code() -> None:
     parts = [part for quote in quotes for part in re.split(r"\.\.\.|`[^`]*`|\(OOM.*\)|\d+", quote)]
     assert len(parts) > 15
     assert not [part for part in parts if part.strip(" :").removesuffix(" or") not in texts]
+
+
+@pytest.mark.parametrize("page", ["coming-from.md", "coming-from.zh-CN.md"])
+def test_the_settings_for_those_who_come_from_elsewhere_are_settings(
+    page: str, tmp_path: Path
+) -> None:
+    text = (settings.HERE / "docs" / page).read_text()
+    file = tmp_path / "settings.toml"
+    file.write_text("\n".join(re.findall(r"(?s)```toml\n(.*?)```", text)))
+    config = load({"GATEWAY_SETTINGS": str(file)})
+    assert [upstream.models for upstream in config.upstreams.values()] == [
+        {"gpt-4": "qwen3-8b"}
+    ] * 2
+    named = set(re.findall(r"`((?:upstream|queue|auth|admin|server|usage)\.[a-z_]+)`", text))
+    assert len(named) > 10
+    assert named <= FIELDS.keys()

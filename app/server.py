@@ -104,8 +104,8 @@ class FrontEndServer:
 
         The routes of operators are among them, unless they are for a port of their own.
         """
-        admin = () if self._config.admin.port else self._admin.routes
-        self._serve(app, self._config.server, (*self.routes, *admin))
+        admin = NO_ADMIN if self._config.admin.port else self._admin
+        self._serve(app, self._config.server, self.routes, admin)
         app.register_listener(self._start, "before_server_start")
         app.register_listener(self._drain, "before_server_stop")
         app.register_listener(self._stop, "after_server_stop")
@@ -114,18 +114,22 @@ class FrontEndServer:
         """Add the routes of operators, and the probes, to the app of a port of their own."""
         server = replace(self._config.server, cors_origins=(), max_connections=ADMIN_CONNECTIONS)
         probes = [route for route in self.routes if route.path in PROBES]
-        self._serve(app, server, (*self._admin.routes, *probes))
+        self._serve(app, server, probes, self._admin)
         app.state.primary = False  # or Sanic would rewrite its own methods a second time
 
     def _serve(
-        self, app: Sanic[Any, Any], server: settings.Server, routes: Sequence[Route]
+        self,
+        app: Sanic[Any, Any],
+        server: settings.Server,
+        public: Sequence[Route],
+        admin: AdminRoutes,
     ) -> None:
         queue, stream = self._config.queue, self._config.stream
         longest = queue.longest_wait + self._config.longest_answer + stream.keepalive_interval
-        served = Served(f"{server.api_prefix}/v1", [route.path for route in routes])
-        configure(app, longest, server, served, self._admin.path)
+        served = Served(f"{server.api_prefix}/v1", [route.path for route in public], admin.path)
+        configure(app, longest, server, served, admin.path)
         self._connections.append(app.ctx.connections)
-        for route in routes:
+        for route in (*public, *admin.routes):
             handler = self._counted(route.handler) if route.is_feature else route.handler
             app.route(
                 route.path,

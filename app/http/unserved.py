@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.http.isolation import is_below
 from app.openai.errors import MethodNotAllowed, NotFound
 
 _LONGEST = 100
@@ -21,10 +22,12 @@ _INSTEAD = {
 
 
 class Served:
-    """The paths that are served. Those of the API begin with `v1`, such as `/666/v1`."""
+    """The paths that are served. Those of the API begin with `v1`, such as `/666/v1`, and those of
+    operators with `admin`, if there are any."""
 
-    def __init__(self, v1: str, paths: Sequence[str]) -> None:
+    def __init__(self, v1: str, paths: Sequence[str], admin: str = "") -> None:
         self._v1 = v1
+        self._admin = admin
         self._api = [path for path in paths if path.startswith(f"{v1}/") and "<" not in path]
 
     def not_found(self, method: str, path: str) -> NotFound:
@@ -33,6 +36,8 @@ class Served:
         A client that does not know the operator's prefix is not given it: it may be a secret.
         """
         name = f"`{method} {path[:_LONGEST]}`"
+        if is_below(path, self._admin):
+            return NotFound(f"{name} is not served. docs/admin.md lists the paths of operators.")
         if not self._api:
             return NotFound(f"{name} is not served at this port, which is for operators.")
         if path.startswith(f"{self._v1}/"):

@@ -50,7 +50,9 @@ def stream(admin: str) -> Iterator[Iterator[str]]:
 
 def test_each_port_serves_its_own_paths_alone(gateway: Gateway, admin: str) -> None:
     for path in ("/admin", "/admin/login", "/admin/api/board", "/admin/api/events"):
-        assert httpx.get(gateway.url + path, headers=AS_PROGRAM).status_code == 404
+        hidden = httpx.get(gateway.url + path, headers=AS_PROGRAM)
+        unknown = httpx.get(f"{gateway.url}/unknown", headers=AS_PROGRAM)
+        assert (hidden.status_code, hidden.headers.keys()) == (404, unknown.headers.keys())
         assert httpx.post(gateway.url + path, headers=AS_PROGRAM).status_code == 404
     for path in ("/v1/models", "/v1/chat/completions", "/metrics", "/docs", "/openapi.json"):
         answer = httpx.get(admin + path, headers=AS_PROGRAM | {"origin": "https://a.page"})

@@ -53,3 +53,12 @@ def test_a_refused_method_names_those_to_use() -> None:
     refused = method_not_allowed("GET", "/v1/chat/completions", ["POST"])
     assert refused.headers["allow"] == "POST"
     assert "Use POST." in str(refused)
+
+
+def test_a_path_of_operators_is_said_to_be_one_where_they_are_served() -> None:
+    served = Served("/v1", ["/v1/models"], "/admin")
+    assert "docs/admin.md" in str(served.not_found("GET", "/admin/api/boards"))
+    assert "base URL" in str(served.not_found("GET", "/administrator"))
+    assert "operators" not in advice("/admin/api/board")
+    of_operators_alone = Served("/v1", ["/healthz"], "/admin")
+    assert "port, which is for operators" in str(of_operators_alone.not_found("GET", "/v1/models"))

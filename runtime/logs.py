@@ -25,9 +25,12 @@ from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import TracebackType
 
 import settings
 from runtime.log_lines import ConsoleFormatter, JsonFormatter
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 FILE_FORMAT = "%(asctime)s %(levelname)-7s [%(process)d] %(name)s: %(message)s"
@@ -149,6 +152,7 @@ def configure(log: settings.Log, directory: Path) -> None:
     logging.basicConfig(level=log.level, handlers=[terminal], force=True)
     if log.format == "json":
         logging.captureWarnings(True)
+        sys.excepthook = _log_uncaught
         if isinstance(sys.stderr, TextIOWrapper):
             sys.stderr.reconfigure(encoding="utf-8")
     # Sanic calls its process a worker, which means something else here.
@@ -171,6 +175,16 @@ def configure(log: settings.Log, directory: Path) -> None:
         ) from None
     handler.setFormatter(_formatter(log, FILE_FORMAT))
     logging.getLogger().addHandler(handler)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    logger.critical(
+        "the process ends because of an error that nothing has handled",
+        exc_info=(kind, error, trace),
+        extra={"event": "process_failed"},
+    )
 
 
 def _formatter(log: settings.Log, layout: str) -> logging.Formatter:

@@ -95,8 +95,9 @@ def main() -> None:
     try:
         uvloop.run(serve(config, seal, media, blobs))
     except Exception as error:
-        if wrong_version := find_error(error, WrongVersionError):
-            sys.exit(str(wrong_version))
+        for reason in (WrongVersionError, settings.SettingsError):
+            if found := find_error(error, reason):
+                sys.exit(str(found))
         raise
     finally:
         tracing.stop()

@@ -325,7 +325,8 @@ def test_json_goes_to_the_terminal_and_to_the_file_also_from_libraries(tmp_path:
     script = (
         "import logging, pathlib, settings, warnings; from runtime import logs;"
         f"logs.configure(settings.Log(format='json'), pathlib.Path({str(tmp_path)!r}));"
-        "logging.getLogger('library').warning('of a\\nlibrary é'); warnings.warn('old')"
+        "logging.getLogger('library').warning('of a\\nlibrary é'); warnings.warn('old');"
+        "raise ValueError('secret')"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -335,9 +336,11 @@ def test_json_goes_to_the_terminal_and_to_the_file_also_from_libraries(tmp_path:
         timeout=60,
     )
     assert done.stderr == (tmp_path / "log" / "access.log").read_bytes()
-    first, second = map(json.loads, done.stderr.decode().splitlines())
+    first, second, third = map(json.loads, done.stderr.decode().splitlines())
     assert (first["logger"], first["message"]) == ("library", "of a\nlibrary é")
     assert second["logger"] == "py.warnings"
+    assert (third["event"], third["traceback"][:10]) == ("process_failed", "ValueError")
+    assert b"secret" not in done.stderr
 
 
 @pytest.mark.parametrize("role", ["app", "workers"])
@@ -363,6 +366,32 @@ def test_a_path_that_cannot_be_written_ends_a_role_with_one_sentence(
         f"log.path: {tmp_path}/log/access.log cannot be written: File exists; name another file,"
         " or set log.to_file = false: everything goes to standard error as well\n"
     )
+
+
+def test_a_credential_that_cannot_be_read_ends_a_worker_with_one_sentence(tmp_path: Path) -> None:
+    """It printed a traceback."""
+    (tmp_path / "settings.toml").touch()
+    given = {
+        "GATEWAY_SETTINGS": str(tmp_path / "settings.toml"),
+        "GATEWAY_SECRET": "a secret of the tests",
+        "GATEWAY__REDIS__URL": "redis://127.0.0.1:1",
+        "GATEWAY__UPSTREAM__BASE_URL": "http://127.0.0.1:9",
+        "GATEWAY__UPSTREAM__KIND": "openai",
+        "GATEWAY__UPSTREAM__CREDENTIAL_FILE": str(tmp_path / "missing"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "workers"],
+        cwd=ROOT,
+        env=os.environ | given,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"upstream.credential_file: {tmp_path}/missing: cannot be read: No such file or directory"
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_a_log_folder_in_which_no_file_can_be_made_prevents_the_start(

@@ -17,6 +17,7 @@ from app.admin.page.layout import Frame, document, regions
 from app.admin.page.look import Look
 from app.admin.page.texts import LANGUAGES, Language, Texts, preferred, texts_of
 from tests.support import boards
+from wire.keyring import IssuedKey
 from wire.line.audit import AuditEntry
 
 PAGE = Path(__file__).parents[2] / "app" / "admin" / "page"
@@ -33,7 +34,7 @@ def views(look: Look, *, is_busy: bool) -> Iterator[tuple[str, str]]:
     done = AuditEntry(
         who="<b>Anna", via="page", action="pause", target="key <i>", details={"seconds": "60"}
     )
-    yield "figures", str(overview.figures(look, board, minutes[-60:]))
+    yield "figures", str(overview.figures(look, board, minutes[-60:], board.at - 90))
     yield "attention", str(overview.attention(look, board, names))
     yield "who", str(overview.who(look, board, names))
     yield "hour", str(overview.history(look, minutes, overview.HOUR, boards.NOW))
@@ -50,7 +51,7 @@ def views(look: Look, *, is_busy: bool) -> Iterator[tuple[str, str]]:
     yield "front ends", str(processes.front_ends(look, figures))
     yield "endings", str(jobs.endings(look, [story] if story else [], names))
     yield "story", str(jobs.story(look, story, names))
-    yield "audit", str(audit.audit(look, [done] if is_busy else []))
+    yield "audit", str(audit.audit(look, [done] if is_busy else [], {"<i>": "<b>bot"}))
     yield "login", str(forms.login(look, "no"))
     yield "key form", str(forms.key_form(look, {"name": '"><b>'}, "/x", "t", is_new=True))
     yield "question", str(forms.question(look, "cancel", "<b>", "/x", "t", back="/"))
@@ -219,17 +220,33 @@ def test_the_form_of_a_key_becomes_fields_of_its_record() -> None:
         "max_wait": "",
         "budget_day": "1e6",
     }
-    fields = forms.fields_of(given)
-    assert fields["name"] == "bot"
-    assert fields["expires"] == 1_893_542_400
-    assert fields["weight"] == 1.5
-    assert fields["models"] == ["a", "b"]
-    assert fields["max_wait"] is None
-    assert fields["budget_day"] == 1_000_000
+    assert forms.changes(None, given) == {
+        "name": "bot",
+        "expires": 1_893_542_400,
+        "weight": 1.5,
+        "models": ["a", "b"],
+        "budget_day": 1_000_000,
+    }
     with pytest.raises(ValueError, match="max_running"):
-        forms.fields_of(given | {"max_running": "many"})
+        forms.changes(None, given | {"max_running": "many"})
     with pytest.raises(ValueError, match="expires"):
-        forms.fields_of(given | {"expires": "tomorrow"})
+        forms.changes(None, given | {"expires": "tomorrow"})
+
+
+def test_only_fields_that_the_form_of_a_key_changes_are_changed() -> None:
+    record = IssuedKey(
+        id="a" * 16,
+        sha256="b" * 64,
+        name="bot",
+        created=0,
+        expires=1_893_542_999,
+        budget_day=1234567.5,
+        max_wait=30,
+    )
+    given = forms.values_of(record)
+    assert forms.changes(record, given) == {}
+    assert forms.changes(record, given | {"max_wait": ""}) == {"max_wait": None}
+    assert forms.changes(record, given | {"expires": ""}) == {"expires": 0}
 
 
 # Colours

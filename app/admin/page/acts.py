@@ -173,9 +173,10 @@ class Acts:
     ) -> HTTPResponse:
         look, id = self._around.look(request), _subject(request, {}).id
         try:
-            fields = forms.fields_of(form)
+            record = None if action == "issue" else await self._record(id)
+            fields = forms.changes(record, form)
             if action == "issue":
-                name = str(fields.pop("name"))
+                name = str(fields.pop("name", ""))
                 issued = await self._actions.issue_key(admitted.operator, name, fields)
                 self._changed()
                 return self._issued(request, look, admitted, issued)

@@ -177,9 +177,12 @@ def _control(name: str, value: str, described: Mapping[str, str]) -> Builder:
     return E.input(id=name, name=name, value=value, required=is_required, **kind, **described)
 
 
+_NEW = IssuedKey(id="0" * 16, sha256="0" * 64, name="-", created=0)
+
+
 def values_of(record: IssuedKey | None) -> dict[str, str]:
     """Return the fields of a key as its form has them; those of a new one for None."""
-    known = record or IssuedKey(id="0" * 16, sha256="0" * 64, name="-", created=0)
+    known = record or _NEW
     values = {name: _number(getattr(known, name)) for name in NUMBERS}
     return values | {
         "name": record.name if record else "",
@@ -195,13 +198,16 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def fields_of(given: Mapping[str, str]) -> dict[str, object]:
-    """Return the fields of a key that a form has.
+def changes(record: IssuedKey | None, given: Mapping[str, str]) -> dict[str, object]:
+    """Return the fields of a form that differ from a record, or for None from those of a new key.
 
     Raises:
         ValueError: a value cannot be read; the text is the name of its field.
     """
-    return dict(_fields(given))
+    # A form has the day of a time, and six digits of a number: those that it shows are no change.
+    shown = values_of(record)
+    read = dict(_fields(given))
+    return {name: value for name, value in read.items() if given.get(name) != shown[name]}
 
 
 def _fields(given: Mapping[str, str]) -> Iterator[tuple[str, object]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html5tagger import Builder, E
 
 from app.admin.page.formatting import NONE, count
-from app.admin.page.line import job_link, key_link, lane_name, model, why
+from app.admin.page.line import job_link, key_link, lane_name, model, place_of, why
 from app.admin.page.look import Look
 from app.admin.page.tables import Cell, Column, Row, Tone, badge, empty, link_button, section, table
 from wire.line.board import Story
@@ -127,12 +127,12 @@ def _steps(look: Look, told: Story) -> Iterator[tuple[float, float, Cell]]:
     yield begin, begin, E._(texts.arrived, " ", E.small(f"{texts.story_promised} {predicted}"))
     for requeue in told.requeues:
         if requeue.claimed is not None:
-            where = " / ".join(filter(None, (requeue.upstream, _other(requeue.account, told.key))))
+            where = place_of(requeue.upstream, requeue.account, told.key)
             yield requeue.claimed, begin, E._(texts.story_claimed, " ", E.small(where))
         reason = requeue.reason.replace("_", " ")
         yield requeue.at, begin, E._(texts.story_requeued, " ", E.small(reason))
     if told.claimed is not None:
-        where = " / ".join(filter(None, (told.upstream, _other(told.account, told.key))))
+        where = place_of(told.upstream, told.account, told.key)
         yield told.claimed, begin, E._(texts.story_claimed, " ", E.small(where))
     if told.first_token is not None:
         yield told.first_token, begin, texts.story_first_token
@@ -140,10 +140,6 @@ def _steps(look: Look, told: Story) -> Iterator[tuple[float, float, Cell]]:
         yield told.ended, begin, _state(look, told)
     elif told.state == "waiting" and told.deadline:
         yield told.deadline, begin, texts.story_deadline
-
-
-def _other(account: str, key: str) -> str:
-    return "" if account == key else account
 
 
 def _step(look: Look, at: float, begin: float, text: Cell) -> Builder:

@@ -50,7 +50,7 @@ Names = Mapping[str, str]
 
 
 def lanes(look: Look, board: Board) -> Builder:
-    """Return the lanes."""
+    """Return the lanes that have jobs."""
     texts = look.texts
     columns = (
         Column(texts.lane, "main"),
@@ -60,10 +60,12 @@ def lanes(look: Look, board: Board) -> Builder:
         Column(texts.keys_waiting, "number"),
         Column(texts.upstreams),
     )
-    rows = [Row(lane.lane, _lane_cells(look, lane)) for lane in board.lanes]
-    if not rows:
-        return section(texts.lanes, empty(texts.no_jobs))
-    return section(texts.lanes, table(texts.lanes, columns, rows), _more(look, board.more_lanes))
+    busy = [lane for lane in board.lanes if lane.waiting or lane.running]
+    idle = len(board.lanes) - len(busy) + board.more_lanes
+    rows = [Row(lane.lane, _lane_cells(look, lane)) for lane in busy]
+    drawn = table(texts.lanes, columns, rows) if rows else empty(texts.no_jobs)
+    aside = E.small(texts.idle_lanes.format(count(idle))) if idle else None
+    return section(texts.lanes, drawn, aside=aside)
 
 
 def _lane_cells(look: Look, lane: BoardLane) -> Sequence[Cell]:
@@ -132,7 +134,6 @@ def _running_cells(look: Look, job: BoardJob, names: Names) -> Sequence[Cell]:
     first = (
         None if job.first_token is None or job.claimed is None else job.first_token - job.claimed
     )
-    where = f"{job.upstream} / {job.account}" if _is_shared(job) else job.upstream
     return (
         job_link(look, job.id),
         key_link(look, job.key, names),
@@ -140,23 +141,25 @@ def _running_cells(look: Look, job: BoardJob, names: Names) -> Sequence[Cell]:
         look.age(job.claimed),
         look.short(first),
         count(job.tokens),
-        where or NONE,
+        place_of(job.upstream, job.account, job.key) or NONE,
         _cancel(look, job.id),
     )
 
 
-def _is_shared(job: BoardJob) -> bool:
-    return bool(job.account) and job.account != job.key
+def place_of(upstream: str, account: str, key: str) -> str:
+    """Return the account of a job, whose name begins with its upstream, or only the upstream if the
+    account is that of its key."""
+    return account if account and account != key else upstream
 
 
 def waiting(
-    look: Look, jobs: Sequence[BoardJob], names: Names, total: int, offset: int = 0, key: str = ""
+    look: Look, jobs: Sequence[BoardJob], names: Names, total: int, links: Cell = ""
 ) -> Builder:
-    """Return a page of the waiting jobs, in all or of a key."""
+    """Return some of the waiting jobs."""
     texts = look.texts
     title = f"{texts.jobs_waiting} · {count(total)}"
     if not jobs:
-        return section(title, empty(texts.none_waiting))
+        return section(title, empty(texts.none_waiting), aside=links)
     columns = (
         Column(texts.place, "number"),
         Column(texts.job, "main"),
@@ -168,12 +171,24 @@ def waiting(
         Column("", "acts one"),
     )
     rows = (Row(job.id, _waiting_cells(look, job, names)) for job in jobs)
-    links = pages(look, ("line",), offset, PAGE, total, key=key)
     return section(title, table(title, columns, rows), aside=links)
 
 
+def next_links(look: Look, shown: int, total: int) -> Cell:
+    """Return the note that those are shown that go next, and the link to all others."""
+    if shown >= total:
+        return ""
+    everything = E.a(look.texts.by_arrival, href=look.url("line", by="arrival"))
+    return E.nav(E.span(look.texts.next_ones), everything, class_="pages")
+
+
+def page_links(look: Look, offset: int, total: int, **query: str) -> Cell:
+    """Return the links to the pages before and after one."""
+    return pages(look, ("line",), offset, PAGE, total, **query)
+
+
 def _waiting_cells(look: Look, job: BoardJob, names: Names) -> Sequence[Cell]:
-    tries = E.small(f" {look.texts.attempt} {job.attempt + 1}") if job.requeues else ""
+    tries = E.small(f" {look.texts.attempt} {len(job.requeues) + 1}") if job.requeues else ""
     return (
         count(job.place) if job.place else NONE,
         E._(job_link(look, job.id), tries),

@@ -80,13 +80,13 @@ def _mean(figures: Sequence[float]) -> float:
     return sum(figures) / len(figures)
 
 
-def figures(look: Look, board: Board, hour: Sequence[Minute]) -> Builder:
-    """Return the figures of now and of the last hour."""
+def figures(look: Look, board: Board, hour: Sequence[Minute], oldest: float | None) -> Builder:
+    """Return the figures of now and of the last hour; `oldest` is the arrival of the job that has
+    waited longest."""
     texts = look.texts
     counted = total(hour)
     refused = sum(counted.refusals.values())
     asked = refused + counted.accepted
-    oldest = min((job.arrived for job in board.waiting), default=None)
     newest = hour[-1] if hour else None
     tiles = (
         _tile(
@@ -168,7 +168,7 @@ def flow_table(look: Look, flows: Sequence[BoardFlow], names: Mapping[str, str])
         )
         for flow in flows
     )
-    return table(texts.who_waits, columns, rows)
+    return table(texts.who_waits, columns, rows, is_narrow=True)
 
 
 def history(look: Look, minutes: Sequence[Minute], shown: Range, now: float) -> Builder:

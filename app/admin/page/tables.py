@@ -28,16 +28,19 @@ class Row(NamedTuple):
     cells: Sequence[Cell]
 
 
-def table(label: str, columns: Sequence[Column], rows: Iterable[Row]) -> Builder:
-    """Return a table."""
+def table(
+    label: str, columns: Sequence[Column], rows: Iterable[Row], *, is_narrow: bool = False
+) -> Builder:
+    """Return a table; a narrow one fits into a narrow screen as it is."""
     head = (E.th(column.label, scope="col", class_=column.kind or None) for column in columns)
     # The tags of a column are made once: a table may have hundreds of cells.
     tags = [
         str(E.td("", class_=column.kind or None, data_label=column.label or None))
         for column in columns
     ]
+    kind = "narrow" if is_narrow else "cards"
     body = HTML("".join(_row(tags, row) for row in rows))
-    return E.table(E.thead(E.tr(*head)), E.tbody(body), aria_label=label)
+    return E.table(E.thead(E.tr(*head)), E.tbody(body), aria_label=label, class_=kind)
 
 
 def _row(tags: Sequence[str], row: Row) -> str:

@@ -70,6 +70,7 @@ class Texts(msgspec.Struct, frozen=True, kw_only=True):
     lanes: str
     lane: str
     lane_kinds: dict[str, str]
+    idle_lanes: str
     keys_waiting: str
     upstreams: str
     job: str
@@ -101,6 +102,8 @@ class Texts(msgspec.Struct, frozen=True, kw_only=True):
     show: str
     by_key: str
     settling: str
+    next_ones: str
+    by_arrival: str
     # Keys
     key_name: str
     key_id: str
@@ -289,6 +292,7 @@ _EN = Texts(
     lanes="Lanes",
     lane="Lane",
     lane_kinds={"chat": "Chats", "images": "Images", "embeddings": "Embeddings"},
+    idle_lanes="{} without jobs",
     keys_waiting="Keys waiting",
     upstreams="Upstreams",
     job="Job",
@@ -331,6 +335,8 @@ _EN = Texts(
     show="Show",
     by_key="Keys in line",
     settling="Redis was unreachable: nothing is claimed for",
+    next_ones="Those that go next.",
+    by_arrival="All, by arrival",
     key_name="Name",
     key_id="Id",
     usage_today="Today",
@@ -590,6 +596,7 @@ _ZH = Texts(
     lanes="通道",
     lane="通道",
     lane_kinds={"chat": "对话", "images": "图片", "embeddings": "嵌入"},
+    idle_lanes="另有 {} 个没有任务",
     keys_waiting="等待的 key",
     upstreams="上游",
     job="任务",
@@ -632,6 +639,8 @@ _ZH = Texts(
     show="查看",
     by_key="排队的 key",
     settling="Redis 刚刚中断过，暂不领取任务，还需",
+    next_ones="接下来的任务。",
+    by_arrival="按到达顺序查看全部",
     key_name="名称",
     key_id="ID",
     usage_today="今日",

@@ -35,8 +35,8 @@ def troubles(look: Look, board: Board, names: Mapping[str, str]) -> list[Builder
     entries = [*_of_all(look, board), *_pauses(look, board, names)]
     for upstream in board.upstreams:
         entries += _of_upstream(look, upstream)
-    accounts = [(u, a) for u in board.upstreams for a in u.accounts if _is_in_trouble(a)]
-    entries += [_of_account(look, upstream, account) for upstream, account in accounts[:SHOWN]]
+    accounts = [a for upstream in board.upstreams for a in upstream.accounts if _is_in_trouble(a)]
+    entries += [_of_account(look, account) for account in accounts[:SHOWN]]
     own = len(board.own_accounts) + board.more_accounts
     beyond = len(accounts) - SHOWN
     if beyond > 0:
@@ -71,7 +71,7 @@ def pause_line(look: Look, pause: Pause, names: Mapping[str, str]) -> Iterator[C
     yield E.small(texts.by.format(pause.by), ", ", texts.since, " ", look.clock(pause.since))
     if pause.until is not None:
         yield " "
-        yield E.small(texts.until, " ", look.clock(pause.until))
+        yield E.small(texts.until.lower(), " ", look.clock(pause.until))
     yield " "
     yield resume_button(look, pause.what, pause.name)
 
@@ -96,9 +96,9 @@ def _is_in_trouble(account: BoardAccount) -> bool:
     return account.state in ("cooling", "aside", "parked")
 
 
-def _of_account(look: Look, upstream: BoardUpstream, account: BoardAccount) -> Builder:
+def _of_account(look: Look, account: BoardAccount) -> Builder:
     state = look.texts.account_states[account.state]
-    name = E.a(f"{upstream.name} / {account.account}", href=look.url("upstreams"))
+    name = E.a(account.account, href=look.url("upstreams"))
     until = account.until or min(account.parked.values(), default=None)
     reason = E.small(account.reason) if account.reason else ""
     return _entry(ACCOUNT_TONES[account.state], state, name, reason, *_until(look, until))

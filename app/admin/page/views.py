@@ -18,6 +18,7 @@ from app.admin.page.look import Look
 from app.admin.page.overview import DAY, HOUR
 from app.admin.page.texts import Language
 from app.admin.sources import Sources
+from wire.line.board import BoardJob
 from wire.line.history import Minute
 
 View = Literal["overview", "line", "keys", "upstreams", "processes", "jobs", "job", "audit"]
@@ -34,7 +35,10 @@ KEPT = 64
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A view and the part of it that is asked for; `q` is a search, `range` that of the charts."""
+    """A view and the part of it that is asked for.
+
+    `q` is a search, `range` the time of the charts, and `by` the order of waiting jobs.
+    """
 
     view: View = "overview"
     id: Annotated[str, Meta(max_length=200)] = ""
@@ -42,6 +46,7 @@ class Asked(msgspec.Struct, frozen=True):
     q: Annotated[str, Meta(max_length=100)] = ""
     offset: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     range: Literal["hour", "day"] = "hour"
+    by: Literal["turn", "arrival"] = "turn"
 
 
 class Region(NamedTuple):
@@ -136,8 +141,9 @@ class Views:
     async def _overview(self, look: Look, asked: Asked, board: NamedBoard) -> Drawn:
         minutes = await self._sources.history()
         hour = [minute for minute in minutes[-60:] if minute.at > board.at - 3660]
+        first = await self._sources.waiting(0, 1, "") if board.waiting_total else []
         return {
-            "figures": overview.figures(look, board, hour),
+            "figures": overview.figures(look, board, hour, first[0].arrived if first else None),
             "attention": overview.attention(look, board, board.names),
             "who": overview.who(look, board, board.names),
             "history": self._history(look, asked, minutes, board.at),
@@ -153,18 +159,20 @@ class Views:
         return html
 
     async def _line(self, look: Look, asked: Asked, board: NamedBoard) -> Drawn:
-        key = asked.key
-        flow = next((flow for flow in board.flows if flow.key == key), None)
-        total = flow.waiting if flow else 0 if key else board.waiting_total
-        jobs, names = board.waiting, board.names
-        if key or asked.offset:
-            jobs = await self._sources.waiting(asked.offset, line.PAGE, key)
+        key, names = asked.key, board.names
+        if key or asked.by == "arrival":
+            jobs: Sequence[BoardJob] = await self._sources.waiting(asked.offset, line.PAGE, key)
             names = await self._sources.names(board, jobs)
+            total = _total(board, asked, len(jobs))
+            links = line.page_links(look, asked.offset, total, key=key, by="" if key else "arrival")
+        else:
+            jobs, total = board.waiting, max(board.waiting_total, len(board.waiting))
+            links = line.next_links(look, len(jobs), total)
         return {
             "lanes": line.lanes(look, board),
             "flows": line.keys(look, board, names, key),
             "running": line.running(look, board, names, key),
-            "waiting": line.waiting(look, jobs, names, max(total, len(jobs)), asked.offset, key),
+            "waiting": line.waiting(look, jobs, names, total, links),
         }
 
     async def _keys(self, look: Look, asked: Asked, board: NamedBoard) -> Drawn:
@@ -200,10 +208,22 @@ class Views:
         return {"story": jobs.story(look, story, names)}
 
     async def _audit(self, look: Look, _: Asked, __: NamedBoard) -> Drawn:
-        return {"entries": audit.audit(look, await self._sources.audit(ENTRIES))}
+        entries = await self._sources.audit(ENTRIES)
+        names = {key.id: key.name for key in (await self._sources.ledger()).keys}
+        return {"entries": audit.audit(look, entries, names)}
 
 
 Drawn = Mapping[str, Builder | str]
+
+
+def _total(board: NamedBoard, asked: Asked, shown: int) -> int:
+    """Return the number of waiting jobs, in all or of a key; of a key with few jobs it is at least
+    the number known."""
+    known = asked.offset + shown + (shown == line.PAGE)
+    if not asked.key:
+        return max(board.waiting_total, asked.offset + shown)
+    flow = next((flow for flow in board.flows if flow.key == asked.key), None)
+    return max(flow.waiting, asked.offset + shown) if flow else known
 
 
 def _notices(look: Look, board: NamedBoard) -> Builder:

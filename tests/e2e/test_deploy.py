@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -143,6 +144,8 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
         "GATEWAY__REDIS__URL": url,
         "GATEWAY__UPSTREAM__BASE_URL": found[1],
         "GATEWAY__SERVER__PORT": str(containers.port),
+        "GATEWAY__ADMIN__PORT": str(free_port()),
+        "GATEWAY__ADMIN__PASSWORD": "a-password",
     }
     with redis.Redis.from_url(url) as client:
         until(lambda: _answers(client), 60, "Redis does not answer")
@@ -163,6 +166,13 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
         )
         assert "our-gpt" in [model.id for model in openai.models.list()]
     assert answer.choices[0].message.content == "hello"
+    # The page of operators has its style and script, at a port of its own.
+    admin = f"http://127.0.0.1:{network['GATEWAY__ADMIN__PORT']}"
+    page = fetch(f"{admin}/admin/login")
+    assets = re.findall(r'"(/admin/assets/\S+)"', page)
+    assert assets
+    assert all(fetch(f"{admin}{path}") for path in assets)
+    assert status(f"{root}/admin/login") == 404
     # Nothing can be written but to the volume, and there the secret that both share.
     if containers.read_only:
         assert containers.start("touch", ["touch", "a-file"]).wait(60) != 0
@@ -176,6 +186,12 @@ def test_the_commands_of_the_compose_file_give_a_gateway_that_answers(
     worker.send_signal(signal.SIGTERM)
     assert (front.wait(60), worker.wait(20)) == (0, 0)
     assert containers.start("health", health, **network).wait(60) == 1
+
+
+def fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        text: str = answer.read().decode()
+    return text
 
 
 def _answers(client: redis.Redis) -> bool:

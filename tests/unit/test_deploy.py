@@ -87,6 +87,7 @@ def imports(path: Path) -> Iterator[str]:
 def test_the_build_gets_every_file_that_the_image_copies() -> None:
     text = (DEPLOY / "Dockerfile").read_text()
     copies = re.findall(r"(?m)^COPY (?!--)(.*) \S+$", text)
+    assert f"ARG LOCK={copies[0].split()[0]}" in text
     sources = {source.rstrip("/") for line in copies for source in line.split()}
     sent = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
     assert {line[1:] for line in sent if line.startswith("!")} == sources

@@ -241,6 +241,18 @@ async def test_a_pause_of_a_keys_own_account_with_an_end_is_over_by_itself(
     assert ids(await take(queue, "main")) == ["own"]
 
 
+async def test_a_paused_account_of_which_nothing_else_is_known_any_more_can_be_woken(
+    queue: WholeLine, operator: OperatorLine, redis: Redis
+) -> None:
+    await present(queue)
+    await enqueue_own(queue, "own")
+    await operator.pause("account", "key", BY)
+    await redis.delete("gateway:account:key")
+    assert (await operator.pause("account", "key", BY, 5))[0] == "paused"
+    assert await operator.wake("key") is True
+    assert await operator.wake("key") is None
+
+
 async def test_an_account_that_is_woken_is_used_at_once_for_all_models(
     queue: WholeLine, operator: OperatorLine
 ) -> None:

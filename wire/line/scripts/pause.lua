@@ -4,7 +4,7 @@
 -- Returns {'paused', 'already', 'unknown' or 'too_many', the pause as it is stored, if it is}.
 local what, name, by, ms = unpack(ARGV)
 
-local known = what ~= 'upstream' and what ~= 'account'
+local known = what ~= 'upstream' and what ~= 'account' or pauses.is_set(what, name)
   or what == 'upstream' and redis.call('SISMEMBER', keys.upstreams, name) == 1
   or what == 'account' and redis.call('EXISTS', keys.account(name)) == 1
 if not known then return {'unknown'} end

@@ -4,7 +4,7 @@
 -- ARGV: account. Returns 1, 0 if nothing of that was the case, or -1 if the account is unknown.
 local account = ARGV[1]
 
-if redis.call('EXISTS', keys.account(account)) == 0 then return -1 end
+if redis.call('EXISTS', keys.account(account)) == 0 and not accounts.is_paused(account) then return -1 end
 local families, woken = {}, accounts.is_held_back(account)
 for _, entry in ipairs(redis.call('ZRANGE', keys.later, 0, -1)) do
   local its, family = string.match(entry, '^family (%S+) (.*)$')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from textual.pilot import Pilot
@@ -44,21 +45,22 @@ async def test_what_the_screen_shows_and_does_is_what_redis_has(
         await pilot.press("c", "y")
         await shows(pilot, lambda: len(line.rows) == 2)
         await pilot.press("p", "y")
-        await shows(pilot, lambda: "Paused." in [note.message for note in screen._notifications])
-    refused = await queue.enqueue(new("job-4"), b"body")
-    assert isinstance(refused, Refused)
+        await shows(pilot, lambda: "paused by ana" in str(screen.query_one("#troubles").render()))
+        assert isinstance(await queue.enqueue(new("job-4"), b"body"), Refused)
+        await pilot.press("p", "y")
+        await shows(pilot, lambda: not str(screen.query_one("#troubles").render()).count("paused"))
     done = [
         (entry.who, entry.via, entry.action, entry.target) for entry in await Audit(redis).latest(9)
     ]
     assert done == [
+        ("ana", "terminal", "resume", "all"),
         ("ana", "terminal", "pause", "all"),
         ("ana", "terminal", "cancel", f"job {cancelled}"),
     ]
 
 
-async def shows(pilot: Pilot[str], condition: object) -> None:
+async def shows(pilot: Pilot[str], condition: Callable[[], bool]) -> None:
     """Wait until the screen shows something."""
-    assert callable(condition)
     async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.02)

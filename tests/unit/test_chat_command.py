@@ -60,6 +60,22 @@ def test_each_change_is_one_line_where_standard_error_is_no_terminal() -> None:
     assert beginnings == ["Waiting: place 2 in line", "Waiting: next in line", "Being answered ..."]
 
 
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_has_one_line_which_is_gone_before_the_answer() -> None:
+    output = Tty()
+    notice = Notice(output)
+    notice.waits(Place(2, 5))
+    notice.working()
+    notice.clear()
+    shown = output.getvalue().split("\r\x1b[K")
+    assert shown[1].startswith("Waiting: place 2 in line, ")
+    assert shown[2:] == ["Being answered ...", ""]
+
+
 def test_a_key_comes_from_a_file_or_the_environment_and_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("sk-1\n")

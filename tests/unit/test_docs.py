@@ -95,3 +95,9 @@ def test_the_settings_for_those_who_come_from_elsewhere_are_settings(
     named = set(re.findall(r"`((?:upstream|queue|auth|admin|server|usage)\.[a-z_]+)`", text))
     assert len(named) > 10
     assert named <= FIELDS.keys()
+
+
+def test_no_picture_loads_anything_from_elsewhere() -> None:
+    for picture in (settings.HERE / "docs" / "images").glob("*.svg"):
+        loaded = set(re.findall(r"""(?:https?:)?//[^"')\s]+""", picture.read_text("utf-8")))
+        assert loaded <= {"http://www.w3.org/2000/svg"}, picture.name

@@ -23,6 +23,7 @@ TWICE = (
     "docs/keys",
     "docs/security",
     "docs/admin",
+    "docs/terminal",
 )
 """The pages that are in both languages."""
 PAGES = sorted([*settings.HERE.glob("*.md"), *(settings.HERE / "docs").glob("*.md")])

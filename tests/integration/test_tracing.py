@@ -17,13 +17,14 @@ from tests.support.collector import Collector, attributes, collecting
 from tests.support.line import LASTING
 from tests.support.requests import BODY, CHAT
 from tests.support.sanic_adapter import Client
-from tests.support.scripted import ScriptedUpstream
+from tests.support.scripted import Judged
 from tests.support.website import serving
 from wire.events import Delta, Done, Failed, Started
 from wire.jobs import fingerprint
 from workers.http.session import open_session
 from workers.openai.connection import Connection, trace_reuse
 from workers.openai.request import Request
+from workers.upstream import UpstreamError
 
 BEARER = "a-very-secret-bearer"
 HEADERS = {"authorization": f"Bearer {BEARER}"}
@@ -34,6 +35,11 @@ PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 @pytest.fixture
 def config() -> settings.Settings:
     return settings.Settings(queue=LASTING, stream=settings.Stream(grace=0.2))
+
+
+@pytest.fixture
+def upstream() -> Judged:
+    return Judged()
 
 
 @pytest.fixture
@@ -49,9 +55,9 @@ async def collector(
 
 
 async def test_a_request_is_one_trace_across_the_queue(
-    collector: Collector, client: Client, upstream: ScriptedUpstream
+    collector: Collector, client: Client, upstream: Judged
 ) -> None:
-    upstream.script = ([Started("m"), Delta("a secret answer")], 0.1, [Done("stop")])
+    upstream.judge = lambda _: [Started("m"), Delta("a secret answer"), Done("stop")]
     answer = await client.post(CHAT, json=BODY, headers=HEADERS | {"traceparent": PARENT})
     spans = {span.name: span for span in await collector.until(lambda spans: len(spans) >= 4)}
     assert spans.keys() == {"request", "wait", "attempt", "upstream"}
@@ -87,11 +93,11 @@ async def test_a_request_is_one_trace_across_the_queue(
 async def test_a_failed_request_begins_a_trace_that_says_so_and_its_log_names_the_trace(
     collector: Collector,
     client: Client,
-    upstream: ScriptedUpstream,
+    upstream: Judged,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    upstream.script = ([Failed("upstream_error", "broken", "broken")],)
+    upstream.judge = lambda _: [Failed("upstream_error", "broken", "broken")]
     await client.post(CHAT, json=BODY, headers=HEADERS | {"traceparent": "nonsense"})
     spans = {span.name: span for span in await collector.until(lambda spans: len(spans) >= 4)}
     assert not spans["request"].parent_span_id
@@ -100,6 +106,21 @@ async def test_a_failed_request_begins_a_trace_that_says_so_and_its_log_names_th
         assert (spans[name].status.code, spans[name].status.message) == (error, "broken")
     [line] = [vars(one) for one in caplog.records if one.name == "app.http.access_log"]
     assert line["trace"] == spans["request"].trace_id.hex()
+
+
+async def test_each_attempt_has_a_span_that_tells_its_upstream_and_its_ending(
+    collector: Collector, client: Client, upstream: Judged
+) -> None:
+    failed = Failed("upstream_down", "nobody there", "upstream_unreachable")
+    upstream.first(1, UpstreamError(failed, passing=True))
+    await client.post(CHAT, json=BODY, headers=HEADERS)
+    spans = await collector.until(lambda spans: len(spans) >= 6)
+    attempts = [attributes(span) for span in spans if span.name == "attempt"]
+    assert [told["gateway.ending"] for told in attempts] == ["requeued", "done"]
+    assert attempts[0]["gateway.reason"] == "upstream_unreachable"
+    assert len({told["gateway.upstream"] for told in attempts}) == 1
+    [wait] = [attributes(span) for span in spans if span.name == "wait"]
+    assert wait["gateway.claimed"] is True
 
 
 async def test_a_trace_goes_on_in_the_upstream_if_the_operator_wants_that(

@@ -51,12 +51,14 @@ LANES, FLOWS, OWN_ACCOUNTS, RUNNING, WAITING = 100, 100, 100, 200, 50
 OF_UPSTREAM = 200
 """Lanes, and accounts, of an upstream that a board lists."""
 
-# Work of one call.
+MOST_CALLS = 12
+"""Calls for all lanes, or for a list of jobs. A call may look at fewer than these: if keys share a
+thousand accounts, at only one."""
+
 LANES_AT_ONCE = 10
+JOBS_AT_ONCE = 100
 KEYS_AT_ONCE = 50
-WAITING_AT_ONCE = 25
-RUNNING_AT_ONCE = 100
-LEASES_AT_ONCE = 1000
+LEASES_AT_ONCE = 500
 LATER_AT_ONCE = 1000
 
 MOST_LATER = 20_000
@@ -70,6 +72,7 @@ _Held = Mapping[tuple[PauseKind, str], Pause]
 class _Running(NamedTuple):
     """A running job, with the time of its claim (ms)."""
 
+    upstream: str
     id: str
     lane: str
     key: str
@@ -110,7 +113,7 @@ class Inspection:
         held = {(each.what, each.name): each for each in pauses if (each.until or inf) > now}
         rows = {name: await self._run("board_upstream", name, OF_UPSTREAM) for name in texts(names)}
         running = [job for name in rows async for job in self._running(name)]
-        lanes = await self._lanes(rows.values(), running)
+        lanes = await self._lanes(rows, running)
         flows, more_flows = await self._flows(lanes, running, held)
         later = await self._later(rows, held)
         upstreams = []
@@ -131,20 +134,21 @@ class Inspection:
             upstreams=upstreams,
             own_accounts=await self._accounts(later.own, now, later, held),
             more_accounts=later.more,
-            running=await self.jobs([job.id for job in first], BoardJob, RUNNING_AT_ONCE),
+            running=await self.jobs([job.id for job in first], BoardJob),
             waiting=await self._next(),
             pauses=list(held.values()),
         )
 
-    async def jobs(
-        self, ids: Sequence[str], form: type[J], at_once: int = WAITING_AT_ONCE
-    ) -> list[J]:
+    async def jobs(self, ids: Sequence[str], form: type[J]) -> list[J]:
         """Read jobs, in this order; those that are not known are left out."""
-        return [
-            read_job(row, form)
-            for some in _parts(ids, at_once)
-            for row in await self._run("board_jobs", self._limits, self._fields, *some)
-        ]
+        found: list[J] = []
+        at = calls = 0
+        while at < len(ids) and calls < MOST_CALLS:
+            some = ids[at : at + JOBS_AT_ONCE]
+            seen, rows = await self._run("board_jobs", self._limits, self._fields, *some)
+            found += [read_job(row, form) for row in rows]
+            at, calls = at + seen, calls + 1
+        return found
 
     async def waiting(self, offset: int, limit: int, key: str = "") -> list[BoardJob]:
         """Read a page of the waiting jobs, of a key or of all."""
@@ -170,29 +174,39 @@ class Inspection:
             while seen == LEASES_AT_ONCE:
                 seen, rows = await self._run("board_running", upstream, sort, offset, seen)
                 for id, lane, key, claimed in rows:
-                    yield _Running(id.decode(), lane.decode(), key.decode(), float(claimed))
+                    names = id.decode(), lane.decode(), key.decode()
+                    yield _Running(upstream, *names, float(claimed))
                 offset += seen
 
-    async def _lanes(self, upstreams: Iterable[Row], running: Sequence[_Running]) -> _Lanes:
+    async def _lanes(self, upstreams: Mapping[str, Row], running: Sequence[_Running]) -> _Lanes:
         held = Counter(job.lane for job in running)
         waiting: dict[str, int] = {}  # keys
         idle: set[str] = set()
         number = 0
-        for _, _, _, _, _, all_lanes, some, busy, *_ in upstreams:
+        for name, (_, _, _, _, _, all_lanes, some, busy, *_) in upstreams.items():
             its_waiting = {lane.decode(): keys for lane, keys in busy}
             its_lanes = its_waiting.keys() | set(texts(some))
+            its_lanes |= {job.lane for job in running if job.upstream == name}
             waiting |= its_waiting
             idle |= its_lanes
             number += all_lanes - len(its_lanes)
         order = [*sorted(waiting, key=waiting.__getitem__, reverse=True), *held, *sorted(idle)]
         names = list(dict.fromkeys(order))
         listed, jobs = [], Counter[str]()
-        for some_names in _parts(names[:LANES], LANES_AT_ONCE):
-            for row in await self._run("board_lanes", FLOWS, *some_names):
-                listed.append(read_lane(row, held[row[0].decode()]))
-                top = row[-1]
-                jobs.update(dict(zip(texts(top[::2]), map(int, top[1::2]), strict=True)))
+        for row in await self._lane_rows(names[:LANES]):
+            listed.append(read_lane(row, held[row[0].decode()]))
+            top = row[-1]
+            jobs.update(dict(zip(texts(top[::2]), map(int, top[1::2]), strict=True)))
         return _Lanes(listed, len(names) + number - len(listed), jobs, sum(waiting.values()))
+
+    async def _lane_rows(self, names: Sequence[str]) -> list[Row]:
+        found: list[Row] = []
+        calls = 0
+        while len(found) < len(names) and calls < MOST_CALLS:
+            some = names[len(found) : len(found) + LANES_AT_ONCE]
+            found += await self._run("board_lanes", FLOWS, *some)
+            calls += 1
+        return found
 
     async def _flows(
         self, lanes: _Lanes, running: Iterable[_Running], held: _Held

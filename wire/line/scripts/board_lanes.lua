@@ -1,8 +1,10 @@
 -- needs: keys, service, upstreams
 -- Lanes, as operators see them. ARGV: most keys to be returned of each, lanes. Returns {{lane, waiting jobs, keys that
 -- wait, slots that it gets (as a text), expected slot time of a job (ms), its live upstreams, {key, number of its
--- waiting jobs, ...} with the most jobs first}, ...}.
+-- waiting jobs, ...} with the most jobs first}, ...}: of the first lane, and of as many more as may be looked at.
 local most = tonumber(ARGV[1])
+
+local LOOKED_AT = 300 -- accounts that keys share
 
 -- Number of waiting jobs of a lane. There may be too many keys to look at each one.
 local function count(name, number, top)
@@ -15,9 +17,11 @@ local function count(name, number, top)
   return sum
 end
 
-local found = {}
+local found, accounts = {}, 0
 for n = 2, #ARGV do
   local lane = ARGV[n]
+  accounts = accounts + upstreams.number_of_accounts(lane)
+  if n > 2 and accounts > LOOKED_AT then break end
   local name = keys.backlog(lane)
   local number, top = redis.call('ZCARD', name), redis.call('ZREVRANGE', name, 0, most - 1, 'WITHSCORES')
   local slots = upstreams.lane_slots(lane)

@@ -5,27 +5,29 @@
 -- number of its shared accounts, some of these}.
 local name, most = ARGV[1], tonumber(ARGV[2])
 
-local AT_ONCE = 50 -- lanes that are looked at in one command: most of thousands have no jobs
+local LOOKED_AT = 1000 -- lanes, besides those with jobs that may be claimed
+local AT_ONCE = 50     -- lanes that are looked at in one command: most have no jobs
 
-local function first(members)
-  local found = {}
-  table.sort(members)
-  for n = 1, math.min(#members, most) do found[n] = members[n] end
+local function some(members)
+  local found = {unpack(members, 1, math.min(#members, most))}
+  table.sort(found)
   return found
 end
 
 -- Lanes with waiting jobs, each with the number of keys that wait there.
 local function busy(lanes)
-  local found = {}
-  for from = 1, #lanes, AT_ONCE do
-    local some = {unpack(lanes, from, math.min(#lanes, from + AT_ONCE - 1))}
-    local names = {}
-    for n, lane in ipairs(some) do names[n] = keys.backlog(lane) end
+  local found, known = {}, {}
+  local function add(lane, number)
+    if number > 0 and not known[lane] then found[#found + 1], known[lane] = {lane, number}, true end
+  end
+  for _, lane in ipairs(redis.call('SINTER', keys.ready, keys.serves(name))) do
+    add(lane, redis.call('ZCARD', keys.backlog(lane)))
+  end
+  for from = 1, math.min(#lanes, LOOKED_AT), AT_ONCE do
+    local part, names = {unpack(lanes, from, math.min(#lanes, from + AT_ONCE - 1))}, {}
+    for n, lane in ipairs(part) do names[n] = keys.backlog(lane) end
     if redis.call('EXISTS', unpack(names)) > 0 then
-      for n, lane in ipairs(some) do
-        local number = redis.call('ZCARD', names[n])
-        if number > 0 then found[#found + 1] = {lane, number} end
-      end
+      for n, lane in ipairs(part) do add(lane, redis.call('ZCARD', names[n])) end
     end
   end
   table.sort(found, function(a, b) return a[2] > b[2] or a[2] == b[2] and a[1] < b[1] end)
@@ -38,4 +40,4 @@ for _, sort in ipairs(vocabulary.sorts) do held = held + upstreams.running(name,
 local lanes, accounts = redis.call('SMEMBERS', keys.serves(name)), upstreams.accounts(name)
 local waiting = busy(lanes)
 return {upstreams.is_served(name) and 1 or 0, record and record.cap or 0, slots, held, upstreams.open_for(name) or -1,
-  #lanes, first(lanes), {unpack(waiting, 1, math.min(#waiting, most))}, #accounts, first(accounts)}
+  #lanes, some(lanes), {unpack(waiting, 1, math.min(#waiting, most))}, #accounts, some(accounts)}

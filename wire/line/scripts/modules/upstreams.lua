@@ -87,6 +87,15 @@ end
 -- Names of the accounts of an upstream that all keys share.
 function upstreams.accounts(name) return redis.call('SMEMBERS', keys.accounts(name)) end
 
+-- Number of shared accounts that are looked at to find the slots of a lane.
+function upstreams.number_of_accounts(lane)
+  local sum = 0
+  for _, name in ipairs(lanes.is_own(lane) and {} or upstreams.live(lane)) do
+    sum = sum + redis.call('SCARD', keys.accounts(name))
+  end
+  return sum
+end
+
 -- Earliest time (ms) that `when` finds for one of an upstream's shared accounts and a lane of theirs, and that
 -- account; 0 if it has none. An account that can be used now ends the search.
 local function soonest(name, lane, when)

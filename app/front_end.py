@@ -11,6 +11,7 @@ client sends a request.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -36,6 +37,8 @@ from settings.loader import load
 from wire import VERSION
 from wire.line.scripts import WrongVersionError, upgrade
 from wire.seal import Seal, load_secret
+
+logger = logging.getLogger(__name__)
 
 JOIN_PATIENCE = 2.0
 """Seconds for which the first connections wait until the front end has joined the line."""
@@ -162,6 +165,11 @@ async def serve(
     announcement: int,
 ) -> None:
     """Run a front end with the real Redis."""
+    if config.admin_address and admin is None:  # a parent of an earlier time opened no port for it
+        logger.warning(
+            "nobody serves operators, as admin.port takes effect at a restart only",
+            extra={"event": "restart_needed", "port": config.admin.port},
+        )
     front_end = build_server(config, seal, host=host(listener))
     await upgrade(config.redis.role_url, seal.fingerprint)
     process = FrontEndProcess(front_end, config.server.drain_timeout, announcement)

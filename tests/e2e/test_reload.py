@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from local.redis import free_port
 from tests.support.bots import Client, is_whole
 from tests.support.gateway import Gateway, serving, status, until
 
@@ -142,13 +143,18 @@ def test_a_reload_takes_new_settings_and_a_failed_one_changes_nothing(
         models = httpx.get(f"{gateway.url}/v1/models", headers={"authorization": "Bearer a"})
         return {model["id"] for model in models.json()["data"]}
 
-    own_settings.write_text('[models]\ngpt_3_5 = ["new-name"]\n[server]\nprocesses = 2')
+    own_settings.write_text(
+        '[models]\ngpt_3_5 = ["new-name"]\n[server]\nprocesses = 2\n'
+        f'[admin]\ntoken = "{"t" * 16}"\nport = {free_port()}'
+    )
     assert "new-name" not in names()
     (former,) = serving(gateway.fronts[0])
     reload(gateway)
     assert "new-name" in names()
     after = serving(gateway.fronts[0]) - {former}
     assert len(after) == 2
+    assert "nobody serves operators" in gateway.printed(), "a new port needs a restart"
+    assert status(f"{gateway.url}/admin/api/board") == 404, "but it is not served to clients"
     own_settings.write_text("[models]\ngpt_3_5 = 3")
     gateway.fronts[0].send_signal(signal.SIGHUP)
     until(lambda: "event=reload_failed" in gateway.printed(), 60, "it did not fail")

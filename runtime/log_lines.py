@@ -88,11 +88,14 @@ def _encoded(members: Mapping[str, object]) -> str:
 
 
 def _quoted(value: object) -> str:
-    text = _text(value)
-    if text.isprintable() and not _NEEDS_QUOTES.search(text):
+    if _is_plain(text := str(value)) or _is_plain(text := _text(text)):
         return text
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(char if char.isprintable() else _escaped(char) for char in quoted)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isprintable() and not _NEEDS_QUOTES.search(text)
 
 
 def _text(value: object) -> str:

@@ -117,7 +117,7 @@ class Gpts:
             )
         except UnreachableError as error:
             failed = _UNREACHABLE if error.timed_out else error.failed
-            raise _RefusedError(error.reason, failed) from None
+            raise _RefusedError(error.detail, failed) from None
         if response.flaw == TOO_LARGE:
             raise _RefusedError(TOO_LARGE, final=True)
         if response.flaw:

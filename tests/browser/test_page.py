@@ -129,7 +129,7 @@ def stranger(browser: Browser, gateway: Gateway) -> Iterator[Visit]:
 
 def flash(page: Page) -> str:
     """The message about an action that was carried out."""
-    return page.locator("main > .notice.good").inner_text(timeout=5000)
+    return page.locator("main > .notice.good").inner_text()
 
 
 def test_nobody_sees_anything_before_the_login_and_a_wrong_password_is_refused(
@@ -355,7 +355,7 @@ def test_the_page_outlives_redis(operator: Visit, bots: Bots) -> None:
     page.click("main button")
     expect(page.get_by_role("alert")).to_contain_text("Nothing was changed: Redis cannot be used")
     page = operator.open("/line")
-    expect(page.locator("#notices")).to_contain_text("recovers by itself")
+    expect(page.locator("#notices")).to_contain_text("Redis is unreachable")
     bots.gateway.redis.restart()
     expect(page.locator("#notices")).to_be_empty()
     expect(page.locator("#lanes")).to_contain_text("without jobs")

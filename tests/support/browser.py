@@ -6,16 +6,20 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+
+PATIENCE = 30_000
+"""Milliseconds."""
 
 PASSWORD = "correct horse battery staple"
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run Chromium."""
+    """Run Chromium. What is expected of a page may take a while, as the machine may be busy."""
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
@@ -31,7 +35,7 @@ class Visit:
     def __init__(self, browser: Browser, url: str, **options: object) -> None:
         settings = {"viewport": {"width": 1280, "height": 900}, "locale": "en-US"} | options
         self._context = browser.new_context(**settings)  # type: ignore[arg-type]  # by name
-        self._context.set_default_timeout(20_000)
+        self._context.set_default_timeout(PATIENCE)
         self.url = f"{url}/admin"
         self.page: Page = self._context.new_page()
         self.problems: list[str] = []

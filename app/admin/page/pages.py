@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -13,7 +12,7 @@ from sanic import HTTPResponse, Request
 from sanic.response import html, redirect
 
 from app.admin.access import Access, Admitted
-from app.admin.boards import RedisGone, Unreadable
+from app.admin.boards import RedisGone
 from app.admin.errors import NotAnOperator
 from app.admin.page import forms, jobs, keys
 from app.admin.page.assets import Assets
@@ -21,7 +20,7 @@ from app.admin.page.layout import Frame, document, notice, regions
 from app.admin.page.look import THEMES, Look, Theme
 from app.admin.page.tables import Cell
 from app.admin.page.texts import LANGUAGES, Language, preferred
-from app.admin.page.views import NOTICES, Asked, Region, View, Views, gone, regions_of
+from app.admin.page.views import Asked, Region, View, Views, gone, regions_of
 from app.admin.sessions import Sessions
 from app.admin.streams import Streams
 from app.openai.errors import ApiError, BadRequest
@@ -34,9 +33,6 @@ CSP = (
 
 THEME_COOKIE = "gateway_theme"
 LANGUAGE_COOKIE = "gateway_language"
-
-PULSE = 4.0
-"""Seconds after which a stream in which nothing changes shows that it is alive."""
 
 
 class Surroundings:
@@ -138,7 +134,7 @@ class Pages:
         except RedisGone:
             look = self._around.look(request)
             bare = regions_of(view)
-            drawn = [bare[0]._replace(html=str(gone(look, is_first=True))), *bare[1:]]
+            drawn = [bare[0]._replace(html=str(gone(look))), *bare[1:]]
         tab = "jobs" if view == "job" else view
         title = look.texts.views[tab] if view != "job" else f"{look.texts.job} {asked.id}"
         shown = {name: value for name, value in msgspec.structs.asdict(asked).items() if value}
@@ -162,29 +158,7 @@ class Pages:
             return
         asked = _asked(request)
         look = Look(_language(request), self._around.base)
-        await self._streams.send(request, admitted, self._changes(look, asked))
-
-    async def _changes(self, look: Look, asked: Asked) -> AsyncGenerator[bytes]:
-        """Yield the regions that have changed, and at times an event without any."""
-        sent: dict[str, str] = {}
-        spoken = 0.0
-        async with aclosing(self._views.boards.changes()) as boards:
-            async for board in boards:
-                drawn: Sequence[Region]
-                try:
-                    if isinstance(board, Unreadable):
-                        raise RedisGone
-                    drawn = await self._views.rendered(look, asked, board)
-                except RedisGone:
-                    text = str(gone(look, is_first=len(sent) < 2))
-                    drawn = [NOTICES._replace(html=text)]
-                new = {each.id: each.html for each in drawn if sent.get(each.id) != each.html}
-                sent |= new
-                now = time.time()
-                if new or now - spoken >= PULSE:
-                    spoken = now
-                    data = msgspec.json.encode({"at": now, "regions": new})
-                    yield b"event: regions\ndata: %b\n\n" % data
+        await self._streams.send(request, admitted, self._views.changes(look, asked))
 
     async def login(self, request: Request) -> HTTPResponse:
         """Answer with the login."""

@@ -30,7 +30,6 @@ class Texts(msgspec.Struct, frozen=True, kw_only=True):
     no_script: str
     signed_out: str
     redis_gone: str
-    redis_gone_first: str
     no_jobs: str
     # Login
     sign_in: str
@@ -250,9 +249,8 @@ _EN = Texts(
     not_live="Not live. Connecting again…",
     no_script="Reload for newer figures",
     signed_out="Signed out. Sign in again.",
-    redis_gone="Redis is unreachable. These figures are older, and actions do not work at present.",
-    redis_gone_first="Redis is unreachable, so there is nothing to show yet. This page recovers"
-    " by itself.",
+    redis_gone="Redis is unreachable. Figures shown here are older, and nothing can be done at"
+    " present. This page recovers by itself.",
     no_jobs="No jobs.",
     sign_in="Sign in",
     operator_name="Your name",
@@ -555,8 +553,7 @@ _ZH = Texts(
     not_live="并非实时，正在重新连接…",
     no_script="刷新页面可看到最新数据",
     signed_out="已退出，请重新登录。",
-    redis_gone="无法连接 Redis。以下是之前的数据，操作暂时无法执行。",
-    redis_gone_first="无法连接 Redis，暂无数据。恢复后本页会自动更新。",
+    redis_gone="无法连接 Redis。这里显示的是之前的数据，暂时无法执行操作。恢复后本页会自动更新。",
     no_jobs="没有任务。",
     sign_in="登录",
     operator_name="你的名字",

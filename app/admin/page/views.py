@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
 from html5tagger import Builder, E
 from msgspec import Meta
 
-from app.admin.boards import NamedBoard
+from app.admin.boards import NamedBoard, RedisGone, Unreadable
 from app.admin.page import audit, jobs, keys, line, overview, processes, trouble, upstreams
 from app.admin.page.layout import notice
 from app.admin.page.look import Look
@@ -58,6 +60,9 @@ class Region(NamedTuple):
 
 
 Regions = Sequence[Region]
+
+PULSE = 4.0
+"""Seconds after which a stream in which nothing changes shows that it is alive."""
 
 NOTICES = Region("notices", "")
 """Region that every view begins with."""
@@ -132,6 +137,29 @@ class Views:
                 shown.regions = await self._render(look, asked, board)
                 shown.board = board
         return shown.regions
+
+    async def changes(self, look: Look, asked: Asked) -> AsyncGenerator[bytes]:
+        """Yield events with the regions that have changed, and at times one without any."""
+        sent: dict[str, str] = {}
+        spoken = 0.0
+        async with aclosing(self.boards.changes()) as boards:
+            async for board in boards:
+                drawn = await self._regions(look, asked, board)
+                new = {each.id: each.html for each in drawn if sent.get(each.id) != each.html}
+                sent |= new
+                now = time.time()
+                if new or now - spoken >= PULSE:
+                    spoken = now
+                    data = msgspec.json.encode({"at": now, "regions": new})
+                    yield b"event: regions\ndata: %b\n\n" % data
+
+    async def _regions(self, look: Look, asked: Asked, board: NamedBoard | Unreadable) -> Regions:
+        try:
+            if isinstance(board, NamedBoard):
+                return await self.rendered(look, asked, board)
+        except RedisGone:
+            pass
+        return [NOTICES._replace(html=str(gone(look)))]
 
     async def _render(self, look: Look, asked: Asked, board: NamedBoard) -> Regions:
         drawn: dict[str, Builder | str] = {NOTICES.id: _notices(look, board)}
@@ -233,7 +261,6 @@ def _notices(look: Look, board: NamedBoard) -> Builder:
     return E._(*(notice(E.span(*part)) for part in parts), "")
 
 
-def gone(look: Look, *, is_first: bool) -> Builder:
+def gone(look: Look) -> Builder:
     """Return the notice that Redis cannot be used."""
-    texts = look.texts
-    return notice(texts.redis_gone_first if is_first else texts.redis_gone, "bad")
+    return notice(look.texts.redis_gone, "bad")

@@ -121,7 +121,7 @@ async def test_without_a_password_and_a_token_there_is_no_admin(front: Client) -
 
 
 @pytest.mark.parametrize("config", [{"admin": settings.Admin(token=Secret(TOKEN))}], indirect=True)
-async def test_without_a_password_nobody_can_sign_in(front: Client) -> None:
+async def test_without_a_password_nobody_can_sign_in(front: Client, delays: list[float]) -> None:
     for password in ("", PASSWORD):
         assert "error=wrong_password" in (await sign_in(front, password)).headers["location"]
     assert (await front.get(BOARD, headers=AS_PROGRAM)).status_code == 200

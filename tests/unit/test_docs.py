@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import settings
+from benchmarks.__main__ import BENCHMARKS
 from settings.loader import FIELDS, load
 
 PAGES = sorted([*settings.HERE.glob("*.md"), *(settings.HERE / "docs").glob("*.md")])
@@ -101,3 +102,17 @@ def test_no_picture_loads_anything_from_elsewhere() -> None:
     for picture in (settings.HERE / "docs" / "images").glob("*.svg"):
         loaded = set(re.findall(r"""(?:https?:)?//[^"')\s]+""", picture.read_text("utf-8")))
         assert loaded <= {"http://www.w3.org/2000/svg"}, picture.name
+
+
+@pytest.mark.parametrize("page", ["scaling.md", "scaling.zh-CN.md"])
+def test_the_benchmarks_that_the_page_on_scaling_names_exist(page: str) -> None:
+    text = (settings.HERE / "docs" / page).read_text()
+    columns = re.findall(r"(?m)^\|.*\| ((?:`\w+`[,、]? ?)+)\|$", text)
+    commands = re.findall(r"(?m)^\.venv/bin/python -m benchmarks ([a-z_ ]+)", text)
+    named = {
+        name.strip("`,")
+        for line in (*columns, *commands)
+        for name in line.replace("、", " ").split()
+    }
+    assert len(named) > 4
+    assert named <= BENCHMARKS.keys()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ MANIFESTS = sorted(
 Manifest = dict[str, Any]
 
 
+@cache
 def read(path: Path) -> list[Manifest]:
     return list(YAML(typ="safe", pure=True).load_all(path))
 
@@ -195,3 +199,16 @@ def test_redis_keeps_every_key_and_writes_it_to_disk() -> None:
     arguments = " ".join(redis["spec"]["template"]["spec"]["containers"][0]["args"])
     for expected in ("--appendonly yes", "--maxmemory-policy noeviction", "--requirepass"):
         assert expected in arguments
+
+
+def test_prometheus_reads_the_query_for_the_number_of_workers(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("this system has no promtool")
+    triggers = [each for scaled in of_kind("ScaledObject") for each in scaled["spec"]["triggers"]]
+    (query,) = (each["metadata"]["query"] for each in triggers if each["type"] == "prometheus")
+    rule = {"record": "workers:jobs", "expr": query}
+    path = tmp_path / "rules.json"  # which is YAML as well
+    path.write_text(json.dumps({"groups": [{"name": "a", "rules": [rule]}]}))
+    done = subprocess.run([promtool, "check", "rules", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

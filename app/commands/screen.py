@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from rich.text import Text
 from textual import events
@@ -27,6 +27,9 @@ from wire.line.scripts import WrongVersionError
 
 ACTION_PATIENCE = 10.0
 """Seconds that an action may take."""
+
+FAILURE_SHOWN = 20.0
+"""Seconds for which the failure of an action is shown."""
 
 Changes = Callable[[], AsyncIterator[Observation | Unreadable]]
 
@@ -57,6 +60,14 @@ def style_of(app: App[str], tone: Tone) -> str:
     return (_ON_DARK if app.current_theme.dark else _ON_LIGHT).get(tone, "")
 
 
+class Position(NamedTuple):
+    """Position in a table: id and number of the chosen row, and the lines scrolled off the top."""
+
+    id: str
+    row: int
+    scrolled: float
+
+
 class Table(DataTable[Text]):
     """A table whose rows may change at any time; the chosen row stays chosen."""
 
@@ -65,6 +76,7 @@ class Table(DataTable[Text]):
         self.border_title = title
         self._columns = columns
         self._rows: list[Row] = []
+        self._width = 0
 
     @property
     def chosen(self) -> Row | None:
@@ -72,13 +84,16 @@ class Table(DataTable[Text]):
         return self._rows[self.cursor_row] if 0 <= self.cursor_row < len(self._rows) else None
 
     def on_resize(self, _: events.Resize) -> None:
-        """Divide the new width among the columns."""
-        shown, self._rows = self._rows, []
+        """Divide a new width among the columns."""
+        width = self.scrollable_content_region.width
+        if width == self._width:
+            return
+        self._width, position = width, self._position
         self.clear(columns=True)
-        widths = rows.widths(self._columns, self.scrollable_content_region.width)
-        for number, (column, width) in enumerate(zip(self._columns, widths, strict=True)):
-            self.add_column(column.title, width=width, key=str(number))
-        self.show(shown)
+        widths = rows.widths(self._columns, width)
+        for number, (column, its_width) in enumerate(zip(self._columns, widths, strict=True)):
+            self.add_column(column.title, width=its_width, key=str(number))
+        self._fill(self._rows, position)
 
     def show(self, shown: Sequence[Row]) -> None:
         """Show these rows from now on."""
@@ -87,7 +102,13 @@ class Table(DataTable[Text]):
         elif [row.id for row in shown] == [row.id for row in self._rows]:
             self._change(shown)
         else:
-            self._replace(shown)
+            position = self._position
+            self.clear()
+            self._fill(shown, position)
+
+    @property
+    def _position(self) -> Position:
+        return Position(self.chosen.id if self.chosen else "", self.cursor_row, self.scroll_y)
 
     def _change(self, shown: Sequence[Row]) -> None:
         for before, row in zip(self._rows, shown, strict=True):
@@ -96,15 +117,14 @@ class Table(DataTable[Text]):
                     self.update_cell(row.id, str(number), text)
         self._rows = list(shown)
 
-    def _replace(self, shown: Sequence[Row]) -> None:
-        chosen, at, offset = self.chosen, self.cursor_row, self.scroll_y
-        self.clear()
+    def _fill(self, shown: Sequence[Row], before: Position) -> None:
+        """Add the rows to the empty table, and go back to a position."""
         self._rows = list(shown)
         for row in shown:
             self.add_row(*self._texts(row), key=row.id)
         ids = [row.id for row in shown]
-        self.move_cursor(row=ids.index(chosen.id) if chosen and chosen.id in ids else at)
-        self.scroll_to(y=offset, animate=False, force=True)
+        self.move_cursor(row=ids.index(before.id) if before.id in ids else before.row)
+        self.scroll_to(y=before.scrolled, animate=False, force=True)
 
     def _texts(self, row: Row) -> list[Text]:
         found = []
@@ -346,12 +366,14 @@ class TopScreen(App[str]):
             async with asyncio.timeout(ACTION_PATIENCE):
                 done = await act()
         except ActionError as error:
-            self.notify(one_line(error.object.error.message), severity="error", markup=False)
+            self._show_failure(one_line(error.object.error.message))
         except TimeoutError:
-            message = "Redis did not answer in time. It may or may not have been done."
-            self.notify(message, severity="error")
+            self._show_failure("Redis did not answer in time. It may or may not have been done.")
         else:
             self.notify(_RESULTS.get(done.result, done.result))
+
+    def _show_failure(self, message: str) -> None:
+        self.notify(message, severity="error", timeout=FAILURE_SHOWN, markup=False)
 
 
 _RESULTS = {

@@ -12,7 +12,7 @@ import app.__main__
 import settings
 from app.admin.operator import Operator
 from app.commands.observer import Observer
-from app.commands.screen import Table, TopScreen
+from app.commands.screen import Question, Table, TopScreen
 from benchmarks.line import WholeLine
 from tests.support.line import claim, enqueue, new
 from wire.line.admission import Refused
@@ -42,12 +42,12 @@ async def test_what_the_screen_shows_and_does_is_what_redis_has(
         assert (line.chosen.id, line.chosen.cells[3]) == (claimed.id, "running")
         line.move_cursor(row=1)
         cancelled = line.chosen.id
-        await pilot.press("c", "y")
+        await answer(pilot, "c")
         await shows(pilot, lambda: len(line.rows) == 2)
-        await pilot.press("p", "y")
+        await answer(pilot, "p")
         await shows(pilot, lambda: "paused by ana" in str(screen.query_one("#troubles").render()))
         assert isinstance(await queue.enqueue(new("job-4"), b"body"), Refused)
-        await pilot.press("p", "y")
+        await answer(pilot, "p")
         await shows(pilot, lambda: not str(screen.query_one("#troubles").render()).count("paused"))
     done = [
         (entry.who, entry.via, entry.action, entry.target) for entry in await Audit(redis).latest(9)
@@ -57,6 +57,13 @@ async def test_what_the_screen_shows_and_does_is_what_redis_has(
         ("ana", "terminal", "pause", "all"),
         ("ana", "terminal", "cancel", f"job {cancelled}"),
     ]
+
+
+async def answer(pilot: Pilot[str], key: str) -> None:
+    """Press a key that asks, and say yes."""
+    await pilot.press(key)
+    await shows(pilot, lambda: isinstance(pilot.app.screen, Question))
+    await pilot.press("y")
 
 
 async def shows(pilot: Pilot[str], condition: Callable[[], bool]) -> None:

@@ -183,7 +183,10 @@ async def test_an_action_asks_once_and_is_about_the_chosen_row() -> None:
 async def test_nothing_is_done_without_a_yes_or_a_fitting_row() -> None:
     async with shown() as screen:
         screen.choose("line", 1)
-        await screen.answer("c", "n")
+        await screen.press("c")
+        await screen.give(replace(BUSY, board=replace(BOARD, running=[], waiting_total=1)))
+        await screen.press("n")
+        await screen.shows("waiting 1 ")  # the line went on behind the question
         await screen.hint("d")  # there is no worker in it
         screen.choose("accounts", 0)
         await screen.hint("w")  # it is no account

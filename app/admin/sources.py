@@ -58,6 +58,10 @@ class Sources:
         """Return the gateway keys and their usage."""
         return await self._ledgers.latest()
 
+    async def jobs_of(self, keys: Sequence[str]) -> list[tuple[int, int]]:
+        """Return the numbers of the waiting and running jobs of some keys."""
+        return await in_time(self._line.key_jobs(keys))
+
     async def audit(self, limit: int) -> list[AuditEntry]:
         """Return the latest entries of the audit log."""
         return await in_time(self._audit.latest(limit))

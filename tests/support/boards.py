@@ -238,7 +238,11 @@ def key_entries(number: int) -> list[KeyEntry]:
             revoked=int(NOW) if at == 5 else 0,
             limits={"weight": 1.0 + at % 3, "max_running": at % 4, "budget_day": 1e6 * (at % 2),
                     "budget_unit": "tokens"},
-            today={"requests": 12_345.0 // (at + 1), "input_tokens": 1e6, "output_tokens": 2e5},
+            today={
+                "requests": 12_345.0 // (at + 1),
+                "input_tokens": 1e6,
+                "output_tokens": 4e5 if at == 7 else 2e5,
+            },
         )
         for at, name in enumerate(islice(cycle(KEYS.values()), number))
     ]  # fmt: skip

@@ -43,7 +43,7 @@ def views(look: Look, *, is_busy: bool) -> Iterator[tuple[str, str]]:
     yield "flows", str(line.keys(look, board, names))
     yield "running", str(line.running(look, board, names))
     yield "waiting", str(line.waiting(look, board.waiting, names, board.waiting_total))
-    rows = [keys.KeyRow(entry, None, number == 1) for number, entry in enumerate(entries)]
+    rows = [keys.KeyRow(entry, "k", 5, 1, number == 1) for number, entry in enumerate(entries)]
     yield "keys", str(keys.keys(look, rows, boards.NOW, len(rows) * 20))
     yield "upstreams", str(upstreams.upstreams(look, board))
     yield "own", str(upstreams.own_accounts(look, board, names))
@@ -207,7 +207,9 @@ def test_found_keys_have_the_text_in_their_name_or_id() -> None:
     entries = boards.key_entries(12)
     assert [entry.name for entry in keys.found(entries, " 翻译 ")][:1] == ["翻译机器人"]
     assert keys.found(entries, "000c")[0].id == "000000000000000c"
-    assert keys.found(entries, "")[-1].revoked
+    everything = keys.found(entries, "")
+    assert everything[-1].revoked
+    assert [entry.today["output_tokens"] for entry in everything[:2]] == [4e5, 2e5]
     assert keys.found(entries, "<script> nothing") == []
 
 

@@ -58,6 +58,10 @@ class FakeSources(Sources):
         """Return the names on the board."""
         return board.names
 
+    async def jobs_of(self, keys: Sequence[str]) -> list[tuple[int, int]]:
+        """Return numbers of jobs."""
+        return [(3, 1)] * len(keys)
+
     def hmac_of(self, id: str) -> str:
         """Return a name that no board has."""
         return id

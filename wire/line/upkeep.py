@@ -101,10 +101,6 @@ class UpkeepLine(LineView):
             seated |= {name.decode().rpartition(":")[2] async for name in found}
         return sorted(seated)
 
-    async def key_jobs(self, keys: Sequence[str]) -> list[tuple[int, int]]:
-        """Numbers of the waiting and running jobs of some keys."""
-        return [(waiting, running) for waiting, running in await self._run("key_jobs", *keys)]
-
     async def repairs(self) -> int:
         """Number of repairs made by the latest reconciliation."""
         return int(await self._redis.get(keys.repaired) or 0)

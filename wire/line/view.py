@@ -7,7 +7,7 @@ and a process that is killed in between leaves nothing half done. `docs/redis.md
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import settings
 from wire.line import keys
@@ -64,6 +64,10 @@ class LineView:
         """Finish a waiting job and publish a frame to each front end. False: it is not waiting."""
         ending = (state, reason, entry)
         return bool(await self._run("finish_waiting", id, *ending, *channel_frames(frames)))
+
+    async def key_jobs(self, keys: Sequence[str]) -> list[tuple[int, int]]:
+        """Numbers of the waiting and running jobs of some keys."""
+        return [(waiting, running) for waiting, running in await self._run("key_jobs", *keys)]
 
 
 def known_word(reply: bytes, words: Collection[str]) -> str:

@@ -149,7 +149,10 @@ if (page.stream) {
   setInterval(tick, 1000)
   document.addEventListener('visibilitychange', () => {
     if (document.hidden) disconnect()
-    else connect()
+    else {
+      show('connecting')
+      connect()
+    }
   })
   addEventListener('pagehide', disconnect)
   addEventListener('pageshow', (event) => event.persisted && connect())

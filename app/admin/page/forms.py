@@ -41,6 +41,7 @@ def login(look: Look, error: str = "") -> Builder:
             texts.operator_name_note,
             maxlength=50,
             autocomplete="username",
+            autofocus=True,
         ),
         _field("password", texts.password, "", type="password", autocomplete="current-password"),
     )

@@ -25,7 +25,6 @@ from app.admin.page.tables import (
     table,
 )
 from app.admin.page.trouble import resume_button
-from wire.line.board import BoardFlow
 
 PAGE = 50
 """Keys on one page of the view."""
@@ -40,10 +39,12 @@ TONES: Mapping[KeyState, Tone] = {
 
 
 class KeyRow(msgspec.Struct, frozen=True):
-    """A gateway key and its jobs."""
+    """A gateway key, its name on the board, and the numbers of its jobs."""
 
     entry: KeyEntry
-    flow: BoardFlow | None
+    key: str
+    waiting: int
+    running: int
     is_paused: bool
 
     def state(self, now: float) -> KeyState:
@@ -56,10 +57,15 @@ class KeyRow(msgspec.Struct, frozen=True):
 
 
 def found(entries: Sequence[KeyEntry], wanted: str) -> list[KeyEntry]:
-    """Return the keys whose name or id has a text in it: revoked ones last, the newest first."""
+    """Return the keys whose name or id has a text in it: those that have used the most today come
+    first, revoked ones last."""
     text = wanted.strip().casefold()
     fitting = [one for one in entries if text in one.name.casefold() or text in one.id]
-    return sorted(fitting, key=lambda one: (bool(one.revoked), -one.created, one.id))
+    return sorted(fitting, key=lambda one: (bool(one.revoked), -_used(one), -one.created, one.id))
+
+
+def _used(entry: KeyEntry) -> float:
+    return entry.today.get("input_tokens", 0.0) + entry.today.get("output_tokens", 0.0)
 
 
 def search(look: Look, wanted: str) -> Builder:
@@ -111,14 +117,14 @@ def keys(
 
 
 def _cells(look: Look, row: KeyRow, now: float) -> Sequence[Cell]:
-    entry, flow, used = row.entry, row.flow, row.entry.today
+    entry, used = row.entry, row.entry.today
     state = row.state(now)
-    name = E.a(entry.name, href=look.url("line", key=flow.key)) if flow else entry.name
+    name = E.a(entry.name, href=look.url("line", key=row.key))
     return (
         E._(name, " ", E.small(E.code(entry.id))),
         badge(look.texts.key_states[state], TONES[state]),
-        count(flow.waiting) if flow else "0",
-        count(flow.running) if flow else "0",
+        count(row.waiting),
+        count(row.running),
         count(used.get("requests", 0)),
         count(used.get("input_tokens", 0)),
         count(used.get("output_tokens", 0)),

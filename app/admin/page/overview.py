@@ -110,8 +110,9 @@ def figures(look: Look, board: Board, hour: Sequence[Minute], oldest: float | No
         _tile(
             texts.refusals,
             count(refused),
-            texts.refused_of.format(count(round(100 * refused / asked, 1))) if asked else "",
-            texts.last_hour if not asked else None,
+            texts.refused_of.format(count(round(100 * refused / asked, 1)))
+            if asked
+            else texts.last_hour,
         ),
     )
     return E.dl(*tiles, class_="tiles")

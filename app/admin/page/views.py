@@ -205,11 +205,13 @@ class Views:
 
     async def _keys(self, look: Look, asked: Asked, board: NamedBoard) -> Drawn:
         entries = keys.found((await self._sources.ledger()).keys, asked.q)
-        flows = {flow.book: flow for flow in board.flows}
+        shown = entries[asked.offset : asked.offset + keys.PAGE]
+        names = [self._sources.hmac_of(entry.id) for entry in shown]
+        jobs = await self._sources.jobs_of(names)
         paused = {pause.name for pause in board.pauses if pause.what == "key"}
         rows = [
-            keys.KeyRow(entry, flows.get(entry.id), self._sources.hmac_of(entry.id) in paused)
-            for entry in entries[asked.offset : asked.offset + keys.PAGE]
+            keys.KeyRow(entry, name, waiting, running, name in paused)
+            for entry, name, (waiting, running) in zip(shown, names, jobs, strict=True)
         ]
         drawn = keys.keys(look, rows, board.at, len(entries), asked.offset, asked.q)
         return {"keys": drawn}

@@ -72,7 +72,7 @@ SHOTS = (
     Shot("page-job", "/jobs/{job}", height=620),
     Shot("page-audit-zh", "/audit", "light", "zh", height=480),
     Shot("page-phone", "", width=360, height=780, scale=2),
-    Shot("page-phone-line-zh-dark", "/line", "dark", "zh", 360, 780, 2),
+    Shot("page-phone-line-zh-dark", "/line#waiting", "dark", "zh", 360, 780, 2),
 )
 
 

@@ -24,9 +24,21 @@ from wire.seal import Seal
 
 pytestmark = pytest.mark.skipif(not os.path.exists(CHROMIUM), reason=f"there is no {CHROMIUM}")
 
-VIEWS = ("", "/line", "/keys", "/upstreams", "/processes", "/jobs", "/audit", "/act/issue")
+VIEWS = (
+    "",
+    "/line",
+    "/keys",
+    "/upstreams",
+    "/processes",
+    "/jobs",
+    "/audit",
+    "/act/issue",
+    "/jobs/none",
+)
 HOSTILE = "<script>alert(1)</script>"
 CHINESE = "翻译机器人"
+LONG = "x" * 100
+LONG_MODEL = "organisation/" + "a-very-long-name-" * 8
 
 
 class Bots:
@@ -87,7 +99,11 @@ def bots(gateway: Gateway) -> Iterator[Bots]:
     async def issue() -> dict[str, str]:
         client = connect(redis_url(gateway.redis.url))
         keyring = Keyring(client, Seal(b"the secret of the tests"))
-        issued = {name: (await keyring.new(name, {}))[0] for name in ("bot", HOSTILE, CHINESE)}
+        limits = {LONG: {"models": (LONG_MODEL,)}}
+        issued = {
+            name: (await keyring.new(name, limits.get(name, {})))[0]
+            for name in ("bot", HOSTILE, CHINESE, LONG)
+        }
         await client.aclose()
         return issued
 

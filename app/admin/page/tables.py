@@ -32,7 +32,7 @@ def table(
     label: str, columns: Sequence[Column], rows: Iterable[Row], *, is_narrow: bool = False
 ) -> Builder:
     """Return a table; a narrow one fits into a narrow screen as it is."""
-    head = (E.th(column.label, scope="col", class_=column.kind or None) for column in columns)
+    head = (_head(column) for column in columns)
     # The tags of a column are made once: a table may have hundreds of cells.
     tags = [
         str(E.td("", class_=column.kind or None, data_label=column.label or None))
@@ -41,6 +41,12 @@ def table(
     kind = "narrow" if is_narrow else "cards"
     body = HTML("".join(_row(tags, row) for row in rows))
     return E.table(E.thead(E.tr(*head)), E.tbody(body), aria_label=label, class_=kind)
+
+
+def _head(column: Column) -> Builder:
+    if not column.label:
+        return E.td("")
+    return E.th(column.label, scope="col", class_=column.kind or None)
 
 
 def _row(tags: Sequence[str], row: Row) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 from sanic import HTTPResponse, Request
@@ -108,7 +109,7 @@ class ActApi:
         """Return the handler of an action on an account, by its name on the board."""
 
         async def handle(request: Request, account: str, upstream: str = "") -> HTTPResponse:
-            name = f"{upstream}/{account}" if upstream else account
+            name = unquote(f"{upstream}/{account}" if upstream else account)
 
             async def park(who: Operator, asked: Parking) -> msgspec.Struct:
                 return await self._actions.pause(who, "account", name, asked.seconds)
@@ -129,7 +130,7 @@ class ActApi:
         """Cancel a job."""
 
         async def act(who: Operator, _: Nothing) -> msgspec.Struct:
-            return await self._actions.cancel(who, id)
+            return await self._actions.cancel(who, unquote(id))
 
         return await self._answer(request, act, Nothing)
 
@@ -137,7 +138,7 @@ class ActApi:
         """Drain a worker."""
 
         async def act(who: Operator, _: Nothing) -> msgspec.Struct:
-            return await self._actions.drain(who, id)
+            return await self._actions.drain(who, unquote(id))
 
         return await self._answer(request, act, Nothing)
 

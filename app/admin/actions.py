@@ -33,7 +33,7 @@ ISSUED = re.compile("[0-9a-f]{16}")
 """Id of a gateway key; other names of keys are their HMACs."""
 
 SHOWN = 200
-"""Characters of a changed field that the audit log shows."""
+"""Characters of a target or of a changed field that the audit log shows."""
 
 
 class ActionError(ApiError):
@@ -328,7 +328,7 @@ def _entry(who: Operator, action: str, target: str, details: Mapping[str, str]) 
         via=who.via,
         address=who.address,
         action=action,
-        target=target,
+        target=target[:SHOWN],
         details=dict(details),
     )
 

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import ValidationError
 
 from app.admin.actions import ActionError, Actions
+from app.commands.safe_text import one_line
 from app.commands.user import terminal_operator
 from runtime.command_line import new_parser
 from settings import Settings, SettingsError
@@ -213,7 +214,7 @@ async def _set(actions: Actions, given: argparse.Namespace) -> None:
 async def _revoke(actions: Actions, given: argparse.Namespace) -> None:
     id = (await _one(actions.keyring, given.key)).id
     record = (await actions.revoke_key(terminal_operator(), id)).record
-    _print(f"Revoked the key {record.id} ({record.name}).")
+    _print(f"Revoked the key {record.id} ({one_line(record.name)}).")
 
 
 async def _export(actions: Actions, given: argparse.Namespace) -> None:
@@ -285,7 +286,7 @@ def table(records: Sequence[IssuedKey], now: float) -> Iterator[str]:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+        yield one_line("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def description(record: IssuedKey) -> Iterator[str]:
@@ -295,7 +296,7 @@ def description(record: IssuedKey) -> Iterator[str]:
         if name in ("created", "expires", "revoked"):
             value = _date(getattr(record, name)) or "never"
         shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        yield f"{name:20} {shown}".rstrip()
+        yield one_line(f"{name:20} {shown}".rstrip())
 
 
 def _state(record: IssuedKey, now: float) -> str:

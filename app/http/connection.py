@@ -63,6 +63,7 @@ class GatewayRequest(Request[Any, Any]):
             raise BadRequest("The request has an invalid header.")
         target = b"*" if method == UNPARSED else _single_slashes(url_bytes)
         super().__init__(target, headers, version, method, *more, **named)
+        self.had_more_slashes = len(target) < len(url_bytes)
         if coding := self.headers.get("transfer-encoding"):
             self.headers["transfer-encoding"] = coding.strip().lower()
         # HTTP allows to ignore an expectation that is unknown; a client of HTTP/1.0 has none.

@@ -17,7 +17,7 @@ import settings
 from app.http.access_log import entry_of, log_failure
 from app.http.allowance import NAMES as ALLOWANCE_HEADERS
 from app.http.body import SMALL
-from app.http.connection import UNPARSED, GatewayHttp
+from app.http.connection import UNPARSED, GatewayHttp, GatewayRequest
 from app.http.connections import limited_connections
 from app.http.error_answer import error_answer
 from app.http.isolation import is_below, isolate
@@ -83,6 +83,18 @@ def configure(
             _add_cors_headers(request, response, server.cors_origins)
         _discard_unread_body(request, response.status)
 
+    async def refuse_other_spellings(request: Request) -> None:
+        """Refuse further slashes in a path outside of the API, though Sanic would ignore them.
+
+        Proxies keep clients from the metrics and the pages of operators by their paths.
+        """
+        had_more = isinstance(request, GatewayRequest) and request.had_more_slashes
+        has_last = request.path.endswith("/") and request.path not in ("/", f"{isolated}/")
+        is_api = request.route and is_below(f"/{request.route.path}", served.v1)
+        if request.route and (had_more or has_last) and not is_api:
+            raise served.not_found(request.method, request.path)
+
+    app.register_middleware(refuse_other_spellings, "request")
     app.register_middleware(_answer_preflight, "request")
     app.register_middleware(_refuse_useless_body, "request")
     app.register_middleware(complete, "response")

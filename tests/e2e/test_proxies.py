@@ -130,7 +130,7 @@ def test_tokens_pass_a_proxy_as_they_come_and_only_operators_see_their_pages(
         text = first + "".join(filter(None, pieces))
         assert len(text.split()) == 9
         stranger = stack.enter_context(client(url, OUTSIDE))
-        for path in ("/metrics", "/admin", "/admin/api/board", "/666/admin"):
+        for path in ("/metrics", "/metrics/", "/admin", "/admin/api/board", "/666/admin"):
             assert stranger.get(path).status_code == 403
             assert http.get(path).status_code != 403
         assert stranger.get("/v1/models").status_code == 200

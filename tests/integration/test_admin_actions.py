@@ -156,6 +156,14 @@ async def test_an_unknown_thing_is_a_404(front: Client) -> None:
     ):
         status, answer = await act(front, action)
         assert (status, answer["error"]["code"]) == (404, code)
+    _, answer = await act(front, "accounts/gpu%2Falice%40a.page/wake")
+    assert "account gpu/alice@a.page." in answer["error"]["message"]
+
+
+async def test_a_long_name_does_not_fill_the_audit_log(front: Client) -> None:
+    assert (await act(front, "intake/resume", upstream="a" * 60_000))[0] == 200
+    [(*_, target, result)] = await audited(front)
+    assert (len(target), result) == (200, "already")
 
 
 async def test_a_body_is_json_and_small(front: Client) -> None:

@@ -206,6 +206,16 @@ async def test_answers_are_for_no_other_site_frame_or_cache(front: Client) -> No
     assert clients.headers["access-control-allow-origin"] == "*", "as ever"
 
 
+async def test_proxies_know_each_path_that_is_not_for_clients(front: Client) -> None:
+    for status, paths in {
+        404: (f"/{BOARD}", f"{BOARD}/", "/admin//api/board", "//metrics", "/metrics/"),
+        200: ("/admin/", "/v1/models/", "//v1//models"),  # as people and programs write them
+    }.items():
+        for path in paths:
+            url = front.make_url("/").removesuffix("/") + path
+            assert (await front.session.get(url, headers=AS_PROGRAM)).status_code == status, path
+
+
 async def test_methods_and_queries_are_checked(front: Client) -> None:
     head = await front.session.head(front.make_url(BOARD), headers=AS_PROGRAM)
     assert (head.status_code, head.content) == (200, b"")

@@ -253,7 +253,7 @@ def test_a_running_job_is_cancelled_and_its_client_learns_why(operator: Visit, b
     assert "cancelled_by_operator" in answer()
 
 
-def test_an_upstream_and_an_account_are_paused_and_woken(operator: Visit) -> None:
+def test_an_upstream_and_an_account_are_paused_and_woken(operator: Visit, bots: Bots) -> None:
     page = operator.open("/upstreams")
     page.click("article .head >> text=Pause")
     page.click("main button")
@@ -266,11 +266,15 @@ def test_an_upstream_and_an_account_are_paused_and_woken(operator: Visit) -> Non
     expect(page.locator("#upstreams tbody tr")).to_contain_text("paused")
     page.click("#upstreams td.acts >> text=Resume")
     expect(page.locator("#upstreams tbody tr")).to_contain_text("ready")
+    answer = bots.ask("bot", "words=2 error=rate times=1")
+    page.click("#upstreams td.acts >> text=Wake")  # it cools down
+    assert flash(page) == "The account is woken."
+    assert "[DONE]" in answer()
 
 
 def test_the_audit_log_has_all_that_was_done(operator: Visit) -> None:
     page = operator.open("/audit")
-    for action in ("pause", "resume", "issue key", "change key", "revoke key", "cancel"):
+    for action in ("pause", "resume", "issue key", "change key", "revoke key", "cancel", "wake"):
         expect(page.locator("#entries tbody tr", has_text=action).first).to_contain_text("Anna")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from urllib.parse import quote
 
@@ -115,3 +116,54 @@ async def test_a_form_acts_with_the_token_of_its_session_and_from_our_page_alone
         follow_redirects=False,
     )
     assert done.status_code == 303
+
+
+async def test_style_and_script_are_kept_by_browsers_until_they_change(front: Client) -> None:
+    page = await front.get("/admin/login")
+    assets = set(re.findall(r"/admin/assets/[\w.]+", page.text))
+    assert len(assets) == 3
+    for asset in assets:
+        answer = await front.get(asset)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (await front.get("/admin/assets/admin.0000000000000000.js")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("back", "location"),
+    [
+        ("/admin/line?key=a", "/admin/line?key=a"),
+        ("https://evil.example/admin", "/admin"),
+        ("//evil.example", "/admin"),
+        ("/administrator", "/admin"),
+        ("/admin/\r\nset-cookie: a=b", "/admin"),
+    ],
+)
+async def test_a_choice_of_colours_leads_back_to_our_pages_alone(
+    front: Client, back: str, location: str
+) -> None:
+    form = {"theme": "dark", "language": "zh", "back": back}
+    answer = await front.post(
+        "/admin/look", data=form, headers=origin(front), follow_redirects=False
+    )
+    assert (answer.status_code, answer.headers["location"]) == (303, location)
+    chosen = answer.headers.get_list("set-cookie")
+    assert [cookie.partition(";")[0] for cookie in chosen] == [
+        "gateway_theme=dark",
+        "gateway_language=zh",
+    ]
+    assert all("HttpOnly" in cookie and "SameSite=Strict" in cookie for cookie in chosen)
+
+
+async def test_an_error_is_a_page_in_the_language_of_its_reader(front: Client, seal: Seal) -> None:
+    browser = await signed_in(front) | {"accept-language": "zh-CN"}
+    for path, status in (
+        ("/act/nothing", 404),
+        ("/line?offset=-1", 400),
+        ("/keys?q=" + "x" * 200, 400),
+    ):
+        answer = await front.get(f"/admin{path}", headers=browser)
+        assert answer.status_code == status
+        assert '<html lang="zh-CN"' in answer.text
+        assert "错误" in answer.text

@@ -41,6 +41,8 @@ def views(look: Look, *, is_busy: bool) -> Iterator[tuple[str, str]]:
     yield "day", str(overview.history(look, minutes, overview.DAY, boards.NOW))
     yield "lanes", str(line.lanes(look, board))
     yield "flows", str(line.keys(look, board, names))
+    for key in board.names:
+        yield "flows", str(line.keys(look, board, names, key))
     yield "running", str(line.running(look, board, names))
     yield "waiting", str(line.waiting(look, board.waiting, names, board.waiting_total))
     rows = [keys.KeyRow(entry, "k", 5, 1, number == 1) for number, entry in enumerate(entries)]
@@ -201,6 +203,13 @@ def test_the_page_of_a_key_shows_its_jobs_only() -> None:
     assert "Running jobs · 3" in drawn
     assert "telegram-bot" in drawn
     assert "research" not in drawn
+
+
+def test_a_key_is_paused_and_resumed_where_its_jobs_are() -> None:
+    look, board = Look("en", "/admin", boards.NOW), boards.busy_board()
+    first, second, *_ = board.flows
+    assert "act/pause?what=key" in str(line.keys(look, board, board.names, first.key))
+    assert "act/resume?what=key" in str(line.keys(look, board, board.names, second.key))
 
 
 def test_found_keys_have_the_text_in_their_name_or_id() -> None:

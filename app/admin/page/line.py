@@ -24,6 +24,7 @@ from app.admin.page.tables import (
     section,
     table,
 )
+from app.admin.page.trouble import resume_button
 from wire.line.board import Board, BoardJob, BoardLane, Why
 
 PAGE = 50
@@ -91,12 +92,19 @@ def keys(look: Look, board: Board, names: Names, key: str = "") -> Builder:
     texts = look.texts
     if key:
         everything = E.a(texts.all_keys, href=look.url("line"))
-        return section(f"{texts.key}: {names.get(key, key[:8])}", aside=everything)
+        acts = E._(_pausing(look, board, key), " ", everything)
+        return section(f"{texts.key}: {names.get(key, key[:8])}", aside=acts)
     if not board.flows:
         return section(texts.by_key, empty(texts.nobody_waits))
     summary = E.summary(f"{texts.by_key} · {count(len(board.flows) + board.more_flows)}")
     flows = flow_table(look, board.flows, names)
     return E.details(summary, flows, _more(look, board.more_flows), class_="fold")
+
+
+def _pausing(look: Look, board: Board, key: str) -> Builder:
+    if any(pause.what == "key" and pause.name == key for pause in board.pauses):
+        return resume_button(look, "key", key)
+    return link_button(look.texts.actions["pause"], look.url("act", "pause", what="key", name=key))
 
 
 def _more(look: Look, number: int) -> Builder | None:

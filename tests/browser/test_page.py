@@ -371,9 +371,11 @@ def test_the_page_outlives_redis(operator: Visit, bots: Bots) -> None:
     bots.gateway.redis.kill()
     expect(page.locator("#notices")).to_contain_text("Redis is unreachable")
     assert page.locator("#keys tbody tr").count() >= 3  # what was known is still shown
-    page.goto(f"{operator.url}/act/pause?what=all")
-    page.click("main button")
-    expect(page.get_by_role("alert")).to_contain_text("Nothing was changed: Redis cannot be used")
+    for subject in ("what=all", "what=key&name=0123456789abcdef"):
+        page.goto(f"{operator.url}/act/pause?{subject}")
+        page.click("main button")
+        failed = "Nothing was changed: Redis cannot be used"
+        expect(page.get_by_role("alert")).to_contain_text(failed)
     page = operator.open("/line")
     expect(page.locator("#notices")).to_contain_text("Redis is unreachable")
     bots.gateway.redis.restart()

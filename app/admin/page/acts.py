@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Literal, get_args
 from urllib.parse import parse_qs
 
@@ -11,7 +12,7 @@ from sanic import HTTPResponse, Request
 from sanic.response import redirect
 
 from app.admin.access import Access, Admitted
-from app.admin.actions import ActionError, Actions, IssueResult, Result
+from app.admin.actions import ISSUED, ActionError, Actions, IssueResult, Result
 from app.admin.boards import RedisGone, in_time
 from app.admin.body import read_small
 from app.admin.errors import RedisUnusable
@@ -137,11 +138,14 @@ class Acts:
         return self._around.page(request, look, admitted, frame, body, status=status)
 
     async def _name(self, subject: Subject) -> str:
-        """Return the name of a subject for people."""
-        if subject.what == "key" or (subject.id and len(subject.id) == ID_LENGTH):
-            record = await self._record(subject.id or subject.name)
-            return record.name if record else (subject.id or subject.name)
-        return subject.name or subject.id or subject.worker
+        """Return the name of a subject: of a gateway key its own, unless Redis is unreachable."""
+        name = subject.name or subject.id or subject.worker
+        if not ISSUED.fullmatch(name):
+            return name
+        with suppress(RedisUnusable):  # the page may have to say what an action has done
+            record = await self._record(name)
+            return record.name if record else name
+        return name
 
     async def _key_form(
         self,
@@ -153,12 +157,14 @@ class Acts:
     ) -> HTTPResponse:
         look, id = self._around.look(request), _subject(request, {}).id
         is_new = action == "issue"
-        record = None if is_new else await self._record(id)
-        if not is_new and record is None:
-            raise NotFound("There is no such key.")
+        if given is None:
+            record = None if is_new else await self._record(id)
+            if not is_new and record is None:
+                raise NotFound("There is no such key.")
+            given = forms.values_of(record)
         body = forms.key_form(
             look,
-            given or forms.values_of(record),
+            given,
             look.url("act", action, id=id),
             self._around.token(admitted),
             is_new=is_new,
@@ -239,8 +245,6 @@ class Acts:
 
 
 MOST_FIELDS = 30
-ID_LENGTH = 16
-"""Characters of the id of a gateway key; that of a job is longer."""
 
 
 def _subject(request: Request, form: Mapping[str, str]) -> Subject:

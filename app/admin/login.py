@@ -81,6 +81,7 @@ class Login:
         Raises:
             ApiError: nobody is signed in, or it does not come from our page.
         """
+        self._access.admit(request)  # before its body is read
         form = await self._form(request)
         self._access.admit_change(request, form.get("form_token", ""))
         return _redirect(f"{self._path}/login", self._cookie(request, "", 0))

@@ -200,6 +200,16 @@ async def test_nobody_but_an_operator_acts(front: Client, redis: Redis, seal: Se
     assert await audited(front) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("act/pause", 303), ("logout", 401), ("api/intake/pause", 401)]
+)
+async def test_the_body_of_a_stranger_is_not_read(front: Client, path: str, status: int) -> None:
+    answer = await front.session.post(
+        front.make_url(f"/admin/{path}"), content=b" " * 70_000, headers=origin(front)
+    )
+    assert answer.status_code == status
+
+
 async def test_without_redis_an_operator_learns_that_nothing_was_done(
     front: Client, redis_server: EmbeddedRedis
 ) -> None:

@@ -19,6 +19,7 @@ from app.admin.page.texts import LANGUAGES, Language, Texts, preferred, texts_of
 from tests.support import boards
 from wire.keyring import IssuedKey
 from wire.line.audit import AuditEntry
+from wire.line.board import Pause
 
 PAGE = Path(__file__).parents[2] / "app" / "admin" / "page"
 UNITS = ("s", "m", "h", "d")
@@ -194,6 +195,14 @@ def test_without_a_time_a_view_does_not_change_until_something_happens() -> None
     later = msgspec.structs.replace(board, at=board.at + 1)
     for draw in (overview.attention, overview.who, line.running):
         assert str(draw(look, board, board.names)) == str(draw(look, later, board.names))
+
+
+def test_of_thousands_of_pauses_the_page_shows_some_and_counts_the_others() -> None:
+    pauses = [Pause(what="key", name=f"k{n}", since=boards.NOW, by="Anna") for n in range(1000)]
+    board = msgspec.structs.replace(boards.empty_board(), pauses=pauses)
+    shown = str(overview.attention(Look("en", "/admin", boards.NOW), board, {}))
+    assert shown.count("Resume k") == 100
+    assert "and 900 more" in shown
 
 
 def test_the_page_of_a_key_shows_its_jobs_only() -> None:

@@ -90,6 +90,7 @@ class Acts:
         Raises:
             ApiError: it comes from elsewhere, or there is no such action.
         """
+        self._access.admit(request)  # before its body is read
         form = await self._form(request)
         admitted = self._access.admit_change(request, form.get(FORM_TOKEN, ""))
         if action in ("issue", "change"):

@@ -13,6 +13,9 @@ from wire.line.board import AccountState, Board, BoardAccount, BoardUpstream, Pa
 SHOWN = 20
 """Accounts in trouble that are shown in a list: there may be thousands."""
 
+PAUSES = 100
+"""Pauses that are shown, the oldest first."""
+
 UPSTREAM_TONES: dict[UpstreamState, Tone] = {
     "ready": "good",
     "circuit_open": "bad",
@@ -56,8 +59,10 @@ def _of_all(look: Look, board: Board) -> Iterator[Builder]:
 
 
 def _pauses(look: Look, board: Board, names: Mapping[str, str]) -> Iterator[Builder]:
-    for pause in board.pauses:
+    for pause in board.pauses[:PAUSES]:
         yield E.li(*pause_line(look, pause, names), data_key=f"{pause.what} {pause.name}")
+    if (beyond := len(board.pauses) - PAUSES) > 0:
+        yield E.li(look.texts.more.format(beyond))
 
 
 def pause_line(look: Look, pause: Pause, names: Mapping[str, str]) -> Iterator[Cell]:

@@ -5,6 +5,7 @@ Where keys are passed through, the upstream judges them; `settings/client_access
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Callable, Coroutine, Mapping
 
@@ -102,6 +103,7 @@ class Auth:
         upstreams = config.upstreams.values()
         self._access = access
         self._lookup = lookup
+        self._operators = config.admin.token
         self._is_shared = has_shared_upstreams(config)
         self.has_pool = any(one.kind == "pandora" and one.has_credential for one in upstreams)
 
@@ -124,6 +126,8 @@ class Auth:
             LineUnavailable: its key cannot be checked, as Redis is unreachable.
         """
         access, given = self._access, given_bearer(request)
+        if self._is_of_operators(given):
+            raise Unauthorized(_WRONG)
         if self._is_gateway_key(given):
             return await self._issued(given, entry_of(request))
         is_listed = access.lists(given)
@@ -159,6 +163,11 @@ class Auth:
     def _is_gateway_key(self, given: str) -> bool:
         has_form = self._access.has_gateway_keys and given.startswith(PREFIX)
         return has_form and not self._access.lists(given)
+
+    def _is_of_operators(self, given: str) -> bool:
+        """Return True for the token of operators, which an upstream must never see."""
+        ours = self._operators.reveal()
+        return bool(ours) and hmac.compare_digest(given.encode(), ours.encode())
 
     def check_shared(self, caller: Caller) -> None:
         """Check that a caller may use the shared upstreams.

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Literal, cast
 
 import pytest
+from msgspec.structs import replace
 from redis.exceptions import ConnectionError
 from sanic import Request
 from sanic.compat import Header
@@ -87,6 +88,16 @@ async def test_keys_are_passed_through_where_no_upstream_has_a_credential() -> N
     assert await open_door.caller(asking()) == Caller(ANONYMOUS, "")
     with pytest.raises(Unauthorized, match="Missing bearer"):
         await auth(config(TOKENS)).caller(asking())
+
+
+async def test_the_token_of_operators_is_no_key_of_a_client_and_goes_to_no_upstream() -> None:
+    token = Secret("a-token-of-the-operators")
+    for each in (config(TOKENS), config(UNGUARDED), config(TOKENS, GUARDED)):
+        door = auth(replace(each, admin=settings.Admin(token=token)))
+        for request in (asking(token.reveal()), asking(x_api_key=token.reveal())):
+            with pytest.raises(Unauthorized, match="Incorrect"):
+                await door.caller(request)
+    assert (await auth(config(TOKENS)).caller(asking("sk-1"))).bearer == "sk-1"
 
 
 @pytest.mark.parametrize("header", ["authorization", "x_api_key"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
-from html5tagger import Builder, E
+from html5tagger import HTML, Builder, E
 
 from app.admin.ledger import KeyEntry
 from app.admin.page.formatting import NONE, count
@@ -28,6 +29,9 @@ from app.admin.page.trouble import resume_button
 
 PAGE = 50
 """Keys on one page of the view."""
+
+KEPT = 512
+"""Keys whose buttons are kept as HTML."""
 
 KeyState = Literal["active", "paused", "expired", "revoked"]
 TONES: Mapping[KeyState, Tone] = {
@@ -129,7 +133,7 @@ def _cells(look: Look, row: KeyRow, now: float) -> Sequence[Cell]:
         count(used.get("input_tokens", 0)),
         count(used.get("output_tokens", 0)),
         E.small(", ".join(limits(look, entry)) or look.texts.no_limits),
-        E._(*_acts(look, row)) if not entry.revoked else NONE,
+        _acts(look, entry.id, entry.name, row.is_paused) if not entry.revoked else NONE,
     )
 
 
@@ -179,25 +183,18 @@ def date_of(at: int) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}" if at else ""
 
 
-def _acts(look: Look, row: KeyRow) -> Iterator[Cell]:
-    texts, id, name = look.texts, row.entry.id, row.entry.name
-    acts = texts.actions
-    if row.is_paused:
-        yield resume_button(look, "key", id)
-    else:
-        yield link_button(
-            acts["pause"],
-            look.url("act", "pause", what="key", name=id),
-            label=f"{acts['pause']} {name}",
-        )
-    yield " "
-    yield link_button(
-        acts["change"], look.url("act", "change", id=id), label=f"{acts['change']} {name}"
+@lru_cache(KEPT)
+def _acts(look: Look, id: str, name: str, is_paused: bool) -> HTML:
+    acts = look.texts.actions
+    pausing = (
+        resume_button(look, "key", id)
+        if is_paused
+        else _link(acts["pause"], look.url("act", "pause", what="key", name=id), name)
     )
-    yield " "
-    yield link_button(
-        acts["revoke"],
-        look.url("act", "revoke", id=id),
-        "danger",
-        label=f"{acts['revoke']} {name}",
-    )
+    changing = _link(acts["change"], look.url("act", "change", id=id), name)
+    revoking = _link(acts["revoke"], look.url("act", "revoke", id=id), name, "danger")
+    return HTML(f"{pausing} {changing} {revoking}")
+
+
+def _link(text: str, address: str, name: str, tone: str = "") -> Builder:
+    return link_button(text, address, tone, label=f"{text} {name}")

@@ -19,6 +19,7 @@ from app.files.attachments import Attachments
 from app.health import Health
 from app.heartbeat import Heartbeat
 from app.http.budget import MemoryBudget
+from app.http.framework import METRICS
 from app.images import ImageGenerations
 from app.items import Items
 from app.key_lookup import KeyLookup
@@ -230,7 +231,7 @@ def _operator_routes(health: Health, metrics: MetricsExporter) -> list[Route]:
     return [
         Route("healthz", _READ, "/healthz", health.alive),
         Route("readyz", _READ, "/readyz", health.ready),
-        Route("metrics", _READ, "/metrics", metrics),
+        Route("metrics", _READ, METRICS, metrics),
     ]
 
 

@@ -42,6 +42,8 @@ EXPOSED = (
 )
 """Headers of answers that pages may read."""
 
+METRICS = "/metrics"
+
 DEPARTURES = 20
 """Clients that disconnect in one turn of the event loop: to end a request takes up to 0.3 ms."""
 
@@ -84,14 +86,14 @@ def configure(
         _discard_unread_body(request, response.status)
 
     async def refuse_other_spellings(request: Request) -> None:
-        """Refuse further slashes in a path outside of the API, though Sanic would ignore them.
+        """Refuse further slashes in a path that is not for clients; elsewhere they are ignored.
 
-        Proxies keep clients from the metrics and the pages of operators by their paths.
+        Proxies keep clients from these paths as they are written.
         """
+        path = f"/{request.route.path}" if request.route else ""
         had_more = isinstance(request, GatewayRequest) and request.had_more_slashes
-        has_last = request.path.endswith("/") and request.path not in ("/", f"{isolated}/")
-        is_api = request.route and is_below(f"/{request.route.path}", served.v1)
-        if request.route and (had_more or has_last) and not is_api:
+        has_last = request.path.endswith("/") and request.path != f"{isolated}/"
+        if (had_more or has_last) and (path == METRICS or is_below(path, isolated)):
             raise served.not_found(request.method, request.path)
 
     app.register_middleware(refuse_other_spellings, "request")

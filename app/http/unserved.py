@@ -26,7 +26,7 @@ class Served:
     operators with `admin`, if there are any."""
 
     def __init__(self, v1: str, paths: Sequence[str], admin: str = "") -> None:
-        self.v1 = v1
+        self._v1 = v1
         self._admin = admin
         self._api = [path for path in paths if path.startswith(f"{v1}/") and "<" not in path]
 
@@ -40,12 +40,12 @@ class Served:
             return NotFound(f"{name} is not served. docs/admin.md lists the paths of operators.")
         if not self._api:
             return NotFound(f"{name} is not served at this port, which is for operators.")
-        if path.startswith(f"{self.v1}/"):
-            rest = path.removeprefix(f"{self.v1}/").strip("/")
-            if (meant := f"{self.v1}/{rest.removeprefix('v1/')}") in self._api:
+        if path.startswith(f"{self._v1}/"):
+            rest = path.removeprefix(f"{self._v1}/").strip("/")
+            if (meant := f"{self._v1}/{rest.removeprefix('v1/')}") in self._api:
                 return NotFound(f"{name} is not served. Use `{meant}`.")
             return NotFound(f"{name} is not served by this gateway. {self._instead(rest)}")
-        if self.v1 == "/v1":
+        if self._v1 == "/v1":
             for served in self._api:
                 if served.endswith(path.rstrip("/")) or path.rstrip("/").endswith(served):
                     return NotFound(
@@ -59,7 +59,7 @@ class Served:
     def _instead(self, rest: str) -> str:
         for path, hint in _INSTEAD.items():
             if f"{rest}/".startswith(f"{path}/"):
-                return hint.format(v1=self.v1)
+                return hint.format(v1=self._v1)
         return f"It serves {', '.join(f'`{path}`' for path in self._api)}."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -258,6 +259,7 @@ class Asking:
 
     def __init__(self, path: str = "/v1/messages", **headers: str) -> None:
         self.path = path
+        self.ctx = SimpleNamespace()
         self.headers = Header({name.replace("_", "-"): value for name, value in headers.items()})
 
 

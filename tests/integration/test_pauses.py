@@ -284,6 +284,15 @@ async def test_the_number_of_pauses_is_limited(
     assert (await queue.snapshot()).paused == {"all": 0, "key": 1000, "upstream": 0, "account": 0}
 
 
+async def test_a_pause_of_a_kind_that_only_a_newer_release_knows_is_passed_over(
+    queue: WholeLine, operator: OperatorLine, redis: Redis
+) -> None:
+    hold = '{"since":1,"by":"x","until":null}'
+    await redis.hset("gateway:pauses", mapping={"lane chat": hold, "key 7": hold})  # type: ignore[misc]  # redis-py: sync or async
+    assert [pause.what for pause in await operator.pauses()] == ["key"]
+    assert (await queue.snapshot()).paused["key"] == 1
+
+
 async def test_while_nothing_is_paused_an_enqueue_and_a_claim_ask_once_about_pauses(
     queue: WholeLine, operator: OperatorLine, redis: Redis
 ) -> None:

@@ -5,7 +5,7 @@ The scripts set and obey them (`scripts/modules/pauses.lua`).
 
 from __future__ import annotations
 
-from typing import cast
+from typing import cast, get_args
 
 import msgspec
 
@@ -28,12 +28,15 @@ _decoder = msgspec.json.Decoder(Hold)
 async def read_pauses(redis: Redis) -> list[Pause]:
     """Read all pauses, the oldest first. One whose time is over is removed within seconds.
 
+    Those of kinds that only a newer release knows are left out.
+
     Raises:
         redis.RedisError, OSError: Redis cannot be used (`REDIS_ERRORS`).
     """
     found = await redis.hgetall(keys.pauses)  # type: ignore[misc]  # redis-py: sync or async
     pauses = (pause_of(field.decode(), value) for field, value in found.items())
-    return sorted(pauses, key=lambda pause: pause.since)
+    known = (pause for pause in pauses if pause.what in get_args(PauseKind))
+    return sorted(known, key=lambda pause: pause.since)
 
 
 def pause_of(field: str, value: bytes) -> Pause:

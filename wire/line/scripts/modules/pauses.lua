@@ -90,7 +90,7 @@ function pauses.numbers()
   local found = {all = 0, key = 0, upstream = 0, account = 0}
   for _, each in ipairs(redis.call('HKEYS', keys.pauses)) do
     local what = string.match(each, '^%a+')
-    found[what] = found[what] + 1
+    if found[what] then found[what] = found[what] + 1 end -- else it is of a newer release
   end
   return found
 end

@@ -21,6 +21,8 @@ from tests.support.bots import Client, is_whole
 from tests.support.gateway import Gateway, serving, status, until
 
 ROUNDS = 2
+PAUSE = 0.02
+"""Seconds between two requests of a client: twelve of them ask several hundred times a second."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ class Load:
         limits = httpx.Limits(max_keepalive_connections=1 if keeps else 0)
         headers = {"authorization": f"Bearer {name.replace(' ', '-')}-{n}"}
         with httpx.Client(base_url=self._url, limits=limits, headers=headers, timeout=60) as client:
-            while not self._over.is_set():
+            while not self._over.wait(PAUSE):
                 try:
                     ask(client, n)
                     self.served[name] += 1

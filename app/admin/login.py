@@ -11,7 +11,7 @@ from typing import Literal
 from urllib.parse import parse_qs
 
 from sanic import HTTPResponse, Request
-from sanic.response import empty
+from sanic.response import redirect
 
 from app.admin.access import Access
 from app.admin.body import read_small
@@ -114,8 +114,7 @@ class Login:
 
 
 def _redirect(path: str, cookie: str = "") -> HTTPResponse:
-    headers = {"location": path} | ({"set-cookie": cookie} if cookie else {})
-    return empty(303, headers)
+    return redirect(path, {"set-cookie": cookie} if cookie else {}, 303)
 
 
 def _printable(name: str) -> str:

@@ -149,6 +149,7 @@ async def test_a_person_signs_out(front: Client, seal: Seal) -> None:
         assert "set-cookie" not in refused.headers
     answer = await front.post("/admin/logout", data=form, headers=headers, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/admin/login")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "=; Path=/admin; Max-Age=0" in answer.headers["set-cookie"]
 
 

@@ -272,10 +272,19 @@ def test_an_upstream_and_an_account_are_paused_and_woken(operator: Visit, bots: 
     assert "[DONE]" in answer()
 
 
-def test_the_audit_log_has_all_that_was_done(operator: Visit) -> None:
-    page = operator.open("/audit")
-    for action in ("pause", "resume", "issue key", "change key", "revoke key", "cancel", "wake"):
-        expect(page.locator("#entries tbody tr", has_text=action).first).to_contain_text("Anna")
+def test_the_audit_log_has_what_was_done(operator: Visit) -> None:
+    page = operator.open("/")
+    page.click("text=Pause intake")
+    page.select_option("#seconds", "300")
+    page.click("main button")
+    page.locator("#notices").get_by_role("button", name="Resume intake").click()
+    assert flash(page) == "Resumed."
+    operator.open("/audit")
+    latest = page.locator("#entries tbody tr")
+    expect(latest.nth(0)).to_contain_text("resume")
+    expect(latest.nth(1)).to_contain_text("seconds: 300")
+    for row in (latest.nth(0), latest.nth(1)):
+        expect(row).to_contain_text("Anna")
 
 
 def test_the_keyboard_is_enough(stranger: Visit, bots: Bots) -> None:

@@ -45,9 +45,9 @@ run: $(RUN) $(if $(filter llama,$(UPSTREAM)),$(LLAMA)/.installed)
 	@$(BIN)/python -m local $(if $(UPSTREAM),--upstream $(UPSTREAM))
 
 # Tests start hundreds of processes: each is compiled once, whatever the environment says. They wait
-# more than they compute: six at a time keep two cores busy.
+# more than they compute: five at a time keep two cores busy.
 test: $(DEV) $(CLIENTS)/.installed $(LLAMA)/.installed
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(DEV)
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(BIN)/python -m pytest --override-ini \

@@ -25,6 +25,9 @@ from runtime.tracing import Kind, Span, Tracer
 STOP_PATIENCE = 2.0
 """Seconds that the end of a process waits until the last spans are sent."""
 
+LAST_SPANS = "last-spans"
+"""Name of the thread that sends them."""
+
 REPORT_INTERVAL = 60.0
 """Seconds between two records that spans could not be sent."""
 
@@ -96,7 +99,7 @@ class OtelTracer(Tracer):
 
     def stop(self) -> None:
         """See `Tracer`. A collector that does not answer costs the last spans, not the stop."""
-        sending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        sending = threading.Thread(target=self._provider.shutdown, name=LAST_SPANS, daemon=True)
         sending.start()
         sending.join(STOP_PATIENCE)
 

@@ -95,6 +95,7 @@ def test_a_redis_that_is_emptied_settles_and_says_so_and_no_slot_is_held_twice(
         directory,
         queue__lease="6",
         queue__heartbeat="2",
+        stream__grace="0.1",
         stream__keepalive="comment",
         stream__keepalive_interval="0.3",
         upstream__max_concurrency="2",

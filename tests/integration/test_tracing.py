@@ -12,6 +12,7 @@ from aiohttp import web
 
 import settings
 from runtime import tracing
+from runtime.otel import LAST_SPANS
 from settings.credentials import Secret
 from tests.support.collector import Collector, attributes, collecting
 from tests.support.line import LASTING
@@ -172,6 +173,11 @@ async def test_a_collector_that_does_not_answer_delays_no_stop_and_fills_no_log(
         await asyncio.to_thread(tracing.stop)  # while the collector still has the first batch
         assert not over.is_set()
         over.set()
+        # Its retries use the module `random`, which would disturb later tests of Hypothesis.
+        for thread in threading.enumerate():
+            if thread.name == LAST_SPANS:
+                await asyncio.to_thread(thread.join, 60)
+                assert not thread.is_alive()
     told = [record for record in caplog.records if record.name.startswith("opentelemetry")]
     assert len(told) <= 2
     assert all(vars(record)["event"] == "traces_not_sent" for record in told)

@@ -21,6 +21,7 @@ from app.admin.page.tables import (
     section,
     table,
 )
+from app.admin.page.texts import Texts
 from app.admin.page.trouble import ACCOUNT_TONES, UPSTREAM_TONES, resume_button
 from wire.line.board import Board, BoardAccount, BoardUpstream
 
@@ -65,18 +66,21 @@ def _pausing(look: Look, one: BoardUpstream) -> Builder:
 
 def _accounts(look: Look, upstream: str, accounts: Sequence[BoardAccount]) -> Builder:
     texts = look.texts
-    columns = (
-        Column(texts.account, "main"),
+    rows = (
+        Row(one.account, _account_cells(look, one, one.account, one.account)) for one in accounts
+    )
+    return table(f"{texts.account}, {upstream}", _account_columns(texts, texts.account), rows)
+
+
+def _account_columns(texts: Texts, first: str) -> Sequence[Column]:
+    return (
+        Column(first, "main"),
         Column(texts.state),
         Column(texts.until, "number"),
         Column(texts.busy, "number"),
         Column(texts.families),
         Column("", "acts"),
     )
-    rows = (
-        Row(one.account, _account_cells(look, one, one.account, one.account)) for one in accounts
-    )
-    return table(f"{texts.account}, {upstream}", columns, rows)
 
 
 def _account_cells(look: Look, one: BoardAccount, name: str, shown: Cell) -> Sequence[Cell]:
@@ -118,14 +122,6 @@ def own_accounts(look: Look, board: Board, names: Mapping[str, str]) -> Builder:
     texts = look.texts
     if not board.own_accounts:
         return E._("")
-    columns = (
-        Column(texts.key, "main"),
-        Column(texts.state),
-        Column(texts.until, "number"),
-        Column(texts.busy, "number"),
-        Column(texts.families),
-        Column("", "acts"),
-    )
     rows = (
         Row(
             one.account,
@@ -145,6 +141,6 @@ def own_accounts(look: Look, board: Board, names: Mapping[str, str]) -> Builder:
     return section(
         texts.own_accounts,
         E.p(E.small(texts.own_accounts_note)),
-        table(texts.own_accounts, columns, rows),
+        table(texts.own_accounts, _account_columns(texts, texts.key), rows),
         E.p(E.small(texts.more.format(count(more)))) if more else None,
     )
